@@ -1,0 +1,29 @@
+"""One cached example, as a reader hands it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation with its teacher activations.
+
+    Attributes:
+        row_id: the row's index in its data set, as a string.
+        input_ids: `[T]` int32 token ids.
+        loss_mask: `[T]` bool, True where the student is to predict this token.
+        hidden_states: for each layer, in the order they were asked for, `[T, d_teacher]` `ml_dtypes.bfloat16`.
+    """
+
+    row_id: str
+    input_ids: npt.NDArray[np.int32]
+    loss_mask: npt.NDArray[np.bool_]
+    hidden_states: dict[int, npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)

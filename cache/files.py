@@ -1,0 +1,93 @@
+"""Files that survive a crash and names that stay inside their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from cache.errors import CacheError, DamagedCacheError
+
+_BLOCK = 1 << 20
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(path: Path) -> None:
+    """Make a file, or a folder with all it holds, durable."""
+    if path.is_dir():
+        for entry in sorted(path.iterdir()):
+            fsync_tree(entry)
+    fsync_path(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either wholly there or not at all, whatever happens in between."""
+    staged = path.with_name(f"{path.name}.partial")
+    staged.write_bytes(content)
+    publish(staged, path)
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Move a finished file or folder to its final name: from here on it exists."""
+    fsync_tree(staged)
+    os.replace(staged, final)
+    fsync_path(final.parent)
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    """Every file at or below a path, in the order of their names."""
+    if path.is_dir():
+        for entry in sorted(path.iterdir()):
+            yield from files_below(entry)
+    else:
+        yield path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def inside(root: Path, name: str) -> Path:
+    """The path of a file named by a manifest or journal, which may only lie inside the cache.
+
+    Raises:
+        CacheError: the name is absolute, climbs out, or passes through a symbolic link.
+    """
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or "\\" in name or "\0" in name or any(part in ("..", ".") for part in name.split("/")):
+        raise CacheError(f"{root}: the cache names a file outside its folder ({name!r}); do not use this cache")
+    path = root
+    for part in pure.parts:
+        path = path / part
+        if path.is_symlink():
+            raise CacheError(f"{root}: {name!r} is a symbolic link; a cache holds plain files only")
+    return path
+
+
+def check_file(root: Path, name: str, size: int, sha256: str) -> None:
+    """Compare a file with the size and checksum that were recorded when it was published.
+
+    Raises:
+        DamagedCacheError: it is missing, cut, or its bytes have changed.
+    """
+    path = inside(root, name)
+    if not path.is_file():
+        raise DamagedCacheError(f"{path}: missing from the cache")
+    if path.stat().st_size != size:
+        raise DamagedCacheError(f"{path}: {path.stat().st_size} bytes where {size} were written")
+    if sha256_of(path) != sha256:
+        raise DamagedCacheError(f"{path}: its bytes have changed since they were written (checksum differs)")

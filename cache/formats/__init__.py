@@ -1,0 +1,24 @@
+"""Shard containers, by name: one interface, so that nothing above knows which one holds the arrays."""
+
+from __future__ import annotations
+
+from cache.errors import CacheError
+from cache.formats.hdf5 import Hdf5Format
+from cache.formats.interface import Arrays, ShardArrays, ShardFormat
+from cache.formats.zarr3 import ZarrFormat
+
+__all__ = ["FORMAT_NAMES", "Arrays", "ShardArrays", "ShardFormat", "format_named"]
+
+_FORMATS: dict[str, ShardFormat] = {container.name: container for container in (ZarrFormat(), Hdf5Format())}
+FORMAT_NAMES: tuple[str, ...] = tuple(_FORMATS)
+
+
+def format_named(name: str) -> ShardFormat:
+    """Look a format up.
+
+    Raises:
+        CacheError: no format of that name is known.
+    """
+    if name not in _FORMATS:
+        raise CacheError(f"unknown cache format {name!r}; this release knows {', '.join(FORMAT_NAMES)}")
+    return _FORMATS[name]

@@ -1,0 +1,153 @@
+"""Word problems with worked steps, made by rule: what the embedded teacher is trained on and what the demo shows.
+
+The problems have the schema of Bespoke-Stratos-17k (`system`; `conversations` of `from`/`value`; thought and solution
+markers; the answer in a box). They need arithmetic on two-digit numbers over two to four steps: a small model that sees
+a thousand of them cannot learn the arithmetic, a model that has seen a hundred thousand can.
+
+A hash of the question decides for ever whether a problem is `held_out`: the teacher's training draws from the others,
+the demo's data set from these, so the demo's teacher has seen none of its problems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_PROMPT = (
+    "Solve the problem step by step. Write a Thought section with one calculation in each step, "
+    "then a Solution section with the answer in a box."
+)
+EMBEDDED_SEED = 2502_08213
+EMBEDDED_ROWS = 1200
+
+_NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia", "Noah", "Olga", "Paul")
+_THINGS = ("apples", "books", "cards", "coins", "eggs", "marbles", "pens", "shells", "stamps", "stickers")
+_GAINS = ("buys", "finds", "gets", "wins")
+_LOSSES = ("gives away", "loses", "sells", "uses")
+_TIMES = {2: "twice", 3: "3 times", 4: "4 times", 5: "5 times"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One word problem: the question, its worked steps in order, and the final whole-number answer."""
+
+    question: str
+    steps: tuple[str, ...]
+    answer: int
+
+    @property
+    def held_out(self) -> bool:
+        """True for the tenth of all problems that the teacher never trains on."""
+        return hashlib.sha256(self.question.encode()).digest()[0] < 26
+
+    def stratos_row(self) -> dict[str, object]:
+        """The problem as one row in the schema of Bespoke-Stratos-17k."""
+        thought = "\n\n".join(self.steps)
+        solution = f"{self.steps[-1]}\n\nThe answer is \\boxed{{{self.answer}}}."
+        answer = (
+            f"<|begin_of_thought|>\n\n{thought}\n\n<|end_of_thought|>\n\n"
+            f"<|begin_of_solution|>\n\n{solution}\n\n<|end_of_solution|>"
+        )
+        return {
+            "system": SYSTEM_PROMPT,
+            "conversations": [{"from": "user", "value": self.question}, {"from": "assistant", "value": answer}],
+        }
+
+
+def _gains_and_losses(rng: random.Random) -> Problem:
+    name, things = rng.choice(_NAMES), rng.choice(_THINGS)
+    amount = rng.randint(12, 60)
+    question, steps = [f"{name} has {amount} {things}."], []
+    for _ in range(rng.randint(2, 3)):
+        change = rng.randint(5, 48)
+        gain = amount + change < 150 and (amount - change < 3 or rng.random() < 0.5)
+        sign = "+" if gain else "-"
+        now = amount + change if gain else amount - change
+        question.append(f"{name} {rng.choice(_GAINS if gain else _LOSSES)} {change} {things}.")
+        steps.append(f"{name} has {amount} {sign} {change} = {now} {things}.")
+        amount = now
+    question.append(f"How many {things} does {name} have now?")
+    return Problem(" ".join(question), tuple(steps), amount)
+
+
+def _times_as_many(rng: random.Random) -> Problem:
+    (first, second), things = rng.sample(_NAMES, 2), rng.choice(_THINGS)
+    amount, factor = rng.randint(6, 29), rng.choice(tuple(_TIMES))
+    other = amount * factor
+    steps = [f"{second} has {amount} * {factor} = {other} {things}.", f"Together they have {amount} + {other} = {amount + other} {things}."]
+    question = f"{first} has {amount} {things}. {second} has {_TIMES[factor]} as many. "
+    if rng.random() < 0.5:
+        gone = rng.randint(5, 40 if amount + other > 45 else 12)
+        left = amount + other - gone
+        steps.append(f"Then they have {amount + other} - {gone} = {left} {things}.")
+        return Problem(f"{question}Together they use {gone}. How many {things} are left?", tuple(steps), left)
+    return Problem(f"{question}How many {things} do they have together?", tuple(steps), amount + other)
+
+
+def _change_from_a_note(rng: random.Random) -> Problem:
+    name, things = rng.choice(_NAMES), rng.choice(_THINGS)
+    price, count, fee = rng.randint(3, 15), rng.randint(3, 9), rng.randint(4, 39)
+    cost = price * count
+    total = cost + fee
+    note = rng.choice([n for n in (100, 150, 200) if n > total])
+    question = (
+        f"{name} buys {count} {things} for {price} dollars each and a bag for {fee} dollars, "
+        f"and pays with {note} dollars. How many dollars does {name} get back?"
+    )
+    steps = (
+        f"The {things} cost {count} * {price} = {cost} dollars.",
+        f"The total is {cost} + {fee} = {total} dollars.",
+        f"{name} gets back {note} - {total} = {note - total} dollars.",
+    )
+    return Problem(question, steps, note - total)
+
+
+def _boxes(rng: random.Random) -> Problem:
+    (first, second), things = rng.sample(_NAMES, 2), rng.choice(_THINGS)
+    boxes, size, loose, given = rng.randint(2, 9), rng.randint(4, 12), rng.randint(5, 45), rng.randint(3, 12)
+    packed = boxes * size
+    question = (
+        f"{first} has {boxes} boxes with {size} {things} each and {loose} more {things}. "
+        f"{first} gives {given} {things} to {second}. How many {things} does {first} have left?"
+    )
+    steps = (
+        f"The boxes hold {boxes} * {size} = {packed} {things}.",
+        f"{first} has {packed} + {loose} = {packed + loose} {things}.",
+        f"{first} has {packed + loose} - {given} = {packed + loose - given} {things} left.",
+    )
+    return Problem(question, steps, packed + loose - given)
+
+
+_KINDS = (_gains_and_losses, _gains_and_losses, _times_as_many, _change_from_a_note, _boxes)
+
+
+def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
+    """Yield problems without end, the same ones for the same seed, all of them held out or none of them."""
+    rng = random.Random(seed)
+    while True:
+        problem = rng.choice(_KINDS)(rng)
+        if problem.held_out == held_out:
+            yield problem
+
+
+def embedded_rows() -> list[dict[str, object]]:
+    """The rows of the embedded data set: `EMBEDDED_ROWS` different held-out problems."""
+    problems = generate_problems(EMBEDDED_SEED, held_out=True)
+    chosen: dict[str, Problem] = {}
+    while len(chosen) < EMBEDDED_ROWS:
+        problem = next(problems)
+        chosen.setdefault(problem.question, problem)
+    return [problem.stratos_row() for problem in chosen.values()]
+
+
+def write_problems(path: Path) -> None:
+    """Write the embedded data set as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in embedded_rows()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_problems(Path(__file__).parent / "problems.jsonl")

@@ -1,0 +1,119 @@
+"""Everything before the teacher's weights are loaded: tokens, shard plan, identity. Bad input is found here."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from cache import Manifest
+from cache.identity import Identity
+from pipeline.data.sources import ConversationSet, load_conversations
+from pipeline.data.tokens import TokenizedDataset, tokenize_conversations
+from pipeline.errors import InputError
+from pipeline.extract.plan import plan_shards
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.device import choose_device, choose_dtype
+from pipeline.teacher.model import resolve_layers
+from pipeline.teacher.source import TeacherSource, config_hash, find_teacher, tokenizer_hash
+
+_RECORDED_VERSIONS = ("h5py", "numpy", "torch", "transformers", "zarr")
+
+
+@dataclass(frozen=True)
+class PreparedExtract:
+    """An extract that is ready to run."""
+
+    settings: ExtractSettings
+    source: TeacherSource
+    tokenizer: PreTrainedTokenizerBase
+    dataset: TokenizedDataset
+    shards: list[range]
+    manifest: Manifest
+
+
+def prepare(settings: ExtractSettings) -> PreparedExtract:
+    """Read the data set and the teacher's configuration, and plan the cache.
+
+    Raises:
+        InputError: the teacher, the data set or a layer is not to be had, or no example is left.
+    """
+    source = find_teacher(settings.teacher)
+    config = source.load_config()
+    resolve_layers(settings.layers, config)
+    conversations = load_conversations(
+        settings.dataset,
+        split=settings.split,
+        form=settings.form,
+        limit=settings.limit,
+        skip_bad_rows=settings.skip_bad_rows,
+    )
+    tokenizer = source.load_tokenizer()
+    dataset = tokenize_conversations(
+        conversations.conversations,
+        tokenizer,
+        template=settings.template,
+        loss_on=settings.loss_on,
+        max_tokens=_longest(settings, config.max_position_embeddings),
+    )
+    if conversations.malformed:
+        dataset.leave_out("malformed row", conversations.malformed)
+    if not dataset.examples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
+        raise InputError(f"{settings.dataset}: no example is left ({reasons}); raise --max-tokens, or choose another data set")
+    lengths = [len(example) for example in dataset.examples]
+    shards = plan_shards(lengths, settings.shard_tokens)
+    identity: Identity = {
+        "teacher_weights": source.weights_hash(),
+        "teacher_config": config_hash(config),
+        "tokenizer": tokenizer_hash(tokenizer),
+        "dataset": conversations.fingerprint,
+        "template": settings.template,
+        "loss_on": settings.loss_on,
+        "limit": settings.limit,
+        "max_tokens": settings.max_tokens,
+        "condition": "sequence",
+        "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
+        "codec": settings.codec,
+    }
+    manifest = Manifest(
+        format=settings.format,
+        codec=settings.codec,
+        layers=settings.layers,
+        hidden_size=int(config.hidden_size),
+        shards=len(shards),
+        examples=len(lengths),
+        tokens=sum(lengths),
+        shard_tokens=settings.shard_tokens,
+        identity=identity,
+        provenance=_provenance(settings, conversations, dataset),
+        attachments=(),
+    )
+    return PreparedExtract(settings, source, tokenizer, dataset, shards, manifest)
+
+
+def _longest(settings: ExtractSettings, context: int | None) -> int:
+    if context is not None and settings.max_tokens > context:
+        return int(context)
+    return settings.max_tokens
+
+
+def _provenance(settings: ExtractSettings, conversations: ConversationSet, dataset: TokenizedDataset) -> dict[str, object]:
+    return {
+        "teacher": _located(settings.teacher),
+        "dataset": _located(settings.dataset),
+        "split": settings.split,
+        "form": conversations.form,
+        "limit": settings.limit,
+        "skip_bad_rows": settings.skip_bad_rows,
+        "left_out": dataset.left_out,
+        "versions": {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()},
+    }
+
+
+def _located(name: str) -> str:
+    """A path as it is found from any folder; a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

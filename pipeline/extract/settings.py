@@ -1,0 +1,41 @@
+"""What the user asks of an extract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.data.forms import FormName
+from pipeline.data.templates import TemplateName
+from pipeline.data.tokens import LossOn
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """One extract, as asked for on the command line; each field is the option of that name.
+
+    Attributes:
+        max_tokens: examples of more tokens are left out.
+        shard_tokens: target size of a shard, in tokens.
+        batch_tokens: most tokens of a padded batch.
+        dtype: compute type of the teacher; `auto` lets the device decide.
+    """
+
+    teacher: str
+    dataset: str
+    cache: Path
+    format: str = "zarr"
+    codec: str = "bf16"
+    layers: tuple[int, ...] = (-1,)
+    split: str = "train"
+    form: FormName | None = None
+    template: TemplateName = "paper"
+    loss_on: LossOn = "assistant"
+    max_tokens: int = 4096
+    limit: int | None = None
+    skip_bad_rows: bool = False
+    shard_tokens: int = 65536
+    batch_tokens: int = 4096
+    device: str = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"

@@ -1,0 +1,86 @@
+"""The student's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import GPTNeoConfig, PreTrainedConfig
+
+CONDITIONS = ("sequence", "none")
+CROSS_ATTENTIONS = ("causal", "bidirectional")
+
+
+class LLMModulesConfig(PreTrainedConfig):
+    """Configuration of `LLMModulesForCausalLM` (arXiv 2502.08213, section 3).
+
+    Args:
+        gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with `condition="sequence"`.
+        vocab_size: tokens that the LM head spans: the teacher's vocabulary.
+        condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `none`: the
+            tokens themselves through trained embeddings; no teacher (the control).
+        teacher_hidden_size: width `d_teacher` of the hidden states.
+        teacher_layer: which teacher layer they come from, as in transformers' `hidden_states`. Recorded for generation.
+        cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a token sees teacher
+            states of later tokens: the answer leaks into its own prediction.
+        cross_layers: Enhanced Cross-Attention layers.
+        cross_heads: heads of each.
+        adapter_size: inner width of their adapters.
+        intermediate_size: inner width of the FFN that starts the student's states.
+    """
+
+    model_type = "llm_modules"
+    sub_configs = {"gpt_neo": GPTNeoConfig}
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    gpt_neo: dict[str, Any] | GPTNeoConfig | None = None
+    vocab_size: int = 151936
+    condition: str = "sequence"
+    teacher_hidden_size: int = 1536
+    teacher_layer: int = -1
+    cross_attention: str = "causal"
+    cross_layers: int = 2
+    cross_heads: int = 8
+    adapter_size: int = 256
+    intermediate_size: int = 1152
+    initializer_range: float = 0.02
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.gpt_neo is None:
+            self.gpt_neo = GPTNeoConfig()
+        elif isinstance(self.gpt_neo, dict):
+            self.gpt_neo = GPTNeoConfig(**self.gpt_neo)
+        if self.condition not in CONDITIONS:
+            raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
+        if self.cross_attention not in CROSS_ATTENTIONS:
+            raise ValueError(f"cross_attention {self.cross_attention!r} is not one of {', '.join(CROSS_ATTENTIONS)}")
+        if self.gpt_neo.hidden_size % self.cross_heads:
+            raise ValueError(f"{self.cross_heads} heads do not divide the student's width {self.gpt_neo.hidden_size}")
+        super().__post_init__(**kwargs)
+
+    @property
+    def body(self) -> GPTNeoConfig:
+        """The GPT-Neo body's configuration."""
+        assert isinstance(self.gpt_neo, GPTNeoConfig)
+        return self.gpt_neo
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the student, `d_student`."""
+        return int(self.body.hidden_size)
+
+    @property
+    def num_attention_layers(self) -> int:
+        """Layers with a key-value cache in generation: GPT-Neo's blocks, then the cross-attention layers."""
+        return int(self.body.num_layers) + (self.cross_layers if self.condition == "sequence" else 0)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """The same, under the name by which transformers sizes a key-value cache."""
+        return self.num_attention_layers
+
+    @property
+    def leaks(self) -> bool:
+        """True where a token's prediction can see later tokens, so that its loss says little about generation."""
+        return self.condition == "sequence" and self.cross_attention == "bidirectional"

@@ -1,0 +1,95 @@
+"""Enhanced Cross-Attention: how the student looks at the teacher's hidden states (arXiv 2502.08213, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Cache
+
+from pipeline.model.configuration import LLMModulesConfig
+
+
+class Adapter(nn.Module):
+    """A bottleneck with a residual connection: `LayerNorm(x + up(GELU(down(x))))`."""
+
+    def __init__(self, size: int, inner_size: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(size, inner_size)
+        self.up = nn.Linear(inner_size, size)
+        self.act = nn.GELU()
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
+        """`[B, T, d_student]` to the same shape."""
+        adapted: torch.Tensor = self.norm(hidden_BTS + self.up(self.act(self.down(hidden_BTS))))
+        return adapted
+
+
+class EnhancedCrossAttention(nn.Module):
+    """Attention from the student's states to the teacher's, then an adapter, then a gate between old and new states.
+
+    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))` for each channel.
+    """
+
+    def __init__(self, config: LLMModulesConfig, layer_index: int) -> None:
+        """Build the layer; `layer_index` is its place in the key-value cache."""
+        super().__init__()
+        size, teacher_size = config.hidden_size, config.teacher_hidden_size
+        self.heads, self.layer_index = config.cross_heads, layer_index
+        self.states_norm = nn.LayerNorm(size)
+        self.teacher_norm = nn.LayerNorm(teacher_size)
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(teacher_size, size)
+        self.value = nn.Linear(teacher_size, size)
+        self.output = nn.Linear(size, size)
+        self.adapter = Adapter(size, config.adapter_size)
+        self.gate = nn.Linear(2 * size, size)
+
+    def forward(
+        self, states_BTS: torch.Tensor, teacher_BTD: torch.Tensor, visible_B1TK: torch.Tensor | None, past: Cache | None
+    ) -> torch.Tensor:
+        """New student states `[B, T, d_student]`.
+
+        Args:
+            states_BTS: the student's states.
+            teacher_BTD: the teacher's hidden states of the same tokens.
+            visible_B1TK: True where token t may see teacher state k; None for plain causal attention over T = K.
+            past: key-value cache of the tokens before these; extended in place.
+        """
+        teacher_BTD = self.teacher_norm(teacher_BTD)
+        key_BHKC, value_BHKC = self._heads(self.key(teacher_BTD)), self._heads(self.value(teacher_BTD))
+        if past is not None:
+            key_BHKC, value_BHKC = past.update(key_BHKC, value_BHKC, self.layer_index)
+        attended_BHTC = scaled_dot_product_attention(
+            self._heads(self.query(self.states_norm(states_BTS))),
+            key_BHKC,
+            value_BHKC,
+            attn_mask=visible_B1TK,
+            is_causal=visible_B1TK is None,
+        )
+        attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
+        gate_BTS = torch.sigmoid(self.gate(torch.cat([states_BTS, attended_BTS], dim=-1)))
+        return gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
+
+    def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
+        return hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def visible_tokens(
+    attention_mask_BK: torch.Tensor | None, tokens: int, *, causal: bool, device: torch.device
+) -> torch.Tensor | None:
+    """Which teacher states each of the last `tokens` tokens may see, `[B, 1, T, K]` or `[1, 1, T, K]` bool.
+
+    None stands for plain causal attention without padding or past. A token always sees its own state, so that padding
+    tokens, whose output nobody reads, do not divide by zero.
+    """
+    if attention_mask_BK is None:
+        return None if causal else torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
+    keys = attention_mask_BK.shape[1]
+    key_K = torch.arange(keys, device=device)
+    query_T = key_K[keys - tokens :, None]
+    allowed_B1TK = attention_mask_BK.bool()[:, None, None, :].expand(-1, 1, tokens, keys)
+    if causal:
+        allowed_B1TK = allowed_B1TK & (key_K <= query_T)
+    return allowed_B1TK | (key_K == query_T)

@@ -1,0 +1,163 @@
+"""The student: a bridge from teacher states, a GPT-Neo body, and an LM head over the teacher's vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import Cache, DynamicCache, GenerationMixin, GPTNeoModel, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from pipeline.model.bridge import Bridge
+from pipeline.model.configuration import LLMModulesConfig
+from pipeline.model.loss import next_token_loss
+
+
+class HiddenStatesReader(Protocol):
+    """Who gives the student hidden states while it generates: a live teacher with its key-value cache."""
+
+    def read(self, input_ids_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor:
+        """Hidden states `[B, T, d_teacher]` of the next tokens."""
+        ...
+
+
+class NoPositions(nn.Module):
+    """Stands in for GPT-Neo's position embeddings: the teacher's states carry their positions already."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, position_ids_BT: torch.Tensor) -> torch.Tensor:
+        """Zeros `[B, T, d_student]`."""
+        return torch.zeros(*position_ids_BT.shape, self.size, device=position_ids_BT.device)
+
+
+class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
+    """GPT-Neo that reads a frozen large model's hidden states instead of tokens (arXiv 2502.08213). No teacher inside.
+
+    With `condition="sequence"` GPT-Neo's token and position embeddings do not exist: they have no weights here, take no
+    memory and are in no checkpoint. With `condition="none"` they are trained, and there is no bridge.
+    """
+
+    config_class = LLMModulesConfig
+    config: LLMModulesConfig
+    base_model_prefix = "body"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GPTNeoBlock", "EnhancedCrossAttention"]
+
+    def __init__(self, config: LLMModulesConfig) -> None:
+        super().__init__(config)
+        self.body = GPTNeoModel(config.body)
+        self.bridge = Bridge(config) if config.condition == "sequence" else None
+        if self.bridge is not None:
+            self.body.wte, self.body.wpe = None, NoPositions(config.hidden_size)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The token embeddings, or None where hidden states take their place."""
+        embeddings: nn.Module | None = self.body.wte
+        return embeddings
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The LM head."""
+        return self.lm_head
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        loss_only: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **_: Any,
+    ) -> CausalLMOutputWithPast:
+        """Predict the next token at each position.
+
+        Args:
+            input_ids: `[B, T]`; read only with `condition="none"`.
+            hidden_states: `[B, T, d_teacher]` teacher states; read only with `condition="sequence"`.
+            attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past_key_values`, over all tokens so far.
+            labels: `[B, T]` token ids, not shifted; -100 where there is no loss.
+            past_key_values: key-value cache of the tokens before these; extended in place.
+            use_cache: whether to start such a cache.
+            logits_to_keep: only the last so many positions' logits (0: all).
+            loss_only: give no logits: those of a long example over a large vocabulary do not fit in memory.
+            num_items_in_batch: divide the summed loss by this instead of by the labelled positions here.
+
+        Raises:
+            ValueError: what the condition reads was not given, or is of the wrong width.
+        """
+        embeds_BTS = None
+        past = past_key_values
+        if past is None and use_cache:
+            past = DynamicCache()
+        if attention_mask is None and past is not None and past.get_seq_length():
+            read = hidden_states if self.bridge is not None else input_ids
+            assert read is not None
+            attention_mask = torch.ones(read.shape[0], past.get_seq_length() + read.shape[1], device=read.device)
+        if self.bridge is not None:
+            if hidden_states is None or hidden_states.shape[-1] != self.config.teacher_hidden_size:
+                found = "none were given" if hidden_states is None else f"they are {hidden_states.shape[-1]} wide"
+                raise ValueError(f"this student reads hidden_states [B, T, {self.config.teacher_hidden_size}]; {found}")
+            embeds_BTS = self.bridge(hidden_states.to(self.lm_head.weight.dtype), attention_mask, past)
+        elif input_ids is None:
+            raise ValueError("this student reads input_ids; none were given")
+        output = self.body(
+            input_ids=None if embeds_BTS is not None else input_ids,
+            inputs_embeds=embeds_BTS,
+            attention_mask=attention_mask,
+            position_ids=self._positions(input_ids, attention_mask),
+            past_key_values=past,
+            use_cache=past is not None,
+        )
+        states_BTS = output.last_hidden_state
+        loss = logits = None
+        if labels is not None:
+            total, count = next_token_loss(states_BTS, self.lm_head.weight, labels.to(states_BTS.device))
+            loss = total / (count if num_items_in_batch is None else num_items_in_batch)
+        if not loss_only:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
+            logits = self.lm_head(states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep])
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.Tensor,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        reader: HiddenStatesReader | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Read the hidden states of the tokens not yet in the key-value cache (`generate` calls this for each step)."""
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        new_ids_BT = input_ids[:, seen:]
+        inputs = {
+            "input_ids": new_ids_BT,
+            "past_key_values": past_key_values,
+            "attention_mask": attention_mask,
+            "use_cache": kwargs.get("use_cache"),
+            "logits_to_keep": 1,
+        }
+        if self.bridge is not None:
+            if reader is None:
+                raise ValueError("this student reads a teacher's hidden states; pass generate(..., reader=...)")
+            inputs["hidden_states"] = reader.read(new_ids_BT, attention_mask)
+        return inputs
+
+    def _positions(self, input_ids_BT: torch.Tensor | None, attention_mask_BK: torch.Tensor | None) -> torch.Tensor | None:
+        """Positions `[B, T]` counted without padding, where GPT-Neo's own embeddings need them."""
+        if self.bridge is not None or attention_mask_BK is None:
+            return None
+        assert input_ids_BT is not None
+        return (attention_mask_BK.long().cumsum(-1) - 1).clamp(min=0)[:, -input_ids_BT.shape[1] :]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)

@@ -1,0 +1,46 @@
+"""Which device computes, and in which type."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from pipeline.errors import InputError
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DtypeName = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name, or with `auto` the first accelerator there is, else the CPU.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--device {name}: not usable on this machine ({reason}); use --device cpu") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> DtypeName:
+    """The compute dtype asked for, or with `auto` bf16 where the device has instructions for it, else fp32.
+
+    fp16 is not offered: the attention-sink tokens of middle layers overflow it.
+    """
+    if name == "bf16" or (name == "auto" and _has_fast_bf16(device)):
+        return "bf16"
+    return "fp32"
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,119 @@
+"""What a teacher's name stands for: a hub id, a local folder, or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
+
+from cache.files import sha256_of
+from cache.sealed_json import canonical_json
+from pipeline.errors import InputError
+
+_UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Where a teacher is loaded from.
+
+    Attributes:
+        name: what the user wrote.
+        location: first argument of transformers' `from_pretrained`: a hub id or a folder.
+        options: further arguments; `gguf_file` for a GGUF file.
+    """
+
+    name: str
+    location: str
+    options: dict[str, str]
+
+    def load_config(self) -> PreTrainedConfig:
+        """The teacher's configuration.
+
+        Raises:
+            InputError: it cannot be had.
+        """
+        try:
+            config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, **self.options)
+        except Exception as error:
+            raise self._unusable("configuration", error) from error
+        return config
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The teacher's tokenizer.
+
+        Raises:
+            InputError: it cannot be had.
+        """
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.location, **self.options)
+        except Exception as error:
+            raise self._unusable("tokenizer", error) from error
+        return tokenizer
+
+    def weights_hash(self) -> str:
+        """What the weights are, wherever they lie: SHA-256 of a local file's or folder's weights, or the hub commit.
+
+        Raises:
+            InputError: there are no weights there.
+        """
+        if "gguf_file" in self.options:
+            return f"sha256:{sha256_of(Path(self.name))}"
+        if Path(self.location).is_dir():
+            files = sorted(Path(self.location).glob("*.safetensors"))
+            if not files:
+                raise InputError(f"{self.location}: no .safetensors weights in this folder; save the teacher with safetensors")
+            return "sha256:" + hashlib.sha256(" ".join(sha256_of(file) for file in files).encode()).hexdigest()
+        try:
+            return f"commit:{extract_commit_hash(cached_file(self.location, 'config.json'), None)}"
+        except OSError as error:
+            raise self._unusable("weights", error) from error
+
+    def _unusable(self, part: str, error: Exception) -> InputError:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        kind = "GGUF file" if self.options else "local folder" if Path(self.location).is_dir() else "hub id"
+        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason})")
+
+
+def find_teacher(name: str) -> TeacherSource:
+    """Tell what kind of name this is; nothing is loaded.
+
+    Raises:
+        InputError: it looks like a path, and nothing stands there.
+    """
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"teacher {name}: no such file")
+        return TeacherSource(name, str(path.parent), {"gguf_file": path.name})
+    if path.is_dir():
+        return TeacherSource(name, name, {})
+    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise InputError(f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id (owner/name)")
+    return TeacherSource(name, name, {})
+
+
+def config_hash(config: PreTrainedConfig) -> str:
+    """SHA-256 of the configuration's fields that shape the numbers."""
+    fields = {key: value for key, value in config.to_dict().items() if key not in _UNSTABLE_CONFIG}
+    return hashlib.sha256(canonical_json(_plain(fields))).hexdigest()
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of everything that decides how text becomes tokens, the chat template included."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else tokenizer.get_vocab()
+    return hashlib.sha256(canonical_json([rules, tokenizer.eos_token, tokenizer.bos_token, tokenizer.chat_template])).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
