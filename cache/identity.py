@@ -26,4 +26,6 @@ def require_same_identity(root: Path, cached: Identity, wanted: Identity) -> Non
         CacheError: at least one field differs; the text names each with both values.
     """
     if found := differences(cached, wanted):
-        raise CacheError(f"{root}: holds another run's hidden states ({'; '.join(found)}); choose another --cache, or delete this one")
+        raise CacheError(
+            f"{root}: holds another run's hidden states ({'; '.join(found)}); choose another --cache, or delete this one"
+        )

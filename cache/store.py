@@ -116,7 +116,9 @@ class Cache(Sequence[Example]):
         record, position = self._records[shard], index - int(self._first[shard])
         example = self._shard(shard).example(position, self.layers if layers is None else layers)
         if example.row_id != record.row_ids[position] or len(example) != record.lengths[position]:
-            raise DamagedCacheError(f"{self.root}: shard {record.shard}, example {position} is not the one that the journal names")
+            raise DamagedCacheError(
+                f"{self.root}: shard {record.shard}, example {position} is not the one that the journal names"
+            )
         return example
 
     def _shard(self, index: int) -> OpenShard:

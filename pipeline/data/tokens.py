@@ -85,9 +85,7 @@ def tokenize_conversations(
         elif not any(mask[1:]):
             dataset.leave_out("nothing to learn (no assistant turn)")
         else:
-            dataset.examples.append(
-                TokenizedExample(conversation.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_))
-            )
+            dataset.examples.append(TokenizedExample(conversation.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_)))
     return dataset
 
 

@@ -78,7 +78,10 @@ def _times_as_many(rng: random.Random) -> Problem:
     (first, second), things = rng.sample(_NAMES, 2), rng.choice(_THINGS)
     amount, factor = rng.randint(6, 29), rng.choice(tuple(_TIMES))
     other = amount * factor
-    steps = [f"{second} has {amount} * {factor} = {other} {things}.", f"Together they have {amount} + {other} = {amount + other} {things}."]
+    steps = [
+        f"{second} has {amount} * {factor} = {other} {things}.",
+        f"Together they have {amount} + {other} = {amount + other} {things}.",
+    ]
     question = f"{first} has {amount} {things}. {second} has {_TIMES[factor]} as many. "
     if rng.random() < 0.5:
         gone = rng.randint(5, 40 if amount + other > 45 else 12)

@@ -98,8 +98,7 @@ class PadRight:
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in rows)
         return {
-            key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
-            for key, fill in self.fill.items()
+            key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows]) for key, fill in self.fill.items()
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,10 @@ from cache import Manifest
 from cache.identity import Identity
 from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.tokens import TokenizedDataset, tokenize_conversations
+from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.device import choose_device, choose_dtype
 from pipeline.teacher.model import resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher, tokenizer_hash
 
@@ -89,7 +90,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         tokens=sum(lengths),
         shard_tokens=settings.shard_tokens,
         identity=identity,
-        provenance=_provenance(settings, conversations, dataset),
+        provenance=_provenance(settings, conversations, dataset, int(config.vocab_size)),
         attachments=(),
     )
     return PreparedExtract(settings, source, tokenizer, dataset, shards, manifest)
@@ -101,17 +102,27 @@ def _longest(settings: ExtractSettings, context: int | None) -> int:
     return settings.max_tokens
 
 
-def _provenance(settings: ExtractSettings, conversations: ConversationSet, dataset: TokenizedDataset) -> dict[str, object]:
+def _provenance(
+    settings: ExtractSettings, conversations: ConversationSet, dataset: TokenizedDataset, vocab_size: int
+) -> dict[str, object]:
     return {
         "teacher": _located(settings.teacher),
         "dataset": _located(settings.dataset),
         "split": settings.split,
         "form": conversations.form,
+        "system_prompt": _usual_system_prompt(conversations),
+        "vocab_size": vocab_size,
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
         "versions": {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()},
     }
+
+
+def _usual_system_prompt(conversations: ConversationSet) -> str | None:
+    """The system prompt that most conversations begin with, for prompts that are typed later."""
+    prompts = [row.turns[0].text for row in conversations.conversations if row.turns[0].role == "system"]
+    return Counter(prompts).most_common(1)[0][0] if prompts else None
 
 
 def _located(name: str) -> str:

@@ -15,10 +15,10 @@ import torch
 from cache import Example, content_digest_of, write_cache
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
+from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
 from pipeline.extract.plan import plan_batches
 from pipeline.extract.prepare import PreparedExtract
-from pipeline.teacher.device import choose_device, choose_dtype
 from pipeline.teacher.model import Teacher, load_teacher
 
 Progress = Callable[[int, int], None]

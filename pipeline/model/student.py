@@ -158,6 +158,3 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             return None
         assert input_ids_BT is not None
         return (attention_mask_BK.long().cumsum(-1) - 1).clamp(min=0)[:, -input_ids_BT.shape[1] :]
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)

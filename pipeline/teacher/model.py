@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import AutoModel, Cache, GgufConfig, PreTrainedConfig, PreTrainedModel
 
+from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError
-from pipeline.teacher.device import DTYPES, DtypeName
 from pipeline.teacher.source import TeacherSource
 
 

@@ -1,0 +1,58 @@
+"""`chat`: turn after turn with one loaded student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.shell import command
+from pipeline.commands.writing import load_writer, opening_turns, sampling_options, writer_options
+from pipeline.data.conversations import Turn
+from pipeline.errors import InputError
+from pipeline.generation.writer import Sampling
+
+
+@click.command()
+@writer_options
+@sampling_options
+@click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it.")
+@command
+def chat(
+    *, as_json: bool, run: Path, teacher: str | None, device: str, system: str | None, forget: bool, **sampling: Any
+) -> dict[str, Any]:
+    """Talk with a trained student. The models are loaded once; end with an empty line or Ctrl-D, /new starts afresh.
+
+    Messages are read from stdin, a line each, so a file can be piped in.
+
+    \b
+    Example:
+      llm-modules chat --run my-run
+    """
+    writer = load_writer(run, teacher, device)
+    opening = opening_turns(writer, system)
+    turns, answers = list(opening), []
+    while message := _next_message():
+        if message == "/new" or forget:
+            turns = list(opening)
+        if message == "/new":
+            continue
+        turns.append(Turn("user", message))
+        show = None if as_json else lambda text: click.echo(text, nl=False)
+        try:
+            (written,) = writer.write([turns], Sampling(**sampling), show)
+        except InputError as error:
+            raise InputError(f"{error}; /new starts a new conversation") from error
+        turns.append(Turn("assistant", written.text))
+        answers.append({"message": message, "answer": written.text, "stopped": written.stopped})
+        if not as_json:
+            click.echo()
+    return {"answers": answers, "leaks": writer.record["leaks"]}
+
+
+def _next_message() -> str:
+    interactive = click.get_text_stream("stdin").isatty()
+    if interactive:
+        click.echo("you> ", nl=False, err=True)
+    return click.get_text_stream("stdin").readline().strip()

@@ -1,0 +1,104 @@
+"""`extract`: the teacher's one pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cache.codecs import CODEC_NAMES
+from cache.formats import FORMAT_NAMES
+from pipeline.commands.shell import command
+from pipeline.data.forms import FORM_NAMES
+from pipeline.data.templates import TEMPLATE_NAMES
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import ExtractResult
+from pipeline.extract.run import extract as run_extract
+from pipeline.extract.settings import ExtractSettings
+
+
+class LayerList(click.ParamType):
+    """Whole numbers with commas between."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse `-1,0`."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of layers such as -1 or -1,0", param, ctx)
+
+
+@click.command()
+@click.option("--teacher", default=EMBEDDED_TEACHER, help="Hub id, local folder, or .gguf file.  [default: the embedded one]")
+@click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
+@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder to write; an unfinished one is continued.")
+@click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
+@click.option("--codec", type=click.Choice(CODEC_NAMES), default="bf16", show_default=True, help="How states are stored.")
+@click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
+@click.option("--split", default="train", show_default=True, help="Split of a hub data set.")
+@click.option("--form", type=click.Choice(FORM_NAMES), help="Form of the rows.  [default: told by the columns]")
+@click.option(
+    "--template", type=click.Choice(TEMPLATE_NAMES), default="paper", show_default=True,
+    help="Prompt template: the paper's, or the tokenizer's chat template.",
+)  # fmt: skip
+@click.option(
+    "--loss-on", type=click.Choice(["assistant", "all"]), default="assistant", show_default=True,
+    help="Tokens to learn: the assistant's with the end token, or all (the paper's way).",
+)  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out.")
+@click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
+@click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens of a teacher batch.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
+@command
+def extract(*, as_json: bool, **options: Any) -> dict[str, Any]:
+    """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
+
+    What is published is durable: after a crash, run the same command again and it goes on at the next shard. A cache of
+    another teacher, data set or setting is refused, naming what differs.
+
+    \b
+    Examples:
+      llm-modules extract --cache my-cache
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0
+      llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
+    """
+    prepared = prepare(ExtractSettings(**options))
+    columns = (
+        TextColumn("extract"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[written]:.1f} MB"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("extract", total=prepared.manifest.tokens, written=0.0)
+
+        def advance(tokens: int, size: int) -> None:
+            bar.update(task, advance=tokens, written=bar.tasks[task].fields["written"] + size / 1e6)
+
+        result = run_extract(prepared, advance)
+    if not as_json:
+        click.echo(_in_words(result))
+    return asdict(result)
+
+
+def _in_words(result: ExtractResult) -> str:
+    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
+    speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
+    return (
+        f"{result.cache}: {result.examples:,} examples, {result.tokens:,} tokens in {result.shards} shards "
+        f"({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\n"
+        f"left out: {left_out}\n"
+        f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
+    )

@@ -1,0 +1,37 @@
+"""`generate`: one answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.shell import command
+from pipeline.commands.writing import load_writer, opening_turns, sampling_options, writer_options
+from pipeline.data.conversations import Turn
+from pipeline.generation.writer import Sampling
+
+
+@click.command()
+@writer_options
+@click.option("--prompt", required=True, help="What to ask.")
+@sampling_options
+@command
+def generate(
+    *, as_json: bool, run: Path, teacher: str | None, device: str, system: str | None, prompt: str, **sampling: Any
+) -> dict[str, Any]:
+    """Answer one prompt with a trained student; the answer is streamed to stdout as it is written.
+
+    \b
+    Example:
+      llm-modules generate --run my-run --prompt "Ann has 20 pens. Ann buys 15 pens. How many pens does Ann have now?"
+    """
+    writer = load_writer(run, teacher, device)
+    turns = [*opening_turns(writer, system), Turn("user", prompt)]
+    show = None if as_json else lambda text: click.echo(text, nl=False)
+    (written,) = writer.write([turns], Sampling(**sampling), show)
+    if not as_json:
+        click.echo("" if written.stopped else f"\n[cut after {written.tokens} tokens; --max-new-tokens allows more]")
+    return {"prompt": prompt, "leaks": writer.record["leaks"], **asdict(written)}

@@ -1,0 +1,121 @@
+"""The shell around all commands: what they share, and how they end."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cache.errors import CacheError, DamagedCacheError
+from pipeline.errors import InputError, RunError
+
+_COMMANDS = {
+    "extract": "Run the frozen teacher once over a data set, into a cache.",
+    "train": "Train a student from a cache; the teacher is never loaded.",
+    "evaluate": "Show with numbers and controls what was transferred.",
+    "generate": "Answer one prompt with a trained student.",
+    "chat": "Talk with a trained student.",
+}
+
+
+class LazyCommands(click.Group):
+    """Imports a command's module, and with it the model libraries, only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands in the order of the pipeline."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"pipeline.commands.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="llm-modules")
+def main() -> None:
+    """Train a small model on what a frozen large one knows, from cached hidden states.
+
+    The pipeline has three steps; left out, --teacher and --dataset are the embedded ones:
+
+    \b
+      llm-modules extract  --cache CACHE --layers -1,0
+      llm-modules train    --cache CACHE --run RUN --controls
+      llm-modules evaluate --run RUN
+
+    Results go to stdout, progress to stderr. Exit status: 0 done, 1 a run failed, 2 wrong usage or input.
+    """
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--json` and `--debug`, quiet libraries, and endings of one clear line.
+
+    The function returns the object that `--json` prints; it is called with `as_json` to know whether to print for people.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
+        _quiet_libraries(debug)
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            result = function(*args, as_json=as_json, **kwargs)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug or isinstance(error, click.exceptions.Exit):
+                raise
+            _end(error)
+        if as_json:
+            click.echo(json.dumps(result))
+
+    return wrapped
+
+
+def _end(error: BaseException) -> None:
+    """One line on stderr, and the exit status that tells the kind of failure."""
+    if isinstance(error, click.ClickException):
+        raise error
+    status = 2 if isinstance(error, (InputError, CacheError)) and not isinstance(error, DamagedCacheError) else 1
+    if isinstance(error, KeyboardInterrupt):
+        message = f"stopped ({error or 'Ctrl-C'}); what was finished is kept: run the same command again (train: with --resume)"
+    elif isinstance(error, (InputError, CacheError, RunError)):
+        message = str(error)
+    elif isinstance(error, OSError):
+        message = f"{error.filename or 'file system'}: {error.strerror or error}"
+    else:
+        message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+def _terminated(_signal: int, _frame: Any) -> None:
+    raise KeyboardInterrupt("SIGTERM")
+
+
+def _quiet_libraries(debug: bool) -> None:
+    """Leave stdout to results and stderr to this project's own progress."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if debug:
+        return
+    warnings.filterwarnings("ignore")
+    import datasets.utils.logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.utils.logging.disable_progress_bar()

@@ -1,0 +1,42 @@
+"""The teacher at work while a student writes: one forward pass a token, thanks to its key-value cache."""
+
+from __future__ import annotations
+
+import torch
+from transformers import DynamicCache
+
+from pipeline.errors import InputError
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import find_teacher
+
+
+class LiveTeacher:
+    """Reads tokens for one generation, a few at a time; a `HiddenStatesReader` of the model room."""
+
+    def __init__(self, teacher: Teacher, layer: int, device: torch.device) -> None:
+        """Begin a generation: nothing has been read yet. States of `layer` are handed out on `device`."""
+        self._teacher, self._layer, self._device = teacher, layer, device
+        self._past = DynamicCache()
+
+    def read(self, input_ids_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor:
+        """Hidden states `[B, T, d_teacher]` of the next tokens."""
+        mask_BK = None if attention_mask_BK is None else attention_mask_BK.to(self._teacher.device)
+        states = self._teacher.hidden_states(input_ids_BT.to(self._teacher.device), mask_BK, self._past)
+        # The student learned from states that were rounded to bfloat16 in the cache. Clone: leave inference mode.
+        return states[self._layer].to(self._device, torch.bfloat16).clone()
+
+
+def load_same_teacher(name: str, layers: list[int], identity: dict[str, str], device: torch.device) -> Teacher:
+    """Load the teacher that a cache was made with, from wherever it lies now.
+
+    Raises:
+        InputError: it is not there, or its weights are others.
+    """
+    source = find_teacher(name)
+    found = source.weights_hash()
+    if found != identity["teacher_weights"]:
+        raise InputError(
+            f"teacher {name}: teacher_weights is {found!r}, the student learned from {identity['teacher_weights']!r}; "
+            "name the same teacher with --teacher"
+        )
+    return load_teacher(source, layers, device, "bf16" if identity["compute_dtype"] == "bf16" else "fp32")

@@ -1,0 +1,106 @@
+"""A trained student that writes: loaded once, asked as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TextStreamer, set_seed
+
+from pipeline.data.conversations import Turn
+from pipeline.data.templates import TemplateName
+from pipeline.data.tokens import tokenize_prompt
+from pipeline.errors import InputError
+from pipeline.generation.live_teacher import LiveTeacher
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.teacher.model import Teacher
+from pipeline.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. A temperature of 0 always takes the likeliest."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer: its text, whether the student ended it itself, and its length in tokens."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+class StudentWriter:
+    """A student with its tokenizer and, where it reads hidden states, its teacher."""
+
+    def __init__(self, run: RunFolder, teacher: Teacher | None, device: torch.device) -> None:
+        """Load a finished run's student.
+
+        Raises:
+            InputError: the run is not finished, or its model cannot be loaded.
+        """
+        self.record = run.require_finished()
+        self.template: TemplateName = self.record["identity"]["cache"]["template"]
+        self.device, self._teacher = device, teacher
+        try:
+            self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).to(device).eval()
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run.model}: the student cannot be loaded ({str(error).splitlines()[0]})") from error
+        self._pad = self.model.config.pad_token_id
+
+    def write(
+        self, prompts: Sequence[Sequence[Turn]], sampling: Sampling, streamer: Callable[[str], None] | None = None
+    ) -> list[Written]:
+        """Answer some prompts as one batch; `streamer` is called with each new piece of text (one prompt only).
+
+        Raises:
+            InputError: a prompt leaves no room for an answer.
+        """
+        ids = [tokenize_prompt(turns, self.template, self.tokenizer) for turns in prompts]
+        longest = max(len(prompt) for prompt in ids)
+        room = self.model.config.body.max_position_embeddings - longest
+        if room < 1:
+            raise InputError(f"the prompt has {longest} tokens, this student reads {longest + room}; ask something shorter")
+        ids_BT = torch.tensor([[self._pad] * (longest - len(prompt)) + prompt for prompt in ids], device=self.device)
+        mask_BT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in ids], device=self.device)
+        set_seed(sampling.seed)
+        options: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if self._teacher is not None:
+            options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layer, self.device)
+        written_BT = self.model.generate(
+            ids_BT,
+            attention_mask=mask_BT,
+            max_new_tokens=min(sampling.max_new_tokens, room),
+            streamer=None if streamer is None else _Stream(self.tokenizer, streamer),
+            **options,
+        )[:, longest:]
+        return [self._cut(answer.tolist()) for answer in written_BT]
+
+    def _cut(self, ids: list[int]) -> Written:
+        end = self.model.config.eos_token_id
+        stopped = end in ids
+        kept = ids[: ids.index(end)] if stopped else ids
+        return Written(self.tokenizer.decode(kept), stopped, len(kept))
+
+
+class _Stream(TextStreamer):
+    """Hands each finished piece of text on."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, receive: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._receive = receive
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Called by `generate` as words are finished."""
+        self._receive(text)

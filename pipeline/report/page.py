@@ -1,0 +1,29 @@
+"""The report: one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from cache.files import write_atomically
+from pipeline.report.plots import loss_curves
+
+
+def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
+    """Write an evaluation's page.
+
+    Args:
+        path: the HTML file.
+        results: what `evaluation/results.json` holds.
+        curves: the logged steps of each run, by name.
+    """
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html").render(
+        title=f"What was transferred: {Path(results['run']).name}",
+        results=results,
+        curves=loss_curves(curves),
+        best_loss=min(student["val_loss"] for student in results["students"]),
+    )
+    write_atomically(path, page.encode())

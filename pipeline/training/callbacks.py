@@ -1,0 +1,71 @@
+"""What a run says of itself while it goes on: metrics.jsonl, and a progress bar on stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+_KEPT = ("loss", "val_loss", "val_perplexity", "grad_norm", "learning_rate", "tokens_per_second", "loader_wait_share")
+
+
+class MetricsFile(TrainerCallback):
+    """Appends one JSON object a log step: `step`, `epoch`, `loss`, `val_loss` when known, speed, share of loader waits."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loss: float | None = None
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Write the step down."""
+        record = {name: float(value) for name, value in (logs or {}).items() if name in _KEPT}
+        self._loss = record.get("loss", self._loss)
+        if "loss" not in record and "val_loss" not in record:
+            return
+        if self._loss is not None:
+            record["loss"] = self._loss
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **record}) + "\n")
+
+
+class ProgressBar(TrainerCallback):
+    """A bar of optimiser steps with losses and the time left."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress, self._title = progress, title
+        self._task: TaskID | None = None
+        self._shown: dict[str, float] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the bar."""
+        self._task = self._progress.add_task(self._title, total=state.max_steps, completed=state.global_step, figures="")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move it on."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Show the newest losses."""
+        self._shown |= {name: logs[name] for name in ("loss", "val_loss") if logs and name in logs}
+        if self._task is not None:
+            figures = " ".join(f"{name} {float(value):.3f}" for name, value in self._shown.items())
+            self._progress.update(self._task, figures=figures)
+
+
+def progress_columns() -> tuple[Any, ...]:
+    """The columns of a training bar."""
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps {task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )

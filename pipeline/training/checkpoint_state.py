@@ -1,0 +1,66 @@
+"""Optimiser, scheduler and random state in checkpoints as safetensors and JSON: nothing that a reader would execute."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+_OPTIMIZER = "optimizer"
+_RANDOM = "random_state"
+
+
+def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
+    """Write the states of an optimiser and its learning-rate scheduler."""
+    state = optimizer.state_dict()
+    tensors, numbers = {}, {}
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{parameter}.{name}"] = value.detach().cpu().contiguous()
+            else:
+                numbers[f"{parameter}.{name}"] = value
+    rest = {"numbers": numbers, "param_groups": state["param_groups"], "scheduler": scheduler.state_dict()}
+    save_file(tensors, folder / f"{_OPTIMIZER}.safetensors")
+    (folder / f"{_OPTIMIZER}.json").write_text(json.dumps(rest))
+
+
+def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
+    """Read them back into an optimiser and a scheduler of the same make."""
+    rest = json.loads((folder / f"{_OPTIMIZER}.json").read_text())
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*load_file(folder / f"{_OPTIMIZER}.safetensors").items(), *rest["numbers"].items()]:
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+    scheduler.load_state_dict(rest["scheduler"])
+
+
+def save_random_state(folder: Path) -> None:
+    """Write the states of Python's, NumPy's and torch's random number generators."""
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    tensors = {"torch": torch.random.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys, np.int64))}
+    for index in range(torch.cuda.device_count()):
+        tensors[f"cuda.{index}"] = torch.cuda.get_rng_state(index)
+    rest = {"python": [version, list(words), gauss], "numpy": [kind, int(position), int(has_gauss), float(cached)]}
+    save_file(tensors, folder / f"{_RANDOM}.safetensors")
+    (folder / f"{_RANDOM}.json").write_text(json.dumps(rest))
+
+
+def load_random_state(folder: Path) -> None:
+    """Put the random number generators back where they were."""
+    tensors, rest = load_file(folder / f"{_RANDOM}.safetensors"), json.loads((folder / f"{_RANDOM}.json").read_text())
+    version, words, gauss = rest["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, position, has_gauss, cached = rest["numpy"]
+    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.random.set_rng_state(tensors["torch"])
+    for index in range(torch.cuda.device_count()):
+        if f"cuda.{index}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda.{index}"], index)

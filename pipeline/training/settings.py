@@ -1,0 +1,60 @@
+"""What the user asks of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run, as asked for on the command line; each field is the option of that name.
+
+    The defaults are the paper's (arXiv 2502.08213, section 4).
+
+    Attributes:
+        layer: which cached teacher layer the student reads.
+        condition: `sequence`, or `none` for the control that reads tokens and no teacher.
+        bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
+        patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
+        eval_every: optimiser steps between evaluations (and checkpoints); None for once an epoch.
+        max_steps: stop after so many optimiser steps, whatever `epochs` says; None for no such limit.
+    """
+
+    cache: Path
+    run: Path
+    student: str = "tiny"
+    layer: int = -1
+    condition: Literal["sequence", "none"] = "sequence"
+    cross_attention: Literal["causal", "bidirectional"] = "causal"
+    epochs: int = 15
+    batch_size: int = 1
+    accumulate: int = 1
+    bridge_lr: float = 1e-4
+    gpt_neo_lr: float = 5e-5
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    patience: int = 5
+    min_delta: float = 1e-4
+    validation: float = 0.1
+    eval_every: int | None = None
+    max_steps: int | None = None
+    log_every: int = 10
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    loader_workers: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as run.json keeps them."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    def control(self, name: str, *, steps: int) -> TrainSettings:
+        """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
+        changes: dict[str, Any] = {"layer-0": {"layer": 0}, "no-teacher": {"condition": "none"}}[name]
+        return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
+
+
+CONTROLS = ("layer-0", "no-teacher")
+"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on tokens without a teacher."""

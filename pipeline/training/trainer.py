@@ -1,0 +1,105 @@
+"""HF `Trainer` as this project uses it: two learning rates, honest validation loss, checkpoints without pickle."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from transformers import Trainer
+
+from pipeline.errors import RunError
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.training import checkpoint_state
+from pipeline.training.validation import validation_loss
+
+
+def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float) -> AdamW:
+    """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM head)."""
+    body = [parameter for name, parameter in model.named_parameters() if name.startswith("body.")]
+    around = [parameter for name, parameter in model.named_parameters() if not name.startswith("body.")]
+    groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
+    return AdamW(groups, lr=bridge_lr, weight_decay=weight_decay)
+
+
+class StudentTrainer(Trainer):
+    """Trains a student from cached features."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._restart_clock()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss without the logits, which do not fit in memory for long examples."""
+        output = model(**inputs, loss_only=True, num_items_in_batch=num_items_in_batch)
+        return (output.loss, output) if return_outputs else output.loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Fetch the batches of one optimiser step, and note how long that took."""
+        began = time.perf_counter()
+        fetched, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._waited += time.perf_counter() - began
+        self._tokens += sum(int(batch["attention_mask"].sum()) for batch in fetched)
+        return fetched, items
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add speed and the share of time spent waiting for batches.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; lower the learning rates and start again")
+        if "loss" in logs:
+            seconds = time.perf_counter() - self._since
+            logs["tokens_per_second"] = round(self._tokens / seconds, 1)
+            logs["loader_wait_share"] = round(self._waited / seconds, 4)
+            self._restart_clock()
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Validation loss in nats a labelled token, however the batches are cut."""
+        paused = time.perf_counter()
+        assert self.model is not None
+        result = validation_loss(self.model, self.get_eval_dataloader(eval_dataset), self.args.device)
+        metrics = {f"{metric_key_prefix}_loss": result.loss}
+        self.log({"val_loss": result.loss, "val_perplexity": result.perplexity})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._since += time.perf_counter() - paused
+        return metrics
+
+    def _restart_clock(self) -> None:
+        self._since, self._waited, self._tokens = time.perf_counter(), 0.0, 0
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        assert isinstance(self.model, LLMModulesForCausalLM)
+        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        checkpoint_state.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoint_state.load_optimizer(Path(checkpoint), self.optimizer, self.lr_scheduler)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        checkpoint_state.save_random_state(Path(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoint_state.load_random_state(Path(checkpoint))
