@@ -39,7 +39,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def publish(staged: Path, final: Path) -> None:
     """Move a finished file or folder to its final name: from here on it exists."""
     fsync_tree(staged)
-    os.replace(staged, final)
+    staged.replace(final)
     fsync_path(final.parent)
 
 

@@ -93,13 +93,13 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def _checked(path: Path, content: dict[str, Any]) -> Manifest:
-    types = {
+    types: dict[str, type] = {
         "format": str, "codec": str, "layers": list, "hidden_size": int, "shards": int, "examples": int, "tokens": int,
         "shard_tokens": int, "identity": dict, "provenance": dict, "attachments": list,
     }  # fmt: skip
     for name, kind in types.items():
         value = content.get(name)
-        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
+        if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value < 0)):
             raise CacheError(f"{path}: field {name!r} is missing or not a {kind.__name__}")
     if unknown := content.keys() - types.keys():
         raise CacheError(f"{path}: unknown field {min(unknown)!r}")

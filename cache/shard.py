@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class OpenShard:
         self._input_ids = arrays.rows("input_ids")
         self._loss_mask = arrays.rows("loss_mask").astype(np.bool_)
         starts, text = arrays.rows("row_id_offsets"), arrays.rows("row_id_bytes").tobytes()
-        self._row_ids = [text[a:b].decode() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self._row_ids = [text[a:b].decode() for a, b in itertools.pairwise(starts)]
         tokens = int(self._offsets[-1]) if len(self._offsets) else 0
         whole = len(self._input_ids) == len(self._loss_mask) == tokens and len(self._row_ids) == len(self._offsets) - 1
         for layer in layers:

@@ -163,7 +163,7 @@ def open_cache(root: str | Path) -> Cache:
     root = Path(root)
     manifest = read_manifest(root)
     records = read_journal(root)
-    if [record.shard for record in records] != list(range(manifest.shards)):
+    if len(records) != manifest.shards or any(record.shard != number for number, record in enumerate(records)):
         raise CacheError(
             f"{root}: not complete ({len(records)} of {manifest.shards} shards); run the same `extract` again to go on with it"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def chat(
         if message == "/new":
             continue
         turns.append(Turn("user", message))
-        show = None if as_json else lambda text: click.echo(text, nl=False)
+        show: Callable[[str], None] | None = None if as_json else lambda text: click.echo(text, nl=False)
         try:
             (written,) = writer.write([turns], Sampling(**sampling), show)
         except InputError as error:
@@ -52,7 +54,6 @@ def chat(
 
 
 def _next_message() -> str:
-    interactive = click.get_text_stream("stdin").isatty()
-    if interactive:
+    if sys.stdin.isatty():
         click.echo("you> ", nl=False, err=True)
-    return click.get_text_stream("stdin").readline().strip()
+    return sys.stdin.readline().strip()

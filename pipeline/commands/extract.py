@@ -22,7 +22,7 @@ from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
 
 
-class LayerList(click.ParamType):
+class LayerList(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between."""
 
     name = "layers"

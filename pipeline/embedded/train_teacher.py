@@ -129,7 +129,7 @@ def main(out: Path, steps: int, seed: int) -> None:
     collate = PadRight(tokenizer.pad_token_id)
     trainer = Trainer(model, arguments, data_collator=collate, train_dataset=EndlessProblems(tokenizer, seed + 1))
     trainer.train()
-    model.to(torch.bfloat16).save_pretrained(out)
+    model.bfloat16().save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 

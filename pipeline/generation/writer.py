@@ -51,7 +51,8 @@ class StudentWriter:
         self.template: TemplateName = self.record["identity"]["cache"]["template"]
         self.device, self._teacher = device, teacher
         try:
-            self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).to(device).eval()
+            self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
+            torch.nn.Module.to(self.model, device)
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model)
         except (OSError, ValueError) as error:
             raise InputError(f"{run.model}: the student cannot be loaded ({str(error).splitlines()[0]})") from error
@@ -91,7 +92,7 @@ class StudentWriter:
         end = self.model.config.eos_token_id
         stopped = end in ids
         kept = ids[: ids.index(end)] if stopped else ids
-        return Written(self.tokenizer.decode(kept), stopped, len(kept))
+        return Written(str(self.tokenizer.decode(kept)), stopped, len(kept))
 
 
 class _Stream(TextStreamer):

@@ -50,4 +50,5 @@ class Bridge(nn.Module):
         states_BTS: torch.Tensor = self.ffn(teacher_BTD)
         for layer in self.layers:
             states_BTS = states_BTS + layer(states_BTS, teacher_BTD, visible_B1TK, past)
-        return states_BTS + self.proj(teacher_BTD)
+        embeds_BTS: torch.Tensor = states_BTS + self.proj(teacher_BTD)
+        return embeds_BTS

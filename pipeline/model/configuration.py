@@ -44,6 +44,8 @@ class LLMModulesConfig(PreTrainedConfig):
     intermediate_size: int = 1152
     initializer_range: float = 0.02
     use_cache: bool = True
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

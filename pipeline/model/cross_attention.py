@@ -70,10 +70,12 @@ class EnhancedCrossAttention(nn.Module):
         )
         attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
         gate_BTS = torch.sigmoid(self.gate(torch.cat([states_BTS, attended_BTS], dim=-1)))
-        return gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
+        mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
+        return mixed_BTS
 
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
-        return hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return split_BHTC
 
 
 def visible_tokens(

@@ -53,18 +53,20 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self.body = GPTNeoModel(config.body)
         self.bridge = Bridge(config) if config.condition == "sequence" else None
         if self.bridge is not None:
-            self.body.wte, self.body.wpe = None, NoPositions(config.hidden_size)
+            self.body.set_input_embeddings(None)
+            self.body.register_module("wpe", NoPositions(config.hidden_size))
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module | None:
+    def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
         """The token embeddings, or None where hidden states take their place."""
         embeddings: nn.Module | None = self.body.wte
         return embeddings
 
     def get_output_embeddings(self) -> nn.Module:
         """The LM head."""
-        return self.lm_head
+        head: nn.Module = self.lm_head
+        return head
 
     def forward(
         self,
@@ -128,7 +130,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             logits = self.lm_head(states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep])
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]  # generate() passes everything by keyword
         self,
         input_ids: torch.Tensor,
         past_key_values: Cache | None = None,

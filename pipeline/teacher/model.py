@@ -51,7 +51,8 @@ class Teacher:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.body.device
+        device: torch.device = self.body.device
+        return device
 
     @torch.inference_mode()
     def hidden_states(

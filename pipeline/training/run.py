@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from cache import Cache, open_cache
 from pipeline.batches.collate import collate
@@ -115,13 +115,14 @@ def _require_layer(cache: Cache, settings: TrainSettings) -> None:
     if settings.condition == "sequence" and settings.layer not in cache.layers:
         held = ", ".join(map(str, cache.layers))
         raise InputError(
-            f"{cache.root}: holds layer {held}, not layer {settings.layer}; extract with --layers {held.replace(' ', '')},{settings.layer}"
+            f"{cache.root}: holds layer {held}, not layer {settings.layer}; "
+            f"extract with --layers {held.replace(' ', '')},{settings.layer}"
         )
 
 
 def _begin(folder: RunFolder, settings: TrainSettings, cache: Cache, *, resume: bool) -> dict[str, Any]:
     """The run's record: a new one, or the one to go on with."""
-    record = {
+    record: dict[str, Any] = {
         "kind": "llm-modules run",
         "finished": False,
         "leaks": settings.condition == "sequence" and settings.cross_attention == "bidirectional",

@@ -52,7 +52,8 @@ class TrainSettings:
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
-        changes: dict[str, Any] = {"layer-0": {"layer": 0}, "no-teacher": {"condition": "none"}}[name]
+        reads: dict[str, dict[str, Any]] = {"layer-0": {"layer": 0}, "no-teacher": {"condition": "none"}}
+        changes = reads[name]
         return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
 
 

@@ -88,7 +88,8 @@ class StudentTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         assert isinstance(self.model, LLMModulesForCausalLM)
-        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+        assert output_dir is not None
+        self.model.save_pretrained(output_dir, state_dict=state_dict)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         checkpoint_state.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)

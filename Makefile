@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all set-up themselves: a virtual environment in .venv with the pinned packages.
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+
+.PHONY: setup demo test check bench clean
+
+setup: $(READY)
+
+$(READY): constraints.txt setup.cfg pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+# The README's three commands, on the embedded teacher and data set.
+demo: $(READY)
+	rm -rf demo
+	$(RUN) cli.py extract --cache demo/cache --layers -1,0
+	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 8 --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
+	$(RUN) cli.py evaluate --run demo/run
+
+check: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: check
+	$(RUN) -m pytest
+
+bench: $(READY)
+	$(RUN) benchmarks/cache_read.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,66 @@
+"""Random cached examples and manifests for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from cache import Example, Manifest, write_cache
+
+
+def make_examples(
+    lengths: Sequence[int], *, hidden_size: int = 8, layers: Sequence[int] = (-1, 0), seed: int = 0
+) -> list[Example]:
+    rng = np.random.default_rng(seed)
+    return [
+        Example(
+            f"row-{index}-é",
+            rng.integers(0, 1000, length).astype(np.int32),
+            rng.random(length) < 0.5,
+            {layer: rng.normal(size=(length, hidden_size)).astype(ml_dtypes.bfloat16) for layer in layers},
+        )
+        for index, length in enumerate(lengths)
+    ]
+
+
+def make_manifest(shards: Sequence[Sequence[Example]], container: str = "zarr", **identity: object) -> Manifest:
+    first = shards[0][0]
+    return Manifest(
+        format=container,
+        codec="bf16",
+        layers=tuple(first.hidden_states),
+        hidden_size=next(iter(first.hidden_states.values())).shape[1],
+        shards=len(shards),
+        examples=sum(len(shard) for shard in shards),
+        tokens=sum(len(example) for shard in shards for example in shard),
+        shard_tokens=100,
+        identity={"teacher_weights": "sha256:1", "codec": "bf16", **identity},
+        provenance={},
+        attachments=(),
+    )
+
+
+def make_cache(root: Path, shards: Sequence[Sequence[Example]], container: str = "zarr") -> Path:
+    attachments = root.parent / f"{root.name}-attachments"
+    attachments.mkdir(exist_ok=True)
+    (attachments / "note.txt").write_text("hello")
+    with write_cache(root, make_manifest(shards, container), attachments) as writer:
+        for shard in writer.missing_shards():
+            writer.publish(shard, shards[shard])
+    return root
+
+
+def same_example(left: Example, right: Example) -> bool:
+    return (
+        left.row_id == right.row_id
+        and np.array_equal(left.input_ids, right.input_ids)
+        and np.array_equal(left.loss_mask, right.loss_mask)
+        and list(left.hidden_states) == list(right.hidden_states)
+        and all(
+            np.array_equal(left.hidden_states[layer].view(np.uint16), right.hidden_states[layer].view(np.uint16))
+            for layer in left.hidden_states
+        )
+    )

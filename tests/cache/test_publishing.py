@@ -1,0 +1,180 @@
+"""A cache is whole or refused: interrupted, foreign, damaged and hostile ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from cache import CacheError, DamagedCacheError, open_cache, write_cache
+from cache.files import inside
+from cache.formats import FORMAT_NAMES
+from cache.sealed_json import seal
+from tests.cache.examples import make_cache, make_examples, make_manifest
+
+SHARDS = [make_examples([5, 3]), make_examples([4], seed=1), make_examples([7, 1], seed=2)]
+
+
+@pytest.fixture
+def attachments(tmp_path: Path) -> Path:
+    folder = tmp_path / "attachments"
+    folder.mkdir()
+    (folder / "note.txt").write_text("hello")
+    return folder
+
+
+def begin(root: Path, attachments: Path, shards: int, container: str = "zarr") -> None:
+    """Publish only the first shards."""
+    with write_cache(root, make_manifest(SHARDS, container), attachments) as writer:
+        for shard in range(shards):
+            writer.publish(shard, SHARDS[shard])
+
+
+@pytest.mark.parametrize("published", [0, 1, 2])
+def test_an_incomplete_cache_is_refused(published: int, tmp_path: Path, attachments: Path) -> None:
+    begin(tmp_path / "c", attachments, published)
+    with pytest.raises(CacheError, match=f"not complete \\({published} of 3 shards\\)"):
+        open_cache(tmp_path / "c")
+
+
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(container: str, tmp_path: Path, attachments: Path) -> None:
+    whole = open_cache(make_cache(tmp_path / "whole", SHARDS, container)).content_digest
+    begin(tmp_path / "c", attachments, 1, container)
+    with write_cache(tmp_path / "c", make_manifest(SHARDS, container), attachments) as writer:
+        assert writer.missing_shards() == [1, 2]
+        for shard in (2, 1):
+            writer.publish(shard, SHARDS[shard])
+    assert open_cache(tmp_path / "c").content_digest == whole
+
+
+def test_what_a_dead_writer_left_half_done_does_not_exist(tmp_path: Path, attachments: Path) -> None:
+    root = tmp_path / "c"
+    begin(root, attachments, 1)
+    (root / "shards" / "partial-000001.zarr").mkdir()
+    (root / "shards" / "000001.zarr").mkdir()  # renamed, but its writer died before the journal's line
+    with (root / "journal.jsonl").open("ab") as journal:
+        journal.write(b'{"shard": 1, "digest": "ab')
+    with write_cache(root, make_manifest(SHARDS), attachments) as writer:
+        assert writer.missing_shards() == [1, 2]
+        for shard in (1, 2):
+            writer.publish(shard, SHARDS[shard])
+    assert len(open_cache(root)) == 5
+
+
+def test_a_cache_that_was_hardly_begun_is_begun_anew(tmp_path: Path, attachments: Path) -> None:
+    (tmp_path / "c" / "attachments").mkdir(parents=True)
+    begin(tmp_path / "c", attachments, 3)
+    assert len(open_cache(tmp_path / "c")) == 5
+
+
+def test_another_identity_is_refused_with_field_and_both_values(tmp_path: Path, attachments: Path) -> None:
+    begin(tmp_path / "c", attachments, 1)
+    other = make_manifest(SHARDS, teacher_weights="sha256:2")
+    with pytest.raises(CacheError, match="teacher_weights: the cache has 'sha256:1', this run asks for 'sha256:2'"):  # noqa: SIM117
+        with write_cache(tmp_path / "c", other, attachments):
+            pass
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, attachments: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(CacheError, match=r"thesis\.tex"):  # noqa: SIM117
+        with write_cache(tmp_path / "c", make_manifest(SHARDS), attachments):
+            pass
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["thesis.tex"]
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_does_not_block(tmp_path: Path, attachments: Path) -> None:
+    root = tmp_path / "c"
+    program = textwrap.dedent(f"""
+        import sys, time; from pathlib import Path
+        from cache import write_cache
+        from tests.cache.test_publishing import SHARDS, make_manifest
+        with write_cache(Path({str(root)!r}), make_manifest(SHARDS), Path({str(attachments)!r})):
+            print("writing", flush=True); time.sleep(60)
+    """)
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "writing\n"
+    with pytest.raises(CacheError, match="another process is writing"):
+        begin(root, attachments, 1)
+    holder.kill()
+    holder.wait()
+    begin(root, attachments, 3)
+    assert len(open_cache(root)) == 5
+
+
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_byte_anywhere_is_found_and_never_read(container: str, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    root = make_cache(tmp_path / "c", SHARDS, container)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.stat().st_size)
+    victim = rng.choice(files)
+    content = bytearray(victim.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    victim.write_bytes(content)
+    with pytest.raises(CacheError):
+        list(open_cache(root))
+
+
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+def test_missing_and_cut_shards_are_named(container: str, tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", SHARDS, container)
+    victim = max((root / "shards").glob("000001*/**/*") if container == "zarr" else [root / "shards" / "000001.h5"])
+    victim = victim if victim.is_file() else next(path for path in victim.rglob("*") if path.is_file())
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1])
+    with pytest.raises(DamagedCacheError, match="000001"):
+        list(open_cache(root))
+    victim.unlink()
+    with pytest.raises(DamagedCacheError, match=r"000001.*missing"):
+        list(open_cache(root))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "shards/..", "", "a\\b", "./a", "a//../b"])
+def test_names_cannot_leave_the_cache(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CacheError):
+        inside(tmp_path, name)
+
+
+def test_links_out_of_the_cache_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(CacheError, match="symbolic link"):
+        inside(tmp_path, "link/passwd")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, json.dumps(seal({"kind": "other"})).encode(),
+     json.dumps(seal({"kind": "llm-modules cache", "version": 1, "layers": "x"})).encode(),
+     json.dumps(seal({"kind": "llm-modules cache", "version": 99})).encode()],
+)  # fmt: skip
+def test_a_hostile_manifest_is_a_cache_error(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(text)
+    with pytest.raises(CacheError):
+        open_cache(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["shards", "examples", "tokens", "hidden_size"])
+@pytest.mark.parametrize("value", [-1, True, "3", None, 10**18])
+def test_absurd_numbers_in_a_manifest_are_a_cache_error(field: str, value: object, tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", SHARDS)
+    content = json.loads((root / "manifest.json").read_text())
+    content.pop("sha256")
+    (root / "manifest.json").write_text(json.dumps(seal(content | {field: value})))
+    with pytest.raises(CacheError):
+        list(open_cache(root))
+
+
+def test_what_is_not_a_cache_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="no such folder"):
+        open_cache(tmp_path / "nowhere")
+    with pytest.raises(CacheError, match="not a cache"):
+        open_cache(tmp_path)

@@ -1,0 +1,74 @@
+"""What many tests stand on: the embedded teacher, a small cache of its states, and a way to run the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.source import find_teacher
+
+ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return find_teacher(EMBEDDED_TEACHER).load_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ExtractSettings]:
+    """Settings for a small extract of the embedded default, in fp32 so that every machine gives the same."""
+
+    def make(**changes: object) -> ExtractSettings:
+        options: dict[str, object] = {
+            "teacher": EMBEDDED_TEACHER,
+            "dataset": EMBEDDED_DATASET,
+            "cache": tmp_path_factory.mktemp("extract") / "cache",
+            "layers": (-1, 0),
+            "limit": 40,
+            "shard_tokens": 1500,
+            "dtype": "fp32",
+            "device": "cpu",
+        }
+        return ExtractSettings(**(options | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
+    """A finished Zarr cache of 40 embedded problems, layers -1 and 0, in several shards. Read only."""
+    settings = embedded_settings()
+    extract(prepare(settings))
+    return settings.cache
+
+
+@pytest.fixture
+def run_cli() -> RunCli:
+    """Run `python cli.py …` as a user does."""
+
+    def run(*arguments: object, timeout: float = 300, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload, no-any-return]
+
+    return run
+
+
+def write_rows(path: Path, rows: list[object]) -> Path:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,98 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, render, render_prompt
+from pipeline.data.tokens import tokenize_conversations, tokenize_prompt, tokenize_segments
+from pipeline.errors import InputError
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
+ROUNDS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=3)
+RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def turns_of(rounds: Sequence[tuple[str, str]], system: str | None) -> list[Turn]:
+    turns = [Turn("system", system)] if system else []
+    for question, answer in rounds:
+        turns += [Turn("user", question), Turn("assistant", answer)]
+    return turns
+
+
+@pytest.mark.parametrize("template", TEMPLATE_NAMES)
+@RELAXED
+@given(rounds=ROUNDS, system=st.none() | WORDS)
+def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
+    template: TemplateName, rounds: list[tuple[str, str]], system: str | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    turns = turns_of(rounds[:1], system)
+    ids, mask = tokenize_segments(render(turns, template, tokenizer), tokenizer)
+    prompt = tokenize_prompt(turns[:-1], template, tokenizer)
+    assert ids[: len(prompt)] == prompt
+    assert not any(mask[: len(prompt)])
+    assert all(mask[len(prompt) :])
+
+
+@pytest.mark.parametrize("template", TEMPLATE_NAMES)
+@RELAXED
+@given(rounds=ROUNDS, system=st.none() | WORDS)
+def test_the_loss_mask_covers_each_answer_with_its_end_token_and_nothing_else(
+    template: TemplateName, rounds: list[tuple[str, str]], system: str | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    ids, mask = tokenize_segments(render(turns_of(rounds, system), template, tokenizer), tokenizer)
+    learned = [token for token, learn in zip(ids, mask, strict=True) if learn]
+    ends = [index for index, learn in enumerate(mask) if learn and (index + 1 == len(mask) or not mask[index + 1])]
+    assert [ids[index] for index in ends] == [tokenizer.eos_token_id] * len(rounds)
+    normal = tokenizer.decode(tokenizer("".join(answer for _, answer in rounds), add_special_tokens=False)["input_ids"])
+    written = tokenizer.decode([token for token in learned if token != tokenizer.eos_token_id])
+    if template == "paper":  # a chat template may strip an answer's edges
+        assert written == normal
+
+
+def test_loss_on_all_covers_everything(tokenizer: PreTrainedTokenizerBase) -> None:
+    segments = render(turns_of([("Q", "A")], "S"), "paper", tokenizer)
+    assert all(tokenize_segments(segments, tokenizer, "all")[1])
+
+
+def test_the_paper_template_is_the_system_prompt_then_question_and_answer(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = turns_of([("Q", "A")], "S")
+    text = "".join(segment.text for segment in render(turns, "paper", tokenizer))
+    assert text == "S\n\nUser:\nQ\n\nAssistant:\nA<|im_end|>"
+    assert render_prompt(turns[:2], "paper", tokenizer) == "S\n\nUser:\nQ\n\nAssistant:\n"
+
+
+def test_long_examples_are_left_out_whole_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [Conversation("0", (Turn("text", "a b c"),)), Conversation("1", (Turn("text", "a b c " * 50),))]
+    found = tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20)
+    assert [example.row_id for example in found.examples] == ["0"]
+    assert found.left_out == {"over 20 tokens": 1}
+
+
+def test_rows_without_an_answer_are_left_out_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [Conversation("0", (Turn("user", "a"),))]
+    found = tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20)
+    assert found.examples == []
+    assert sum(found.left_out.values()) == 1
+
+
+def test_plain_text_is_learned_whole_with_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids, mask = tokenize_segments(render([Turn("text", "a b")], "chat", tokenizer), tokenizer)
+    assert all(mask)
+    assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_missing_chat_template_is_said_so(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    with pytest.raises(InputError, match="no chat template"):
+        render(turns_of([("Q", "A")], None), "chat", tokenizer)
+
+
+def test_a_chat_template_that_rewrites_the_past_is_refused(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    with pytest.raises(InputError, match="rewrites earlier turns"):
+        render(turns_of([("Q", "A")], None), "chat", tokenizer)

@@ -1,0 +1,132 @@
+"""Extraction against a plain forward pass of one example at a time, and through interruptions."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from cache import CacheError, open_cache
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.errors import InputError, RunError
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import find_teacher
+from tests.conftest import ROOT, write_rows
+
+Make = Callable[..., ExtractSettings]
+
+
+def test_cached_states_are_those_of_a_plain_forward_pass(small_cache: Path) -> None:
+    model = load_teacher(find_teacher(EMBEDDED_TEACHER), (-1,), torch.device("cpu"), "fp32").body
+    store = open_cache(small_cache)
+    for example in store[::7]:
+        with torch.no_grad():
+            ids = torch.from_numpy(example.input_ids.astype(np.int64))[None]
+            plain = model(input_ids=ids, output_hidden_states=True).hidden_states
+        for layer, states in example.hidden_states.items():
+            # bfloat16 keeps 8 bits: two roundings of nearly equal numbers differ by one step at most
+            np.testing.assert_allclose(states.astype(np.float32), plain[layer][0].numpy(), rtol=2**-7, atol=1e-4)
+
+
+def test_the_result_counts_what_the_cache_holds(embedded_settings: Make) -> None:
+    settings = embedded_settings(limit=6)
+    result = extract(prepare(settings))
+    store = open_cache(settings.cache)
+    assert (result.examples, result.tokens, result.bytes) == (6, int(store.lengths.sum()), store.bytes)
+    assert result.left_out == {}
+    again = extract(prepare(settings))
+    assert again.resumed_shards == again.shards
+    assert again.tokens_per_second is None
+    assert again.content_digest == result.content_digest
+
+
+def test_long_and_bad_rows_are_left_out_and_counted(embedded_settings: Make, tmp_path: Path) -> None:
+    rows = [{"question": "Q " * n, "answer": "A"} for n in (1, 2, 200)]
+    path = write_rows(tmp_path / "rows.jsonl", [*rows, {"question": "Q"}])
+    settings = embedded_settings(dataset=str(path), max_tokens=100, skip_bad_rows=True, limit=None)
+    assert extract(prepare(settings)).left_out == {"over 100 tokens": 1, "malformed row": 1}
+    assert open_cache(settings.cache).row_ids == ["0", "1"]
+
+
+def test_nothing_left_is_an_error_before_anything_is_written(embedded_settings: Make) -> None:
+    settings = embedded_settings(max_tokens=3)
+    with pytest.raises(InputError, match="no example is left"):
+        prepare(settings)
+    assert not settings.cache.exists()
+
+
+@pytest.mark.parametrize("change", [{"limit": 5}, {"template": "chat"}, {"layers": (-1,)}, {"loss_on": "all"}, {"dtype": "bf16"}])
+def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = embedded_settings(limit=4)
+    extract(prepare(settings))
+
+    def no_model(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded before the mismatch was seen")
+
+    monkeypatch.setattr("pipeline.extract.run.load_teacher", no_model)
+    other = embedded_settings(**({"limit": 4} | change | {"cache": settings.cache}))
+    with pytest.raises(CacheError, match="the cache has"):
+        extract(prepare(other))
+
+
+def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Teacher.hidden_states
+
+    def broken(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
+        states = {layer: values.clone() for layer, values in plain(self, *arguments).items()}
+        states[-1][0, 2, :3] = float("nan")
+        return states
+
+    monkeypatch.setattr(Teacher, "hidden_states", broken)
+    with pytest.raises(RunError, match=r"row \d+, layer -1: the teacher gives 3 values that are not finite"):
+        extract(prepare(embedded_settings(limit=4)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_it_resumes_to_the_same_content(seed: int, small_cache: Path, tmp_path: Path) -> None:
+    """kill -9 twice at random moments after the first shard; what is published then is whole, the rest is done again."""
+    rng = random.Random(seed)
+    options = [
+        "--teacher",
+        EMBEDDED_TEACHER,
+        "--dataset",
+        EMBEDDED_DATASET,
+        "--layers",
+        "-1,0",
+        "--limit",
+        "40",
+        "--shard-tokens",
+        "1500",
+    ]
+    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), "--dtype", "fp32", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        until = time.monotonic() + 60
+        while not (tmp_path / "c" / "shards").exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    assert open_cache(tmp_path / "c").content_digest == open_cache(small_cache).content_digest
+
+
+def test_bf16_states_are_stored_as_the_teacher_gave_them(embedded_settings: Make) -> None:
+    settings = embedded_settings(limit=2, dtype="bf16")
+    extract(prepare(settings))
+    assert open_cache(settings.cache)[0].hidden_states[-1].dtype == ml_dtypes.bfloat16

@@ -1,0 +1,111 @@
+"""The teacher by comparison with transformers' own `output_hidden_states`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    DynamicCache,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    MistralConfig,
+    MistralModel,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Model,
+)
+
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import find_teacher
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def body(family: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if family == "gpt2":
+        return GPT2Model(GPT2Config(vocab_size=40, n_embd=16, n_layer=3, n_head=2)).eval()
+    kinds = {"qwen2": (Qwen2Model, Qwen2Config), "llama": (LlamaModel, LlamaConfig), "mistral": (MistralModel, MistralConfig)}
+    model, config = kinds[family]
+    return model(config(**SMALL)).eval()
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
+@torch.no_grad()
+def test_layers_are_those_of_transformers(family: str) -> None:
+    model, ids = body(family), torch.randint(0, 40, (2, 9))
+    expected = model(input_ids=ids, output_hidden_states=True).hidden_states
+    found = Teacher(model, (-1, 0, 2, -3)).hidden_states(ids)
+    assert list(found) == [-1, 0, 2, -3]
+    for layer, states in found.items():
+        torch.testing.assert_close(states, expected[layer])
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
+def test_padding_and_key_value_cache_change_nothing(family: str) -> None:
+    teacher, ids = Teacher(body(family), (-1, 0)), torch.randint(0, 40, (1, 9))
+    alone = teacher.hidden_states(ids)
+    for padded, mask, place in (
+        (torch.cat([ids, ids[:, :3]], 1), [1] * 9 + [0] * 3, slice(0, 9)),
+        (torch.cat([ids[:, :3], ids], 1), [0] * 3 + [1] * 9, slice(3, 12)),
+    ):
+        states = teacher.hidden_states(padded, torch.tensor([mask]))
+        for layer in alone:
+            torch.testing.assert_close(states[layer][:, place], alone[layer], atol=1e-5, rtol=1e-5)
+    past, parts = DynamicCache(), []
+    for start, stop in ((0, 4), (4, 5), (5, 9)):
+        parts.append(teacher.hidden_states(ids[:, start:stop], torch.ones(1, stop, dtype=torch.long), past)[-1])
+    torch.testing.assert_close(torch.cat(parts, 1), alone[-1], atol=1e-5, rtol=1e-5)
+
+
+def test_it_is_frozen_and_has_no_lm_head() -> None:
+    teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), (-1,), torch.device("cpu"), "fp32")
+    assert not any(weight.requires_grad for weight in teacher.body.parameters())
+    assert not teacher.body.training
+    assert not [name for name, _ in teacher.body.named_modules() if "lm_head" in name]
+
+
+@pytest.mark.parametrize("layers", [(4,), (-5,), (99,), (-1, 3), (0, 0)])
+def test_layers_that_are_not_there_are_refused(layers: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="--layers"):
+        Teacher(body("qwen2"), layers)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/x", "just-a-word", "a.gguf"])
+def test_names_that_stand_for_nothing_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="teacher"):
+        find_teacher(name)
+
+
+def test_weights_are_known_by_content_and_not_by_path(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        torch.manual_seed(0)
+        Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / place)
+    torch.manual_seed(1)
+    Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / "c")
+    one, same, other = (find_teacher(str(tmp_path / place)).weights_hash() for place in "abc")
+    assert one == same
+    assert one != other
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    Qwen2Config(**SMALL).save_pretrained(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="safetensors"):
+        find_teacher(str(tmp_path)).weights_hash()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_teacher(find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32")

@@ -1,0 +1,195 @@
+"""Training from a cache alone: no teacher, the same after a kill, and a student that stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from cache import CacheError, open_cache
+from pipeline.batches.collate import collate
+from pipeline.batches.features import CachedFeatures
+from pipeline.data.sources import load_conversations
+from pipeline.device import choose_device
+from pipeline.errors import InputError, RunError
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.generation.live_teacher import load_same_teacher
+from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import CONTROLS, TrainSettings
+from tests.conftest import ROOT
+
+
+def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
+    settings = TrainSettings(cache, run, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2, device="cpu")
+    return replace(settings, **changes)
+
+
+@pytest.fixture(scope="module")
+def run_with_controls(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("train") / "run"
+    train(quick(small_cache, run), controls=CONTROLS)
+    return run
+
+
+def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> None:
+    record = json.loads((run_with_controls / "run.json").read_text())
+    assert record["finished"] is True
+    assert record["leaks"] is False
+    assert record["settings"]["epochs"] == 2
+    assert record["identity"]["cache"]["teacher_weights"].startswith("sha256:")
+    assert record["result"]["peak_memory"]["host_bytes"] > 1e6
+    assert {"torch", "transformers"} <= record["environment"]["versions"].keys()
+    lines = RunFolder(run_with_controls).read_metrics()
+    assert all({"step", "epoch", "loss"} <= line.keys() for line in lines)
+    assert any("val_loss" in line for line in lines)
+    logged = [line for line in lines if "tokens_per_second" in line]
+    assert logged
+    assert all(0 <= line["loader_wait_share"] <= 1 for line in logged)
+    assert list((run_with_controls / "tensorboard").iterdir())
+    assert list((run_with_controls / "checkpoints").glob("checkpoint-*"))
+
+
+def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, small_cache: Path) -> None:
+    model = LLMModulesForCausalLM.from_pretrained(run_with_controls / "model")
+    assert AutoTokenizer.from_pretrained(run_with_controls / "model").eos_token_id == model.config.eos_token_id
+    record = RunFolder(run_with_controls).read_record()
+    losses = {line["step"]: line["val_loss"] for line in RunFolder(run_with_controls).read_metrics() if "val_loss" in line}
+    assert record["result"]["best_val_loss"] == pytest.approx(min(losses.values()))
+    store = open_cache(small_cache)
+    batch = collate([CachedFeatures(store, [0], -1)[0]])
+    assert model(**batch).loss.isfinite()
+
+
+def test_controls_get_equal_steps_and_tokens(run_with_controls: Path) -> None:
+    controls = RunFolder(run_with_controls).controls()
+    assert sorted(controls) == sorted(CONTROLS)
+    result = RunFolder(run_with_controls).read_record()["result"]
+    for control in controls.values():
+        assert control.read_record()["result"]["steps"] == result["steps"]
+        assert control.read_record()["result"]["tokens"] == result["tokens"]
+
+
+def test_nothing_that_is_written_is_a_pickle(run_with_controls: Path) -> None:
+    endings = {path.suffix for path in run_with_controls.rglob("*") if path.is_file()}
+    assert not endings & {".bin", ".pt", ".pth", ".pkl"}
+
+
+def test_training_never_touches_a_teacher(small_cache: Path, tmp_path: Path) -> None:
+    """In a process where importing the teacher's room, or loading any model but the student, raises."""
+    program = f"""
+import sys, transformers
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("pipeline.teacher"):
+            raise AssertionError("the teacher was imported: " + name)
+sys.meta_path.insert(0, Wall())
+def wall(*_, **__):
+    raise AssertionError("a model was loaded")
+transformers.AutoModel.from_pretrained = transformers.AutoModelForCausalLM.from_pretrained = wall
+transformers.Qwen2Model.__init__ = wall
+from pathlib import Path
+from pipeline.training.run import train
+from pipeline.training.settings import CONTROLS, TrainSettings
+train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), controls=CONTROLS)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("stop_after", [4, 7])
+def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: int, small_cache: Path, tmp_path: Path) -> None:
+    options = quick(small_cache, tmp_path / "whole", epochs=3, eval_every=2, log_every=1, batch_size=8)
+    train(options)
+    command = [
+        sys.executable, str(ROOT / "cli.py"), "train", "--cache", small_cache, "--run", tmp_path / "cut", "--epochs", 3,
+        "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--eval-every", 2, "--log-every", 1, "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        if len(RunFolder(tmp_path / "cut").read_metrics()) >= stop_after:
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = subprocess.run([*map(str, command), "--resume"], capture_output=True, text=True, env=environment, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    curves = [
+        [(line["step"], line["loss"], line.get("val_loss")) for line in RunFolder(tmp_path / name).read_metrics()]
+        for name in ("whole", "cut")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_controls: Path, small_cache: Path) -> None:
+    with pytest.raises(InputError, match="--resume"):
+        train(quick(small_cache, run_with_controls))
+    with pytest.raises(InputError, match=r"bridge_lr was 0\.002, now it is 0\.1"):
+        train(quick(small_cache, run_with_controls, bridge_lr=0.1), resume=True)
+    before = (run_with_controls / "run.json").read_text()
+    train(quick(small_cache, run_with_controls), resume=True)  # finished: nothing to do
+    assert (run_with_controls / "run.json").read_text() == before
+
+
+def test_a_layer_that_is_not_cached_is_refused_before_anything_is_made(small_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds layer -1, 0, not layer 3"):
+        train(quick(small_cache, tmp_path / "run", layer=3))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_a_cache_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CacheError):
+        train(quick(tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_fails_the_run(small_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the loss is"):
+        train(quick(small_cache, tmp_path / "run", bridge_lr=1e30, gpt_neo_lr=1e30, clip=1e30, log_every=1, epochs=9))
+
+
+def test_early_stopping_stops(small_cache: Path, tmp_path: Path) -> None:
+    record = train(quick(small_cache, tmp_path / "run", patience=1, min_delta=100.0, epochs=9))
+    assert record["result"]["epochs"] == 2
+
+
+def test_the_leaking_variant_is_labelled(small_cache: Path, tmp_path: Path) -> None:
+    assert train(quick(small_cache, tmp_path / "run", cross_attention="bidirectional", max_steps=1))["leaks"] is True
+
+
+def test_the_student_learns_to_stop(embedded_settings: Callable[..., ExtractSettings], tmp_path: Path) -> None:
+    """Overfitted to a few problems, it ends its answers itself, and with the right words."""
+    settings = embedded_settings(limit=8, layers=(-1,))
+    extract(prepare(settings))
+    options = quick(settings.cache, tmp_path / "run", epochs=60, validation=0.2, patience=0, bridge_lr=3e-3, gpt_neo_lr=3e-3)
+    record = train(replace(options, eval_every=60))
+    teacher = load_same_teacher(record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu"))
+    writer = StudentWriter(RunFolder(tmp_path / "run"), teacher, choose_device("cpu"))
+    rows = load_conversations(settings.dataset, limit=8).conversations
+    written = writer.write([row.prompt_turns for row in rows], Sampling(max_new_tokens=200))
+    assert sum(answer.stopped for answer in written) >= 7
+    assert sum(answer.text == row.reference for answer, row in zip(written, rows, strict=True)) >= 5

@@ -1,0 +1,82 @@
+"""Data flows one way: each room imports only rooms that come before it, and the cache knows neither torch nor models."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Each room with the rooms it may import, in the order of the data flow.
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "device": {"errors"},
+    "embedded": {"data"},
+    "data": {"errors"},
+    "teacher": {"errors", "device", "cache"},
+    "extract": {"errors", "device", "data", "teacher", "cache"},
+    "batches": {"cache"},
+    "model": {"errors"},
+    "training": {"errors", "device", "data", "batches", "model", "cache"},
+    "generation": {"errors", "data", "teacher", "model", "training"},
+    "evaluation": {"errors", "device", "data", "teacher", "batches", "training", "generation", "cache"},
+    "report": {"cache"},
+    "commands": {
+        "errors", "device", "data", "embedded", "extract", "model", "training", "generation", "evaluation", "report", "cache",
+    },
+}  # fmt: skip
+FORBIDDEN_IN_CACHE = {"torch", "transformers", "pipeline", "datasets", "accelerate"}
+MODULES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "cache").rglob("*.py")])
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+    return found
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] == "cache":
+        return "cache"
+    return parts[1] if parts[0] == "pipeline" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_data_flow(path: Path) -> None:
+    place = path.relative_to(ROOT)
+    if place.parts[0] == "cache":
+        assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN_IN_CACHE
+        return
+    if place == Path("pipeline/__init__.py"):
+        return
+    room = place.parts[1].removesuffix(".py")
+    used = {room_of(module) for module in imports(path)} - {None, room}
+    assert used <= ROOMS[room], f"{place} imports {sorted(map(str, used - ROOMS[room]))}"
+
+
+def test_no_room_reaches_itself_through_others() -> None:
+    order = list(ROOMS)
+    edges = [(room, used) for room, rooms in ROOMS.items() for used in rooms - {"cache"}]
+    seen: set[str] = set()
+    while left := [room for room in order if room not in seen]:
+        ready = [room for room in left if all(used in seen for owner, used in edges if owner == room)]
+        assert ready, f"rooms in a circle: {left}"
+        seen |= set(ready)
+
+
+def test_the_model_knows_neither_teacher_nor_cache() -> None:
+    for path in (ROOT / "pipeline" / "model").glob("*.py"):
+        assert not {room_of(module) for module in imports(path)} & {"teacher", "cache"}
+
+
+def test_files_have_one_job() -> None:
+    assert [path for path in MODULES if len(path.read_text().splitlines()) > 300] == []
+    assert [path for path in MODULES if path.stem.startswith(("util", "helper", "misc", "common"))] == []

@@ -1,0 +1,141 @@
+"""The command line as users meet it: bad input gets one clear line and exit status 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, RunCli, write_rows
+
+COMMANDS = ["extract", "train", "evaluate", "generate", "chat"]
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "good.jsonl", [{"question": "Q?", "answer": "A"}] * 3)
+
+
+def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
+    """Options of extracts that cannot work, each with what its error must say."""
+    good = folder / "good.jsonl"
+    empty, columns, broken = folder / "empty.jsonl", folder / "columns.jsonl", folder / "broken.jsonl"
+    empty.write_text("")
+    write_rows(columns, [{"prompt": "x"}])
+    broken.write_text('{"question": "Q", "answer": "A"}\n{"question": "Q", "answer": 3}\n')
+    return {
+        "missing file": (["--dataset", folder / "none.jsonl"], "none.jsonl: no such file"),
+        "wrong column": (["--dataset", columns], "'prompt' fit no known form"),
+        "empty data set": (["--dataset", empty], "the data set is empty"),
+        "malformed row": (["--dataset", broken], "row 1: field 'answer' is a int"),
+        "no such layer": (["--dataset", good, "--layers", "99"], "--layers 99"),
+        "no layer at all": (["--dataset", good, "--layers", "last"], "is not a list of layers"),
+        "no such teacher": (["--dataset", good, "--teacher", folder / "none"], "neither a folder"),
+        "folder without a model": (["--dataset", good, "--teacher", folder], "configuration cannot be had"),
+        "no such gguf": (["--dataset", good, "--teacher", folder / "none.gguf"], "no such file"),
+        "unknown format": (["--dataset", good, "--format", "csv"], "'csv' is not one of"),
+        "unknown codec": (["--dataset", good, "--codec", "mp3"], "'mp3' is not one of"),
+        "unknown template": (["--dataset", good, "--template", "x"], "'x' is not one of"),
+        "limit of nothing": (["--dataset", good, "--limit", "0"], "0 is not in the range"),
+        "all too long": (["--dataset", good, "--max-tokens", "2"], "no example is left"),
+        "no such device": (["--dataset", good, "--device", "warp"], "--device warp"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["missing file", "wrong column", "empty data set", "malformed row", "no such layer", "no layer at all", "no such teacher",
+     "folder without a model", "no such gguf", "unknown format", "unknown codec", "unknown template", "limit of nothing",
+     "all too long", "no such device"],
+)  # fmt: skip
+def test_bad_input_to_extract(case: str, good: Path, run_cli: RunCli, tmp_path: Path) -> None:
+    options, said = bad_extracts(tmp_path)[case]
+    before = {path.name for path in tmp_path.iterdir()}
+    done = run_cli("extract", "--cache", tmp_path / "cache", *options)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "not-a-cache").mkdir()
+    for options, said in [
+        (["--cache", tmp_path / "none"], "no such folder"),
+        (["--cache", tmp_path / "not-a-cache"], "not a cache"),
+        (["--cache", small_cache, "--student", "huge"], "neither a size"),
+        (["--cache", small_cache, "--layer", "7"], "not layer 7"),
+        (["--cache", small_cache, "--validation", "1.5"], "not in the range"),
+        (["--cache", small_cache, "--cross-attention", "sideways"], "is not one of"),
+    ]:
+        done = run_cli("train", "--run", tmp_path / "run", *options)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert said in done.stderr
+        assert not (tmp_path / "run").exists(), options
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prompt", "x"], ["chat"]])
+def test_what_is_not_a_finished_run_is_said_so(command: list[str], run_cli: RunCli, tmp_path: Path) -> None:
+    done = run_cli(*command, "--run", tmp_path / "none")
+    assert done.returncode == 2
+    assert "not a run" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command: str, run_cli: RunCli) -> None:
+    done = run_cli(command, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert "--json" in done.stdout
+    assert "--debug" in done.stdout
+
+
+def test_help_lists_every_command_without_loading_the_models() -> None:
+    program = (
+        "import sys; sys.argv = ['cli', '--help']; from cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_the_console_script_is_the_same_program(run_cli: RunCli) -> None:
+    script = Path(sys.executable).parent / "llm-modules"
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1:] == run_cli("--help").stdout.splitlines()[1:]
+
+
+def test_debug_shows_the_traceback(run_cli: RunCli, tmp_path: Path) -> None:
+    done = run_cli("train", "--cache", tmp_path, "--run", tmp_path / "run", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(run_cli: RunCli, good: Path, tmp_path: Path) -> None:
+    done = run_cli("extract", "--cache", tmp_path / "cache", "--dataset", good, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"examples", "left_out", "tokens", "bytes", "seconds", "tokens_per_second"} <= result.keys()
+    assert result["examples"] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_it_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "cli.py", "extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not list((tmp_path / "c").glob("shards/0*")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert stderr.strip().splitlines()[-1].startswith("error: stopped")
+    assert "Traceback" not in stderr

@@ -1,0 +1,62 @@
+"""The README's commands do what it says: they are run here, as written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def demo_commands() -> list[str]:
+    block = re.search(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    return block.group(1).strip().splitlines()
+
+
+def test_the_makefile_runs_the_readmes_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^demo:.*?\n\n", makefile, re.DOTALL | re.MULTILINE)
+    assert recipe is not None
+    lines = [line.strip() for line in recipe.group().splitlines() if "cli.py" in line]
+    assert [line.replace("$(RUN)", "python") for line in lines] == demo_commands()
+
+
+def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
+    """The three commands as written, in another folder; the student must be clearly the best, in loss and in exact match."""
+    for command in demo_commands():
+        words = shlex.split(command)
+        assert words[:2] == ["python", "cli.py"]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *words[2:]], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "Transferred" in done.stdout
+    results = json.loads((tmp_path / "demo/run/evaluation/results.json").read_text())
+    student, *controls = results["students"]
+    assert [control["name"] for control in controls] == ["layer-0", "no-teacher"]
+    for control in controls:
+        assert (control["steps"], control["tokens"]) == (student["steps"], student["tokens"])
+        assert student["val_loss"] < 0.5 * control["val_loss"]
+        assert student["exact_match"] > control["exact_match"] + 0.3
+    page = (tmp_path / "demo/run/evaluation/report.html").read_text()
+    assert "Transferred" in page
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readmes_python_is_valid() -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        compile(block, "README.md", "exec")
