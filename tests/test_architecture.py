@@ -14,7 +14,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "device": {"errors"},
     "embedded": {"data"},
-    "data": {"errors"},
+    "data": {"errors", "cache"},
     "teacher": {"errors", "device", "cache"},
     "extract": {"errors", "device", "data", "teacher", "cache"},
     "batches": {"cache"},

@@ -14,17 +14,25 @@ import click
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.utils.data import IterableDataset
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TEMPLATE_NAMES, render
 from pipeline.data.tokens import tokenize_segments
 from pipeline.embedded.problems import SYSTEM_PROMPT, Problem, generate_problems
 
-VOCABULARY_SIZE = 640
+VOCABULARY_SIZE = 576
 _IGNORE = -100
-# Qwen2's rule for splitting text before byte-pair merges (digits stand alone), but digits keep a leading blank as words do.
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Qwen2's rule for splitting text before byte-pair merges; transformers' Qwen2Tokenizer has no other.
+_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _MARKERS = ["<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"]
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -59,7 +67,7 @@ def train_tokenizer(seed: int, problems: int) -> PreTrainedTokenizerFast:
     )
 
 
-def teacher_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
+def teacher_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
     """The embedded teacher's shape: about 1.1 million weights."""
     return Qwen2Config(
         vocab_size=VOCABULARY_SIZE,
@@ -79,7 +87,7 @@ def teacher_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
 class EndlessProblems(IterableDataset[dict[str, list[int]]]):
     """Tokenised problems, never the same sequence twice, three in four in the paper's template and one as a chat."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
         self.tokenizer, self.seed = tokenizer, seed
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
@@ -104,11 +112,14 @@ class PadRight:
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the tokenizer.")
-@click.option("--steps", default=3000, show_default=True, help="Optimiser steps of 64 problems.")
+@click.option("--steps", default=1600, show_default=True, help="Optimiser steps of 64 problems.")
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(seed, problems=5000)
+    train_tokenizer(seed, problems=5000).save_pretrained(out)
+    Qwen2Config().save_pretrained(out)  # by which AutoTokenizer knows the family, here as for whoever loads the teacher
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    tokenizer.save_pretrained(out)
     model = Qwen2ForCausalLM(teacher_config(tokenizer))
     arguments = TrainingArguments(
         output_dir=str(out / "training"),
@@ -116,7 +127,7 @@ def main(out: Path, steps: int, seed: int) -> None:
         per_device_train_batch_size=64,
         learning_rate=2e-3,
         lr_scheduler_type="cosine",
-        warmup_steps=200,
+        warmup_steps=100,
         weight_decay=0.01,
         max_grad_norm=1.0,
         logging_steps=50,
@@ -130,7 +141,6 @@ def main(out: Path, steps: int, seed: int) -> None:
     trainer = Trainer(model, arguments, data_collator=collate, train_dataset=EndlessProblems(tokenizer, seed + 1))
     trainer.train()
     model.bfloat16().save_pretrained(out)
-    tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":

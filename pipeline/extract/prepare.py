@@ -13,13 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from cache import Manifest
 from cache.identity import Identity
 from pipeline.data.sources import ConversationSet, load_conversations
+from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.data.tokens import TokenizedDataset, tokenize_conversations
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import resolve_layers
-from pipeline.teacher.source import TeacherSource, config_hash, find_teacher, tokenizer_hash
+from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 _RECORDED_VERSIONS = ("h5py", "numpy", "torch", "transformers", "zarr")
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TextStreamer, set_seed
+from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName
+from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError
 from pipeline.generation.live_teacher import LiveTeacher
@@ -53,9 +54,9 @@ class StudentWriter:
         try:
             self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
             torch.nn.Module.to(self.model, device)
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model)
         except (OSError, ValueError) as error:
             raise InputError(f"{run.model}: the student cannot be loaded ({str(error).splitlines()[0]})") from error
+        self.tokenizer = load_same_tokenizer(run.model, self.record["identity"]["cache"]["tokenizer"])
         self._pad = self.model.config.pad_token_id
 
     def write(

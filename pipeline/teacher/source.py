@@ -103,13 +103,6 @@ def config_hash(config: PreTrainedConfig) -> str:
     return hashlib.sha256(canonical_json(_plain(fields))).hexdigest()
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of everything that decides how text becomes tokens, the chat template included."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else tokenizer.get_vocab()
-    return hashlib.sha256(canonical_json([rules, tokenizer.eos_token, tokenizer.bos_token, tokenizer.chat_template])).hexdigest()
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

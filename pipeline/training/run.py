@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
-    AutoTokenizer,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -25,6 +24,7 @@ from cache import Cache, open_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.split import split_rows
+from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student
@@ -57,17 +57,20 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
 def _train_one(settings: TrainSettings, cache: Cache, title: str, *, resume: bool) -> dict[str, Any]:
     folder = RunFolder(settings.run)
     _require_layer(cache, settings)
-    record = _begin(folder, settings, cache, resume=resume)
-    if record["finished"]:
-        return record
+    record = _new_record(settings, cache)
+    earlier = _earlier_record(folder, record, resume=resume)
+    if earlier is not None and earlier["finished"]:
+        return earlier
     try:
         train_rows, validation_rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
     except ValueError as error:
         raise InputError(f"{cache.root}: {error}; extract more rows, or change --validation") from error
-    tokenizer = AutoTokenizer.from_pretrained(cache.attachment("tokenizer"))
+    tokenizer = load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer)
     layer = settings.layer if settings.condition == "sequence" else None
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.write_record(record)
     with Progress(*progress_columns(), console=Console(stderr=True)) as progress:
         trainer = StudentTrainer(
             model,
@@ -94,7 +97,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, *, resume: boo
         "result": {
             "steps": outcome.global_step,
             "epochs": trainer.state.epoch,
-            "tokens": _tokens_read(cache, train_rows, trainer.state.epoch or 0.0),
+            "tokens": trainer.state.num_input_tokens_seen,
             "best_step": trainer.state.best_global_step,
             "best_val_loss": trainer.state.best_metric,
             "seconds": outcome.metrics["train_runtime"],
@@ -106,11 +109,6 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, *, resume: boo
     return record
 
 
-def _tokens_read(cache: Cache, rows: Sequence[int], epochs: float) -> int:
-    """Tokens that the student has read in training."""
-    return round(float(cache.lengths[list(rows)].sum()) * epochs)
-
-
 def _require_layer(cache: Cache, settings: TrainSettings) -> None:
     if settings.condition == "sequence" and settings.layer not in cache.layers:
         held = ", ".join(map(str, cache.layers))
@@ -120,9 +118,8 @@ def _require_layer(cache: Cache, settings: TrainSettings) -> None:
         )
 
 
-def _begin(folder: RunFolder, settings: TrainSettings, cache: Cache, *, resume: bool) -> dict[str, Any]:
-    """The run's record: a new one, or the one to go on with."""
-    record: dict[str, Any] = {
+def _new_record(settings: TrainSettings, cache: Cache) -> dict[str, Any]:
+    return {
         "kind": "llm-modules run",
         "finished": False,
         "leaks": settings.condition == "sequence" and settings.cross_attention == "bidirectional",
@@ -131,22 +128,23 @@ def _begin(folder: RunFolder, settings: TrainSettings, cache: Cache, *, resume: 
         "provenance": cache.manifest.provenance,
         "environment": environment(),
     }
+
+
+def _earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
+    """The record of the run to go on with, or None for a new one; refuses a folder that is neither."""
     if not folder.exists():
         if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
             raise InputError(f"{folder.root}: exists and is not a run; choose a new folder for --run")
-        folder.root.mkdir(parents=True, exist_ok=True)
-        folder.write_record(record)
-        return record
+        return None
     if not resume:
         raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
-    before = folder.read_record()
-    for part, name in [("settings", name) for name in record["settings"] if name not in _NOT_COMPARED] + [
-        ("identity", "content_digest")
-    ]:
-        was, now = before[part].get(name), record[part][name]
+    earlier = folder.read_record()
+    compared = [("settings", name) for name in record["settings"] if name not in _NOT_COMPARED]
+    for part, name in [*compared, ("identity", "content_digest")]:
+        was, now = earlier[part].get(name), record[part][name]
         if was != now:
             raise InputError(f"{folder.root}: cannot be resumed: {name} was {was!r}, now it is {now!r}")
-    return before
+    return earlier
 
 
 def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase) -> LLMModulesForCausalLM:
@@ -201,6 +199,7 @@ def _arguments(settings: TrainSettings, folder: RunFolder) -> TrainingArguments:
         dataloader_num_workers=settings.loader_workers,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
+        include_num_input_tokens_seen="non_padding",
     )
 
 

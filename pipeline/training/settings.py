@@ -48,7 +48,7 @@ class TrainSettings:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""

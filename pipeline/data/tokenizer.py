@@ -1,0 +1,37 @@
+"""A saved tokenizer, and what makes it the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from cache.sealed_json import canonical_json
+from pipeline.errors import InputError
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of everything that decides how text becomes tokens, the chat template included."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else tokenizer.get_vocab()
+    return hashlib.sha256(canonical_json([rules, tokenizer.eos_token, tokenizer.bos_token, tokenizer.chat_template])).hexdigest()
+
+
+def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that was saved beside a cache or a model.
+
+    Raises:
+        InputError: it cannot be loaded, or would not make the same tokens (another release of the libraries may rebuild
+            a tokenizer by other rules).
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).splitlines()[0]})") from error
+    found = tokenizer_hash(tokenizer)
+    if found != expected_hash:
+        raise InputError(
+            f"{folder}: tokenizer is {found!r}, the cache was made with {expected_hash!r}; use the same transformers"
+        )
+    return tokenizer
