@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.commands import main
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
@@ -59,13 +61,21 @@ def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
 
 @pytest.fixture
 def run_cli() -> RunCli:
-    """Run `python cli.py …` as a user does."""
+    """Run a command in this process, which has loaded the model libraries already."""
 
-    def run(*arguments: object, timeout: float = 300, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload, no-any-return]
+    def run(*arguments: object, text_input: str | None = None) -> subprocess.CompletedProcess[str]:
+        result = CliRunner().invoke(main, list(map(str, arguments)), input=text_input, prog_name="llm-modules")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+def run_process(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python cli.py …` as a user does."""
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=folder, check=False)
 
 
 def write_rows(path: Path, rows: list[object]) -> Path:

@@ -13,18 +13,20 @@ from tests.conftest import ROOT
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "device": {"errors"},
+    "progress": set(),
     "embedded": {"data"},
     "data": {"errors", "cache"},
     "teacher": {"errors", "device", "cache"},
     "extract": {"errors", "device", "data", "teacher", "cache"},
     "batches": {"cache"},
     "model": {"errors"},
-    "training": {"errors", "device", "data", "batches", "model", "cache"},
+    "training": {"errors", "device", "progress", "data", "batches", "model", "cache"},
     "generation": {"errors", "data", "teacher", "model", "training"},
     "evaluation": {"errors", "device", "data", "teacher", "batches", "training", "generation", "cache"},
     "report": {"cache"},
     "commands": {
-        "errors", "device", "data", "embedded", "extract", "model", "training", "generation", "evaluation", "report", "cache",
+        "errors", "device", "progress", "data", "embedded",
+        "extract", "model", "training", "generation", "evaluation", "report", "cache",
     },
 }  # fmt: skip
 FORBIDDEN_IN_CACHE = {"torch", "transformers", "pipeline", "datasets", "accelerate"}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,9 +31,7 @@ def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
     for command in demo_commands():
         words = shlex.split(command)
         assert words[:2] == ["python", "cli.py"]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *words[2:]], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = run_process(*words[2:], folder=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "Transferred" in done.stdout
     results = json.loads((tmp_path / "demo/run/evaluation/results.json").read_text())

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.commands.shell import command
 from pipeline.evaluation.run import evaluate as run_evaluate
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.progress import progress_bar
 from pipeline.report.page import write_report
 from pipeline.training.run_folder import RunFolder
 
@@ -40,7 +41,7 @@ def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
     """
     settings = EvaluateSettings(**options)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("load", total=None)
 
         def show(what: str, done: int, total: int) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from cache.codecs import CODEC_NAMES
 from cache.formats import FORMAT_NAMES
@@ -20,6 +19,7 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.progress import progress_bar
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -81,7 +81,7 @@ def extract(*, as_json: bool, **options: Any) -> dict[str, Any]:
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[written]:.1f} MB"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("extract", total=prepared.manifest.tokens, written=0.0)
 
         def advance(tokens: int, size: int) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -45,6 +45,19 @@ class LazyCommands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
+        try:
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "llm-modules"
+            _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", 2)
+        except click.ClickException as error:
+            _fail(error.format_message(), 2)
+        except (click.Abort, KeyboardInterrupt) as error:
+            _fail(_stopped(error), 1)
+        sys.exit(status if isinstance(status, int) else 0)
+
 
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="llm-modules")
@@ -77,7 +90,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = function(*args, as_json=as_json, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
-            if debug or isinstance(error, click.exceptions.Exit):
+            if debug or isinstance(error, (click.exceptions.Exit, click.ClickException)):
                 raise
             _end(error)
         if as_json:
@@ -86,19 +99,25 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _end(error: BaseException) -> None:
+def _end(error: BaseException) -> NoReturn:
     """One line on stderr, and the exit status that tells the kind of failure."""
-    if isinstance(error, click.ClickException):
-        raise error
     status = 2 if isinstance(error, (InputError, CacheError)) and not isinstance(error, DamagedCacheError) else 1
     if isinstance(error, KeyboardInterrupt):
-        message = f"stopped ({error or 'Ctrl-C'}); what was finished is kept: run the same command again (train: with --resume)"
+        message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
     else:
         message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    _fail(message, status)
+
+
+def _stopped(error: BaseException) -> str:
+    return f"stopped ({error or 'Ctrl-C'}); what was finished is kept: run the same command again (train: with --resume)"
+
+
+def _fail(message: str, status: int) -> NoReturn:
     click.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(status)
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
@@ -28,6 +27,7 @@ from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.progress import progress_bar
 from pipeline.training.callbacks import MetricsFile, ProgressBar, progress_columns
 from pipeline.training.run_folder import RunFolder, environment, peak_memory
 from pipeline.training.settings import TrainSettings
@@ -71,7 +71,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, *, resume: boo
     layer = settings.layer if settings.condition == "sequence" else None
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.write_record(record)
-    with Progress(*progress_columns(), console=Console(stderr=True)) as progress:
+    with progress_bar(*progress_columns()) as progress:
         trainer = StudentTrainer(
             model,
             _arguments(settings, folder),

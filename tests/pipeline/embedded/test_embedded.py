@@ -1,0 +1,74 @@
+"""The embedded default is what the repository's scripts make, and strong enough for the demo."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from pipeline.data.sources import load_conversations
+from pipeline.data.templates import render
+from pipeline.data.tokens import tokenize_prompt, tokenize_segments
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, write_problems
+from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
+from pipeline.evaluation.answers import final_answer, same_answer
+
+
+def test_the_data_set_is_made_again_byte_for_byte(tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl")
+    assert (tmp_path / "problems.jsonl").read_bytes() == Path(EMBEDDED_DATASET).read_bytes()
+
+
+def test_no_embedded_problem_is_one_that_the_teacher_trains_on() -> None:
+    rows = load_conversations(EMBEDDED_DATASET).conversations
+    assert len(rows) == EMBEDDED_ROWS
+    questions = {row.turns[1].text for row in rows}
+    assert len(questions) == EMBEDDED_ROWS
+    assert all(Problem(question, (), 0).held_out for question in questions)
+    assert not any(problem.held_out for problem in islice(generate_problems(1, held_out=False), 500))
+
+
+def test_the_answers_follow_from_the_worked_steps() -> None:
+    for problem in islice(generate_problems(5, held_out=False), 500):
+        for step in problem.steps:
+            sum_, _, result = step.partition("=")
+            left, sign, right = sum_.split()[-3:]
+            worked = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[sign]
+            assert worked == int(result.split()[0]) >= 0
+        assert problem.answer == int(problem.steps[-1].partition("=")[2].split()[0])
+
+
+def test_the_tokenizer_is_what_the_script_fits(tokenizer: PreTrainedTokenizerBase) -> None:
+    fitted = train_tokenizer(0, problems=5000)
+    for row in load_conversations(EMBEDDED_DATASET, limit=50).conversations:
+        for segment in render(row.turns, "paper", tokenizer):
+            ids = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
+            assert ids == fitted(segment.text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(tokenizer: PreTrainedTokenizerBase) -> None:
+    files = [path for path in Path(EMBEDDED_TEACHER).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 10e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja"}
+    with safe_open(Path(EMBEDDED_TEACHER) / "model.safetensors", "pt") as weights:
+        shape = weights.get_slice("model.embed_tokens.weight").get_shape()
+    config = teacher_config(tokenizer)
+    assert shape == [config.vocab_size, config.hidden_size]
+
+
+def test_the_teacher_solves_problems_that_it_was_not_trained_on() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_TEACHER)
+    model = AutoModelForCausalLM.from_pretrained(EMBEDDED_TEACHER, dtype=torch.float32).eval()
+    rows = load_conversations(EMBEDDED_DATASET, limit=24).conversations
+    right = 0
+    for row in rows:
+        prompt = torch.tensor([tokenize_prompt(row.prompt_turns, "paper", tokenizer)])
+        answer = model.generate(prompt, max_new_tokens=160, do_sample=False)[0, prompt.shape[1] :]
+        right += same_answer(final_answer(str(tokenizer.decode(answer))), final_answer(row.reference))
+    assert right >= 20
+    ids, _ = tokenize_segments(render(rows[0].turns, "chat", tokenizer), tokenizer)
+    assert model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.isfinite()

@@ -1,0 +1,173 @@
+"""Evaluation, generation and report on a small run of the embedded default."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from pipeline.data.conversations import Turn
+from pipeline.data.tokens import tokenize_prompt
+from pipeline.device import choose_device
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.evaluation.run import evaluate, verdict
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.generation.live_teacher import LiveTeacher, load_same_teacher
+from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.report.page import write_report
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import CONTROLS, TrainSettings
+from tests.conftest import RunCli, write_rows
+
+
+@pytest.fixture(scope="module")
+def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    options = TrainSettings(small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu")
+    train(options, controls=CONTROLS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def writer(run: Path) -> StudentWriter:
+    record = RunFolder(run).read_record()
+    teacher = load_same_teacher(EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu"))
+    return StudentWriter(RunFolder(run), teacher, choose_device("cpu"))
+
+
+PROMPTS = [
+    [Turn("user", "Ann has 20 pens. Ann buys 15 pens. How many pens does Ann have now?")],
+    [Turn("system", "Be brief."), Turn("user", "Ben has 7 eggs.")],
+]
+
+
+@torch.no_grad()
+def test_generation_with_caches_equals_recomputing_everything_for_each_token(writer: StudentWriter) -> None:
+    (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=12))
+    ids = tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)
+    assert writer._teacher is not None
+    for _ in range(12):
+        states = writer._teacher.hidden_states(torch.tensor([ids]))[-1].bfloat16()
+        ids.append(int(writer.model(hidden_states=states, logits_to_keep=1).logits[0, -1].argmax()))
+        if ids[-1] == writer.model.config.eos_token_id:
+            break
+    plain = ids[len(tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)) :]
+    assert written.text == writer.tokenizer.decode([token for token in plain if token != writer.model.config.eos_token_id])
+
+
+def test_prompts_of_a_batch_do_not_disturb_each_other(writer: StudentWriter) -> None:
+    together = writer.write(PROMPTS, Sampling(max_new_tokens=20))
+    alone = [writer.write([prompt], Sampling(max_new_tokens=20))[0] for prompt in PROMPTS]
+    assert together == alone
+
+
+def test_a_streamer_gets_the_answer_as_it_is_written(writer: StudentWriter) -> None:
+    pieces: list[str] = []
+    (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=20), pieces.append)
+    assert "".join(pieces).strip() == written.text.strip()
+    assert len(pieces) > 1
+
+
+def test_sampling_follows_its_seed(writer: StudentWriter) -> None:
+    def sample(seed: int) -> str:
+        return writer.write(PROMPTS[:1], Sampling(max_new_tokens=30, temperature=1.5, seed=seed))[0].text
+
+    assert sample(1) == sample(1)
+    assert len({sample(seed) for seed in range(4)}) > 1
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -> None:
+    with pytest.raises(InputError, match="ask something shorter"):
+        writer.write([[Turn("user", "word " * 4000)]], Sampling())
+
+
+def test_the_live_teacher_rounds_as_the_cache_does(writer: StudentWriter) -> None:
+    assert writer._teacher is not None
+    reader = LiveTeacher(writer._teacher, -1, torch.device("cpu"))
+    assert reader.read(torch.tensor([[5, 6, 7]]), None).dtype == torch.bfloat16
+    assert isinstance(reader._past, DynamicCache)
+    assert reader._past.get_seq_length() == 3
+
+
+def test_results_and_report_tell_what_was_transferred(run: Path) -> None:
+    results = evaluate(EvaluateSettings(run, samples=4, max_new_tokens=24, device="cpu"))
+    assert results == json.loads((run / "evaluation/results.json").read_text())
+    assert [student["name"] for student in results["students"]] == ["student", *CONTROLS]
+    losses = {line["val_loss"] for line in RunFolder(run).read_metrics() if "val_loss" in line}
+    assert results["students"][0]["val_loss"] == pytest.approx(min(losses), abs=1e-5)
+    for student in results["students"]:
+        assert student["perplexity"] == pytest.approx(2.718281828 ** student["val_loss"], rel=1e-6)
+        assert all(0 <= student[name] <= 1 for name in ("exact_match", "thought_solution_form", "stopped"))
+    assert len(results["samples"]) == 4
+    curves = {name: folder.read_metrics() for name, folder in {"student": RunFolder(run), **RunFolder(run).controls()}.items()}
+    write_report(run / "evaluation/report.html", results, curves)
+    page = (run / "evaluation/report.html").read_text()
+    assert all(text in page for text in ("student", *CONTROLS, "<svg", "Samples", "identity"))
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
+
+
+def test_the_report_shows_text_as_text(run: Path, tmp_path: Path) -> None:
+    results = evaluate(EvaluateSettings(run, samples=0, device="cpu"))
+    results["samples"] = [{"row_id": "0", "prompt": "<script>alert(1)</script>", "reference": "&", "answers": {"student": "<b>"}}]
+    write_report(tmp_path / "report.html", results, {"student": RunFolder(run).read_metrics()})
+    assert "<script>alert" not in (tmp_path / "report.html").read_text()
+
+
+def test_another_data_set_can_be_answered(run: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"question": "What is 3 + 4?", "answer": "#### 7"}])
+    results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=8, device="cpu"))
+    assert results["prompts"] == 1
+    assert results["samples"][0]["prompt"] == "What is 3 + 4?"
+
+
+def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
+    weights = bytearray((tmp_path / "teacher/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "teacher/model.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match="teacher_weights is"):
+        evaluate(EvaluateSettings(run, teacher=str(tmp_path / "teacher"), samples=2, device="cpu"))
+    shutil.copytree(EMBEDDED_TEACHER, tmp_path / "moved")
+    results = evaluate(EvaluateSettings(run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"))
+    assert results["prompts"] == 2
+    with pytest.raises(InputError, match="content_digest is"):
+        record = RunFolder(run).read_record()
+        other = tmp_path / "other"
+        shutil.copytree(run, other)
+        record["identity"]["content_digest"] = "0" * 64
+        RunFolder(other).write_record(record)
+        evaluate(EvaluateSettings(other, samples=0, device="cpu"))
+
+
+def test_the_verdict_follows_the_figures() -> None:
+    def student(name: str, loss: float, match: float) -> dict[str, object]:
+        return {"name": name, "val_loss": loss, "exact_match": match}
+
+    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred")
+    assert verdict([student("student", 0.6, 0.9), student("c", 0.5, 0.1)]).startswith("No transfer shown")
+    assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("No transfer shown")
+    assert "--controls" in verdict([student("student", 0.1, 0.9)])
+
+
+def test_generate_and_chat_answer(run: Path, run_cli: RunCli) -> None:
+    done = run_cli("generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tokens"] <= 12
+    streamed = run_cli("generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12)
+    assert json.loads(done.stdout)["text"].strip() in streamed.stdout
+    talked = run_cli("chat", "--run", run, "--max-new-tokens", 5, "--json", text_input="Hello\n/new\nAnn has 3 pens.\n\n")
+    assert talked.returncode == 0, talked.stderr
+    assert [answer["message"] for answer in json.loads(talked.stdout)["answers"]] == ["Hello", "Ann has 3 pens."]
+
+
+def test_evaluate_prints_a_table(run: Path, run_cli: RunCli) -> None:
+    done = run_cli("evaluate", "--run", run, "--samples", 2, "--max-new-tokens", 8)
+    assert done.returncode == 0, done.stderr
+    assert all(text in done.stdout for text in ("student", "layer-0", "no-teacher", "report.html"))
