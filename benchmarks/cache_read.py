@@ -44,7 +44,7 @@ def write(root: Path, examples: list[Example], container: str) -> None:
     """Write the examples as a cache."""
     shards = [examples[i : i + SHARD_EXAMPLES] for i in range(0, len(examples), SHARD_EXAMPLES)]
     manifest = Manifest(
-        container, "bf16", (-1,), HIDDEN_SIZE, len(shards), len(examples), sum(map(len, examples)), 65536, {}, {}, ()
+        container, "bf16", (-1,), HIDDEN_SIZE, 1000, 0, len(shards), len(examples), sum(map(len, examples)), 65536, {}, {}, ()
     )  # fmt: skip
     (root.parent / "attachments").mkdir(exist_ok=True)
     with write_cache(root, manifest, root.parent / "attachments") as writer:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from cache.errors import CacheError, DamagedCacheError
 
 _BLOCK = 1 << 20
+_MEND = "put the file back from a copy, or delete the cache and extract again"
 
 
 def fsync_path(path: Path) -> None:
@@ -61,6 +63,16 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def require_local(root: Path) -> None:
+    """Refuse an address of an object store, which would silently become a folder of that name.
+
+    Raises:
+        CacheError: it begins with a scheme such as `s3:`.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(root)):
+        raise CacheError(f"{root}: object stores are not supported by this release; name a folder on this machine")
+
+
 def inside(root: Path, name: str) -> Path:
     """The path of a file named by a manifest or journal, which may only lie inside the cache.
 
@@ -86,8 +98,8 @@ def check_file(root: Path, name: str, size: int, sha256: str) -> None:
     """
     path = inside(root, name)
     if not path.is_file():
-        raise DamagedCacheError(f"{path}: missing from the cache")
+        raise DamagedCacheError(f"{path}: missing from the cache; {_MEND}")
     if path.stat().st_size != size:
-        raise DamagedCacheError(f"{path}: {path.stat().st_size} bytes where {size} were written")
+        raise DamagedCacheError(f"{path}: {path.stat().st_size} bytes where {size} were written; {_MEND}")
     if sha256_of(path) != sha256:
-        raise DamagedCacheError(f"{path}: its bytes have changed since they were written (checksum differs)")
+        raise DamagedCacheError(f"{path}: its bytes have changed since they were written (checksum differs); {_MEND}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError
-from cache.files import check_file, write_atomically
+from cache.files import check_file, require_local, write_atomically
 from cache.identity import Identity
 from cache.sealed_json import seal, unseal
 
@@ -35,10 +35,12 @@ class Manifest:
         codec: how hidden states are stored.
         layers: teacher layers in the order they were asked for, as indices into HF `hidden_states`.
         hidden_size: width of the hidden states, `d_teacher`.
+        vocab_size: tokens of the teacher's vocabulary.
+        end_token_id: the token that ends an answer.
         shards, examples, tokens: what the whole cache holds; it is complete when that many shards are published.
         shard_tokens: the target size of a shard in tokens.
         identity: everything that the numbers depend on.
-        provenance: what is recorded but not compared: paths, library versions, rows left out.
+        provenance: what is recorded but not compared: where teacher and data set were found, library versions, rows left out.
         attachments: the files under `attachments/`.
     """
 
@@ -46,6 +48,8 @@ class Manifest:
     codec: str
     layers: tuple[int, ...]
     hidden_size: int
+    vocab_size: int
+    end_token_id: int
     shards: int
     examples: int
     tokens: int
@@ -76,6 +80,7 @@ def read_manifest(root: Path) -> Manifest:
     Raises:
         CacheError: the folder holds no cache, an unknown version of one, or the manifest is damaged.
     """
+    require_local(root)
     path = root / MANIFEST_NAME
     if not root.is_dir():
         raise CacheError(f"{root}: no such folder; make a cache with `extract --cache {root}`")
@@ -93,10 +98,9 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def _checked(path: Path, content: dict[str, Any]) -> Manifest:
-    types: dict[str, type] = {
-        "format": str, "codec": str, "layers": list, "hidden_size": int, "shards": int, "examples": int, "tokens": int,
-        "shard_tokens": int, "identity": dict, "provenance": dict, "attachments": list,
-    }  # fmt: skip
+    counts = ("hidden_size", "vocab_size", "end_token_id", "shards", "examples", "tokens", "shard_tokens")
+    types: dict[str, type] = {"format": str, "codec": str, "layers": list, **dict.fromkeys(counts, int)}
+    types |= {"identity": dict, "provenance": dict, "attachments": list}
     for name, kind in types.items():
         value = content.get(name)
         if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value < 0)):

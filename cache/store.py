@@ -25,7 +25,7 @@ from cache.sealed_json import canonical_json
 from cache.shard import OpenShard
 from cache.writer import ATTACHMENTS, SHARDS
 
-_OPEN_SHARDS = 16
+_OPEN_SHARDS = 64
 """Shards kept open at a time in each process."""
 
 

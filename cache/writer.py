@@ -11,7 +11,7 @@ from pathlib import Path
 from cache.codecs import codec_named
 from cache.errors import CacheError
 from cache.example import Example
-from cache.files import files_below, fsync_tree, publish, sha256_of
+from cache.files import files_below, fsync_tree, publish, require_local, sha256_of
 from cache.formats import format_named
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, ShardRecord, append_record, drop_unfinished_line, read_journal
@@ -82,8 +82,10 @@ def require_continuable(root: Path, wanted: Manifest) -> int:
     Raises:
         CacheError: the folder holds something else, or another run's cache.
     """
-    if root.exists() and not root.is_dir():
-        raise CacheError(f"{root}: is a file; --cache names a folder")
+    require_local(root)
+    for path in (root, *root.parents):
+        if path.exists() and not path.is_dir():
+            raise CacheError(f"{path}: is a file; --cache names a folder")
     if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - _OWN_NAMES):
         raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     if not (root / MANIFEST_NAME).exists():
@@ -103,6 +105,7 @@ def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
         for path in files_below(root / ATTACHMENTS)
     )
     manifest = replace(wanted, attachments=attached)
+    (root / JOURNAL_NAME).write_bytes(b"")
     manifest.write(root)
     return manifest
 

@@ -1,0 +1,1 @@
+"""The pipeline, a room for each step of the data flow; see docs/ARCHITECTURE.md."""

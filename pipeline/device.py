@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DtypeName = Literal["fp32", "bf16"]
@@ -25,8 +25,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--device {name}: not usable on this machine ({reason}); use --device cpu") from error
+        raise InputError(f"--device {name}: not usable on this machine ({reason(error)}); use --device cpu") from error
     return device
 
 

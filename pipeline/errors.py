@@ -9,3 +9,8 @@ class InputError(Exception):
 
 class RunError(Exception):
     """A run that began well could not finish: one line says why and how to go on (exit status 1)."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library says, or the error's kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

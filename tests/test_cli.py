@@ -43,6 +43,8 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "unknown template": (["--dataset", good, "--template", "x"], "'x' is not one of"),
         "limit of nothing": (["--dataset", good, "--limit", "0"], "0 is not in the range"),
         "all too long": (["--dataset", good, "--max-tokens", "2"], "no example is left"),
+        "a folder as data set": (["--dataset", folder], "is a folder"),
+        "broken character": (["--dataset", write_rows(folder / "half.jsonl", [{"text": "\ud83d"}])], "broken character"),
         "no such device": (["--dataset", good, "--device", "warp"], "--device warp"),
     }
 
@@ -51,7 +53,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
     "case",
     ["missing file", "wrong column", "empty data set", "malformed row", "no such layer", "no layer at all", "no such teacher",
      "folder without a model", "no such gguf", "unknown format", "unknown codec", "unknown template", "limit of nothing",
-     "all too long", "no such device"],
+     "all too long", "a folder as data set", "broken character", "no such device"],
 )  # fmt: skip
 def test_bad_input_to_extract(case: str, good: Path, run_cli: RunCli, tmp_path: Path) -> None:
     options, said = bad_extracts(tmp_path)[case]
@@ -73,6 +75,9 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
         (["--cache", small_cache, "--layer", "7"], "not layer 7"),
         (["--cache", small_cache, "--validation", "1.5"], "not in the range"),
         (["--cache", small_cache, "--cross-attention", "sideways"], "is not one of"),
+        (["--cache", small_cache, "--device", "warp"], "--device warp"),
+        (["--cache", small_cache, "--bridge-lr", "-1"], "not in the range"),
+        (["--cache", "s3://bucket/prefix"], "object stores"),
     ]:
         done = run_cli("train", "--run", tmp_path / "run", *options)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -132,7 +137,7 @@ def test_bad_input_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = run_process("train", "--cache", tmp_path, "--run", tmp_path / "run", "--debug")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 

@@ -8,9 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.batches.features import Features
-
-IGNORE = -100
-"""Label of a position that carries no loss."""
+from pipeline.labels import IGNORE
 
 
 def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:

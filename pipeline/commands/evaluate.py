@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from pipeline.training.run_folder import RunFolder
 @click.option("--cache", type=click.Path(path_type=Path), help="Its cache, where that has moved.")
 @click.option("--teacher", help="Its teacher, where that has moved.")
 @click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]")
+@click.option("--dataset-config", help="Configuration of that data set, where the hub has several.")
+@click.option("--split", default="test", show_default=True, help="Split of that data set on the hub.")
 @click.option("--samples", type=click.IntRange(min=0), default=100, show_default=True, help="Prompts to answer (0: none).")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts answered at a time.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
@@ -57,10 +60,10 @@ def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
 
 
 def _print(results: dict[str, Any], folder: RunFolder) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     table = Table(title="What was transferred, on held-out examples")
     for heading in ("run", "reads", "val. loss", "perplexity", "exact match", "form", "stopped", "steps", "tokens"):
-        table.add_column(heading, justify="left" if heading in ("run", "reads") else "right")
+        table.add_column(heading, justify="left" if heading in ("run", "reads") else "right", no_wrap=heading != "reads")
     for student in results["students"]:
         shares = [
             f"{student[name]:.1%}" if name in student else "–" for name in ("exact_match", "thought_solution_form", "stopped")
@@ -69,5 +72,7 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
         losses = [f"{student['val_loss']:.4f}", f"{student['perplexity']:.3f}"]
         table.add_row(name, student["reads"], *losses, *shares, str(student["steps"]), f"{student['tokens']:,}")
     console.print(table)
-    console.print(results["verdict"], highlight=False)
+    console.print(results["verdict"], highlight=False, soft_wrap=True)
+    for reason, count in results["prompts_left_out"].items():
+        console.print(f"not answered: {count} rows: {reason}", highlight=False)
     console.print(f"report: {folder.evaluation / 'report.html'}", highlight=False, soft_wrap=True)

@@ -45,6 +45,7 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--codec", type=click.Choice(CODEC_NAMES), default="bf16", show_default=True, help="How states are stored.")
 @click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
+@click.option("--dataset-config", help="Configuration of a hub data set that has several, such as main.")
 @click.option("--split", default="train", show_default=True, help="Split of a hub data set.")
 @click.option("--form", type=click.Choice(FORM_NAMES), help="Form of the rows.  [default: told by the columns]")
 @click.option(

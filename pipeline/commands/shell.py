@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -90,8 +91,10 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = function(*args, as_json=as_json, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
-            if debug or isinstance(error, (click.exceptions.Exit, click.ClickException)):
+            if isinstance(error, (click.exceptions.Exit, click.ClickException)):
                 raise
+            if debug:
+                traceback.print_exc()
             _end(error)
         if as_json:
             click.echo(json.dumps(result))
@@ -114,7 +117,8 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _stopped(error: BaseException) -> str:
-    return f"stopped ({error or 'Ctrl-C'}); what was finished is kept: run the same command again (train: with --resume)"
+    kept = "what was published or checkpointed is kept"
+    return f"stopped ({error or 'Ctrl-C'}); {kept}; to go on run the same command again (train: with --resume)"
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -38,16 +38,28 @@ _DEFAULTS = TrainSettings(Path(), Path())
 )
 @click.option("--accumulate", type=click.IntRange(min=1), default=_DEFAULTS.accumulate, show_default=True, help="Batches a step.")
 @click.option(
-    "--bridge-lr", type=float, default=_DEFAULTS.bridge_lr, show_default=True, help="Learning rate of bridge and LM head."
+    "--bridge-lr",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.bridge_lr,
+    show_default=True,
+    help="Learning rate of bridge and LM head.",
 )
-@click.option("--gpt-neo-lr", type=float, default=_DEFAULTS.gpt_neo_lr, show_default=True, help="Learning rate of GPT-Neo.")
-@click.option("--weight-decay", type=float, default=_DEFAULTS.weight_decay, show_default=True)
-@click.option("--clip", type=float, default=_DEFAULTS.clip, show_default=True, help="Largest gradient norm.")
+@click.option(
+    "--gpt-neo-lr",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.gpt_neo_lr,
+    show_default=True,
+    help="Learning rate of GPT-Neo.",
+)
+@click.option("--weight-decay", type=click.FloatRange(min=0), default=_DEFAULTS.weight_decay, show_default=True)
+@click.option("--clip", type=click.FloatRange(min=0), default=_DEFAULTS.clip, show_default=True, help="Largest gradient norm.")
 @click.option(
     "--patience", type=click.IntRange(min=0), default=_DEFAULTS.patience, show_default=True,
     help="Evaluations without gain before stopping (0: never stop).",
 )  # fmt: skip
-@click.option("--min-delta", type=float, default=_DEFAULTS.min_delta, show_default=True, help="Smallest gain that counts.")
+@click.option(
+    "--min-delta", type=click.FloatRange(min=0), default=_DEFAULTS.min_delta, show_default=True, help="Smallest gain that counts."
+)
 @click.option(
     "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=_DEFAULTS.validation,
     show_default=True, help="Share held out.",

@@ -49,10 +49,10 @@ def load_writer(run: Path, teacher_name: str | None, device_name: str) -> Studen
     """
     folder, device = RunFolder(run), choose_device(device_name)
     record = folder.require_finished()
-    teacher = None
-    if record["settings"]["condition"] == "sequence":
+    teacher, layer = None, folder.layer_read()
+    if layer is not None:
         name = teacher_name or record["provenance"]["teacher"]
-        teacher = load_same_teacher(name, [record["settings"]["layer"]], record["identity"]["cache"], device)
+        teacher = load_same_teacher(name, [layer], record["identity"]["cache"], device)
     return StudentWriter(folder, teacher, device)
 
 

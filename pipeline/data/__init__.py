@@ -1,0 +1,1 @@
+"""From a data set's rows to tokens with a loss mask."""

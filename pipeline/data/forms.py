@@ -81,6 +81,10 @@ def _text(row: Row, field: str, where: str = "") -> str:
         raise MalformedRowError(f"field {where + field!r} is {found}")
     if not value.strip():
         raise MalformedRowError(f"field {where + field!r} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedRowError(f"field {where + field!r} holds a broken character ({error.reason})") from error
     return value
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.data.conversations import Conversation
 from pipeline.data.forms import FormName, MalformedRowError, Row, describe_forms, detect_form, turns_of
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -42,12 +42,19 @@ class ConversationSet:
 
 
 def load_conversations(
-    source: str, *, split: str = "train", form: FormName | None = None, limit: int | None = None, skip_bad_rows: bool = False
+    source: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    form: FormName | None = None,
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
 ) -> ConversationSet:
     """Read a data set's conversations.
 
     Args:
         source: a `.jsonl`, `.json` or `.parquet` file, or a hub id.
+        config: which configuration of a hub data set, where it has several.
         split: which split of a hub data set.
         form: the form of the rows; detected from the columns of the first row if None.
         limit: read only so many rows.
@@ -58,7 +65,7 @@ def load_conversations(
     """
     conversations: list[Conversation] = []
     malformed = 0
-    for index, row in enumerate(itertools.islice(_rows(source, split), limit)):
+    for index, row in enumerate(itertools.islice(_rows(source, config, split), limit)):
         try:
             if isinstance(row, MalformedRowError):
                 raise row
@@ -83,16 +90,17 @@ def _detected(source: str, row: Row) -> FormName:
     return form
 
 
-def _rows(source: str, split: str) -> Iterator[Row | MalformedRowError]:
+def _rows(source: str, config: str | None, split: str) -> Iterator[Row | MalformedRowError]:
     path = Path(source)
     if path.suffix in _SUFFIXES or path.exists():
         return _local_rows(path)
-    return _hub_rows(source, split)
+    return _hub_rows(source, config, split)
 
 
 def _local_rows(path: Path) -> Iterator[Row | MalformedRowError]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        found = "is a folder; name a file in it" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}")
     try:
         if path.suffix == ".jsonl":
             yield from _json_lines(path)
@@ -143,11 +151,12 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: not a Parquet file ({error})") from error
 
 
-def _hub_rows(source: str, split: str) -> Iterator[Row]:
+def _hub_rows(source: str, config: str | None, split: str) -> Iterator[Row]:
     import datasets
 
     try:
-        yield from datasets.load_dataset(source, split=split)
+        yield from datasets.load_dataset(source, config, split=split)
     except Exception as error:  # the hub client's errors have no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{source}: neither a file here nor a data set that could be had from the hub ({reason})") from error
+        raise InputError(
+            f"{source}: neither a file here nor a data set that could be had from the hub ({reason(error)})"
+        ) from error

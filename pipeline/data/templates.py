@@ -46,6 +46,19 @@ def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreT
     return "".join(segment.text for segment in segments[:-1])
 
 
+def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends an answer under a template, at which a student is to stop.
+
+    Raises:
+        InputError: the chat template ends answers with no token of its own.
+    """
+    answer = render([Turn("user", "a"), Turn("assistant", "b")], template, tokenizer)[1].text
+    last = int(tokenizer(answer, add_special_tokens=False)["input_ids"][-1])
+    if last not in tokenizer.added_tokens_decoder:
+        raise InputError("the tokenizer's chat template ends answers with no token of its own; use --template paper")
+    return last
+
+
 def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that ends an answer, as text."""
     token = tokenizer.eos_token

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from cache.sealed_json import canonical_json
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -28,7 +28,7 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
     found = tokenizer_hash(tokenizer)
     if found != expected_hash:
         raise InputError(

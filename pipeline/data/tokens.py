@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -40,6 +41,15 @@ class TokenizedDataset:
 
     examples: list[TokenizedExample] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all row ids, token ids and loss masks."""
+        digest = hashlib.sha256()
+        for example in self.examples:
+            digest.update(f"{example.row_id} {len(example)}\n".encode())
+            digest.update(example.input_ids.tobytes() + example.loss_mask.tobytes())
+        return digest.hexdigest()
 
     def leave_out(self, reason: str, count: int = 1) -> None:
         """Count rows that do not become examples."""

@@ -28,9 +28,9 @@ from pipeline.data.conversations import Turn
 from pipeline.data.templates import TEMPLATE_NAMES, render
 from pipeline.data.tokens import tokenize_segments
 from pipeline.embedded.problems import SYSTEM_PROMPT, Problem, generate_problems
+from pipeline.labels import IGNORE
 
 VOCABULARY_SIZE = 576
-_IGNORE = -100
 # Qwen2's rule for splitting text before byte-pair merges; transformers' Qwen2Tokenizer has no other.
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _MARKERS = ["<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"]
@@ -94,14 +94,14 @@ class EndlessProblems(IterableDataset[dict[str, list[int]]]):
         for index, problem in enumerate(generate_problems(self.seed, held_out=False)):
             template = TEMPLATE_NAMES[index % 4 == 3]
             ids, mask = tokenize_segments(render(_turns(problem), template, self.tokenizer), self.tokenizer)
-            yield {"input_ids": ids, "labels": [i if learn else _IGNORE for i, learn in zip(ids, mask, strict=True)]}
+            yield {"input_ids": ids, "labels": [i if learn else IGNORE for i, learn in zip(ids, mask, strict=True)]}
 
 
 class PadRight:
     """Collates tokenised problems into right-padded batches `[B, T]`; causal attention needs no mask for padding on the right."""
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "labels": _IGNORE}
+        self.fill = {"input_ids": pad_token_id, "labels": IGNORE}
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in rows)

@@ -1,38 +1,89 @@
-"""The prompts of an evaluation, each with the answer that the data set gives."""
+"""The prompts of an evaluation, each with the answer that the data set gives; none that the student was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from cache import Cache
 from pipeline.data.conversations import Conversation
 from pipeline.data.sources import load_conversations
+from pipeline.data.templates import render
+from pipeline.data.tokens import tokenize_segments
 from pipeline.errors import InputError
 
 
-def held_out_prompts(record: dict[str, Any], dataset: str | None, row_ids: list[str], count: int) -> list[Conversation]:
-    """Conversations that the student was not trained on.
+@dataclass(frozen=True)
+class HeldOutPrompts:
+    """Conversations to answer, and how many were left out, by reason."""
 
-    Args:
-        record: the run's record.
-        dataset: another data set, whose rows are all new to the student; None for the run's own.
-        row_ids: the validation rows of the run's own data set.
-        count: at most so many.
+    conversations: list[Conversation]
+    left_out: dict[str, int]
+
+
+def own_rows(record: dict[str, Any], row_ids: Iterable[str]) -> list[Conversation]:
+    """The rows of those ids of the data set that a run was trained from.
 
     Raises:
-        InputError: the data set is not to be had, or the run's own has changed since.
+        InputError: the data set is not to be had, or has changed since.
     """
-    provenance, identity = record["provenance"], record["identity"]["cache"]
-    if dataset is not None and dataset != provenance["dataset"]:
-        rows = load_conversations(dataset, split=provenance["split"], skip_bad_rows=provenance["skip_bad_rows"]).conversations
-        return [row for row in rows if row.prompt_turns][:count]
+    origin = record["provenance"]
     found = load_conversations(
-        provenance["dataset"],
-        split=provenance["split"],
-        form=provenance["form"],
-        limit=provenance["limit"],
-        skip_bad_rows=provenance["skip_bad_rows"],
+        origin["dataset"],
+        config=origin["dataset_config"],
+        split=origin["split"],
+        form=origin["form"],
+        limit=origin["limit"],
+        skip_bad_rows=origin["skip_bad_rows"],
     )
-    if found.fingerprint != identity["dataset"]:
-        raise InputError(f"{found.source}: has changed since the cache was made; name the rows to answer with --dataset")
+    if found.fingerprint != record["identity"]["cache"]["dataset"]:
+        raise InputError(f"{found.source}: has changed since the cache was made; name rows to answer with --dataset")
     by_id = {row.row_id: row for row in found.conversations}
-    return [by_id[row_id] for row_id in row_ids if by_id[row_id].prompt_turns][:count]
+    return [by_id[row_id] for row_id in row_ids]
+
+
+def unseen_prompts(
+    rows: Sequence[Conversation],
+    record: dict[str, Any],
+    cache: Cache,
+    training_rows: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    longest: int,
+    count: int,
+) -> HeldOutPrompts:
+    """The first `count` rows that ask something which no training example asked, of at most `longest` tokens.
+
+    They are compared by their prompts' tokens, so it does not matter which file a row comes from.
+    """
+    identity = record["identity"]["cache"]
+    seen = {_prompt_key(example.input_ids, example.loss_mask) for example in (cache.example(i, ()) for i in training_rows)}
+    chosen: list[Conversation] = []
+    left_out: dict[str, int] = {}
+    for row in rows:
+        if len(chosen) == count:
+            break
+        ids, mask = tokenize_segments(render(row.turns, identity["template"], tokenizer), tokenizer, identity["loss_on"])
+        reason = None
+        if not row.prompt_turns:
+            reason = "asks nothing (plain text)"
+        elif _prompt_key(np.asarray(ids, np.int32), np.asarray(mask, np.bool_)) in seen:
+            reason = "was trained on"
+        elif len(ids) > longest:
+            reason = f"over {longest} tokens"
+        if reason is None:
+            chosen.append(row)
+        else:
+            left_out[reason] = left_out.get(reason, 0) + 1
+    return HeldOutPrompts(chosen, left_out)
+
+
+def _prompt_key(input_ids_T: npt.NDArray[np.int32], loss_mask_T: npt.NDArray[np.bool_]) -> bytes:
+    """The tokens before the first that is learned, or all of them where all are learned."""
+    learned = int(loss_mask_T.argmax()) if loss_mask_T.any() else len(input_ids_T)
+    return input_ids_T[: learned or len(input_ids_T)].tobytes()

@@ -12,8 +12,9 @@ class EvaluateSettings:
 
     Attributes:
         cache, teacher, dataset: None for those that the run was trained from.
+        dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
-        batch_size: prompts answered at a time, and examples of a validation batch.
+        batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
     """
 
@@ -21,6 +22,8 @@ class EvaluateSettings:
     cache: Path | None = None
     teacher: str | None = None
     dataset: str | None = None
+    dataset_config: str | None = None
+    split: str = "test"
     samples: int = 100
     batch_size: int = 16
     max_new_tokens: int = 256

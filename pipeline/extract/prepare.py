@@ -13,13 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from cache import Manifest
 from cache.identity import Identity
 from pipeline.data.sources import ConversationSet, load_conversations
+from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.data.tokens import TokenizedDataset, tokenize_conversations
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.model import resolve_layers
+from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 _RECORDED_VERSIONS = ("h5py", "numpy", "torch", "transformers", "zarr")
@@ -43,11 +44,13 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     Raises:
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
-    source = find_teacher(settings.teacher)
+    source = find_teacher(settings.teacher).pinned()
     config = source.load_config()
-    resolve_layers(settings.layers, config)
+    shape = decoder_config(config)
+    resolve_layers(settings.layers, shape)
     conversations = load_conversations(
         settings.dataset,
+        config=settings.dataset_config,
         split=settings.split,
         form=settings.form,
         limit=settings.limit,
@@ -59,7 +62,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         tokenizer,
         template=settings.template,
         loss_on=settings.loss_on,
-        max_tokens=_longest(settings, config.max_position_embeddings),
+        max_tokens=_longest(settings, getattr(shape, "max_position_embeddings", None)),
     )
     if conversations.malformed:
         dataset.leave_out("malformed row", conversations.malformed)
@@ -73,6 +76,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "teacher_config": config_hash(config),
         "tokenizer": tokenizer_hash(tokenizer),
         "dataset": conversations.fingerprint,
+        "tokens": dataset.fingerprint,
         "template": settings.template,
         "loss_on": settings.loss_on,
         "limit": settings.limit,
@@ -85,13 +89,15 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         format=settings.format,
         codec=settings.codec,
         layers=settings.layers,
-        hidden_size=int(config.hidden_size),
+        hidden_size=int(shape.hidden_size),
+        vocab_size=int(shape.vocab_size),
+        end_token_id=end_token_id(settings.template, tokenizer),
         shards=len(shards),
         examples=len(lengths),
         tokens=sum(lengths),
         shard_tokens=settings.shard_tokens,
         identity=identity,
-        provenance=_provenance(settings, conversations, dataset, int(config.vocab_size)),
+        provenance=_provenance(settings, source, conversations, dataset),
         attachments=(),
     )
     return PreparedExtract(settings, source, tokenizer, dataset, shards, manifest)
@@ -104,15 +110,15 @@ def _longest(settings: ExtractSettings, context: int | None) -> int:
 
 
 def _provenance(
-    settings: ExtractSettings, conversations: ConversationSet, dataset: TokenizedDataset, vocab_size: int
+    settings: ExtractSettings, source: TeacherSource, conversations: ConversationSet, dataset: TokenizedDataset
 ) -> dict[str, object]:
     return {
-        "teacher": _located(settings.teacher),
+        "teacher": _located(source.name),
         "dataset": _located(settings.dataset),
+        "dataset_config": settings.dataset_config,
         "split": settings.split,
         "form": conversations.form,
         "system_prompt": _usual_system_prompt(conversations),
-        "vocab_size": vocab_size,
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,

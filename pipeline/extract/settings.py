@@ -28,6 +28,7 @@ class ExtractSettings:
     format: str = "zarr"
     codec: str = "bf16"
     layers: tuple[int, ...] = (-1,)
+    dataset_config: str | None = None
     split: str = "train"
     form: FormName | None = None
     template: TemplateName = "paper"

@@ -7,7 +7,7 @@ from transformers import DynamicCache
 
 from pipeline.errors import InputError
 from pipeline.teacher.model import Teacher, load_teacher
-from pipeline.teacher.source import find_teacher
+from pipeline.teacher.source import config_hash, find_teacher
 
 
 class LiveTeacher:
@@ -32,11 +32,12 @@ def load_same_teacher(name: str, layers: list[int], identity: dict[str, str], de
     Raises:
         InputError: it is not there, or its weights are others.
     """
-    source = find_teacher(name)
-    found = source.weights_hash()
-    if found != identity["teacher_weights"]:
-        raise InputError(
-            f"teacher {name}: teacher_weights is {found!r}, the student learned from {identity['teacher_weights']!r}; "
-            "name the same teacher with --teacher"
-        )
+    source = find_teacher(name).pinned()
+    found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
+    for field, value in found.items():
+        if value != identity[field]:
+            raise InputError(
+                f"teacher {name}: {field} is {value!r}, the student learned from {identity[field]!r}; "
+                "name the same teacher with --teacher"
+            )
     return load_teacher(source, layers, device, "bf16" if identity["compute_dtype"] == "bf16" else "fp32")

@@ -13,7 +13,7 @@ from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.teacher.model import Teacher
@@ -55,7 +55,7 @@ class StudentWriter:
             self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
             torch.nn.Module.to(self.model, device)
         except (OSError, ValueError) as error:
-            raise InputError(f"{run.model}: the student cannot be loaded ({str(error).splitlines()[0]})") from error
+            raise InputError(f"{run.model}: the student cannot be loaded ({reason(error)})") from error
         self.tokenizer = load_same_tokenizer(run.model, self.record["identity"]["cache"]["tokenizer"])
         self._pad = self.model.config.pad_token_id
 
@@ -78,7 +78,7 @@ class StudentWriter:
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        if self._teacher is not None:
+        if self._teacher is not None and self.model.bridge is not None:
             options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layer, self.device)
         written_BT = self.model.generate(
             ids_BT,

@@ -2,11 +2,19 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.model.build import SIZES, build_student
+from pipeline.model.build import SIZES, build_student, student_body
 from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
 AutoModelForCausalLM.register(LLMModulesConfig, LLMModulesForCausalLM, exist_ok=True)
 
-__all__ = ["CONDITIONS", "CROSS_ATTENTIONS", "SIZES", "LLMModulesConfig", "LLMModulesForCausalLM", "build_student"]
+__all__ = [
+    "CONDITIONS",
+    "CROSS_ATTENTIONS",
+    "SIZES",
+    "LLMModulesConfig",
+    "LLMModulesForCausalLM",
+    "build_student",
+    "student_body",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import GPTNeoConfig, GPTNeoModel
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
@@ -17,6 +17,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "125m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "attention_types": [[["global", "local"], 6]]},
 }
 """New GPT-Neos by name: `tiny` trains in seconds on a CPU, `125m` has the shape of GPT-Neo-125M."""
+_POSITIONS = 2048
 
 
 def build_student(
@@ -47,17 +48,7 @@ def build_student(
     Raises:
         InputError: no such pretrained GPT-Neo, or it cannot hold the longest example.
     """
-    pretrained = None if student in SIZES else _pretrained(student)
-    body = GPTNeoConfig(**SIZES[student]) if pretrained is None else pretrained.config
-    keeps_positions = condition == "none" and pretrained is not None
-    if keeps_positions and longest > body.max_position_embeddings:
-        raise InputError(
-            f"student {student}: has {body.max_position_embeddings} positions, the longest example {longest} tokens; "
-            "extract with a smaller --max-tokens"
-        )
-    body = GPTNeoConfig.from_dict(body.to_dict())
-    if not keeps_positions:
-        body.max_position_embeddings = max(body.max_position_embeddings, longest)
+    body = student_body(student, condition, longest)
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
     config = LLMModulesConfig(
         gpt_neo=body,
@@ -72,23 +63,42 @@ def build_student(
         pad_token_id=pad_token_id,
     )
     model = LLMModulesForCausalLM(config)
-    if pretrained is not None:
-        _take_over_weights(model, pretrained)
+    if student not in SIZES:
+        _take_over_weights(model, student)
     return model
 
 
-def _pretrained(student: str) -> GPTNeoModel:
+def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
+    """The configuration of a student's GPT-Neo, with room for the longest example; no weights are loaded.
+
+    Raises:
+        InputError: no such GPT-Neo, or its positions, where it keeps them, are too few.
+    """
+    if student in SIZES:
+        return GPTNeoConfig(**SIZES[student], max_position_embeddings=max(longest, _POSITIONS))
     if not Path(student).is_dir() and (student.startswith((".", "/")) or student.count("/") != 1):
         raise InputError(f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
     try:
-        return GPTNeoModel.from_pretrained(student, use_safetensors=True)
+        body: GPTNeoConfig = GPTNeoConfig.from_pretrained(student)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"student {student}: no GPT-Neo could be loaded ({reason})") from error
+        raise InputError(f"student {student}: no GPT-Neo could be loaded ({reason(error)})") from error
+    if body.model_type != "gpt_neo":
+        raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
+    if condition == "none" and longest > body.max_position_embeddings:
+        raise InputError(
+            f"student {student}: without a teacher it has {body.max_position_embeddings} positions, the longest example "
+            f"{longest} tokens; extract with a smaller --max-tokens, or train without this control"
+        )
+    body.max_position_embeddings = max(body.max_position_embeddings, longest)
+    return body
 
 
-def _take_over_weights(model: LLMModulesForCausalLM, pretrained: GPTNeoModel) -> None:
+def _take_over_weights(model: LLMModulesForCausalLM, student: str) -> None:
     """Copy GPT-Neo's blocks and, where the student has them, its positions. Its tokens are not the teacher's."""
+    try:
+        pretrained = GPTNeoModel.from_pretrained(student, use_safetensors=True)
+    except Exception as error:
+        raise InputError(f"student {student}: its weights could not be loaded ({reason(error)})") from error
     weights = {name: value for name, value in pretrained.state_dict().items() if not name.startswith("wte.")}
     if model.bridge is not None:
         weights.pop("wpe.weight")

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 
-IGNORE = -100
-"""Label of a position that carries no loss."""
+from pipeline.labels import IGNORE
+
 _LOGITS_AT_ONCE = 1 << 26
 
 

@@ -25,13 +25,9 @@ class HiddenStatesReader(Protocol):
 class NoPositions(nn.Module):
     """Stands in for GPT-Neo's position embeddings: the teacher's states carry their positions already."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
     def forward(self, position_ids_BT: torch.Tensor) -> torch.Tensor:
-        """Zeros `[B, T, d_student]`."""
-        return torch.zeros(*position_ids_BT.shape, self.size, device=position_ids_BT.device)
+        """A zero to add. It is a bool, so that the sum keeps the type of the states."""
+        return position_ids_BT.new_zeros((), dtype=torch.bool)
 
 
 class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
@@ -54,7 +50,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self.bridge = Bridge(config) if config.condition == "sequence" else None
         if self.bridge is not None:
             self.body.set_input_embeddings(None)
-            self.body.register_module("wpe", NoPositions(config.hidden_size))
+            self.body.register_module("wpe", NoPositions())
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 

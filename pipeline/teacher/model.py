@@ -11,8 +11,23 @@ from torch import nn
 from transformers import AutoModel, Cache, GgufConfig, PreTrainedConfig, PreTrainedModel
 
 from pipeline.device import DTYPES, DtypeName
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.teacher.source import TeacherSource
+
+
+def decoder_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a configuration that describes the text decoder.
+
+    Raises:
+        InputError: it does not say how many layers there are, how wide, or over which vocabulary.
+    """
+    decoder: PreTrainedConfig = config.get_text_config(decoder=True)
+    for field in ("num_hidden_layers", "hidden_size", "vocab_size"):
+        if not isinstance(getattr(decoder, field, None), int):
+            raise InputError(
+                f"teacher: a {config.model_type} configuration has no {field}; it is no decoder of a kind known here"
+            )
+    return decoder
 
 
 def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int, int]:
@@ -45,8 +60,9 @@ class Teacher:
             InputError: it has no such layer, or is built in a way that does not show its layers.
         """
         self.body = body.eval().requires_grad_(False)
-        self.layers = resolve_layers(layers, body.config)
+        self.layers = resolve_layers(layers, decoder_config(body.config))
         self._blocks = _find_blocks(body)
+        self._require_causal()
 
     @property
     def device(self) -> torch.device:
@@ -78,6 +94,14 @@ class Teacher:
             )
         kept[len(self._blocks)] = output.last_hidden_state
         return {layer: kept[index] for layer, index in self.layers.items()}
+
+    def _require_causal(self) -> None:
+        """Read two texts that differ in their last token: what comes before must not change."""
+        ids_BT = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=self.device)
+        states_BTD = self.hidden_states(ids_BT)
+        if any(not torch.allclose(states[0, :3], states[1, :3], rtol=1e-2, atol=1e-2) for states in states_BTD.values()):
+            family = type(self.body).__name__
+            raise InputError(f"teacher {family}: sees later tokens, so its states would leak the answer; use a causal decoder")
 
     @contextmanager
     def _kept(self) -> Iterator[dict[int, torch.Tensor]]:
@@ -113,17 +137,16 @@ def load_teacher(source: TeacherSource, layers: Sequence[int], device: torch.dev
         InputError: the weights cannot be had, or have no such layer.
     """
     # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
-    kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.options else {"use_safetensors": True}
+    kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {"use_safetensors": True}
     try:
         body = AutoModel.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason})") from error
+        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
     return Teacher(body.to(device), layers)
 
 
 def _find_blocks(body: PreTrainedModel) -> nn.ModuleList:
-    count = int(body.config.num_hidden_layers)
+    count = int(decoder_config(body.config).num_hidden_layers)
     for module in body.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module

@@ -12,7 +12,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cache.files import sha256_of
 from cache.sealed_json import canonical_json
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 
 _UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 
@@ -24,7 +24,7 @@ class TeacherSource:
     Attributes:
         name: what the user wrote.
         location: first argument of transformers' `from_pretrained`: a hub id or a folder.
-        options: further arguments; `gguf_file` for a GGUF file.
+        options: further arguments; `gguf_file` for a GGUF file, `revision` for a hub id.
     """
 
     name: str
@@ -61,22 +61,37 @@ class TeacherSource:
         Raises:
             InputError: there are no weights there.
         """
-        if "gguf_file" in self.options:
+        if self.is_gguf:
             return f"sha256:{sha256_of(Path(self.name))}"
         if Path(self.location).is_dir():
             files = sorted(Path(self.location).glob("*.safetensors"))
             if not files:
                 raise InputError(f"{self.location}: no .safetensors weights in this folder; save the teacher with safetensors")
             return "sha256:" + hashlib.sha256(" ".join(sha256_of(file) for file in files).encode()).hexdigest()
+        return f"commit:{self.pinned().options['revision']}"
+
+    def pinned(self) -> TeacherSource:
+        """A hub id with the commit that it stands for now, so that what is named is what is loaded; else itself.
+
+        Raises:
+            InputError: the hub does not know it.
+        """
+        if self.is_gguf or Path(self.location).is_dir():
+            return self
         try:
-            return f"commit:{extract_commit_hash(cached_file(self.location, 'config.json'), None)}"
+            commit = extract_commit_hash(cached_file(self.location, "config.json", **self.options), None)
         except OSError as error:
-            raise self._unusable("weights", error) from error
+            raise self._unusable("configuration", error) from error
+        return TeacherSource(f"{self.location}@{commit}", self.location, {"revision": str(commit)})
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file."""
+        return "gguf_file" in self.options
 
     def _unusable(self, part: str, error: Exception) -> InputError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        kind = "GGUF file" if self.options else "local folder" if Path(self.location).is_dir() else "hub id"
-        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason})")
+        kind = "GGUF file" if self.is_gguf else "local folder" if Path(self.location).is_dir() else "hub id"
+        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason(error)})")
 
 
 def find_teacher(name: str) -> TeacherSource:
@@ -94,7 +109,8 @@ def find_teacher(name: str) -> TeacherSource:
         return TeacherSource(name, name, {})
     if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise InputError(f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id (owner/name)")
-    return TeacherSource(name, name, {})
+    location, _, revision = name.partition("@")
+    return TeacherSource(name, location, {"revision": revision} if revision else {})
 
 
 def config_hash(config: PreTrainedConfig) -> str:

@@ -30,7 +30,20 @@ class MetricsFile(TrainerCallback):
         if self._loss is not None:
             record["loss"] = self._loss
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **record}) + "\n")
+            stream.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **record}, allow_nan=False) + "\n")
+
+
+class LogWithEvaluation(TrainerCallback):
+    """Logs the training loss at each evaluation and at the last step, so that no run ends without its figures."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ask for a log line where an evaluation or the end follows."""
+        if control.should_evaluate or state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Likewise at the end of an epoch."""
+        control.should_log = control.should_log or control.should_evaluate
 
 
 class ProgressBar(TrainerCallback):

@@ -17,6 +17,7 @@ from cache.files import write_atomically
 from pipeline.errors import InputError
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
+_RECORD_FIELDS = {"finished", "leaks", "controls", "settings", "identity", "provenance"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,18 @@ class RunFolder:
         return self.root / "evaluation"
 
     def controls(self) -> dict[str, RunFolder]:
-        """The finished control runs, by name."""
-        found = sorted((self.root / "controls").glob("*/run.json"))
-        runs = {path.parent.name: RunFolder(path.parent) for path in found}
-        return {name: run for name, run in runs.items() if run.read_record().get("finished")}
+        """The control runs that were asked for, by name.
+
+        Raises:
+            InputError: one of them is not finished.
+        """
+        runs = {name: RunFolder(self.root / "controls" / name) for name in self.read_record()["controls"]}
+        for name, run in runs.items():
+            if not run.exists() or not run.read_record()["finished"]:
+                raise InputError(
+                    f"{self.root}: control {name} is not finished; train with --controls --resume and the other options"
+                )
+        return runs
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -73,8 +82,8 @@ class RunFolder:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error})") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{path}: damaged (not a JSON object)")
+        if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
+            raise InputError(f"{path}: damaged or not a run's record")
         return record
 
     def require_finished(self) -> dict[str, Any]:
@@ -84,15 +93,20 @@ class RunFolder:
             InputError: there is no run here, or it is not finished.
         """
         record = self.read_record()
-        if not record.get("finished"):
+        if not record["finished"]:
             raise InputError(
                 f"{self.root}: not finished; go on with it: `train --run {self.root} --resume` and its other options"
             )
         return record
 
+    def layer_read(self) -> int | None:
+        """The teacher layer that the run's student reads, or None where it reads tokens."""
+        settings = self.read_record()["settings"]
+        return int(settings["layer"]) if settings["condition"] == "sequence" else None
+
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json, atomically."""
-        write_atomically(self.root / "run.json", json.dumps(record, indent=1).encode() + b"\n")
+        write_atomically(self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps, without a last line that a killed run did not finish."""
@@ -104,15 +118,35 @@ class RunFolder:
                 break
         return records
 
-    def cut_metrics(self, step: int) -> None:
-        """Forget what was logged after a step, before a resumed run logs it again."""
+    def continue_from(self, checkpoint: Path | None) -> None:
+        """Make ready to go on from a checkpoint (None: from the start): forget what was logged after it, and point it to
+        the best checkpoint where the run lies now.
+
+        Raises:
+            InputError: the best checkpoint is gone.
+        """
+        step = 0 if checkpoint is None else step_of(checkpoint)
         kept = [json.dumps(record) for record in self.read_metrics() if record["step"] <= step]
         write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())
+        if checkpoint is None:
+            return
+        path = checkpoint / "trainer_state.json"
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if state["best_model_checkpoint"] is not None:
+            best = self.checkpoints.resolve() / Path(state["best_model_checkpoint"]).name
+            if not best.is_dir():
+                raise InputError(f"{best}: the best checkpoint is gone; start again with a new --run")
+            write_atomically(path, json.dumps({**state, "best_model_checkpoint": str(best)}, indent=2).encode())
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint: its state file is written last, so where that cannot be read it was cut short."""
-        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of, reverse=True)
         return next((path for path in found if _is_whole(path)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step after which a checkpoint was taken."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def environment() -> dict[str, Any]:

@@ -46,6 +46,16 @@ class TrainSettings:
     device: str = "auto"
     loader_workers: int = 0
 
+    @property
+    def layer_read(self) -> int | None:
+        """The cached layer whose states the student reads, or None where it reads tokens."""
+        return self.layer if self.condition == "sequence" else None
+
+    @property
+    def leaks(self) -> bool:
+        """True where a prediction can see the answer, so that its loss says little about generation."""
+        return self.condition == "sequence" and self.cross_attention == "bidirectional"
+
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
         return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(self).items()}

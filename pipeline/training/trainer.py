@@ -18,6 +18,8 @@ from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
 from pipeline.training.validation import validation_loss
 
+_LOWER = "lower the learning rates and start again"
+
 
 def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float) -> AdamW:
     """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM head)."""
@@ -62,7 +64,7 @@ class StudentTrainer(Trainer):
             RunError: the loss is not finite.
         """
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; lower the learning rates and start again")
+            raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; {_LOWER}")
         if "loss" in logs:
             seconds = time.perf_counter() - self._since
             logs["tokens_per_second"] = round(self._tokens / seconds, 1)
@@ -77,6 +79,8 @@ class StudentTrainer(Trainer):
         paused = time.perf_counter()
         assert self.model is not None
         result = validation_loss(self.model, self.get_eval_dataloader(eval_dataset), self.args.device)
+        if not math.isfinite(result.loss):
+            raise RunError(f"step {self.state.global_step}: the validation loss is {result.loss}; {_LOWER}")
         metrics = {f"{metric_key_prefix}_loss": result.loss}
         self.log({"val_loss": result.loss, "val_perplexity": result.perplexity})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.labels import IGNORE
+
 
 @dataclass(frozen=True)
 class ValidationLoss:
@@ -35,7 +37,7 @@ def validation_loss(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]]
     model.eval()
     total, tokens = 0.0, 0
     for batch in batches:
-        count = int((batch["labels"][:, 1:] != -100).sum())
+        count = int((batch["labels"][:, 1:] != IGNORE).sum())
         moved = {name: value.to(device) for name, value in batch.items()}
         total += float(model(**moved, loss_only=True, num_items_in_batch=1).loss)
         tokens += count

@@ -2,8 +2,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches.collate import IGNORE, collate
+from pipeline.batches.collate import collate
 from pipeline.batches.features import Features
+from pipeline.labels import IGNORE
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), seed=st.integers(0, 99))

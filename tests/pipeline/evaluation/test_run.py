@@ -12,11 +12,13 @@ import torch
 from transformers import DynamicCache
 
 from pipeline.data.conversations import Turn
+from pipeline.data.split import split_rows
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.device import choose_device
-from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.evaluation.run import evaluate, verdict
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.live_teacher import LiveTeacher, load_same_teacher
 from pipeline.generation.writer import Sampling, StudentWriter
@@ -147,13 +149,40 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
 
 
 def test_the_verdict_follows_the_figures() -> None:
-    def student(name: str, loss: float, match: float) -> dict[str, object]:
-        return {"name": name, "val_loss": loss, "exact_match": match}
+    def student(name: str, loss: float, match: float, leaks: bool = False) -> dict[str, object]:
+        return {"name": name, "val_loss": loss, "exact_match": match, "leaks": leaks}
 
     assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred")
     assert verdict([student("student", 0.6, 0.9), student("c", 0.5, 0.1)]).startswith("No transfer shown")
     assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("No transfer shown")
     assert "--controls" in verdict([student("student", 0.1, 0.9)])
+    assert verdict([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
+
+
+def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copy(EMBEDDED_DATASET, tmp_path / "copy.jsonl")
+    results = evaluate(EvaluateSettings(run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu"))
+    train_rows, validation_rows = split_rows([str(i) for i in range(40)], validation=0.1, seed=0)
+    answered = [int(sample["row_id"]) for sample in results["samples"]]
+    assert not set(answered) & set(train_rows)
+    assert answered == [*validation_rows, 40, 41][:6]
+    assert results["prompts_left_out"] == {"was trained on": 36}
+
+
+def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> None:
+    rows = write_rows(
+        tmp_path / "rows.jsonl", [{"question": "word " * 3000, "answer": "1"}, {"question": "3 + 4?", "answer": "7"}]
+    )
+    results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=4, device="cpu"))
+    assert results["prompts"] == 1
+    assert sum(results["prompts_left_out"].values()) == 1
+
+
+def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/controls/no-teacher")
+    with pytest.raises(InputError, match="control no-teacher is not finished"):
+        evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
 
 
 def test_generate_and_chat_answer(run: Path, run_cli: RunCli) -> None:

@@ -1,0 +1,1 @@
+"""Cached examples as padded batches."""

@@ -1,0 +1,1 @@
+"""What was transferred: losses, answers and scores beside controls."""

@@ -1,0 +1,72 @@
+"""How the students' answers are scored, and what the figures say in one sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.data.conversations import Conversation
+from pipeline.evaluation.answers import final_answer, has_form, same_answer
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.generation.writer import Sampling, StudentWriter
+
+Step = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of how much is done."""
+_SHOWN_SAMPLES = 8
+
+
+def verdict(students: list[dict[str, Any]]) -> str:
+    """One sentence that says whether knowledge was transferred, from the figures alone."""
+    student, controls = students[0], students[1:]
+    loss = f"validation loss {student['val_loss']:.3f}"
+    if student["leaks"]:
+        return f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the answers themselves."
+    if not controls:
+        return f"{loss}; train with --controls to see what of it comes from the teacher."
+    better = all(student["val_loss"] < control["val_loss"] for control in controls)
+    beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
+    text = f"{loss} against {beside}"
+    if "exact_match" in student:
+        better = better and all(student["exact_match"] > control["exact_match"] for control in controls)
+        matches = ", ".join(f"{control['exact_match']:.0%} ({control['name']})" for control in controls)
+        text += f"; exact match {student['exact_match']:.0%} against {matches}"
+    return f"{'Transferred' if better else 'No transfer shown'}: {text}."
+
+
+def answer_prompts(
+    name: str, writer: StudentWriter, prompts: list[Conversation], settings: EvaluateSettings, step: Step
+) -> tuple[dict[str, Any], list[str]]:
+    """Answer the prompts greedily and score the answers."""
+    written = []
+    began = time.perf_counter()
+    for start in range(0, len(prompts), settings.batch_size):
+        step(f"{name}: answers", start, len(prompts))
+        batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
+        written += writer.write(batch, Sampling(settings.max_new_tokens))
+    step(f"{name}: answers", len(prompts), len(prompts))
+    seconds = time.perf_counter() - began
+    right = [
+        same_answer(final_answer(answer.text), final_answer(prompt.reference))
+        for answer, prompt in zip(written, prompts, strict=True)
+    ]
+    scores = {
+        "exact_match": sum(right) / len(prompts),
+        "thought_solution_form": sum(has_form(answer.text) for answer in written) / len(prompts),
+        "stopped": sum(answer.stopped for answer in written) / len(prompts),
+        "generated_tokens_per_second": round(sum(answer.tokens for answer in written) / seconds, 1),
+    }
+    return scores, [answer.text for answer in written]
+
+
+def shown_samples(prompts: list[Conversation], answers: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The first prompts with the data set's answer and each student's."""
+    return [
+        {
+            "row_id": prompt.row_id,
+            "prompt": prompt.prompt_turns[-1].text,
+            "reference": prompt.reference,
+            "answers": {name: texts[index] for name, texts in answers.items()},
+        }
+        for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
+    ]

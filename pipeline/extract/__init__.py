@@ -1,0 +1,1 @@
+"""One pass of the frozen teacher over a data set, into a cache."""

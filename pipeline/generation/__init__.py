@@ -1,0 +1,1 @@
+"""A trained student that writes, with its teacher live."""

@@ -1,0 +1,1 @@
+"""The frozen large model: finding, identifying and reading it."""

@@ -1,0 +1,80 @@
+"""This project's settings as HF `Trainer` takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.progress import Progress
+from torch.utils.tensorboard import SummaryWriter
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
+
+from pipeline.device import choose_device, choose_dtype
+from pipeline.errors import InputError
+from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar
+from pipeline.training.run_folder import RunFolder, step_of
+from pipeline.training.settings import TrainSettings
+
+
+def training_arguments(settings: TrainSettings, folder: RunFolder) -> TrainingArguments:
+    """Arguments for one process on one device.
+
+    Raises:
+        InputError: there is no such device, or one of several is named.
+    """
+    device = choose_device(settings.device)
+    if device.index:
+        raise InputError(f"--device {settings.device}: training takes the first device it sees; set CUDA_VISIBLE_DEVICES instead")
+    on_cpu = device.type == "cpu"
+    when = "epoch" if settings.eval_every is None else "steps"
+    arguments = TrainingArguments(
+        output_dir=str(folder.checkpoints.resolve()),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.bridge_lr,
+        lr_scheduler_type="constant",
+        max_grad_norm=settings.clip,
+        eval_strategy=when,
+        save_strategy=when,
+        eval_steps=settings.eval_every,
+        save_steps=settings.eval_every or 500,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=settings.log_every,
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        disable_tqdm=True,
+        report_to=[],
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=on_cpu,
+        bf16=settings.precision == "bf16" or (not on_cpu and choose_dtype(settings.precision, device) == "bf16"),
+        dataloader_num_workers=settings.loader_workers,
+        dataloader_persistent_workers=settings.loader_workers > 0,
+        dataloader_pin_memory=device.type == "cuda",
+        remove_unused_columns=False,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: DataParallel would change batch size and steps unasked
+    return arguments
+
+
+def training_callbacks(
+    settings: TrainSettings, folder: RunFolder, checkpoint: Path | None, progress: Progress, title: str
+) -> list[TrainerCallback]:
+    """What watches a run: metrics.jsonl, a progress bar, TensorBoard, early stopping."""
+    after = None if checkpoint is None else step_of(checkpoint) + 1
+    callbacks: list[TrainerCallback] = [
+        LogWithEvaluation(),
+        MetricsFile(folder.metrics),
+        ProgressBar(progress, title),
+        TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after)),
+    ]
+    if settings.patience:
+        callbacks.append(EarlyStoppingCallback(settings.patience, settings.min_delta))
+    return callbacks

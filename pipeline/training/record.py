@@ -1,0 +1,48 @@
+"""What a run says of itself in run.json, and whether a run may be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cache import Cache
+from pipeline.errors import InputError
+from pipeline.training.run_folder import RunFolder, environment
+from pipeline.training.settings import TrainSettings
+
+_NOT_COMPARED = {"cache", "run", "device", "loader_workers"}
+
+
+def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -> dict[str, Any]:
+    """The record of a run that is about to begin."""
+    return {
+        "kind": "llm-modules run",
+        "finished": False,
+        "leaks": settings.leaks,
+        "controls": sorted(controls),
+        "settings": settings.as_json(),
+        "identity": {"cache": cache.identity, "content_digest": cache.content_digest},
+        "provenance": cache.manifest.provenance,
+        "environment": environment(),
+    }
+
+
+def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
+    """The record of the run to go on with, or None for a new one.
+
+    Raises:
+        InputError: the folder holds something else, a run that is not to be resumed, or one of other settings.
+    """
+    if not folder.exists():
+        if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
+            raise InputError(f"{folder.root}: exists and is not a run; choose a new folder for --run")
+        return None
+    if not resume:
+        raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
+    earlier = folder.read_record()
+    compared = [("settings", name) for name in record["settings"] if name not in _NOT_COMPARED]
+    for part, name in [*compared, ("identity", "content_digest")]:
+        was, now = earlier[part].get(name), record[part][name]
+        if was != now:
+            raise InputError(f"{folder.root}: cannot be resumed: {name} was {was!r}, now it is {now!r}")
+    return earlier
