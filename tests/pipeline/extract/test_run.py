@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,7 +18,8 @@ import pytest
 import torch
 
 from cache import CacheError, open_cache
-from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from cache.journal import read_journal
+from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
@@ -97,32 +99,24 @@ def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkey
 
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_it_resumes_to_the_same_content(seed: int, small_cache: Path, tmp_path: Path) -> None:
-    """kill -9 twice at random moments after the first shard; what is published then is whole, the rest is done again."""
-    rng = random.Random(seed)
-    options = [
-        "--teacher",
-        EMBEDDED_TEACHER,
-        "--dataset",
-        EMBEDDED_DATASET,
-        "--layers",
-        "-1,0",
-        "--limit",
-        "40",
-        "--shard-tokens",
-        "1500",
-    ]
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), "--dtype", "fp32", *options]
+    """kill -9 at a random moment after a shard; what is published then is whole, and only the rest is done again."""
+    options = ["--layers", "-1,0", "--limit", "40", "--shard-tokens", "1500", "--dtype", "fp32", "--device", "cpu", "--json"]
+    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for _ in range(2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        until = time.monotonic() + 60
-        while not (tmp_path / "c" / "shards").exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    wanted = 1 + seed  # shards in the journal before the kill
+    until = time.monotonic() + 120
+    while len(read_journal(tmp_path / "c")) < wanted and time.monotonic() < until:
+        time.sleep(0.001)
+    time.sleep(random.Random(seed).random() * 0.02)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout)
+    assert wanted <= result["resumed_shards"] <= result["shards"]
+    assert result["content_digest"] == open_cache(small_cache).content_digest
     assert open_cache(tmp_path / "c").content_digest == open_cache(small_cache).content_digest
 
 

@@ -132,8 +132,10 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
         if len(RunFolder(tmp_path / "cut").read_metrics()) >= stop_after:
             break
         time.sleep(0.002)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert RunFolder(tmp_path / "cut").last_checkpoint() is not None
     resumed = subprocess.run([*map(str, command), "--resume"], capture_output=True, text=True, env=environment, check=False)
     assert resumed.returncode == 0, resumed.stderr
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")

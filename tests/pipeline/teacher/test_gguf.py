@@ -1,0 +1,101 @@
+"""A GGUF file as teacher: the same weights give the same states as from a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2Model
+
+from pipeline.embedded import EMBEDDED_DATASET
+from pipeline.errors import InputError
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import find_teacher
+
+TOKENS = [*(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]), *(chr(256 + n) for n in range(68))]
+CONFIG = Qwen2Config(
+    vocab_size=len(TOKENS) + 3, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1, max_position_embeddings=512, rope_theta=10000.0, tie_word_embeddings=False,
+)  # fmt: skip
+NAMES = {
+    "embed_tokens.weight": "token_embd.weight",
+    "norm.weight": "output_norm.weight",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "layers.": "blk.",
+}
+
+
+@pytest.fixture(scope="module")
+def body() -> Qwen2Model:
+    torch.manual_seed(0)
+    return Qwen2Model(CONFIG).eval()
+
+
+@pytest.fixture(scope="module")
+def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "teacher.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_context_length(CONFIG.max_position_embeddings)
+    writer.add_embedding_length(CONFIG.hidden_size)
+    writer.add_block_count(CONFIG.num_hidden_layers)
+    writer.add_feed_forward_length(CONFIG.intermediate_size)
+    writer.add_head_count(CONFIG.num_attention_heads)
+    writer.add_head_count_kv(CONFIG.num_key_value_heads)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([*TOKENS, *special])
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(TOKENS) + [gguf.TokenType.CONTROL] * len(special))
+    writer.add_token_merges(["a b", "c d"])
+    writer.add_eos_token_id(len(TOKENS) + 2)
+    writer.add_pad_token_id(len(TOKENS))
+    for name, value in body.state_dict().items():
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)
+        writer.add_tensor(name, value.numpy())
+    writer.add_tensor("output.weight", body.state_dict()["embed_tokens.weight"].numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_teacher_gives_the_states_of_its_weights(gguf_file: Path, body: Qwen2Model) -> None:
+    source = find_teacher(str(gguf_file))
+    teacher = load_teacher(source, (-1, 0), torch.device("cpu"), "fp32")
+    ids = torch.tensor([[1, 5, 9, 40]])
+    expected = Teacher(body, (-1, 0)).hidden_states(ids)
+    for layer, states in teacher.hidden_states(ids).items():
+        torch.testing.assert_close(states, expected[layer], atol=1e-5, rtol=1e-5)
+    assert source.load_tokenizer().eos_token == "<|im_end|>"
+    assert source.load_config().num_hidden_layers == 2
+
+
+def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
+    settings = ExtractSettings(str(gguf_file), EMBEDDED_DATASET, tmp_path / "c", limit=2, max_tokens=4000, device="cpu", dtype="fp32")
+    prepared = prepare(settings)
+    assert prepared.dataset.left_out == {"over 512 tokens": 2} if not prepared.dataset.examples else True
+    result = extract(prepared)
+    assert result.examples + sum(result.left_out.values()) == 2
+
+
+def test_what_is_no_gguf_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match="broken.gguf"):
+        find_teacher(str(tmp_path / "broken.gguf")).load_config()
