@@ -89,7 +89,8 @@ def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkey
 
     def broken(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
         states = {layer: values.clone() for layer, values in plain(self, *arguments).items()}
-        states[-1][0, 2, :3] = float("nan")
+        if states[-1].shape[1] > 10:  # not the few tokens of the causality check
+            states[-1][0, 2, :3] = float("nan")
         return states
 
     monkeypatch.setattr(Teacher, "hidden_states", broken)

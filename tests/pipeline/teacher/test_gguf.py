@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2Model
 
+from cache import open_cache
 from pipeline.embedded import EMBEDDED_DATASET
 from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
@@ -17,10 +18,15 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import find_teacher
 
-TOKENS = [*(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]), *(chr(256 + n) for n in range(68))]
+TOKENS = [
+    *(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]),
+    *(chr(256 + n) for n in range(68)),
+    "ab",
+    "cd",
+]
 CONFIG = Qwen2Config(
     vocab_size=len(TOKENS) + 3, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-    num_key_value_heads=1, max_position_embeddings=512, rope_theta=10000.0, tie_word_embeddings=False,
+    num_key_value_heads=1, max_position_embeddings=2048, rope_theta=10000.0, tie_word_embeddings=False,
 )  # fmt: skip
 NAMES = {
     "embed_tokens.weight": "token_embd.weight",
@@ -88,14 +94,14 @@ def test_a_gguf_teacher_gives_the_states_of_its_weights(gguf_file: Path, body: Q
 
 
 def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
-    settings = ExtractSettings(str(gguf_file), EMBEDDED_DATASET, tmp_path / "c", limit=2, max_tokens=4000, device="cpu", dtype="fp32")
-    prepared = prepare(settings)
-    assert prepared.dataset.left_out == {"over 512 tokens": 2} if not prepared.dataset.examples else True
-    result = extract(prepared)
-    assert result.examples + sum(result.left_out.values()) == 2
+    settings = ExtractSettings(
+        str(gguf_file), EMBEDDED_DATASET, tmp_path / "c", limit=2, max_tokens=4000, device="cpu", dtype="fp32"
+    )
+    assert extract(prepare(settings)).examples == 2
+    assert open_cache(tmp_path / "c").identity["teacher_weights"] == find_teacher(str(gguf_file)).weights_hash()
 
 
 def test_what_is_no_gguf_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(InputError, match="broken.gguf"):
+    with pytest.raises(InputError, match=r"broken\.gguf"):
         find_teacher(str(tmp_path / "broken.gguf")).load_config()

@@ -158,7 +158,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_c
 
 
 def test_a_layer_that_is_not_cached_is_refused_before_anything_is_made(small_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds layer -1, 0, not layer 3"):
+    with pytest.raises(InputError, match="holds layer -1,0, not layer 3"):
         train(quick(small_cache, tmp_path / "run", layer=3))
     assert not (tmp_path / "run").exists()
 
