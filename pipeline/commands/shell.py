@@ -48,6 +48,8 @@ class LazyCommands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when the model libraries are imported: the bars here are our own
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.UsageError as error:
@@ -132,7 +134,6 @@ def _terminated(_signal: int, _frame: Any) -> None:
 
 def _quiet_libraries(debug: bool) -> None:
     """Leave stdout to results and stderr to this project's own progress."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if debug:
         return
     warnings.filterwarnings("ignore")
