@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,18 @@ class TeacherSource:
         return config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's tokenizer.
+        """The teacher's tokenizer, as it is after having been saved and loaded once.
+
+        That is the one that training and generation get from a cache or a run, and it need not be the first: from a GGUF
+        file transformers makes Qwen2's tokenizer without its Unicode normalisation, from saved files with it.
 
         Raises:
             InputError: it cannot be had.
         """
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.location, **self.options)
+            with tempfile.TemporaryDirectory() as folder:
+                AutoTokenizer.from_pretrained(self.location, **self.options).save_pretrained(folder)
+                tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         except Exception as error:
             raise self._unusable("tokenizer", error) from error
         return tokenizer

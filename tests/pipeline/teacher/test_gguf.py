@@ -10,6 +10,7 @@ import torch
 from transformers import Qwen2Config, Qwen2Model
 
 from cache import open_cache
+from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.embedded import EMBEDDED_DATASET
 from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
@@ -17,6 +18,8 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import find_teacher
+from pipeline.training.run import train
+from pipeline.training.settings import TrainSettings
 
 TOKENS = [
     *(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]),
@@ -98,6 +101,11 @@ def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
         str(gguf_file), EMBEDDED_DATASET, tmp_path / "c", limit=2, max_tokens=4000, device="cpu", dtype="fp32"
     )
     assert extract(prepare(settings)).examples == 2
+    store = open_cache(tmp_path / "c")
+    tokenizer = load_same_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
+    assert tokenizer.eos_token_id == store.manifest.end_token_id
+    run = train(TrainSettings(tmp_path / "c", tmp_path / "run", max_steps=1, validation=0.5, device="cpu"))
+    assert run["finished"]
     assert open_cache(tmp_path / "c").identity["teacher_weights"] == find_teacher(str(gguf_file)).weights_hash()
 
 
