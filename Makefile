@@ -26,7 +26,7 @@ check: $(READY)
 	$(RUN) -m mypy
 
 test: check
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 bench: $(READY)
 	$(RUN) benchmarks/cache_read.py

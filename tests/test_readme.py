@@ -7,6 +7,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, run_process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +28,7 @@ def test_the_makefile_runs_the_readmes_commands() -> None:
     assert [line.replace("$(RUN)", "python") for line in lines] == demo_commands()
 
 
+@pytest.mark.timeout(1800)
 def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
     """The three commands as written, in another folder; the student must be clearly the best, in loss and in exact match."""
     for command in demo_commands():
