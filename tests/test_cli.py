@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cache import open_cache
+from cache.formats.zarr3 import ZarrFormat
 from tests.conftest import ROOT, RunCli, run_process, write_rows
 
 COMMANDS = ["extract", "train", "evaluate", "generate", "chat"]
@@ -147,6 +151,28 @@ def test_results_go_to_stdout_and_progress_to_stderr(run_cli: RunCli, good: Path
     result = json.loads(done.stdout)
     assert {"examples", "left_out", "tokens", "bytes", "seconds", "tokens_per_second"} <= result.keys()
     assert result["examples"] == 3
+
+
+def test_a_full_disk_is_said_so_and_can_be_resumed(run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["extract", "--cache", tmp_path / "c", "--limit", 20, "--shard-tokens", 500, "--device", "cpu", "--dtype", "fp32"]
+    plain, written = ZarrFormat.write, []
+
+    def write(self: ZarrFormat, path: Path, *rest: object) -> None:
+        written.append(path)
+        if len(written) == 3:
+            path.mkdir()
+            (path / "half").write_bytes(b"x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        plain(self, path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ZarrFormat, "write", write)
+    done = run_cli(*options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the disk is full")
+    assert len(done.stderr.splitlines()) == 1
+    again = json.loads(run_cli(*options, "--json").stdout)
+    assert again["resumed_shards"] == 2
+    assert len(open_cache(tmp_path / "c")) == 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -26,7 +26,7 @@ def generate(
 
     \b
     Example:
-      llm-modules generate --run my-run --prompt "Ann has 20 pens. Ann buys 15 pens. How many pens does Ann have now?"
+      llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14 eggs. Ida finds 9 eggs. How many eggs does Ida have now?"
     """
     writer = load_writer(run, teacher, device)
     turns = [*opening_turns(writer, system), Turn("user", prompt)]

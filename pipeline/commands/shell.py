@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import json
@@ -25,6 +26,8 @@ _COMMANDS = {
     "generate": "Answer one prompt with a trained student.",
     "chat": "Talk with a trained student.",
 }
+
+_GO_ON = "to go on run the same command again (train: with --resume)"
 
 
 class LazyCommands(click.Group):
@@ -111,6 +114,8 @@ def _end(error: BaseException) -> NoReturn:
         message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
+    elif isinstance(error, OSError) and os.strerror(errno.ENOSPC) in str(error):
+        message = f"the disk is full; free some space, then {_GO_ON}"
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
     else:
@@ -119,8 +124,7 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _stopped(error: BaseException) -> str:
-    kept = "what was published or checkpointed is kept"
-    return f"stopped ({error or 'Ctrl-C'}); {kept}; to go on run the same command again (train: with --resume)"
+    return f"stopped ({error or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
 
 
 def _fail(message: str, status: int) -> NoReturn:
