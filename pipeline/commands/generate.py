@@ -26,7 +26,7 @@ def generate(
 
     \b
     Example:
-      llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14 eggs. Ida finds 9 eggs. How many eggs does Ida have now?"
+      llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
     """
     writer = load_writer(run, teacher, device)
     turns = [*opening_turns(writer, system), Turn("user", prompt)]
