@@ -36,7 +36,7 @@ def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
         assert words[:2] == ["python", "cli.py"]
         done = run_process(*words[2:], folder=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert "Transferred" in done.stdout
+    assert "Transferred:" in done.stdout
     results = json.loads((tmp_path / "demo/run/evaluation/results.json").read_text())
     student, *controls = results["students"]
     assert [control["name"] for control in controls] == ["layer-0", "no-teacher"]

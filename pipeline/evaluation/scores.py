@@ -24,14 +24,15 @@ def verdict(students: list[dict[str, Any]]) -> str:
         return f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the answers themselves."
     if not controls:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
-    better = all(student["val_loss"] < control["val_loss"] for control in controls)
+    finding = "Transferred" if all(student["val_loss"] < control["val_loss"] for control in controls) else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
     text = f"{loss} against {beside}"
     if "exact_match" in student:
-        better = better and all(student["exact_match"] > control["exact_match"] for control in controls)
+        if finding == "Transferred" and any(student["exact_match"] <= control["exact_match"] for control in controls):
+            finding = "Transferred in loss alone"
         matches = ", ".join(f"{control['exact_match']:.0%} ({control['name']})" for control in controls)
         text += f"; exact match {student['exact_match']:.0%} against {matches}"
-    return f"{'Transferred' if better else 'No transfer shown'}: {text}."
+    return f"{finding}: {text}."
 
 
 def answer_prompts(

@@ -152,9 +152,9 @@ def test_the_verdict_follows_the_figures() -> None:
     def student(name: str, loss: float, match: float, leaks: bool = False) -> dict[str, object]:
         return {"name": name, "val_loss": loss, "exact_match": match, "leaks": leaks}
 
-    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred")
+    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
     assert verdict([student("student", 0.6, 0.9), student("c", 0.5, 0.1)]).startswith("No transfer shown")
-    assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("No transfer shown")
+    assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("Transferred in loss alone:")
     assert "--controls" in verdict([student("student", 0.1, 0.9)])
     assert verdict([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
 
