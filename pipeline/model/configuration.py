@@ -73,14 +73,9 @@ class LLMModulesConfig(PreTrainedConfig):
         return int(self.body.hidden_size)
 
     @property
-    def num_attention_layers(self) -> int:
-        """Layers with a key-value cache in generation: GPT-Neo's blocks, then the cross-attention layers."""
-        return int(self.body.num_layers) + (self.cross_layers if self.condition == "sequence" else 0)
-
-    @property
     def num_hidden_layers(self) -> int:
-        """The same, under the name by which transformers sizes a key-value cache."""
-        return self.num_attention_layers
+        """Layers with a key-value cache in generation, which transformers sizes by this name: GPT-Neo's, then the bridge's."""
+        return int(self.body.num_layers) + (self.cross_layers if self.condition == "sequence" else 0)
 
     @property
     def leaks(self) -> bool:
