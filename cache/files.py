@@ -7,11 +7,20 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import xxhash
 
 from cache.errors import CacheError, DamagedCacheError
 
 _BLOCK = 1 << 20
-_MEND = "put the file back from a copy, or delete the cache and extract again"
+_MEND = "`cache repair` writes it anew"
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 def fsync_path(path: Path) -> None:
@@ -55,8 +64,16 @@ def files_below(path: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
+    """The SHA-256 of a file's bytes: says what a file is, whoever made it."""
+    return _hexdigest(path, hashlib.sha256())
+
+
+def checksum_of(path: Path) -> str:
+    """The 128-bit XXH3 of a file's bytes: finds damage, at several times the speed of SHA-256."""
+    return _hexdigest(path, xxhash.xxh3_128())
+
+
+def _hexdigest(path: Path, digest: _Hash) -> str:
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
@@ -90,16 +107,26 @@ def inside(root: Path, name: str) -> Path:
     return path
 
 
-def check_file(root: Path, name: str, size: int, sha256: str) -> None:
-    """Compare a file with the size and checksum that were recorded when it was published.
+def check_size(root: Path, name: str, size: int) -> Path:
+    """The path of a file of the cache, which has the size that was recorded when it was published.
 
     Raises:
-        DamagedCacheError: it is missing, cut, or its bytes have changed.
+        DamagedCacheError: it is missing or cut.
     """
     path = inside(root, name)
     if not path.is_file():
         raise DamagedCacheError(f"{path}: missing from the cache; {_MEND}")
     if path.stat().st_size != size:
         raise DamagedCacheError(f"{path}: {path.stat().st_size} bytes where {size} were written; {_MEND}")
-    if sha256_of(path) != sha256:
+    return path
+
+
+def check_file(root: Path, name: str, size: int, checksum: str) -> None:
+    """Compare a file with the size and checksum that were recorded when it was published.
+
+    Raises:
+        DamagedCacheError: it is missing, cut, or its bytes have changed.
+    """
+    path = check_size(root, name, size)
+    if checksum_of(path) != checksum:
         raise DamagedCacheError(f"{path}: its bytes have changed since they were written (checksum differs); {_MEND}")

@@ -1,20 +1,25 @@
-"""The journal: one line for each published shard, and with it the index of examples."""
+"""The journal: the manifest's copy, then one line for each published shard, and with it the index of examples."""
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.errors import CacheError
+from cache.errors import CacheError, DamagedCacheError
+from cache.files import inside, write_atomically
+from cache.manifest import Manifest, parse_manifest
 from cache.sealed_json import seal, unseal
 
 JOURNAL_NAME = "journal.jsonl"
+_LONGEST_LINE = 256 << 20
+_MEND = "`cache repair` restores it"
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,14 @@ class ShardRecord:
 
     Attributes:
         shard: its number, from 0.
-        files: for each file (name relative to the cache) its size in bytes and SHA-256.
+        files: for each file (name relative to the cache) its size in bytes and its checksum, the 128-bit XXH3.
         digest: SHA-256 of the arrays it holds, the same in every format.
         row_ids: the row id of each example, in order.
         lengths: `[examples]` int64, tokens of each example.
+        checksums: `[examples]` uint64, the 64-bit XXH3 of each example's stored bytes: tells which one is damaged.
+        state_bytes: size of the stored hidden states alone.
+        non_finite: examples left out because the teacher gave no finite states: tokens by row id.
+        provenance: how it was made; recorded, not compared.
     """
 
     shard: int
@@ -34,67 +43,166 @@ class ShardRecord:
     digest: str
     row_ids: list[str]
     lengths: npt.NDArray[np.int64]
+    checksums: npt.NDArray[np.uint64]
+    state_bytes: int
+    non_finite: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        """The record as a line of the journal."""
+        plain = {
+            "files": {name: list(entry) for name, entry in self.files.items()},
+            "lengths": self.lengths.tolist(),
+            "checksums": self.checksums.astype(">u8").tobytes().hex(),
+        }
+        return seal(asdict(self) | plain) + b"\n"
 
     @property
     def bytes(self) -> int:
         """Size of the shard on disk."""
         return sum(size for size, _ in self.files.values())
 
-
-def append_record(root: Path, record: ShardRecord) -> None:
-    """Publish a shard: its line is in the journal and durable when this returns."""
-    line = json.dumps(seal({**asdict(record), "files": _listed(record.files), "lengths": record.lengths.tolist()}))
-    with (root / JOURNAL_NAME).open("ab") as stream:
-        stream.write(line.encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    @property
+    def tokens(self) -> int:
+        """Tokens of its examples."""
+        return int(self.lengths.sum())
 
 
-def read_journal(root: Path) -> list[ShardRecord]:
-    """Read the records of all published shards, in the order of their numbers.
+class JournalWriter:
+    """The journal of a cache that is being written: each record is durable when `append` returns."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the journal and cut off a last line that its writer did not finish."""
+        self._path = inside(root, JOURNAL_NAME)
+        self._stream = self._path.open("r+b")
+        content = self._path.read_bytes()
+        self._stream.truncate(content.rfind(b"\n") + 1)
+        self._stream.seek(0, os.SEEK_END)
+
+    def require_in_place(self) -> None:
+        """Make sure that what is written next will lie beside this journal.
+
+        Raises:
+            FileNotFoundError: the cache's folder has gone, been unmounted or replaced since it was opened.
+        """
+        if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(self._stream.fileno())):
+            raise FileNotFoundError(0, "the cache's folder has vanished or been replaced while it was written", str(self._path))
+
+    def append(self, record: ShardRecord) -> None:
+        """Publish a shard."""
+        self.require_in_place()
+        self._stream.write(record.line())
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.close()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A journal as it was found.
+
+    Attributes:
+        manifest: the copy of the manifest in its first line; None where that is damaged.
+        records: the shards' records that could be read, by shard.
+        damage: one phrase for each line that could not be read.
+    """
+
+    manifest: Manifest | None
+    records: dict[int, ShardRecord]
+    damage: list[str]
+
+    def write(self, root: Path) -> None:
+        """Replace the journal by this one, atomically."""
+        assert self.manifest is not None
+        records = [self.records[shard] for shard in sorted(self.records)]
+        write_atomically(root / JOURNAL_NAME, _head(self.manifest) + b"".join(record.line() for record in records))
+
+
+def begin_journal(root: Path, manifest: Manifest) -> None:
+    """Write a journal without shards."""
+    write_atomically(root / JOURNAL_NAME, _head(manifest))
+
+
+def scan_journal(root: Path) -> Journal:
+    """Read what can be read of a journal, and say what cannot.
 
     A last line without its end was being written when its writer died: that shard was not published.
+    """
+    path = inside(root, JOURNAL_NAME)
+    if not path.is_file():
+        return Journal(None, {}, [f"{path}: missing; {_MEND}"])
+    manifest, records, damage = None, {}, []
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            content = unseal(line)
+            if number == 1:
+                manifest = parse_manifest(content, path)
+                continue
+            record = _record(content)
+            if record.shard in records:
+                raise ValueError(f"names shard {record.shard} a second time")
+            if manifest is not None and record.shard >= manifest.shards:
+                raise ValueError(f"names shard {record.shard} of {manifest.shards}")
+        except (ValueError, TypeError, KeyError, OverflowError, CacheError) as error:
+            damage.append(f"{path}: line {number} is damaged ({error}); {_MEND}")
+        else:
+            records[record.shard] = record
+    if manifest is None and not damage:
+        damage.append(f"{path}: its first line is missing; {_MEND}")
+    return Journal(manifest, records, damage)
+
+
+def read_journal(root: Path, manifest: Manifest) -> list[ShardRecord]:
+    """Read the records of all published shards, in the order of their numbers.
 
     Raises:
-        CacheError: a whole line is damaged, or a shard stands in it twice.
+        DamagedCacheError: a line is damaged, a shard stands in it twice, or it belongs to another manifest.
     """
-    path = root / JOURNAL_NAME
-    if not path.is_file():
-        return []
-    *lines, _unfinished = path.read_bytes().split(b"\n")
-    records: dict[int, ShardRecord] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = _record(unseal(line))
-        except (ValueError, TypeError, KeyError) as error:
-            raise CacheError(f"{path}: line {number} is damaged ({error})") from error
-        if record.shard in records:
-            raise CacheError(f"{path}: line {number} names shard {record.shard} a second time")
-        records[record.shard] = record
-    return [records[shard] for shard in sorted(records)]
+    journal = scan_journal(root)
+    if journal.damage:
+        raise DamagedCacheError(journal.damage[0])
+    if journal.manifest != manifest:
+        raise DamagedCacheError(f"{root / JOURNAL_NAME}: belongs to another cache than {root / 'manifest.json'}")
+    return [journal.records[shard] for shard in sorted(journal.records)]
 
 
-def drop_unfinished_line(root: Path) -> None:
-    """Before a journal is continued: cut off a last line that its writer did not finish."""
-    path = root / JOURNAL_NAME
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        os.truncate(path, end)
+def _head(manifest: Manifest) -> bytes:
+    return seal(manifest.as_json()) + b"\n"
 
 
-def _listed(files: dict[str, tuple[int, str]]) -> dict[str, list[Any]]:
-    return {name: list(entry) for name, entry in files.items()}
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while line := stream.readline(_LONGEST_LINE):
+            if line.endswith(b"\n"):
+                yield line[:-1]
+            elif len(line) == _LONGEST_LINE:
+                raise CacheError(f"{path}: a line of more than {_LONGEST_LINE} bytes; do not use this cache")
 
 
 def _record(content: dict[str, Any]) -> ShardRecord:
-    lengths = np.asarray(content["lengths"], np.int64)
-    row_ids = content["row_ids"]
-    files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in content["files"].items()}
-    if lengths.ndim != 1 or len(row_ids) != len(lengths) or (lengths < 1).any():
-        raise ValueError("row ids and lengths do not fit together")
-    if not isinstance(content["shard"], int) or content["shard"] < 0 or not all(isinstance(row, str) for row in row_ids):
+    kinds = {"shard": int, "digest": str, "row_ids": list, "state_bytes": int, "files": dict, "non_finite": dict}
+    for name, kind in kinds.items():
+        if type(content[name]) is not kind:
+            raise ValueError(f"{name} is not a {kind.__name__}")
+    lengths = np.asarray(content["lengths"] or np.zeros(0, np.int64))
+    checksums = np.frombuffer(bytes.fromhex(content["checksums"]), ">u8").astype(np.uint64)
+    files = {name: (size, checksum) for name, (size, checksum) in content["files"].items()}
+    whole = (
+        lengths.dtype == np.int64
+        and lengths.ndim == 1
+        and len(content["row_ids"]) == len(lengths) == len(checksums)
+        and (lengths >= 1).all()
+        and int(lengths.max(initial=0)) < 1 << 40
+        and content["shard"] >= 0
+        and all(type(row_id) is str for row_id in content["row_ids"])
+        and all(type(size) is int and type(checksum) is str for size, checksum in files.values())
+        and all(type(tokens) is int and tokens > 0 for tokens in content["non_finite"].values())
+    )
+    if not whole:
         raise ValueError("not a shard record")
-    return ShardRecord(content["shard"], files, str(content["digest"]), row_ids, lengths)
+    return ShardRecord(**{**content, "files": files, "lengths": lengths, "checksums": checksums})

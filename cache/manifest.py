@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cache.errors import CacheError
-from cache.files import check_file, require_local, write_atomically
+from cache.errors import CacheError, DamagedCacheError
+from cache.files import check_file, inside, require_local, write_atomically
 from cache.identity import Identity
 from cache.sealed_json import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
+ATTACHMENTS = "attachments"
 FORMAT_VERSION = 1
 _LARGEST_MANIFEST = 64 << 20
+# Far more than any cache has, and few enough that no product of them overflows or fills the memory.
+_LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31}
+_LARGEST_COUNT = 1 << 48
+_MOST_LAYERS = 4096
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class AttachedFile:
 
     name: str
     bytes: int
-    sha256: str
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Manifest:
         hidden_size: width of the hidden states, `d_teacher`.
         vocab_size: tokens of the teacher's vocabulary.
         end_token_id: the token that ends an answer.
-        shards, examples, tokens: what the whole cache holds; it is complete when that many shards are published.
+        shards, examples, tokens: what is planned; the cache is complete when that many shards are published. Examples that
+            turn out to have no finite states are left out and named in the journal.
         shard_tokens: the target size of a shard in tokens.
         identity: everything that the numbers depend on.
         provenance: what is recorded but not compared: where teacher and data set were found, library versions, rows left out.
@@ -58,11 +64,14 @@ class Manifest:
     provenance: dict[str, Any]
     attachments: tuple[AttachedFile, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """The manifest as it stands in its file."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {"kind": "llm-modules cache", "version": FORMAT_VERSION, **content}
+
     def write(self, root: Path) -> None:
         """Write the manifest atomically: from here on the folder is a cache."""
-        content = {"kind": "llm-modules cache", "version": FORMAT_VERSION, **asdict(self)}
-        text = json.dumps(seal(json.loads(json.dumps(content))), indent=1, sort_keys=True)
-        write_atomically(root / MANIFEST_NAME, text.encode() + b"\n")
+        write_atomically(root / MANIFEST_NAME, seal(self.as_json(), spread=True))
 
     def check_attachments(self, root: Path) -> None:
         """Compare the attached files with their checksums.
@@ -71,7 +80,7 @@ class Manifest:
             DamagedCacheError: one is missing or has changed.
         """
         for attached in self.attachments:
-            check_file(root, attached.name, attached.bytes, attached.sha256)
+            check_file(root, attached.name, attached.bytes, attached.checksum)
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -89,28 +98,43 @@ def read_manifest(root: Path) -> Manifest:
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise CacheError(f"{path}: far too large for a manifest; do not use this cache")
     try:
-        content = unseal(path.read_bytes())
+        content = unseal(inside(root, MANIFEST_NAME).read_bytes())
     except ValueError as error:
-        raise CacheError(f"{path}: damaged or not a manifest ({error})") from error
+        raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); `cache repair` puts it back") from error
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
+    """Check what a manifest says before anything is believed, or made as large as it says. `path` is named in errors.
+
+    Raises:
+        CacheError: a field is missing, unknown, of another type, or beyond all bounds.
+    """
     if content.pop("kind", None) != "llm-modules cache" or content.pop("version", None) != FORMAT_VERSION:
         raise CacheError(f"{path}: not a version {FORMAT_VERSION} cache of this project; use the release that wrote it")
-    return _checked(path, content)
+    if unknown := content.keys() ^ {field.name for field in fields(Manifest)}:
+        raise CacheError(f"{path}: field {min(unknown)!r} is missing or unknown")
+    types = {"format": str, "codec": str, "layers": list, "identity": dict, "provenance": dict, "attachments": list}
+    for name, value in content.items():
+        kind = types.get(name, int)
+        if type(value) is not kind:
+            raise CacheError(f"{path}: field {name!r} is not a {kind.__name__}")
+        if kind is int and not 0 <= value <= _LARGEST.get(name, _LARGEST_COUNT):
+            raise CacheError(f"{path}: field {name!r} is beyond all bounds ({value})")
+    layers = content["layers"]
+    if not all(type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers) or not 0 < len(set(layers)) == len(layers):
+        raise CacheError(f"{path}: field 'layers' is not a list of different layers")
+    return Manifest(**{**content, "layers": tuple(layers), "attachments": _attachments(content["attachments"], path)})
 
 
-def _checked(path: Path, content: dict[str, Any]) -> Manifest:
-    counts = ("hidden_size", "vocab_size", "end_token_id", "shards", "examples", "tokens", "shard_tokens")
-    types: dict[str, type] = {"format": str, "codec": str, "layers": list, **dict.fromkeys(counts, int)}
-    types |= {"identity": dict, "provenance": dict, "attachments": list}
-    for name, kind in types.items():
-        value = content.get(name)
-        if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value < 0)):
-            raise CacheError(f"{path}: field {name!r} is missing or not a {kind.__name__}")
-    if unknown := content.keys() - types.keys():
-        raise CacheError(f"{path}: unknown field {min(unknown)!r}")
-    if not content["layers"] or not all(type(layer) is int for layer in content["layers"]):
-        raise CacheError(f"{path}: field 'layers' is not a list of whole numbers")
+def _attachments(items: list[Any], path: Path) -> tuple[AttachedFile, ...]:
     try:
-        attachments = tuple(AttachedFile(**item) for item in content["attachments"])
+        attachments = tuple(AttachedFile(**item) for item in items)
     except TypeError as error:
         raise CacheError(f"{path}: field 'attachments' is not a list of files ({error})") from error
-    return Manifest(**{**content, "layers": tuple(content["layers"]), "attachments": attachments})
+    for attached in attachments:
+        types = (type(attached.name), type(attached.bytes), type(attached.checksum))
+        if types != (str, int, str) or not attached.name.startswith(f"{ATTACHMENTS}/"):
+            raise CacheError(f"{path}: field 'attachments' names {attached.name!r}, which is no attached file")
+        inside(path.parent, attached.name)
+    return attachments

@@ -1,4 +1,4 @@
-"""JSON objects that carry their own checksum, so that a flipped byte in the manifest or the journal is found too."""
+"""JSON objects that end with the SHA-256 of all bytes before it, so that a flipped byte in manifest or journal is found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-_SEAL = "sha256"
+_DIGITS = 64
+# What stands before and after the checksum, in an object on one line and in one spread over lines for people to read.
+_ON_A_LINE = (b',"sha256":"', b'"}')
+_SPREAD = (b',\n "sha256": "', b'"\n}\n')
 
 
 def canonical_json(value: Any) -> bytes:
@@ -14,24 +17,33 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def seal(content: dict[str, Any]) -> dict[str, Any]:
-    """The object with the checksum of its canonical spelling added."""
-    return {**content, _SEAL: hashlib.sha256(canonical_json(content)).hexdigest()}
+def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
+    """A JSON object, not empty, with its checksum as the last field; on one line, or spread over many and ended."""
+    if spread:
+        body = json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode().removesuffix(b"\n}")
+    else:
+        body = canonical_json(content).removesuffix(b"}")
+    before, after = _SPREAD if spread else _ON_A_LINE
+    return body + before + hashlib.sha256(body).hexdigest().encode() + after
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Parse a sealed object and take the checksum off.
+    """Compare a sealed object with its checksum, parse it, and take the checksum off. No byte of it is left unchecked.
 
     Raises:
         ValueError: it is not a JSON object, or not the one that was sealed.
     """
+    for before, after in (_ON_A_LINE, _SPREAD):
+        body = text[: -(len(before) + _DIGITS + len(after))]
+        if body and text == body + before + hashlib.sha256(body).hexdigest().encode() + after:
+            break
+    else:
+        raise ValueError("its checksum is missing or does not match its content")
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    found = content.pop(_SEAL, None)
-    if found != hashlib.sha256(canonical_json(content)).hexdigest():
-        raise ValueError("its checksum does not match its content")
+    content.pop("sha256", None)
     return content

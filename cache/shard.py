@@ -1,4 +1,4 @@
-"""The arrays of one shard: whole examples end to end, with offsets.
+"""What a shard holds: whole examples end to end, with offsets.
 
 | array | type | shape | holds |
 | --- | --- | --- | --- |
@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from cache.codecs import Codec
-from cache.errors import DamagedCacheError
+from cache.errors import CacheError
 from cache.example import Example
-from cache.formats import Arrays, ShardArrays
+from cache.formats import Arrays, ArraySpec
 
 
 def hidden_states_name(layer: int) -> str:
@@ -33,13 +33,20 @@ def hidden_states_name(layer: int) -> str:
 
 
 def shard_arrays(examples: Sequence[Example], codec: Codec) -> dict[str, npt.NDArray[Any]]:
-    """Lay whole examples end to end, ready to be stored."""
+    """Lay whole examples end to end, ready to be stored.
+
+    Raises:
+        CacheError: an example has no tokens or no row id.
+    """
+    for example in examples:
+        if not len(example) or not example.row_id:
+            raise CacheError(f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a row id")
     row_ids = [example.row_id.encode() for example in examples]
     return {
-        "offsets": _offsets([len(example) for example in examples]),
+        "offsets": offsets_of([len(example) for example in examples]),
         "input_ids": np.concatenate([example.input_ids for example in examples]).astype(np.int32, copy=False),
         "loss_mask": np.concatenate([example.loss_mask for example in examples]).astype(np.uint8),
-        "row_id_offsets": _offsets([len(row_id) for row_id in row_ids]),
+        "row_id_offsets": offsets_of([len(row_id) for row_id in row_ids]),
         "row_id_bytes": np.frombuffer(b"".join(row_ids), np.uint8),
         **{
             hidden_states_name(layer): codec.encode(np.concatenate([example.hidden_states[layer] for example in examples]))
@@ -48,7 +55,25 @@ def shard_arrays(examples: Sequence[Example], codec: Codec) -> dict[str, npt.NDA
     }
 
 
-def shard_attributes(layers: Sequence[int], codec: Codec) -> dict[str, dict[str, Any]]:
+def array_specs(
+    lengths: Sequence[int], row_id_bytes: int, layers: Iterable[int], hidden_size: int, codec: Codec
+) -> dict[str, ArraySpec]:
+    """Shapes and types of a shard's arrays, from its examples' lengths and the bytes of all their row ids."""
+    tokens = sum(lengths)
+    specs = {
+        "offsets": ((len(lengths) + 1,), np.int64),
+        "input_ids": ((tokens,), np.int32),
+        "loss_mask": ((tokens,), np.uint8),
+        "row_id_offsets": ((len(lengths) + 1,), np.int64),
+        "row_id_bytes": ((row_id_bytes,), np.uint8),
+    }
+    states = ArraySpec((tokens, hidden_size), codec.stored_dtype)
+    return {name: ArraySpec(shape, np.dtype(kind)) for name, (shape, kind) in specs.items()} | {
+        hidden_states_name(layer): states for layer in layers
+    }
+
+
+def shard_attributes(layers: Iterable[int], codec: Codec) -> dict[str, dict[str, Any]]:
     """What a shard and its arrays say of themselves to whoever opens them with another tool."""
     described: dict[str, dict[str, Any]] = {
         "": {"kind": "llm-modules shard", "layout": "examples end to end; example i is tokens offsets[i]:offsets[i+1]"},
@@ -57,6 +82,11 @@ def shard_attributes(layers: Sequence[int], codec: Codec) -> dict[str, dict[str,
     for layer in layers:
         described[hidden_states_name(layer)] = {"layer": layer, "shape": "tokens, d_teacher", **codec.attributes}
     return described
+
+
+def offsets_of(lengths: Iterable[int]) -> npt.NDArray[np.int64]:
+    """Where each of some runs begins when they stand end to end, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
 
 
 def content_digest(arrays: Arrays) -> str:
@@ -69,37 +99,17 @@ def content_digest(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-class OpenShard:
-    """A published shard, open for reading. Small arrays are read at once, hidden states example by example."""
+def example_checksums(arrays: Arrays) -> npt.NDArray[np.uint64]:
+    """`[examples]` 64-bit XXH3 of each example's tokens, loss mask and stored hidden states, arrays in the order of their names.
 
-    def __init__(self, path: Path, arrays: ShardArrays, codec: Codec, layers: Sequence[int], hidden_size: int) -> None:
-        self._path, self._arrays, self._codec = path, arrays, codec
-        self._offsets = arrays.rows("offsets")
-        self._input_ids = arrays.rows("input_ids")
-        self._loss_mask = arrays.rows("loss_mask").astype(np.bool_)
-        starts, text = arrays.rows("row_id_offsets"), arrays.rows("row_id_bytes").tobytes()
-        self._row_ids = [text[a:b].decode() for a, b in itertools.pairwise(starts)]
-        tokens = int(self._offsets[-1]) if len(self._offsets) else 0
-        whole = len(self._input_ids) == len(self._loss_mask) == tokens and len(self._row_ids) == len(self._offsets) - 1
-        for layer in layers:
-            whole = whole and arrays.shape(hidden_states_name(layer)) == (tokens, hidden_size)
-        if not whole:
-            raise DamagedCacheError(f"{path}: its arrays do not fit together")
-
-    def example(self, position: int, layers: Sequence[int]) -> Example:
-        """The example at a position in this shard, with the hidden states of the layers named."""
-        start, stop = int(self._offsets[position]), int(self._offsets[position + 1])
-        return Example(
-            self._row_ids[position],
-            self._input_ids[start:stop],
-            self._loss_mask[start:stop],
-            {layer: self._codec.decode(self._arrays.rows(hidden_states_name(layer), start, stop)) for layer in layers},
-        )
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._arrays.close()
-
-
-def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    A file's checksum says that it is damaged; these say which examples are.
+    """
+    offsets = arrays["offsets"].tolist()
+    values = [arrays[name] for name in sorted(arrays) if name in ("input_ids", "loss_mask") or name.startswith("hidden_states/")]
+    checksums = np.zeros(len(offsets) - 1, np.uint64)
+    for index, (start, stop) in enumerate(itertools.pairwise(offsets)):
+        digest = xxhash.xxh3_64()
+        for array in values:
+            digest.update(np.ascontiguousarray(array[start:stop]).data)
+        checksums[index] = digest.intdigest()
+    return checksums

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import mmap
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,36 +16,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import codec_named
 from cache.errors import CacheError, DamagedCacheError
 from cache.example import Example
-from cache.files import check_file, inside
-from cache.formats import format_named
+from cache.files import inside
 from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
-from cache.manifest import Manifest, read_manifest
+from cache.manifest import ATTACHMENTS, Manifest, read_manifest
+from cache.open_shard import OpenShard
 from cache.sealed_json import canonical_json
-from cache.shard import OpenShard
-from cache.writer import ATTACHMENTS, SHARDS
 
-_OPEN_SHARDS = 64
-"""Shards kept open at a time in each process."""
+_OPEN_FILES = 256
+"""Files held open at a time in each process."""
+_HELD_BYTES = 64 << 20
+"""Token ids and loss masks kept in memory in each process; those of further shards are read with each example."""
 
 
 class Cache(Sequence[Example]):
     """A whole cache. `len(cache)` examples; `cache[i]` is an `Example` with all cached layers.
 
-    A shard's files are compared with their checksums when it is first opened in a process: what has changed since it
-    was written raises `DamagedCacheError` and is never returned as numbers.
+    A shard's files are compared with their checksums when it is first opened, once for this process and those that are
+    forked from it: what has changed since it was written raises `DamagedCacheError` and is never returned as numbers.
     """
 
     def __init__(self, root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-        self.root, self.manifest, self._records = root, manifest, list(records)
-        self._format, self._codec = format_named(manifest.format), codec_named(manifest.codec)
-        self._first = np.cumsum([0, *(len(record.row_ids) for record in self._records)])
-        self._open: OrderedDict[int, OpenShard] = OrderedDict()
-        self._checked: set[int] = set()
-        self._process = os.getpid()
+        self.root, self.manifest, self.records = root, manifest, list(records)
+        self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
+        self._shards: dict[int, OpenShard] = {}
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._most_open = max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._last = -1
+        self._held_bytes = 0
+        self._checked = mmap.mmap(-1, max(len(self.records), 1))  # shared with forked processes
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -59,25 +63,25 @@ class Cache(Sequence[Example]):
         """Everything that the cached numbers depend on."""
         return self.manifest.identity
 
-    @property
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """`[len(self)]` tokens of each example, known without opening a shard."""
-        return np.concatenate([record.lengths for record in self._records] or [np.zeros(0, np.int64)])
+        return np.concatenate([record.lengths for record in self.records] or [np.zeros(0, np.int64)])
 
-    @property
+    @cached_property
     def row_ids(self) -> list[str]:
         """The row id of each example, known without opening a shard."""
-        return [row_id for record in self._records for row_id in record.row_ids]
+        return [row_id for record in self.records for row_id in record.row_ids]
 
     @property
     def bytes(self) -> int:
         """Size on disk of all shards."""
-        return sum(record.bytes for record in self._records)
+        return sum(record.bytes for record in self.records)
 
     @property
     def content_digest(self) -> str:
         """One SHA-256 for all that the shards hold: the same for the same content, however often its writing stopped."""
-        return content_digest_of(self._records)
+        return content_digest_of(self.records)
 
     def attachment(self, name: str) -> Path:
         """The folder of attached files of that name, such as `tokenizer`; its bytes were checked on opening.
@@ -91,7 +95,7 @@ class Cache(Sequence[Example]):
         return folder
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return self._first[-1]
 
     def __getitem__(self, index: Any) -> Any:
         """One example by its index, or a list of them by a slice.
@@ -108,34 +112,42 @@ class Cache(Sequence[Example]):
         return (self.example(i) for i in range(len(self)))
 
     def example(self, index: int, layers: Sequence[int] | None = None) -> Example:
-        """One example with only the layers named: what is not asked for is not read."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"example {index} of a cache of {len(self)}")
-        index %= len(self)
-        shard = int(np.searchsorted(self._first, index, side="right")) - 1
-        record, position = self._records[shard], index - int(self._first[shard])
-        example = self._shard(shard).example(position, self.layers if layers is None else layers)
-        if example.row_id != record.row_ids[position] or len(example) != record.lengths[position]:
-            raise DamagedCacheError(
-                f"{self.root}: shard {record.shard}, example {position} is not the one that the journal names"
-            )
-        return example
+        """One example with only the layers named: what is not asked for is not read.
 
-    def _shard(self, index: int) -> OpenShard:
-        if self._process != os.getpid():  # after a fork: the handles belong to the parent
-            self._open, self._process = OrderedDict(), os.getpid()
-        if index not in self._open:
-            record = self._records[index]
-            if index not in self._checked:
-                for name, (size, sha256) in record.files.items():
-                    check_file(self.root, name, size, sha256)
-                self._checked.add(index)
-            path = inside(self.root, f"{SHARDS}/{record.shard:06d}{self._format.suffix}")
-            self._open[index] = OpenShard(path, self._format.open(path), self._codec, self.layers, self.hidden_size)
-            if len(self._open) > _OPEN_SHARDS:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(index)
-        return self._open[index]
+        Raises:
+            IndexError: there is no such example.
+            DamagedCacheError: the shard that holds it is damaged; names both.
+        """
+        count = self._first[-1]
+        if not -count <= index < count:
+            raise IndexError(f"example {index} of a cache of {count}")
+        index %= count
+        shard = bisect_right(self._first, index) - 1
+        position = index - self._first[shard]
+        row_id = self.records[shard].row_ids[position]
+        try:
+            return self._shard(shard).example(position, row_id, self.layers if layers is None else layers)
+        except DamagedCacheError as error:
+            raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
+
+    def _shard(self, shard: int) -> OpenShard:
+        if shard != self._last:
+            if shard not in self._shards:
+                opened = OpenShard(self.root, self.manifest, self.records[shard], check=not self._checked[shard])
+                self._checked[shard] = 1
+                self._shards[shard] = opened
+                if self._held_bytes < _HELD_BYTES:
+                    self._held_bytes += opened.hold_tokens()
+            self._open[shard] = None
+            self._open.move_to_end(shard)
+            if len(self._open) > self._most_open:
+                self._shards[self._open.popitem(last=False)[0]].close()
+            self._last = shard
+        return self._shards[shard]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the cache itself."""
+        return open_cache, (self.root,)
 
     def __enter__(self) -> Cache:
         return self
@@ -146,7 +158,8 @@ class Cache(Sequence[Example]):
     def close(self) -> None:
         """Let go of all open shards."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._shards[self._open.popitem()[0]].close()
+        self._last = -1
 
 
 def content_digest_of(records: Sequence[ShardRecord]) -> str:
@@ -162,16 +175,26 @@ def open_cache(root: str | Path) -> Cache:
     """
     root = Path(root)
     manifest = read_manifest(root)
-    records = read_journal(root)
-    if len(records) != manifest.shards or any(record.shard != number for number, record in enumerate(records)):
+    records = read_journal(root, manifest)
+    if len(records) != manifest.shards:
         raise CacheError(
             f"{root}: not complete ({len(records)} of {manifest.shards} shards); run the same `extract` again to go on with it"
         )
-    examples, tokens = sum(len(r.row_ids) for r in records), sum(int(r.lengths.sum()) for r in records)
+    require_same_totals(root, manifest, records)
+    manifest.check_attachments(root)
+    return Cache(root, manifest, records)
+
+
+def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
+    """Hold the number of examples and tokens that a journal tells of against the manifest of a complete cache.
+
+    Raises:
+        DamagedCacheError: they differ.
+    """
+    examples = sum(len(record.row_ids) + len(record.non_finite) for record in records)
+    tokens = sum(record.tokens + sum(record.non_finite.values()) for record in records)
     if (examples, tokens) != (manifest.examples, manifest.tokens):
-        raise CacheError(
+        raise DamagedCacheError(
             f"{root}: the journal counts {examples} examples and {tokens} tokens, "
             f"the manifest {manifest.examples} and {manifest.tokens}; do not use this cache"
         )
-    manifest.check_attachments(root)
-    return Cache(root, manifest, records)

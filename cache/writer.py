@@ -4,57 +4,103 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cache.codecs import codec_named
-from cache.errors import CacheError
+from cache.errors import CacheError, DamagedCacheError
 from cache.example import Example
-from cache.files import files_below, fsync_tree, publish, require_local, sha256_of
+from cache.files import check_size, checksum_of, files_below, fsync_tree, publish, require_local
 from cache.formats import format_named
 from cache.identity import require_same_identity
-from cache.journal import JOURNAL_NAME, ShardRecord, append_record, drop_unfinished_line, read_journal
+from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.lock import WriterLock
-from cache.manifest import MANIFEST_NAME, AttachedFile, Manifest, read_manifest
-from cache.shard import content_digest, shard_arrays, shard_attributes
+from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, read_manifest
+from cache.open_shard import SHARDS, shard_name
+from cache.shard import content_digest, example_checksums, shard_arrays, shard_attributes
 
-ATTACHMENTS = "attachments"
-SHARDS = "shards"
-_OWN_NAMES = {".lock", ATTACHMENTS, SHARDS, MANIFEST_NAME, f"{MANIFEST_NAME}.partial", JOURNAL_NAME}
+OWN_NAMES = {".lock", ATTACHMENTS, SHARDS, MANIFEST_NAME, f"{MANIFEST_NAME}.partial", JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
+"""What may stand in a cache's folder."""
 
 
 class CacheWriter:
     """Publishes shards into one cache folder. Get one from `write_cache`."""
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        self.root, self.manifest = root, manifest
-        self._format, self._codec = format_named(manifest.format), codec_named(manifest.codec)
-        self.published = {record.shard: record for record in read_journal(root)}
+    def __init__(self, root: Path, manifest: Manifest, journal: JournalWriter) -> None:
+        self.root, self.manifest, self._journal = root, manifest, journal
+        self.published = {record.shard: record for record in read_journal(root, manifest)}
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are still to be published."""
         return [shard for shard in range(self.manifest.shards) if shard not in self.published]
 
-    def publish(self, shard: int, examples: Sequence[Example]) -> ShardRecord:
-        """Write one shard and publish it: until this returns it does not exist, from then on it is whole and durable."""
-        arrays = shard_arrays(examples, self._codec)
-        name = f"{SHARDS}/{shard:06d}{self._format.suffix}"
-        final = self.root / name
-        staged = final.with_name(f"partial-{final.name}")
-        _remove(staged)
-        _remove(final)  # published by name but not in the journal: its writer died in between
-        self._format.write(staged, arrays, shard_attributes(self.manifest.layers, self._codec))
-        files = {
-            f"{name}/{path.relative_to(staged).as_posix()}" if staged.is_dir() else name: (path.stat().st_size, sha256_of(path))
-            for path in files_below(staged)
-        }
-        publish(staged, final)
-        lengths = arrays["offsets"][1:] - arrays["offsets"][:-1]
-        record = ShardRecord(shard, files, content_digest(arrays), [example.row_id for example in examples], lengths)
-        append_record(self.root, record)
+    def publish(
+        self,
+        shard: int,
+        examples: Sequence[Example],
+        *,
+        non_finite: Mapping[str, int] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> ShardRecord:
+        """Write one shard and publish it: until this returns it does not exist, from then on it is whole and durable.
+
+        Args:
+            shard: its number.
+            examples: what it holds; none where all were left out.
+            non_finite: examples left out because the teacher gave no finite states: tokens by row id.
+            provenance: how the shard was made; recorded, not compared.
+
+        Raises:
+            OSError: the disk is full, or the cache's folder has vanished. What was published before is untouched.
+        """
+        self._journal.require_in_place()
+        record = replace(
+            store_shard(self.root, self.manifest, shard, examples),
+            non_finite=dict(non_finite or {}),
+            provenance=dict(provenance or {}),
+        )
+        self._journal.append(record)
         self.published[shard] = record
         return record
+
+
+def store_shard(root: Path, manifest: Manifest, shard: int, examples: Sequence[Example]) -> ShardRecord:
+    """Put a whole, durable shard where the journal will look for it; what stood there is replaced."""
+    container, codec = format_named(manifest.format), codec_named(manifest.codec)
+    name = shard_name(manifest, shard)
+    final = root / name
+    staged = final.with_name(f"partial-{final.name}")
+    _remove(staged)
+    if not examples:
+        _remove(final)
+        return ShardRecord(shard, {}, content_digest({}), [], np.zeros(0, np.int64), np.zeros(0, np.uint64), 0)
+    arrays = shard_arrays(examples, codec)
+    try:
+        container.write(staged, arrays, shard_attributes(manifest.layers, codec))
+        fsync_tree(staged)
+    except OSError:
+        with contextlib.suppress(OSError):
+            _remove(staged)  # a full disk gets its space back
+        raise
+    files = {
+        f"{name}/{path.relative_to(staged).as_posix()}" if staged.is_dir() else name: (path.stat().st_size, checksum_of(path))
+        for path in files_below(staged)
+    }
+    _remove(final)  # published by name but not in the journal: its writer died in between
+    publish(staged, final)
+    return ShardRecord(
+        shard=shard,
+        files=files,
+        digest=content_digest(arrays),
+        row_ids=[example.row_id for example in examples],
+        lengths=arrays["offsets"][1:] - arrays["offsets"][:-1],
+        checksums=example_checksums(arrays),
+        state_bytes=sum(values.nbytes for array, values in arrays.items() if array.startswith("hidden_states/")),
+    )
 
 
 @contextlib.contextmanager
@@ -73,11 +119,12 @@ def write_cache(root: Path, wanted: Manifest, attachments: Path) -> Iterator[Cac
     root.mkdir(parents=True, exist_ok=True)
     with WriterLock(root):
         manifest = _continued(root, wanted) if (root / MANIFEST_NAME).exists() else _begun(root, wanted, attachments)
-        yield CacheWriter(root, manifest)
+        with JournalWriter(root) as journal:
+            yield CacheWriter(root, manifest, journal)
 
 
-def require_continuable(root: Path, wanted: Manifest) -> int:
-    """Check, without touching anything, that a cache can be begun or continued here; the number of shards still missing.
+def require_continuable(root: Path, wanted: Manifest) -> list[int]:
+    """Check, without touching anything, that a cache can be begun or continued here; the shards still missing.
 
     Raises:
         CacheError: the folder holds something else, or another run's cache.
@@ -86,12 +133,17 @@ def require_continuable(root: Path, wanted: Manifest) -> int:
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             raise CacheError(f"{path}: is a file; --cache names a folder")
-    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - _OWN_NAMES):
+    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - OWN_NAMES):
         raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     if not (root / MANIFEST_NAME).exists():
-        return wanted.shards
-    _same_cache(root, wanted)
-    return wanted.shards - len(read_journal(root))
+        if (root / JOURNAL_NAME).exists() and scan_journal(root).records:
+            raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet the journal names shards; `cache repair` puts it back")
+        return list(range(wanted.shards))
+    records = read_journal(root, _same_cache(root, wanted))
+    for record in records:
+        for name, (size, _) in record.files.items():
+            check_size(root, name, size)
+    return sorted(set(range(wanted.shards)) - {record.shard for record in records})
 
 
 def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
@@ -100,14 +152,18 @@ def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     shutil.copytree(attachments, root / ATTACHMENTS)
     (root / SHARDS).mkdir()
     fsync_tree(root)
-    attached = tuple(
-        AttachedFile(path.relative_to(root).as_posix(), path.stat().st_size, sha256_of(path))
-        for path in files_below(root / ATTACHMENTS)
-    )
-    manifest = replace(wanted, attachments=attached)
-    (root / JOURNAL_NAME).write_bytes(b"")
+    manifest = replace(wanted, attachments=attached_files(root))
+    begin_journal(root, manifest)
     manifest.write(root)
     return manifest
+
+
+def attached_files(root: Path) -> tuple[AttachedFile, ...]:
+    """The attached files as they lie in the cache's folder."""
+    return tuple(
+        AttachedFile(path.relative_to(root).as_posix(), path.stat().st_size, checksum_of(path))
+        for path in files_below(root / ATTACHMENTS)
+    )
 
 
 def _same_cache(root: Path, wanted: Manifest) -> Manifest:
@@ -124,7 +180,6 @@ def _same_cache(root: Path, wanted: Manifest) -> Manifest:
 def _continued(root: Path, wanted: Manifest) -> Manifest:
     manifest = _same_cache(root, wanted)
     manifest.check_attachments(root)
-    drop_unfinished_line(root)
     return manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from cache.codecs.bf16 import Bf16
@@ -23,16 +24,17 @@ class Codec(Protocol):
         """What the stored array says of itself."""
         ...
 
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Type of the stored array, `[T, d]`."""
+        ...
+
     def encode(self, hidden_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Hidden states `[T, d]` `ml_dtypes.bfloat16` as they are stored."""
         ...
 
     def decode(self, stored_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Stored rows back to `[T, d]` `ml_dtypes.bfloat16`."""
-        ...
-
-    def bytes_per_token(self, hidden_size: int) -> int:
-        """Stored size of one token's hidden states in one layer."""
         ...
 
 

@@ -24,6 +24,11 @@ class Bf16:
             "stored_as": "uint16: the bits of bfloat16, which are the upper half of an IEEE 754 float32's",
         }
 
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The bits of a bfloat16."""
+        return np.dtype(np.uint16)
+
     def encode(self, hidden_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The bits of `[T, d]` bfloat16 values as `[T, d]` uint16."""
         return hidden_TD.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
@@ -31,7 +36,3 @@ class Bf16:
     def decode(self, stored_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The values whose bits were stored."""
         return stored_TD.view(ml_dtypes.bfloat16)
-
-    def bytes_per_token(self, hidden_size: int) -> int:
-        """Two bytes a value."""
-        return 2 * hidden_size

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from cache.errors import DamagedCacheError
-from cache.formats.interface import Arrays, Attributes, ShardArrays
+from cache.formats.interface import Arrays, ArraySpec, Attributes, StoredArray
 
 
 @dataclass(frozen=True)
@@ -23,40 +26,47 @@ class Hdf5Format:
 
     def write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
         """Write the arrays into a new file."""
-        with h5py.File(path, "w", libver="v110") as file:
-            file.attrs.update(attributes.get("", {}))
-            for name, values in arrays.items():
-                file.create_dataset(name, data=values).attrs.update(attributes.get(name, {}))
+        _write(path, arrays, attributes)
 
-    def open(self, path: Path) -> ShardArrays:
-        """Open the file."""
+    def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
+        """Find the data sets; those that are chunked, virtual, or lie in other files are refused."""
         try:
-            return _OpenHdf5(path, h5py.File(path, "r", locking=False))
-        except (OSError, KeyError, ValueError) as error:
-            raise DamagedCacheError(f"{path}: not an HDF5 file ({error})") from error
+            with h5py.File(path, "r", locking=False) as file:
+                return {name: _located(path, file, name) for name in names}
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            raise DamagedCacheError(f"{path}: damaged, or not an HDF5 file of this project ({error})") from error
+
+    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:
+        """Values lie one data set after the other; what stands around them does not depend on how many there are."""
+        layout = tuple((name, spec.dtype.str, len(spec.shape)) for name, spec in specs.items())
+        values = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs.values())
+        return values + _overhead(layout, json.dumps(attributes))
 
 
-class _OpenHdf5:
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self._path, self._file = path, file
+def _write(target: Path | io.BytesIO, arrays: Arrays, attributes: Attributes) -> None:
+    # Without HDF5's management of free space the size of a file follows from the sizes of its arrays.
+    with h5py.File(target, "w", libver="v110", fs_strategy="none") as file:
+        file.attrs.update(attributes.get("", {}))
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values).attrs.update(attributes.get(name, {}))
 
-    def _dataset(self, name: str) -> h5py.Dataset:
-        try:
-            dataset = self._file[name]
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
-            raise DamagedCacheError(f"{self._path}: array {name!r} is missing or damaged ({error})") from error
-        if not isinstance(dataset, h5py.Dataset):
-            raise DamagedCacheError(f"{self._path}: {name!r} is not an array")
-        return dataset
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in self._dataset(name).shape)
+def _located(path: Path, file: h5py.File, name: str) -> StoredArray:
+    group = file
+    for part in name.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"array {name!r} is missing or a link")
+        group = group[part]
+    offset = group.id.get_offset() if isinstance(group, h5py.Dataset) and not (group.external or group.is_virtual) else None
+    if offset is None:
+        raise ValueError(f"{name!r} is not an array whose values lie in one piece in this file")
+    return StoredArray(path, int(offset), ArraySpec(tuple(map(int, group.shape)), group.dtype))
 
-    def rows(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        try:
-            return np.asarray(self._dataset(name)[start:stop])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise DamagedCacheError(f"{self._path}: array {name!r} cannot be read ({error})") from error
 
-    def close(self) -> None:
-        self._file.close()
+@functools.lru_cache
+def _overhead(layout: tuple[tuple[str, str, int], ...], attributes: str) -> int:
+    """Bytes around the values: the same however many there are."""
+    arrays = {name: np.ones((1,) * dimensions, dtype) for name, dtype, dimensions in layout}
+    target = io.BytesIO()
+    _write(target, arrays, json.loads(attributes))
+    return len(target.getvalue()) - sum(values.nbytes for values in arrays.values())

@@ -1,43 +1,38 @@
-"""What a shard container can do: write named arrays once, then read rows of them."""
+"""What a shard container can do: write named arrays once, then say where their values lie."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, Mapping[str, Any]]
 
 
-class ShardArrays(Protocol):
-    """An open shard."""
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and type of an array, without its values."""
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an array.
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
-        Raises:
-            DamagedCacheError: the shard has no such array.
-        """
-        ...
 
-    def rows(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Rows `start:stop` of an array, read into memory.
+@dataclass(frozen=True)
+class StoredArray:
+    """Where an array's values lie: raw, one row after the other, from `offset` bytes into a file."""
 
-        Raises:
-            DamagedCacheError: the shard has no such array, or it cannot be read.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the files."""
-        ...
+    file: Path
+    offset: int
+    spec: ArraySpec
 
 
 class ShardFormat(Protocol):
-    """A kind of container."""
+    """A kind of container. Any tool that knows it can open what is written; reading goes straight to the values."""
 
     @property
     def name(self) -> str:
@@ -53,10 +48,14 @@ class ShardFormat(Protocol):
         """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]` the shard."""
         ...
 
-    def open(self, path: Path) -> ShardArrays:
-        """Open a shard for reading.
+    def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
+        """Find some arrays in a shard; nothing is read but what describes them.
 
         Raises:
-            DamagedCacheError: it is not such a container.
+            DamagedCacheError: it is not such a container, lacks an array, or holds one laid out in another way.
         """
+        ...
+
+    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:
+        """Exactly how many bytes `write` would take."""
         ...

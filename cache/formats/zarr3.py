@@ -2,82 +2,130 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore
+from zarr.abc.buffer import Buffer
+from zarr.codecs import BytesCodec, ShardingCodec
+from zarr.storage import LocalStore, MemoryStore
 
 from cache.errors import DamagedCacheError
-from cache.formats.interface import Arrays, Attributes, ShardArrays
+from cache.formats.interface import Arrays, ArraySpec, Attributes, StoredArray
 
 CHUNK_ROWS = 256
-"""Rows of an inner chunk of a two-dimensional array: the least that a read touches."""
+"""Rows of an inner chunk of a two-dimensional array: the least that other tools read at a time."""
 _CHUNK_ITEMS = 1 << 16
 """Items of an inner chunk of a one-dimensional array."""
+_LARGEST_METADATA = 1 << 20
+_INDEX_ENTRY, _INDEX_CHECKSUM = 16, 4
 
 
 @dataclass(frozen=True)
 class ZarrFormat:
-    """Zarr v3 with the sharding codec, as zarr-python writes it; values are stored raw."""
+    """Zarr v3 with the sharding codec, as zarr-python writes it; values are stored raw.
+
+    All inner chunks are of one size and stand in their order, so a whole array is one run of bytes: it is read from there,
+    without zarr-python's cost for each chunk.
+    """
 
     name: str = "zarr"
     suffix: str = ".zarr"
 
     def write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
         """Write the arrays into a new group."""
-        root = zarr.open_group(LocalStore(path), mode="w", zarr_format=3, attributes=dict(attributes.get("", {})))
+        root = _new_group(LocalStore(path), attributes)
         for name, values in arrays.items():
-            rows = min(len(values), CHUNK_ROWS if values.ndim == 2 else _CHUNK_ITEMS) or 1
-            chunks = (rows, *values.shape[1:])
-            shards = (-(-max(len(values), 1) // rows) * rows, *values.shape[1:])
-            array = root.create_array(
-                name,
-                shape=values.shape,
-                dtype=values.dtype,
-                chunks=chunks,
-                shards=shards,
-                compressors=None,
-                attributes=dict(attributes.get(name, {})),
-                config={"write_empty_chunks": True},
-            )
-            array[...] = values
+            _new_array(root, name, ArraySpec(values.shape, values.dtype), attributes)[...] = values
 
-    def open(self, path: Path) -> ShardArrays:
-        """Open the group."""
+    def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
+        """Find the arrays' files; those that are not raw and in one run are refused."""
         try:
-            return _OpenZarr(path, zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedCacheError(f"{path}: not a Zarr group ({error})") from error
+            return {name: _located(path, name) for name in names}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedCacheError(f"{path}: damaged, or not a Zarr group of this project ({error})") from error
+
+    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:
+        """Whole chunks, the index of each array's file, and the groups' and arrays' metadata."""
+        total = _group_metadata_size(json.dumps(attributes.get("", {})))
+        total += sum(_group_metadata_size("{}") for parent in {name.rpartition("/")[0] for name in specs} if parent)
+        for name, spec in specs.items():
+            rows, stored_rows = _chunking(spec)
+            values = stored_rows * math.prod(spec.shape[1:]) * spec.dtype.itemsize
+            total += values + stored_rows // rows * _INDEX_ENTRY + _INDEX_CHECKSUM
+            one = _array_metadata_size(spec.shape[1:], spec.dtype.str, json.dumps(attributes.get(name, {})))
+            total += one + sum(len(str(number)) - 1 for number in (spec.shape[0], rows, stored_rows))
+        return total
 
 
-class _OpenZarr:
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self._path, self._group = path, group
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+def _chunking(spec: ArraySpec) -> tuple[int, int]:
+    """Rows of an inner chunk, and rows of all inner chunks together."""
+    length = max(spec.shape[0], 1)
+    rows = min(length, CHUNK_ROWS if len(spec.shape) == 2 else _CHUNK_ITEMS)
+    return rows, -(-length // rows) * rows
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        if name not in self._arrays:
-            try:
-                array = self._group[name]
-            except (KeyError, OSError, ValueError, TypeError) as error:
-                raise DamagedCacheError(f"{self._path}: array {name!r} is missing or damaged ({error})") from error
-            if not isinstance(array, zarr.Array):
-                raise DamagedCacheError(f"{self._path}: {name!r} is not an array")
-            self._arrays[name] = array
-        return self._arrays[name]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in self._array(name).shape)
+def _new_group(store: LocalStore | MemoryStore, attributes: Attributes) -> zarr.Group:
+    return zarr.open_group(store, mode="w", zarr_format=3, attributes=dict(attributes.get("", {})))
 
-    def rows(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        try:
-            return np.asarray(self._array(name)[start:stop])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise DamagedCacheError(f"{self._path}: array {name!r} cannot be read ({error})") from error
 
-    def close(self) -> None:
-        self._arrays.clear()
+def _new_array(root: zarr.Group, name: str, spec: ArraySpec, attributes: Attributes) -> zarr.Array[Any]:
+    rows, stored_rows = _chunking(spec)
+    return root.create_array(
+        name,
+        shape=spec.shape,
+        dtype=spec.dtype,
+        chunks=(rows, *spec.shape[1:]),
+        shards=(stored_rows, *spec.shape[1:]),
+        compressors=None,
+        attributes=dict(attributes.get(name, {})),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _located(path: Path, name: str) -> StoredArray:
+    folder = path / name
+    if (folder / "zarr.json").stat().st_size > _LARGEST_METADATA:
+        raise ValueError(f"the metadata of {name!r} is far too large")
+    array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=3)
+    spec = ArraySpec(tuple(map(int, array.shape)), np.dtype(array.dtype))
+    rows, stored_rows = _chunking(spec)
+    (codec,) = array.metadata.codecs  # type: ignore[union-attr]
+    raw = isinstance(codec, ShardingCodec) and all(isinstance(inner, BytesCodec) for inner in codec.codecs)
+    if not raw or array.chunks != (rows, *spec.shape[1:]) or array.shards != (stored_rows, *spec.shape[1:]):
+        raise ValueError(f"array {name!r} is not stored as raw chunks of {rows} rows in one file")
+    file = folder / "c" / "/".join("0" for _ in spec.shape)
+    chunks = stored_rows // rows
+    chunk_bytes = rows * math.prod(spec.shape[1:]) * spec.dtype.itemsize
+    whole = chunks * (chunk_bytes + _INDEX_ENTRY) + _INDEX_CHECKSUM
+    if file.stat().st_size != whole:
+        raise ValueError(f"the values of {name!r} take {file.stat().st_size} bytes, not {whole}")
+    with file.open("rb") as stream:
+        stream.seek(chunks * chunk_bytes)
+        index = np.frombuffer(stream.read(chunks * _INDEX_ENTRY), "<u8").reshape(chunks, 2)
+    if not (np.array_equal(index[:, 0], np.arange(chunks, dtype=np.uint64) * chunk_bytes) and (index[:, 1] == chunk_bytes).all()):
+        raise ValueError(f"the chunks of {name!r} do not stand one after the other")
+    return StoredArray(file, 0, spec)
+
+
+@functools.lru_cache
+def _group_metadata_size(attributes: str) -> int:
+    held: dict[str, Buffer] = {}
+    _new_group(MemoryStore(held), {"": json.loads(attributes)})
+    return sum(map(len, held.values()))
+
+
+@functools.lru_cache
+def _array_metadata_size(tail: tuple[int, ...], dtype: str, attributes: str) -> int:
+    """Of an array of one row, which has one digit wherever the number of rows is named."""
+    held: dict[str, Buffer] = {}
+    root = _new_group(MemoryStore(held), {})
+    before = sum(map(len, held.values()))
+    _new_array(root, "array", ArraySpec((1, *tail), np.dtype(dtype)), {"array": json.loads(attributes)})
+    return sum(map(len, held.values())) - before

@@ -17,7 +17,7 @@ def make_examples(
     rng = np.random.default_rng(seed)
     return [
         Example(
-            f"row-{index}-é",
+            f"row-{seed}-{index}-é",
             rng.integers(0, 1000, length).astype(np.int32),
             rng.random(length) < 0.5,
             {layer: rng.normal(size=(length, hidden_size)).astype(ml_dtypes.bfloat16) for layer in layers},

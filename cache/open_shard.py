@@ -1,0 +1,159 @@
+"""Reading a published shard: straight from the bytes of its files, example by example."""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.codecs import codec_named
+from cache.errors import DamagedCacheError
+from cache.example import Example
+from cache.files import check_file, check_size, inside
+from cache.formats import StoredArray, format_named
+from cache.journal import ShardRecord
+from cache.manifest import Manifest
+from cache.shard import array_specs, hidden_states_name, offsets_of
+
+SHARDS = "shards"
+
+
+def shard_name(manifest: Manifest, shard: int) -> str:
+    """The name of a shard's file or folder, relative to the cache."""
+    return f"{SHARDS}/{shard:06d}{format_named(manifest.format).suffix}"
+
+
+class OpenShard:
+    """A published shard, open for reading. Hidden states are read example by example and never kept."""
+
+    def __init__(self, root: Path, manifest: Manifest, record: ShardRecord, *, check: bool) -> None:
+        """Find the arrays, and hold all that is said of them against the journal.
+
+        Args:
+            root: the cache's folder.
+            manifest: the cache's manifest.
+            record: what the journal knows of the shard.
+            check: compare all bytes of its files with their checksums first; else their sizes only.
+
+        Raises:
+            DamagedCacheError: a file is missing, cut or changed, or its arrays are not the ones that the journal names.
+        """
+        self._decode = codec_named(manifest.codec).decode
+        self._starts = array("q", offsets_of(record.lengths).tolist())
+        for name, (size, checksum) in record.files.items():
+            if check:
+                check_file(root, name, size, checksum)
+            else:
+                check_size(root, name, size)
+        row_ids = [row_id.encode() for row_id in record.row_ids]
+        codec = codec_named(manifest.codec)
+        specs = array_specs(record.lengths.tolist(), sum(map(len, row_ids)), manifest.layers, manifest.hidden_size, codec)
+        path = inside(root, shard_name(manifest, record.shard))
+        self._rows: dict[str, _Rows] = {}
+        for name, stored in format_named(manifest.format).locate(path, specs).items():
+            if stored.file.relative_to(root).as_posix() not in record.files:
+                raise DamagedCacheError(f"{stored.file}: is not one of the files that the journal names for this shard")
+            if stored.spec != specs[name]:
+                raise DamagedCacheError(f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}")
+            self._rows[name] = _Rows(stored)
+        self._require_same_examples(path, row_ids)
+        self._layers = {layer: self._rows[hidden_states_name(layer)] for layer in manifest.layers}
+        self._held: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+
+    def _require_same_examples(self, path: Path, row_ids: Sequence[bytes]) -> None:
+        same = (
+            self.array("offsets").tolist() == self._starts.tolist()
+            and self.array("row_id_offsets").tolist() == offsets_of(map(len, row_ids)).tolist()
+            and self.array("row_id_bytes").tobytes() == b"".join(row_ids)
+        )
+        if not same:
+            raise DamagedCacheError(f"{path}: its examples are not the ones that the journal names")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its arrays."""
+        return list(self._rows)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """A whole array as it is stored.
+
+        Raises:
+            DamagedCacheError: the file has been cut or has gone since the shard was opened.
+        """
+        rows = self._rows[name]
+        values = rows.read(0, rows.length)
+        rows.close()
+        return values
+
+    def hold_tokens(self) -> int:
+        """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that they take."""
+        self._held = self.array("input_ids"), self.array("loss_mask").view(np.bool_)
+        return sum(values.nbytes for values in self._held)
+
+    def example(self, position: int, row_id: str, layers: Sequence[int]) -> Example:
+        """The example at a position in this shard, with the hidden states of the layers named."""
+        start, stop = self._starts[position], self._starts[position + 1]
+        if self._held:
+            input_ids, loss_mask = self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
+        else:
+            input_ids = self._rows["input_ids"].read(start, stop)
+            loss_mask = self._rows["loss_mask"].read(start, stop).view(np.bool_)
+        hidden_states = {layer: self._decode(self._layers[layer].read(start, stop)) for layer in layers}
+        return Example(row_id, input_ids, loss_mask, hidden_states)
+
+    def close(self) -> None:
+        """Close its files; they are opened again when they are read again."""
+        for rows in self._rows.values():
+            rows.close()
+
+
+class _Rows:
+    """Reads rows of an array by their place in its file.
+
+    A read asks the kernel for exactly those bytes: where they are gone it says so, while a memory map would end the process.
+    Offsets are given with each read, so forked processes may share the open file.
+    """
+
+    __slots__ = ("_descriptor", "_dtype", "_file", "_offset", "_row_bytes", "_row_shape", "length")
+
+    def __init__(self, stored: StoredArray) -> None:
+        self._file, self._offset, self._dtype = stored.file, stored.offset, stored.spec.dtype
+        self.length, *rest = stored.spec.shape
+        self._row_shape = tuple(rest)
+        self._row_bytes = math.prod(rest) * self._dtype.itemsize
+        self._descriptor = -1
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        values = np.empty((stop - start, *self._row_shape), self._dtype)
+        offset = self._offset + start * self._row_bytes
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+            done = os.preadv(self._descriptor, [values.data], offset)
+            if done != values.nbytes:
+                self._read_on(values.reshape(-1).view(np.uint8), offset, done)
+        except OSError as error:
+            raise DamagedCacheError(f"{self._file}: cannot be read ({error.strerror})") from error
+        return values
+
+    def _read_on(self, bytes_wanted: npt.NDArray[Any], offset: int, done: int) -> None:
+        """The kernel may give less than was asked for, such as 2 GiB at a time: go on until all is there."""
+        while done < len(bytes_wanted):
+            read = os.preadv(self._descriptor, [bytes_wanted[done:].data], offset + done)
+            if not read:
+                raise DamagedCacheError(f"{self._file}: has been cut since it was opened")
+            done += read
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()

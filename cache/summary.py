@@ -1,0 +1,49 @@
+"""What a cache says of itself, without a shard being opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cache.journal import read_journal
+from cache.manifest import read_manifest
+from cache.store import content_digest_of
+
+
+def summarise_cache(root: Path) -> dict[str, Any]:
+    """Describe a cache, finished or not, from its manifest and journal.
+
+    Raises:
+        CacheError: there is no cache, or its manifest or journal is damaged.
+    """
+    manifest = read_manifest(root)
+    records = read_journal(root, manifest)
+    tokens = sum(record.tokens for record in records)
+    size = sum(record.bytes for record in records)
+    values = tokens * manifest.hidden_size * len(manifest.layers)
+    complete = len(records) == manifest.shards
+    left_out = Counter(manifest.provenance.get("left_out", {}))
+    left_out["states not finite"] += sum(len(record.non_finite) for record in records)
+    return {
+        "cache": str(root),
+        "complete": complete,
+        "format": manifest.format,
+        "codec": manifest.codec,
+        "layers": list(manifest.layers),
+        "hidden_size": manifest.hidden_size,
+        "vocab_size": manifest.vocab_size,
+        "examples": sum(len(record.row_ids) for record in records),
+        "left_out": dict(+left_out),
+        "tokens": tokens,
+        "stored_tokens": tokens,
+        "bytes": size,
+        "bytes_per_token": round(size / tokens, 2) if tokens else None,
+        "bits_per_value": round(8 * sum(record.state_bytes for record in records) / values, 3) if values else None,
+        "shards": len(records),
+        "planned_shards": manifest.shards,
+        "planned_examples": manifest.examples,
+        "identity": manifest.identity,
+        "provenance": manifest.provenance,
+        "content_digest": content_digest_of(records) if complete else None,
+    }
