@@ -9,3 +9,7 @@ class CacheError(Exception):
 
 class DamagedCacheError(CacheError):
     """A published shard is missing, cut, or its bytes are not the ones that were written."""
+
+
+class OtherContentError(DamagedCacheError):
+    """A shard that was made again does not hold what the lost one held."""

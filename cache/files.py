@@ -14,7 +14,7 @@ import xxhash
 from cache.errors import CacheError, DamagedCacheError
 
 _BLOCK = 1 << 20
-_MEND = "`cache repair` writes it anew"
+MEND = "mend it with `cache repair`"
 
 
 class _Hash(Protocol):
@@ -107,26 +107,33 @@ def inside(root: Path, name: str) -> Path:
     return path
 
 
-def check_size(root: Path, name: str, size: int) -> Path:
-    """The path of a file of the cache, which has the size that was recorded when it was published.
+def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | None:
+    """What is wrong with a file, by the size and checksum that were recorded when it was published; None: nothing.
+
+    Args:
+        root: the cache's folder.
+        name: the file's name relative to it.
+        size: in bytes.
+        checksum: as from `checksum_of`; None: compare the size only.
 
     Raises:
-        DamagedCacheError: it is missing or cut.
+        CacheError: the name leaves the cache.
     """
     path = inside(root, name)
     if not path.is_file():
-        raise DamagedCacheError(f"{path}: missing from the cache; {_MEND}")
+        return "missing"
     if path.stat().st_size != size:
-        raise DamagedCacheError(f"{path}: {path.stat().st_size} bytes where {size} were written; {_MEND}")
-    return path
+        return f"{path.stat().st_size} bytes where {size} were written"
+    if checksum is not None and checksum_of(path) != checksum:
+        return "its bytes have changed since they were written (checksum differs)"
+    return None
 
 
-def check_file(root: Path, name: str, size: int, checksum: str) -> None:
-    """Compare a file with the size and checksum that were recorded when it was published.
+def check_file(root: Path, name: str, size: int, checksum: str | None) -> None:
+    """Refuse a file that is not as it was published.
 
     Raises:
         DamagedCacheError: it is missing, cut, or its bytes have changed.
     """
-    path = check_size(root, name, size)
-    if checksum_of(path) != checksum:
-        raise DamagedCacheError(f"{path}: its bytes have changed since they were written (checksum differs); {_MEND}")
+    if what := damage_of(root, name, size, checksum):
+        raise DamagedCacheError(f"{root / name}: {what}; {MEND}")

@@ -10,22 +10,22 @@ from cache.errors import CacheError
 Identity = dict[str, Any]
 
 
-def differences(cached: Identity, wanted: Identity) -> list[str]:
+def differences(was: Identity, now: Identity) -> list[str]:
     """One phrase for each field that differs, with both values."""
     return [
-        f"{field}: the cache has {cached.get(field)!r}, this run asks for {wanted.get(field)!r}"
-        for field in sorted(cached.keys() | wanted.keys())
-        if cached.get(field) != wanted.get(field)
+        f"{field} was {was.get(field)!r}, now it is {now.get(field)!r}"
+        for field in sorted(was.keys() | now.keys())
+        if was.get(field) != now.get(field)
     ]
 
 
-def require_same_identity(root: Path, cached: Identity, wanted: Identity) -> None:
-    """Refuse to mix numbers of different origin.
+def require_same_identity(
+    root: Path, cached: Identity, wanted: Identity, mend: str = "choose another --cache, or delete this one"
+) -> None:
+    """Refuse to mix numbers of different origin. `mend` tells the user what to do about it.
 
     Raises:
         CacheError: at least one field differs; the text names each with both values.
     """
     if found := differences(cached, wanted):
-        raise CacheError(
-            f"{root}: holds another run's hidden states ({'; '.join(found)}); choose another --cache, or delete this one"
-        )
+        raise CacheError(f"{root}: holds another run's hidden states ({'; '.join(found)}); {mend}")

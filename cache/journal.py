@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import inside, write_atomically
+from cache.files import MEND, inside, write_atomically
 from cache.manifest import Manifest, parse_manifest
 from cache.sealed_json import seal, unseal
 
 JOURNAL_NAME = "journal.jsonl"
 _LONGEST_LINE = 256 << 20
-_MEND = "`cache repair` restores it"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def scan_journal(root: Path) -> Journal:
     """
     path = inside(root, JOURNAL_NAME)
     if not path.is_file():
-        return Journal(None, {}, [f"{path}: missing; {_MEND}"])
+        return Journal(None, {}, ["missing"])
     manifest, records, damage = None, {}, []
     for number, line in enumerate(_lines(path), start=1):
         try:
@@ -149,11 +148,11 @@ def scan_journal(root: Path) -> Journal:
             if manifest is not None and record.shard >= manifest.shards:
                 raise ValueError(f"names shard {record.shard} of {manifest.shards}")
         except (ValueError, TypeError, KeyError, OverflowError, CacheError) as error:
-            damage.append(f"{path}: line {number} is damaged ({error}); {_MEND}")
+            damage.append(f"line {number} is damaged ({error})")
         else:
             records[record.shard] = record
     if manifest is None and not damage:
-        damage.append(f"{path}: its first line is missing; {_MEND}")
+        damage.append("its first line is missing")
     return Journal(manifest, records, damage)
 
 
@@ -165,7 +164,7 @@ def read_journal(root: Path, manifest: Manifest) -> list[ShardRecord]:
     """
     journal = scan_journal(root)
     if journal.damage:
-        raise DamagedCacheError(journal.damage[0])
+        raise DamagedCacheError(f"{root / JOURNAL_NAME}: {journal.damage[0]}; {MEND}")
     if journal.manifest != manifest:
         raise DamagedCacheError(f"{root / JOURNAL_NAME}: belongs to another cache than {root / 'manifest.json'}")
     return [journal.records[shard] for shard in sorted(journal.records)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import check_file, inside, require_local, write_atomically
+from cache.files import MEND, check_file, inside, require_local, write_atomically
 from cache.identity import Identity
 from cache.sealed_json import seal, unseal
 
@@ -100,7 +100,7 @@ def read_manifest(root: Path) -> Manifest:
     try:
         content = unseal(inside(root, MANIFEST_NAME).read_bytes())
     except ValueError as error:
-        raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); `cache repair` puts it back") from error
+        raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); {MEND}") from error
     return parse_manifest(content, path)
 
 

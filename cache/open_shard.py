@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cache.codecs import codec_named
 from cache.errors import DamagedCacheError
 from cache.example import Example
-from cache.files import check_file, check_size, inside
+from cache.files import check_file, inside
 from cache.formats import StoredArray, format_named
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
@@ -47,10 +47,7 @@ class OpenShard:
         self._decode = codec_named(manifest.codec).decode
         self._starts = array("q", offsets_of(record.lengths).tolist())
         for name, (size, checksum) in record.files.items():
-            if check:
-                check_file(root, name, size, checksum)
-            else:
-                check_size(root, name, size)
+            check_file(root, name, size, checksum if check else None)
         row_ids = [row_id.encode() for row_id in record.row_ids]
         codec = codec_named(manifest.codec)
         specs = array_specs(record.lengths.tolist(), sum(map(len, row_ids)), manifest.layers, manifest.hidden_size, codec)

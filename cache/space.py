@@ -39,6 +39,11 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def room_needed(shards: Sequence[int], examples: int) -> int:
+    """Bytes for shards of these exact sizes that hold so many examples, with all that stands beside them in a cache."""
+    return sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
+
+
 def require_room(root: Path, shards: Sequence[int], examples: int) -> None:
     """Refuse to begin what the disk cannot hold.
 
@@ -50,7 +55,7 @@ def require_room(root: Path, shards: Sequence[int], examples: int) -> None:
     Raises:
         CacheError: there is too little room; says how much there is and how much is needed.
     """
-    needed = sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
+    needed = room_needed(shards, examples)
     if needed > (free := free_bytes(root)):
         raise CacheError(
             f"{root}: the cache needs {needed / 1e9:.2f} GB more, its disk has {free / 1e9:.2f} GB free; "

@@ -6,9 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cache.journal import read_journal
+from cache.journal import read_journal, scan_journal
 from cache.manifest import read_manifest
 from cache.store import content_digest_of
+
+
+def published_bytes(root: Path) -> int:
+    """Size of all published shards; 0 where nothing can be read of them."""
+    return sum(record.bytes for record in scan_journal(root).records.values()) if root.is_dir() else 0
 
 
 def summarise_cache(root: Path) -> dict[str, Any]:

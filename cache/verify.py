@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cache.codecs import codec_named
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import check_file, files_below
+from cache.files import damage_of, files_below
 from cache.journal import JOURNAL_NAME, ShardRecord, scan_journal
 from cache.manifest import MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import OpenShard, shard_name
@@ -87,18 +87,16 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
     damage += [Damage(JOURNAL_NAME, what) for what in journal.damage]
     try:
         manifest = read_manifest(root)
-    except CacheError as error:
+    except CacheError:
         if journal.manifest is None:
             raise
         manifest = journal.manifest
-        damage.append(Damage(MANIFEST_NAME, str(error)))
+        damage.append(Damage(MANIFEST_NAME, "damaged or missing; the journal has a copy"))
     if journal.manifest not in (None, manifest):
         damage.append(Damage(JOURNAL_NAME, "belongs to another cache's manifest"))
     for attached in manifest.attachments:
-        try:
-            check_file(root, attached.name, attached.bytes, attached.checksum)
-        except CacheError as error:
-            damage.append(Damage(attached.name, str(error)))
+        if what := damage_of(root, attached.name, attached.bytes, attached.checksum):
+            damage.append(Damage(attached.name, what))
     records = [journal.records[shard] for shard in sorted(journal.records)]
     first = 0
     for record in records:
@@ -129,15 +127,18 @@ def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, first: in
         row_ids = [record.row_ids[position] for position in positions]
         return Damage(file, what, record.shard, [first + position for position in positions], row_ids)
 
-    broken = {}
-    for name, (size, checksum) in record.files.items():
-        try:
-            check_file(root, name, size, checksum)
-        except CacheError as error:
-            broken[name] = str(error)
     if not record.files and not record.row_ids:
         return
     name = shard_name(manifest, record.shard)
+    if not (root / name).exists():
+        yield found(name, "missing")
+        return
+    try:
+        checked = {file: damage_of(root, file, size, checksum) for file, (size, checksum) in record.files.items()}
+    except CacheError as error:  # a name that leaves the cache
+        yield found(JOURNAL_NAME, str(error))
+        return
+    broken = {file: what for file, what in checked.items() if what}
     try:
         opened = OpenShard(root, manifest, record, check=False)
         arrays = {array: opened.array(array) for array in opened.names}

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cache.codecs import codec_named
-from cache.errors import CacheError, DamagedCacheError
+from cache.errors import CacheError, DamagedCacheError, OtherContentError
 from cache.example import Example
-from cache.files import check_size, checksum_of, files_below, fsync_tree, publish, require_local
+from cache.files import MEND, check_file, checksum_of, files_below, fsync_tree, publish, require_local
 from cache.formats import format_named
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
@@ -68,17 +68,26 @@ class CacheWriter:
         return record
 
 
-def store_shard(root: Path, manifest: Manifest, shard: int, examples: Sequence[Example]) -> ShardRecord:
-    """Put a whole, durable shard where the journal will look for it; what stood there is replaced."""
+def store_shard(
+    root: Path, manifest: Manifest, shard: int, examples: Sequence[Example], digest: str | None = None
+) -> ShardRecord:
+    """Put a whole, durable shard where the journal will look for it; what stood there is replaced.
+
+    Raises:
+        OtherContentError: `digest` is given and is not that of these examples; nothing has been touched.
+    """
     container, codec = format_named(manifest.format), codec_named(manifest.codec)
     name = shard_name(manifest, shard)
     final = root / name
     staged = final.with_name(f"partial-{final.name}")
     _remove(staged)
+    arrays = shard_arrays(examples, codec) if examples else {}
+    found = content_digest(arrays)
+    if digest not in (None, found):
+        raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
     if not examples:
         _remove(final)
-        return ShardRecord(shard, {}, content_digest({}), [], np.zeros(0, np.int64), np.zeros(0, np.uint64), 0)
-    arrays = shard_arrays(examples, codec)
+        return ShardRecord(shard, {}, found, [], np.zeros(0, np.int64), np.zeros(0, np.uint64), 0)
     try:
         container.write(staged, arrays, shard_attributes(manifest.layers, codec))
         fsync_tree(staged)
@@ -95,7 +104,7 @@ def store_shard(root: Path, manifest: Manifest, shard: int, examples: Sequence[E
     return ShardRecord(
         shard=shard,
         files=files,
-        digest=content_digest(arrays),
+        digest=found,
         row_ids=[example.row_id for example in examples],
         lengths=arrays["offsets"][1:] - arrays["offsets"][:-1],
         checksums=example_checksums(arrays),
@@ -137,12 +146,12 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
         raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     if not (root / MANIFEST_NAME).exists():
         if (root / JOURNAL_NAME).exists() and scan_journal(root).records:
-            raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet the journal names shards; `cache repair` puts it back")
+            raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet the journal names shards; {MEND}")
         return list(range(wanted.shards))
     records = read_journal(root, _same_cache(root, wanted))
     for record in records:
         for name, (size, _) in record.files.items():
-            check_size(root, name, size)
+            check_file(root, name, size, None)
     return sorted(set(range(wanted.shards)) - {record.shard for record in records})
 
 

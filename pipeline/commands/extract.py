@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cache.codecs import CODEC_NAMES
 from cache.formats import FORMAT_NAMES
@@ -15,7 +16,8 @@ from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.prepare import prepare
+from pipeline.extract.forecast import Forecast, forecast
+from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
@@ -58,12 +60,14 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out.")
 @click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
+@click.option("--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity.")
 @click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens of a teacher batch.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
+@click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing.")
 @command
-def extract(*, as_json: bool, **options: Any) -> dict[str, Any]:
+def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
     What is published is durable: after a crash, run the same command again and it goes on at the next shard. A cache of
@@ -72,10 +76,12 @@ def extract(*, as_json: bool, **options: Any) -> dict[str, Any]:
     \b
     Examples:
       llm-modules extract --cache my-cache
-      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
     """
     prepared = prepare(ExtractSettings(**options))
+    if plan:
+        return _plan(prepared, as_json=as_json)
     columns = (
         TextColumn("extract"),
         BarColumn(),
@@ -92,6 +98,39 @@ def extract(*, as_json: bool, **options: Any) -> dict[str, Any]:
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)
+
+
+def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:
+    with progress_bar(TextColumn("plan: {task.description}"), TimeElapsedColumn()) as bar:
+        task = bar.add_task("")
+        expected = forecast(prepared, lambda what: bar.update(task, description=what))
+    if not as_json:
+        click.echo(_forecast_in_words(prepared, expected))
+    return asdict(expected)
+
+
+def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
+    settings = prepared.settings
+    left_out = ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
+    lines = [
+        f"{expected.cache}: {expected.examples:,} examples, {expected.tokens:,} tokens in {expected.shards} shards, "
+        f"{expected.missing_shards} of them still to be written",
+        f"left out: {left_out}",
+        *(
+            f"{'->' if (container, codec) == (settings.format, settings.codec) else '  '} {container} {codec}: {size:,} bytes"
+            for container, sizes in expected.bytes.items()
+            for codec, size in sizes.items()
+        ),
+        f"disk: {expected.free_bytes / 1e9:,.2f} GB free, {expected.needed_bytes / 1e9:,.2f} GB needed"
+        f" - {'it fits' if expected.fits else 'TOO LITTLE, extract will refuse to start'}",
+    ]
+    if expected.tokens_per_second:
+        lines.append(
+            f"time: about {timedelta(seconds=round(expected.seconds))} at {expected.tokens_per_second:,.0f} tokens/s "
+            f"({expected.compute_dtype} on {expected.device}; measured on {expected.probe_tokens:,} tokens), "
+            f"and {expected.load_seconds:.0f} s to load the teacher"
+        )
+    return "\n".join(lines)
 
 
 def _in_words(result: ExtractResult) -> str:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "evaluate": "Show with numbers and controls what was transferred.",
     "generate": "Answer one prompt with a trained student.",
     "chat": "Talk with a trained student.",
+    "cache": "Inspect, verify, repair or convert a cache.",
 }
 
 _GO_ON = "to go on run the same command again (train: with --resume)"
@@ -114,10 +115,10 @@ def _end(error: BaseException) -> NoReturn:
         message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
-    elif isinstance(error, OSError) and os.strerror(errno.ENOSPC) in str(error):
+    elif isinstance(error, OSError) and any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):
         message = f"the disk is full; free some space, then {_GO_ON}"
     elif isinstance(error, OSError):
-        message = f"{error.filename or 'file system'}: {error.strerror or error}"
+        message = f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended, {_GO_ON}"
     else:
         message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     _fail(message, status)

@@ -10,8 +10,8 @@ import click
 
 from pipeline.data.conversations import Turn
 from pipeline.device import choose_device
-from pipeline.generation.live_teacher import load_same_teacher
 from pipeline.generation.writer import StudentWriter
+from pipeline.teacher.same import load_same_teacher
 from pipeline.training.run_folder import RunFolder
 
 

@@ -22,10 +22,11 @@ from pipeline.errors import InputError
 from pipeline.evaluation.prompts import HeldOutPrompts, own_rows, unseen_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.live_teacher import load_same_teacher
 from pipeline.generation.writer import StudentWriter
 from pipeline.model import LLMModulesConfig
 from pipeline.teacher.model import Teacher
+from pipeline.teacher.same import load_same_teacher
+from pipeline.training.record import require_same_cache
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import validation_loss
 
@@ -42,7 +43,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     runs = {"student": folder, **folder.controls()}
     device = choose_device(settings.device)
     with open_cache(settings.cache or Path(record["settings"]["cache"])) as cache:
-        _require_same_cache(cache, record)
+        require_same_cache(cache, record)
         training_rows, validation_rows = split_rows(
             cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]
         )
@@ -79,12 +80,6 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     return results
-
-
-def _require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
-    was = record["identity"]["content_digest"]
-    if cache.content_digest != was:
-        raise InputError(f"{cache.root}: content_digest is {cache.content_digest!r}, the run was trained from {was!r}")
 
 
 def _prompts(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from cache import Manifest
 from cache.identity import Identity
+from cache.space import shard_size
 from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
-from pipeline.data.tokens import TokenizedDataset, tokenize_conversations
+from pipeline.data.tokens import TokenizedDataset, TokenizedExample, tokenize_conversations
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
@@ -36,6 +40,27 @@ class PreparedExtract:
     dataset: TokenizedDataset
     shards: list[range]
     manifest: Manifest
+
+    def examples_of(self, shard: int) -> list[TokenizedExample]:
+        """The examples that a shard is planned to hold."""
+        return [self.dataset.examples[index] for index in self.shards[shard]]
+
+    def shard_sizes(self, shards: Iterable[int]) -> list[int]:
+        """Exactly how many bytes each of some shards will take."""
+        planned = map(self.examples_of, shards)
+        return [shard_size(self.manifest, [len(e) for e in examples], [e.row_id for e in examples]) for examples in planned]
+
+    def provenance_of_shards(self) -> dict[str, Any]:
+        """On what the last bits of a shard's numbers depend; recorded with each shard, so that a lost one can be made again."""
+        device = choose_device(self.settings.device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        return {
+            "batch_tokens": self.settings.batch_tokens,
+            "device": str(device),
+            "device_name": name,
+            "threads": torch.get_num_threads(),
+            "versions": recorded_versions(),
+        }
 
 
 def prepare(settings: ExtractSettings) -> PreparedExtract:
@@ -122,8 +147,13 @@ def _provenance(
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
-        "versions": {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()},
+        "versions": recorded_versions(),
     }
+
+
+def recorded_versions() -> dict[str, str]:
+    """Library versions, recorded and never compared."""
+    return {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()}
 
 
 def _usual_system_prompt(conversations: ConversationSet) -> str | None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
-import numpy as np
-import torch
-
-from cache import Example, content_digest_of, write_cache
+from cache import content_digest_of, write_cache
+from cache.journal import ShardRecord
+from cache.space import require_room
 from cache.writer import require_continuable
-from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
-from pipeline.extract.plan import plan_batches
 from pipeline.extract.prepare import PreparedExtract
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.extract.publisher import BackgroundPublisher
+from pipeline.extract.reading import read_hidden_states
+from pipeline.teacher.model import load_teacher
+
+NON_FINITE = "states not finite"
 
 Progress = Callable[[int, int], None]
 """Called with the tokens just done and the bytes just published."""
@@ -53,85 +53,67 @@ class ExtractResult:
 def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size: None) -> ExtractResult:
     """Run the teacher over the shards that are still missing and publish each as soon as it is done.
 
+    A shard is written while the teacher computes the next one; a write that fails ends the run at the next batch.
+
     Raises:
-        CacheError: the cache's folder holds another run's cache, or something else.
+        CacheError: the cache's folder holds another run's cache, or something else, or its disk has too little room.
         InputError: the teacher's weights cannot be loaded.
+        OSError: a shard cannot be written.
         RunError: the teacher gives values that are not finite.
     """
     settings, manifest = prepared.settings, prepared.manifest
-    lengths = [len(example) for example in prepared.dataset.examples]
-    left = require_continuable(settings.cache, manifest)
+    missing = require_continuable(settings.cache, manifest)
+    require_room(settings.cache, prepared.shard_sizes(missing), sum(len(prepared.shards[shard]) for shard in missing))
     device = choose_device(settings.device)
     teacher = None
-    if left:
+    if missing:
         teacher = load_teacher(prepared.source, settings.layers, device, choose_dtype(settings.dtype, device))
     with tempfile.TemporaryDirectory() as attachments:
         prepared.tokenizer.save_pretrained(Path(attachments) / "tokenizer")
         with write_cache(settings.cache, manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             resumed = manifest.shards - len(missing)
-            for shard in writer.published:
-                progress(sum(lengths[i] for i in prepared.shards[shard]), writer.published[shard].bytes)
-            began = time.perf_counter()
-            done = 0
-            for shard in missing:
-                assert teacher is not None
-                examples = [prepared.dataset.examples[i] for i in prepared.shards[shard]]
-                record = writer.publish(shard, read_hidden_states(teacher, examples, settings.batch_tokens, progress))
+            for record in writer.published.values():
+                progress(record.tokens + sum(record.non_finite.values()), record.bytes)
+            began, done = time.perf_counter(), 0
+
+            def published(record: ShardRecord) -> None:
                 progress(0, record.bytes)
-                done += sum(len(example) for example in examples)
+
+            with BackgroundPublisher(writer, prepared.provenance_of_shards(), published) as publisher:
+
+                def read(tokens: int) -> None:
+                    publisher.check()
+                    progress(tokens, 0)
+
+                for shard in missing:
+                    assert teacher is not None
+                    examples = prepared.examples_of(shard)
+                    skip = settings.skip_non_finite
+                    states = read_hidden_states(teacher, examples, settings.batch_tokens, skip_non_finite=skip, progress=read)
+                    publisher.publish(shard, states)
+                    done += sum(len(example) for example in examples)
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
+    return _result(prepared, records, resumed, seconds, done)
+
+
+def _result(prepared: PreparedExtract, records: list[ShardRecord], resumed: int, seconds: float, done: int) -> ExtractResult:
+    examples = sum(len(record.row_ids) for record in records)
+    left_out = dict(prepared.dataset.left_out)
+    if non_finite := sum(len(record.non_finite) for record in records):
+        left_out[NON_FINITE] = non_finite
+    if not examples:
+        raise RunError(f"{prepared.settings.cache}: no example is left: no states were finite; try --dtype fp32")
     return ExtractResult(
-        cache=str(settings.cache),
-        examples=manifest.examples,
-        left_out=prepared.dataset.left_out,
-        tokens=manifest.tokens,
+        cache=str(prepared.settings.cache),
+        examples=examples,
+        left_out=left_out,
+        tokens=sum(record.tokens for record in records),
         bytes=sum(record.bytes for record in records),
         seconds=round(seconds, 3),
         tokens_per_second=round(done / seconds, 1) if done else None,
-        shards=manifest.shards,
+        shards=len(records),
         resumed_shards=resumed,
         content_digest=content_digest_of(records),
     )
-
-
-def read_hidden_states(
-    teacher: Teacher, examples: Sequence[TokenizedExample], batch_tokens: int, progress: Progress
-) -> list[Example]:
-    """Run the teacher over some examples, in batches of like length, and give them back in their order.
-
-    Raises:
-        RunError: a layer's states of an example are not finite; names both.
-    """
-    read: dict[int, Example] = {}
-    for batch in plan_batches([len(example) for example in examples], batch_tokens):
-        rows = [examples[i] for i in batch]
-        ids_BT, mask_BT = _padded(rows)
-        states = teacher.hidden_states(ids_BT.to(teacher.device), mask_BT.to(teacher.device))
-        states_BTD = {layer: hidden.to("cpu", torch.bfloat16) for layer, hidden in states.items()}
-        for row, (index, example) in enumerate(zip(batch, rows, strict=True)):
-            hidden_TD = {layer: hidden[row, : len(example)] for layer, hidden in states_BTD.items()}
-            for layer, values in hidden_TD.items():
-                if bad := int((~values.isfinite()).sum()):
-                    raise RunError(f"row {example.row_id}, layer {layer}: the teacher gives {bad} values that are not finite")
-            arrays = {layer: values.contiguous().view(torch.uint16).numpy() for layer, values in hidden_TD.items()}
-            read[index] = Example(
-                example.row_id,
-                example.input_ids,
-                example.loss_mask,
-                {layer: bits.view(ml_dtypes.bfloat16) for layer, bits in arrays.items()},
-            )
-        progress(sum(len(example) for example in rows), 0)
-    return [read[index] for index in range(len(examples))]
-
-
-def _padded(rows: Sequence[TokenizedExample]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask `[B, T]`, padded on the right."""
-    longest = max(len(row) for row in rows)
-    ids_BT = np.zeros((len(rows), longest), np.int64)
-    mask_BT = np.zeros((len(rows), longest), np.int64)
-    for index, row in enumerate(rows):
-        ids_BT[index, : len(row)] = row.input_ids
-        mask_BT[index, : len(row)] = 1
-    return torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)

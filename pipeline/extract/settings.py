@@ -17,6 +17,7 @@ class ExtractSettings:
 
     Attributes:
         max_tokens: examples of more tokens are left out.
+        skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
         batch_tokens: most tokens of a padded batch.
         dtype: compute type of the teacher; `auto` lets the device decide.
@@ -36,6 +37,7 @@ class ExtractSettings:
     max_tokens: int = 4096
     limit: int | None = None
     skip_bad_rows: bool = False
+    skip_non_finite: bool = False
     shard_tokens: int = 65536
     batch_tokens: int = 4096
     device: str = "auto"

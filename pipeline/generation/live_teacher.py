@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache
 
-from pipeline.errors import InputError
-from pipeline.teacher.model import Teacher, load_teacher
-from pipeline.teacher.source import config_hash, find_teacher
+from pipeline.teacher.model import Teacher
 
 
 class LiveTeacher:
@@ -24,20 +22,3 @@ class LiveTeacher:
         states = self._teacher.hidden_states(input_ids_BT.to(self._teacher.device), mask_BK, self._past)
         # The student learned from states that were rounded to bfloat16 in the cache. Clone: leave inference mode.
         return states[self._layer].to(self._device, torch.bfloat16).clone()
-
-
-def load_same_teacher(name: str, layers: list[int], identity: dict[str, str], device: torch.device) -> Teacher:
-    """Load the teacher that a cache was made with, from wherever it lies now.
-
-    Raises:
-        InputError: it is not there, or its weights are others.
-    """
-    source = find_teacher(name).pinned()
-    found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
-    for field, value in found.items():
-        if value != identity[field]:
-            raise InputError(
-                f"teacher {name}: {field} is {value!r}, the student learned from {identity[field]!r}; "
-                "name the same teacher with --teacher"
-            )
-    return load_teacher(source, layers, device, "bf16" if identity["compute_dtype"] == "bf16" else "fp32")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cache import Cache
+from cache.identity import differences
 from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
@@ -40,9 +41,26 @@ def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -
     if not resume:
         raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
     earlier = folder.read_record()
-    compared = [("settings", name) for name in record["settings"] if name not in _NOT_COMPARED]
-    for part, name in [*compared, ("identity", "content_digest")]:
-        was, now = earlier[part].get(name), record[part][name]
-        if was != now:
-            raise InputError(f"{folder.root}: cannot be resumed: {name} was {was!r}, now it is {now!r}")
+    was, now = ({**_compared_settings(each), **each["identity"]["cache"], **_digest(each)} for each in (earlier, record))
+    if found := differences(was, now):
+        raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}")
     return earlier
+
+
+def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
+    """Refuse another cache than the one that a run was trained from.
+
+    Raises:
+        InputError: a field of the identity or the content differs; names each with both values.
+    """
+    was = {**record["identity"]["cache"], **_digest(record)}
+    if found := differences(was, {**cache.identity, "content_digest": cache.content_digest}):
+        raise InputError(f"{cache.root}: not the cache that the run was trained from: {'; '.join(found)}")
+
+
+def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:
+    return {f"--{name.replace('_', '-')}": value for name, value in record["settings"].items() if name not in _NOT_COMPARED}
+
+
+def _digest(record: dict[str, Any]) -> dict[str, Any]:
+    return {"content_digest": record["identity"]["content_digest"]}

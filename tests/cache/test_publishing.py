@@ -76,7 +76,7 @@ def test_a_cache_that_was_hardly_begun_is_begun_anew(tmp_path: Path, attachments
 def test_another_identity_is_refused_with_field_and_both_values(tmp_path: Path, attachments: Path) -> None:
     begin(tmp_path / "c", attachments, 1)
     other = make_manifest(SHARDS, teacher_weights="sha256:2")
-    with pytest.raises(CacheError, match="teacher_weights: the cache has 'sha256:1', this run asks for 'sha256:2'"):  # noqa: SIM117
+    with pytest.raises(CacheError, match="teacher_weights was 'sha256:1', now it is 'sha256:2'"):  # noqa: SIM117
         with write_cache(tmp_path / "c", other, attachments):
             pass
 

@@ -20,7 +20,8 @@ from pipeline.errors import InputError
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.live_teacher import LiveTeacher, load_same_teacher
+from pipeline.generation.live_teacher import LiveTeacher
+from pipeline.teacher.same import load_same_teacher
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.report.page import write_report
 from pipeline.training.run import train
@@ -139,7 +140,7 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
     shutil.copytree(EMBEDDED_TEACHER, tmp_path / "moved")
     results = evaluate(EvaluateSettings(run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"))
     assert results["prompts"] == 2
-    with pytest.raises(InputError, match="content_digest is"):
+    with pytest.raises(InputError, match="content_digest was"):
         record = RunFolder(run).read_record()
         other = tmp_path / "other"
         shutil.copytree(run, other)

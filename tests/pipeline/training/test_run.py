@@ -27,7 +27,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.generation.live_teacher import load_same_teacher
+from pipeline.teacher.same import load_same_teacher
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training.run import train

@@ -1,0 +1,125 @@
+"""What an extract will take, before it is begun: examples, bytes, room on the disk, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cache.codecs import CODEC_NAMES
+from cache.formats import FORMAT_NAMES
+from cache.space import free_bytes, room_needed
+from cache.writer import require_continuable
+from pipeline.data.tokens import TokenizedExample
+from pipeline.device import choose_device, choose_dtype
+from pipeline.extract.plan import plan_batches
+from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.reading import read_batch
+from pipeline.teacher.model import load_teacher
+
+_PROBE_BATCHES = 8
+_PROBE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is to be expected.
+
+    Attributes:
+        examples, tokens: of the whole cache.
+        left_out: rows that will not become examples, by reason.
+        shards: of the whole cache; `missing_shards` of them are still to be written.
+        bytes: exactly what the whole cache's shards will take, by format and codec.
+        needed_bytes: room that the missing shards need in the format and codec asked for, with all that stands beside them.
+        free_bytes: room on the cache's disk; `fits` says whether it is enough.
+        load_seconds: loading the teacher.
+        tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens` tokens.
+        seconds: of the teacher's pass over the missing shards, at that speed.
+    """
+
+    cache: str
+    examples: int
+    left_out: dict[str, int]
+    tokens: int
+    shards: int
+    missing_shards: int
+    bytes: dict[str, dict[str, int]]
+    needed_bytes: int
+    free_bytes: int
+    fits: bool
+    device: str
+    compute_dtype: str
+    load_seconds: float | None
+    probe_tokens: int
+    tokens_per_second: float | None
+    seconds: float
+
+
+def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda what: None) -> Forecast:
+    """Count, weigh and probe; nothing is written.
+
+    Args:
+        prepared: the extract in question.
+        step: told what is being done.
+
+    Raises:
+        CacheError: the cache's folder holds another run's cache, or something else.
+        InputError: the teacher's weights cannot be loaded.
+    """
+    settings, manifest = prepared.settings, prepared.manifest
+    missing = require_continuable(settings.cache, manifest)
+    step("exact sizes")
+    sizes = {
+        name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES
+    }  # every codec here stores values of a fixed size
+    left = [example for shard in missing for example in prepared.examples_of(shard)]
+    needed, free = room_needed(prepared.shard_sizes(missing), len(left)), free_bytes(settings.cache)
+    load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
+    device = choose_device(settings.device)
+    return Forecast(
+        cache=str(settings.cache),
+        examples=manifest.examples,
+        left_out=prepared.dataset.left_out,
+        tokens=manifest.tokens,
+        shards=manifest.shards,
+        missing_shards=len(missing),
+        bytes=sizes,
+        needed_bytes=needed,
+        free_bytes=free,
+        fits=needed <= free,
+        device=str(device),
+        compute_dtype=str(manifest.identity["compute_dtype"]),
+        load_seconds=load_seconds,
+        probe_tokens=tokens,
+        tokens_per_second=speed,
+        seconds=round(sum(map(len, left)) / speed, 1) if speed else 0.0,
+    )
+
+
+def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
+    return replace(prepared, manifest=replace(prepared.manifest, format=container, codec=codec)).shard_sizes(
+        range(prepared.manifest.shards)
+    )
+
+
+def _probe(prepared: PreparedExtract, left: list[TokenizedExample], step: Callable[[str], None]) -> tuple[float, int, float]:
+    """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the longest to the shortest."""
+    settings = prepared.settings
+    device = choose_device(settings.device)
+    step("loading the teacher")
+    began = time.perf_counter()
+    teacher = load_teacher(prepared.source, settings.layers, device, choose_dtype(settings.dtype, device))
+    load_seconds = time.perf_counter() - began
+    step("probing its speed")
+    batches = plan_batches([len(example) for example in left], settings.batch_tokens)
+    chosen = [batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))] for i in range(min(_PROBE_BATCHES, len(batches)))]
+    # Outer ones and inner ones by turns, so that a probe cut short by its time limit has seen both long and short examples.
+    chosen = [batch for pair in zip(chosen, reversed(chosen), strict=True) for batch in pair][: len(chosen)]
+    read_batch(teacher, [left[i] for i in chosen[0]][:1])  # the first pass is slower than all others
+    tokens, began = 0, time.perf_counter()
+    for batch in chosen:
+        read_batch(teacher, [left[i] for i in batch])
+        tokens += sum(len(left[i]) for i in batch)
+        if time.perf_counter() - began > _PROBE_SECONDS:
+            break
+    return round(load_seconds, 2), tokens, round(tokens / (time.perf_counter() - began), 1)

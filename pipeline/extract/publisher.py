@@ -1,0 +1,60 @@
+"""Writing shards while the teacher computes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from cache import CacheWriter
+from cache.journal import ShardRecord
+from pipeline.extract.reading import ShardStates
+
+
+class BackgroundPublisher:
+    """Publishes one shard at a time, on a thread of its own.
+
+    Bounded: a shard is handed over only when the one before is durable, so at most one is being written while one is being
+    computed. A write that fails is raised by the next call, whatever it is.
+    """
+
+    def __init__(
+        self, writer: CacheWriter, provenance: Mapping[str, Any], published: Callable[[ShardRecord], None] = lambda record: None
+    ) -> None:
+        """Begin. `provenance` is recorded with each shard; `published` is called, on the caller's thread, for each one."""
+        self._writer, self._provenance, self._published = writer, provenance, published
+        self._thread = ThreadPoolExecutor(1, "publisher")
+        self._writing: Future[ShardRecord] | None = None
+
+    def publish(self, shard: int, states: ShardStates) -> None:
+        """Wait until the shard before is durable, then begin to write this one.
+
+        Raises:
+            OSError: the shard before could not be written.
+        """
+        self._settle()
+        self._writing = self._thread.submit(
+            self._writer.publish, shard, states.examples, non_finite=states.non_finite, provenance=self._provenance
+        )
+
+    def check(self) -> None:
+        """Return at once; raises what the write in progress has failed with, if it has."""
+        if self._writing is not None and self._writing.done():
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            self._published(writing.result())
+
+    def __enter__(self) -> BackgroundPublisher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let the shard that is being written become durable, even where the run has failed."""
+        try:
+            self._thread.shutdown(wait=True)
+        finally:
+            if error is None:
+                self._settle()

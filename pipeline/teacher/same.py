@@ -1,0 +1,28 @@
+"""The teacher that a cache was made with, and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pipeline.errors import InputError
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import config_hash, find_teacher
+
+
+def load_same_teacher(name: str, layers: list[int], identity: dict[str, Any], device: torch.device) -> Teacher:
+    """Load the teacher that a cache was made with, from wherever it lies now.
+
+    Raises:
+        InputError: it is not there, or its weights are others.
+    """
+    source = find_teacher(name).pinned()
+    found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
+    for field, value in found.items():
+        if value != identity[field]:
+            raise InputError(
+                f"teacher {name}: {field} is {value!r}, the cache was made with {identity[field]!r}; "
+                "name the same teacher with --teacher"
+            )
+    return load_teacher(source, layers, device, "bf16" if identity["compute_dtype"] == "bf16" else "fp32")
