@@ -81,7 +81,9 @@ def main(examples: int, json_path: Path | None) -> None:
                 subprocess.run([sys.executable, "-c", program + REPORT, root], capture_output=True, text=True, check=True)
                 for _ in range(3)
             ]
-            importing, opening, peak = (min(map(float, column)) for column in zip(*(run.stdout.split() for run in runs), strict=True))
+            importing, opening, peak = (
+                min(map(float, column)) for column in zip(*(run.stdout.split() for run in runs), strict=True)
+            )
             figures.append(
                 {"what": name, "import_seconds": round(importing, 2), "seconds": round(opening, 2), "peak_megabytes": round(peak)}
             )

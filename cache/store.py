@@ -127,7 +127,7 @@ class Cache(Sequence[Example]):
         row_id = self.records[shard].row_ids[position]
         try:
             return self._shard(shard).example(position, row_id, self.layers if layers is None else layers)
-        except DamagedCacheError as error:
+        except CacheError as error:
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
 
     def _shard(self, shard: int) -> OpenShard:

@@ -33,7 +33,7 @@ class Hdf5Format:
         try:
             with h5py.File(path, "r", locking=False) as file:
                 return {name: _located(path, file, name) for name in names}
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
             raise DamagedCacheError(f"{path}: damaged, or not an HDF5 file of this project ({error})") from error
 
     def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:

@@ -48,7 +48,7 @@ class ZarrFormat:
         """Find the arrays' files; those that are not raw and in one run are refused."""
         try:
             return {name: _located(path, name) for name in names}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
             raise DamagedCacheError(f"{path}: damaged, or not a Zarr group of this project ({error})") from error
 
     def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:

@@ -6,19 +6,21 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from cache import Example, open_cache
+from cache import open_cache
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.extract.reading import read_batch
 from pipeline.teacher.same import load_same_teacher
 
-TOLERANCE = {"fp32": 0.01, "bf16": 0.1}
-"""Relative error up to which stored states are the teacher's, by its compute dtype. bfloat16 rounds to 0.4 %, a whole pass
-in it drifts by some per cent with batch and machine, states of other tokens are off by more than 50 %."""
+TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
+"""Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to bfloat16 costs up to 0.4 %, a
+whole pass in it 1 % or so from one machine to another; states of other tokens or weights are off by tens of per cent."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class LayerError:
     """How far a layer's stored states are from the live ones.
 
     Attributes:
-        relative_error: root mean square of the difference over that of the live states, over all sampled tokens.
+        relative_error: length of the difference over length of the live state, token by token (a few tokens of middle layers
+            are hundreds of times as long as all others, and would hide them); root mean square over all sampled tokens.
         worst_example: the same of the example where it is largest, named by its index and row id.
         largest_difference: of any single value.
     """
@@ -79,13 +82,13 @@ def recheck(
         live = load_same_teacher(
             teacher or cache.manifest.provenance["teacher"], list(cache.layers), cache.identity, choose_device(device)
         )
-        errors: dict[int, list[tuple[float, float, float, int]]] = {layer: [] for layer in cache.layers}
+        errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {layer: [] for layer in cache.layers}
         tokens = 0
         for done, index in enumerate(chosen, start=1):
             example = cache[index]
             (states,) = read_batch(live, [TokenizedExample(example.row_id, example.input_ids, example.loss_mask)])
-            for layer, (squares, live_squares, largest) in _differences(example, states).items():
-                errors[layer].append((squares, live_squares, largest, index))
+            for layer, stored in example.hidden_states.items():
+                errors[layer].append((index, *_difference(stored, states[layer])))
             tokens += len(example)
             progress(done, len(chosen))
         dtype = cache.identity["compute_dtype"]
@@ -99,30 +102,24 @@ def recheck(
     )
 
 
-def _differences(example: Example, states: dict[int, torch.Tensor]) -> dict[int, tuple[float, float, float]]:
-    """For each layer: squares of the differences and of the live values, summed, and the largest difference."""
-    found = {}
-    for layer, stored in example.hidden_states.items():
-        live = states[layer].to(torch.float64).numpy()
-        difference = stored.astype(np.float64) - live
-        found[layer] = float((difference**2).sum()), float((live**2).sum()), float(np.abs(difference).max())
-    return found
+def _difference(stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
+    """The largest difference of any value, and the squared relative error `[T]` of each token."""
+    live = live_TD.to(torch.float64).numpy()
+    difference = stored_TD.astype(np.float64) - live
+    lengths = np.maximum((live**2).sum(axis=1), np.finfo(np.float64).tiny)
+    return float(np.abs(difference).max()), (difference**2).sum(axis=1) / lengths
 
 
-def _layer_error(layer: int, found: list[tuple[float, float, float, int]], row_ids: list[str], tolerance: float) -> LayerError:
-    squares, live_squares, largest, _ = zip(*found, strict=True)
-    worst, index = max(((_ratio(error, live)), index) for error, live, _, index in found)
+def _layer_error(
+    layer: int, found: list[tuple[int, float, npt.NDArray[np.float64]]], row_ids: list[str], tolerance: float
+) -> LayerError:
+    worst, index = max((float(np.sqrt(squares_T.mean())), index) for index, _, squares_T in found)
     return LayerError(
         layer=layer,
-        relative_error=_ratio(sum(squares), sum(live_squares)),
-        largest_difference=max(largest),
+        relative_error=float(np.sqrt(np.concatenate([squares_T for _, _, squares_T in found]).mean())),
+        largest_difference=max(largest for _, largest, _ in found),
         worst_relative_error=worst,
         worst_example=index,
         worst_row_id=row_ids[index],
         within_tolerance=worst <= tolerance,
     )
-
-
-def _ratio(squares: float, live_squares: float) -> float:
-    """Root of a ratio of squares; the live states of a real teacher are never all zero."""
-    return float(np.sqrt(squares / max(live_squares, np.finfo(np.float64).tiny)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -45,14 +46,26 @@ def make_manifest(shards: Sequence[Sequence[Example]], container: str = "zarr", 
     )
 
 
-def make_cache(root: Path, shards: Sequence[Sequence[Example]], container: str = "zarr") -> Path:
+def make_attachments(root: Path) -> Path:
     attachments = root.parent / f"{root.name}-attachments"
     attachments.mkdir(exist_ok=True)
     (attachments / "note.txt").write_text("hello")
-    with write_cache(root, make_manifest(shards, container), attachments) as writer:
+    return attachments
+
+
+def make_cache(
+    root: Path, shards: Sequence[Sequence[Example]], container: str = "zarr", publish: Sequence[int] | None = None
+) -> Path:
+    """Publish the shards that are still missing, or of them only those named."""
+    with write_cache(root, make_manifest(shards, container), make_attachments(root)) as writer:
         for shard in writer.missing_shards():
-            writer.publish(shard, shards[shard])
+            if publish is None or shard in publish:
+                writer.publish(shard, shards[shard])
     return root
+
+
+def make_shards(lengths: Sequence[Sequence[int]], **options: Any) -> list[list[Example]]:
+    return [make_examples(shard, seed=seed, **options) for seed, shard in enumerate(lengths)]
 
 
 def same_example(left: Example, right: Example) -> bool:

@@ -21,9 +21,9 @@ from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.live_teacher import LiveTeacher
-from pipeline.teacher.same import load_same_teacher
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.report.page import write_report
+from pipeline.teacher.same import load_same_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings

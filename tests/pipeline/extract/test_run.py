@@ -80,7 +80,7 @@ def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_setting
 
     monkeypatch.setattr("pipeline.extract.run.load_teacher", no_model)
     other = embedded_settings(**({"limit": 4} | change | {"cache": settings.cache}))
-    with pytest.raises(CacheError, match="was .*, now it is"):
+    with pytest.raises(CacheError, match=r"was .*, now it is"):
         extract(prepare(other))
 
 

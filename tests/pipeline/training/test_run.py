@@ -27,9 +27,9 @@ from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.same import load_same_teacher
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.teacher.same import load_same_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings
@@ -150,7 +150,7 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_controls: Path, small_cache: Path) -> None:
     with pytest.raises(InputError, match="--resume"):
         train(quick(small_cache, run_with_controls))
-    with pytest.raises(InputError, match=r"bridge_lr was 0\.002, now it is 0\.1"):
+    with pytest.raises(InputError, match=r"--bridge-lr was 0\.002, now it is 0\.1"):
         train(quick(small_cache, run_with_controls, bridge_lr=0.1), resume=True)
     before = (run_with_controls / "run.json").read_text()
     train(quick(small_cache, run_with_controls), resume=True)  # finished: nothing to do

@@ -1,0 +1,154 @@
+"""Writers that die: by kill -9 at random moments, and at every single call that changes the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from cache import CacheError, files, open_cache, write_cache
+from cache.formats import FORMAT_NAMES
+from cache.journal import scan_journal
+from cache.verify import verify_cache
+from tests.cache.examples import make_attachments, make_cache, make_manifest, make_shards, same_example
+from tests.conftest import ROOT
+
+SHARDS = make_shards([[5, 3], [4], [7, 1], [600]])
+KILLS = 32
+
+# Writes a cache of many small shards, and says so once it has begun: what is killed is the writing, not Python's start.
+WRITER = """
+import sys
+from pathlib import Path
+from tests.cache.examples import make_cache, make_shards
+shards = make_shards([[30, 3, 50]] * 60)
+print("ready", flush=True)
+make_cache(Path(sys.argv[1]), shards, sys.argv[2])
+print("done", flush=True)
+"""
+
+
+def start_writer(root: Path, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(root), name]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n", writer.communicate()
+    return writer
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path: Path) -> None:
+    """kill -9 at KILLS / 2 random moments of each format; the same cache is continued again and again, then begun anew."""
+    rng, expected = random.Random(name), make_shards([[30, 3, 50]] * 60)
+    whole = open_cache(make_cache(tmp_path / "whole", expected, name)).content_digest
+    root, kills, rounds = tmp_path / "round-0", 0, 0
+    while kills < KILLS // 2:
+        before = set(scan_journal(root).records) if root.is_dir() else set()
+        writer = start_writer(root, name)
+        time.sleep(rng.random() * 0.5)
+        writer.kill()
+        finished = "done" in writer.communicate()[0]
+        kills += not finished
+        records = scan_journal(root).records if (root / "journal.jsonl").exists() else {}
+        assert before <= set(records), "a published shard is gone"
+        assert sorted(records) == list(range(len(records)))
+        if (root / "manifest.json").exists():
+            assert verify_cache(root).damage == []
+        in_work = {path.name for path in (root / "shards").glob("*")} - {
+            Path(f).parts[1] for r in records.values() for f in r.files
+        }
+        assert len(in_work) <= 2, "more than the shard in work is lost"  # one staged, and one renamed but not in the journal
+        if finished or len(records) == len(expected):
+            assert open_cache(root).content_digest == whole
+            rounds += 1
+            root = tmp_path / f"round-{rounds}"
+    make_cache(root, expected, name)
+    assert open_cache(root).content_digest == whole
+    assert verify_cache(root).whole
+
+
+class Crash(BaseException):
+    """The process dies here: nothing that would tidy up is run after it."""
+
+
+@contextmanager
+def failing_at(call: int, failure: Callable[[], BaseException]) -> Iterator[list[int]]:
+    """Let the n-th call that makes something durable or visible fail, before it does anything."""
+    count = [0]
+
+    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            count[0] += 1
+            if count[0] == call:
+                raise failure()
+            return plain(*arguments, **options)
+
+        return wrapped
+
+    of_files = {name: counted(getattr(files, name)) for name in ("fsync_path", "publish")}
+    with mock.patch.multiple(files, **of_files), mock.patch.object(os, "fsync", counted(os.fsync)):
+        yield count
+
+
+def moments(folder: Path, name: str) -> list[int]:
+    """The first calls and the last ones of a write, and some in between."""
+    with failing_at(-1, Crash) as count:
+        make_cache(folder / "counted", SHARDS[:2], name)
+    return sorted({1, 2, 3, 4, count[0] - 1, count[0], *random.Random(name).sample(range(5, count[0] - 1), 18)})
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Crash, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), lambda: OSError(errno.EIO, "I/O")],
+    ids=["crash", "disk full", "I/O error"],
+)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_write_that_fails_at_any_call_loses_nothing(name: str, failure: Callable[[], BaseException], tmp_path: Path) -> None:
+    whole = open_cache(make_cache(tmp_path / "whole", SHARDS[:2], name)).content_digest
+    for call in moments(tmp_path, name):
+        root = tmp_path / f"c{call}"
+        with pytest.raises((Crash, OSError)), failing_at(call, failure):
+            make_cache(root, SHARDS[:2], name)
+        with contextlib.suppress(CacheError):  # only a last line that was written but not made durable may make it whole
+            assert open_cache(root).content_digest == whole
+        if (root / "manifest.json").exists():
+            assert verify_cache(root).damage == []
+        assert open_cache(make_cache(root, SHARDS[:2], name)).content_digest == whole
+
+
+def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", SHARDS, publish=[0])
+    with (
+        pytest.raises(OSError, match="No space"),
+        mock.patch("cache.writer.fsync_tree", side_effect=OSError(errno.ENOSPC, "No space")),
+    ):
+        make_cache(root, SHARDS)
+    assert [path.name for path in (root / "shards").iterdir()] == ["000000.zarr"]
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(name: str, tmp_path: Path) -> None:
+    """As when a disk is unmounted under a writer: the path is empty then, or another folder."""
+    root = tmp_path / "c"
+    make_cache(root, SHARDS, name, publish=[0])
+    with write_cache(root, make_manifest(SHARDS, name), make_attachments(root)) as writer:
+        root.rename(tmp_path / "unmounted")
+        root.mkdir()
+        with pytest.raises(FileNotFoundError, match="vanished"):
+            writer.publish(1, SHARDS[1])
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    (tmp_path / "unmounted").rename(root)
+    store = open_cache(make_cache(root, SHARDS, name))
+    assert all(same_example(*pair) for pair in zip(store, [e for shard in SHARDS for e in shard], strict=True))

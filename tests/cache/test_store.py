@@ -1,0 +1,153 @@
+"""Reading: plain and fast paths agree, in other processes and threads too, with bounded files and memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import DamagedCacheError, Example, open_cache
+from cache import store as store_module
+from cache.formats import FORMAT_NAMES
+from tests.cache.examples import make_cache, make_shards, same_example
+
+LENGTHS = [[5, 300, 1], [257], [64, 64], [2, 900], [13]]
+
+
+@pytest.fixture(scope="module", params=FORMAT_NAMES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Example]]:
+    shards = make_shards(LENGTHS, layers=(-1, 3))
+    return make_cache(tmp_path_factory.mktemp("c") / "c", shards, request.param), [e for shard in shards for e in shard]
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_order_of_reads_gives_the_examples(made: tuple[Path, list[Example]], data: st.DataObject) -> None:
+    root, written = made
+    store_module._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
+    store_module._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
+    try:
+        with open_cache(root) as store:
+            for index in data.draw(st.lists(st.integers(-len(written), len(written) - 1), max_size=40)):
+                assert same_example(store[index], written[index])
+                assert list(store.example(index, (3,)).hidden_states) == [3]
+    finally:
+        store_module._OPEN_FILES, store_module._HELD_BYTES = 256, 64 << 20
+
+
+def test_an_example_is_memory_of_its_own(made: tuple[Path, list[Example]]) -> None:
+    root, written = made
+    store = open_cache(root)
+    example = store[1]
+    example.input_ids[:] = 0
+    example.loss_mask[:] = False
+    example.hidden_states[-1][:] = 0
+    assert same_example(store[1], written[1])
+
+
+def _read(store: object, indices: list[int], answer: object) -> None:
+    answer.put([store[index].input_ids.sum() for index in indices])  # type: ignore[attr-defined,index]
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_other_processes_read_the_same(how: str, made: tuple[Path, list[Example]]) -> None:
+    root, written = made
+    store = open_cache(root)
+    assert same_example(store[0], written[0])  # files are open before the fork
+    context = multiprocessing.get_context(how)
+    answer = context.Queue()
+    process = context.Process(target=_read, args=(store, list(range(len(written))), answer))
+    process.start()
+    assert answer.get(timeout=60) == [example.input_ids.sum() for example in written]
+    process.join()
+    assert all(same_example(read, example) for read, example in zip(store, written, strict=True))
+    assert same_example(pickle.loads(pickle.dumps(store))[2], written[2])
+
+
+def test_threads_read_the_same(made: tuple[Path, list[Example]]) -> None:
+    root, written = made
+    store = open_cache(root)
+    order = random.Random(0).choices(range(len(written)), k=400)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(
+            same_example(*pair) for pair in zip(pool.map(store.example, order), map(written.__getitem__, order), strict=True)
+        )
+
+
+def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
+    made: tuple[Path, list[Example]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    plain = store_module.OpenShard.__init__
+
+    def counted(self: object, *arguments: object, check: bool) -> None:
+        checked.append("checked" if check else "known")
+        plain(self, *arguments, check=check)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store_module.OpenShard, "__init__", counted)
+    store = open_cache(made[0])
+    list(store)
+    list(store)
+    assert checked == ["checked"] * len(LENGTHS)
+    if (child := os.fork()) == 0:
+        store._shards.clear()
+        store._open.clear()
+        store._last = -1
+        checked.clear()
+        list(store)
+        os._exit(0 if checked == ["known"] * len(LENGTHS) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    for name in FORMAT_NAMES:
+        root = make_cache(tmp_path / name, make_shards([[400, 500]]), name)
+        store = open_cache(root)
+        assert len(store[1]) == 500
+        victim = max((path for path in (root / "shards").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        os.truncate(victim, victim.stat().st_size // 2)
+        with pytest.raises(DamagedCacheError, match=r"shard 0, example 1 \(row row-0-1-é\).*cut since it was opened"):
+            _ = [store[1], store[0]]
+
+
+def test_a_damaged_shard_is_named_with_the_example(tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", make_shards([[4], [5, 6]]), "hdf5")
+    path = root / "shards" / "000001.h5"
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 4
+    path.write_bytes(content)
+    store = open_cache(root)
+    assert len(store[0]) == 4
+    with pytest.raises(DamagedCacheError, match=r"shard 1, example 2 \(row row-1-1-é\): .*000001\.h5: its bytes have changed"):
+        _ = store[2]
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    shards = make_shards([[3]] * 300)
+    store = open_cache(make_cache(tmp_path / "c", shards, "hdf5"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    store_module._HELD_BYTES = 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 290, limits[1]))
+    try:
+        assert all(same_example(store[i], shards[i][0]) for i in random.Random(0).sample(range(300), 300))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        store_module._HELD_BYTES = 64 << 20
+
+
+def test_opening_looks_at_no_shard(tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", make_shards(LENGTHS))
+    (root / "shards").rename(tmp_path / "elsewhere")
+    store = open_cache(root)
+    assert store.lengths.tolist() == [length for shard in LENGTHS for length in shard]
+    with pytest.raises(DamagedCacheError, match="missing"):
+        _ = store[0]
