@@ -204,4 +204,5 @@ def _record(content: dict[str, Any]) -> ShardRecord:
     )
     if not whole:
         raise ValueError("not a shard record")
+    "".join(content["row_ids"]).encode()  # a ValueError where they are no text
     return ShardRecord(**{**content, "files": files, "lengths": lengths, "checksums": checksums})

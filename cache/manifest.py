@@ -19,6 +19,7 @@ _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
 _LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31}
 _LARGEST_COUNT = 1 << 48
+_AT_LEAST_ONE = {"hidden_size", "vocab_size"}
 _MOST_LAYERS = 4096
 
 
@@ -119,7 +120,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
         kind = types.get(name, int)
         if type(value) is not kind:
             raise CacheError(f"{path}: field {name!r} is not a {kind.__name__}")
-        if kind is int and not 0 <= value <= _LARGEST.get(name, _LARGEST_COUNT):
+        if kind is int and not (name in _AT_LEAST_ONE) <= value <= _LARGEST.get(name, _LARGEST_COUNT):
             raise CacheError(f"{path}: field {name!r} is beyond all bounds ({value})")
     layers = content["layers"]
     if not all(type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers) or not 0 < len(set(layers)) == len(layers):

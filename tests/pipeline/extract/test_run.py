@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,15 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
-from cache import CacheError, open_cache
-from cache.journal import scan_journal
+from cache import CacheError, CacheWriter, open_cache
+from cache.convert import convert_cache
+from cache.journal import ShardRecord, scan_journal
+from cache.summary import summarise_cache
+from cache.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import prepare
@@ -84,18 +90,97 @@ def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_setting
         extract(prepare(other))
 
 
-def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broken: set[str], layer: int = -1) -> None:
+    """Let the teacher give three values that are not finite in the third token of some rows."""
     plain = Teacher.hidden_states
+    starts = {tuple(example.input_ids[:200]) for example in prepare(settings).dataset.examples if example.row_id in broken}
 
-    def broken(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
-        states = {layer: values.clone() for layer, values in plain(self, *arguments).items()}
-        if states[-1].shape[1] > 10:  # not the few tokens of the causality check
-            states[-1][0, 2, :3] = float("nan")
+    def hidden_states(self: Teacher, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[int, torch.Tensor]:
+        states = {layer: values.clone() for layer, values in plain(self, ids, mask).items()}
+        for row, tokens in enumerate(ids.tolist()):
+            length = len(tokens) if mask is None else int(mask[row].sum())
+            if tuple(tokens[: min(200, length)]) in starts:
+                states[layer][row, 2, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
         return states
 
-    monkeypatch.setattr(Teacher, "hidden_states", broken)
-    with pytest.raises(RunError, match=r"row \d+, layer -1: the teacher gives 3 values that are not finite"):
-        extract(prepare(embedded_settings(limit=4)))
+    monkeypatch.setattr(Teacher, "hidden_states", hidden_states)
+
+
+def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = embedded_settings(limit=6)
+    break_rows(monkeypatch, settings, {"4"}, layer=0)
+    with pytest.raises(RunError, match="row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite"):
+        extract(prepare(settings))
+
+
+def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = embedded_settings(limit=20, shard_tokens=600)
+    with monkeypatch.context() as patch:
+        break_rows(patch, settings, {"1", "2", "17"})
+        with pytest.raises(RunError):
+            extract(prepare(settings))
+        skipping = replace(settings, skip_non_finite=True)  # goes on with the cache that has stopped
+        result = extract(prepare(skipping))
+    store = open_cache(settings.cache)
+    assert store.row_ids == [str(row) for row in range(20) if row not in (1, 2, 17)]
+    assert (result.examples, result.left_out) == (17, {"states not finite": 3})
+    assert (result.tokens, result.bytes) == (int(store.lengths.sum()), store.bytes)
+    assert verify_cache(settings.cache).whole
+    summary = summarise_cache(settings.cache)
+    assert (summary["examples"], summary["planned_examples"], summary["left_out"]) == (17, 20, {"states not finite": 3})
+    whole = embedded_settings(limit=20, shard_tokens=600)
+    extract(prepare(whole))
+    others = {example.row_id: example for example in open_cache(whole.cache)}
+    assert all(
+        np.array_equal(e.hidden_states[-1].view(np.uint16), others[e.row_id].hidden_states[-1].view(np.uint16)) for e in store
+    )
+
+
+def test_a_shard_of_which_nothing_is_left_is_published_empty(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = embedded_settings(limit=6, shard_tokens=1, skip_non_finite=True)  # a shard an example
+    break_rows(monkeypatch, settings, {"2", "3"})
+    assert extract(prepare(settings)).examples == 4
+    assert open_cache(settings.cache).row_ids == ["0", "1", "4", "5"]
+    assert [len(example) for example in open_cache(settings.cache)] == open_cache(settings.cache).lengths.tolist()
+    assert verify_cache(settings.cache).whole
+    converted = settings.cache.with_name("converted")
+    assert convert_cache(settings.cache, converted, container="hdf5").same_content
+    assert verify_cache(converted).whole
+    everything = replace(settings, cache=settings.cache.with_name("nothing"), limit=2)
+    break_rows(monkeypatch, everything, {"0", "1"})
+    with pytest.raises(RunError, match="no example is left"):
+        extract(prepare(everything))
+
+
+@pytest.mark.parametrize("name", ["zarr", "hdf5"])
+def test_a_write_that_fails_ends_the_run_at_once_and_it_goes_on_later(
+    name: str, embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = embedded_settings(format=name)
+    whole = extract(prepare(embedded_settings(format=name))).content_digest
+    plain, written = CacheWriter.publish, []
+
+    def full(self: CacheWriter, shard: int, *arguments: Any, **options: Any) -> ShardRecord:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(shard)
+        return plain(self, shard, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "publish", full)
+        with pytest.raises(OSError, match="No space left"):
+            extract(prepare(settings))
+    assert (len(scan_journal(settings.cache).records), verify_cache(settings.cache).damage) == (2, [])
+    result = extract(prepare(settings))
+    assert (result.resumed_shards, result.content_digest) == (2, whole)
+
+
+def test_a_shard_that_has_gone_since_is_not_taken_for_done(embedded_settings: Make) -> None:
+    settings = embedded_settings(limit=10, format="hdf5")
+    extract(prepare(settings))
+    (settings.cache / "shards" / "000000.h5").unlink()
+    with pytest.raises(CacheError, match=r"000000\.h5: missing; mend it with `cache repair`"):
+        extract(prepare(settings))
 
 
 def published(root: Path) -> int:

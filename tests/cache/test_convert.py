@@ -1,0 +1,81 @@
+"""Conversion: the same content in another container, whatever interrupts it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import CacheError, DamagedCacheError, convert, open_cache
+from cache.convert import convert_cache
+from cache.formats import FORMAT_NAMES
+from cache.verify import verify_cache
+from tests.cache.examples import make_cache, make_shards, same_example
+from tests.cache.faults import shard_paths
+
+LENGTHS = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@settings(max_examples=12, deadline=None)
+@given(lengths=LENGTHS, there=st.sampled_from(FORMAT_NAMES), back=st.sampled_from(FORMAT_NAMES))
+def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, back: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = make_cache(Path(folder) / "source", make_shards(lengths), back)
+        middle, target = Path(folder) / "middle", Path(folder) / "target"
+        assert convert_cache(source, middle, container=there).same_content
+        result = convert_cache(middle, target, container=back)
+        was, now = open_cache(source), open_cache(target)
+        assert (result.bytes, result.content_digest) == (was.bytes, was.content_digest)
+        assert now.manifest == was.manifest
+        assert all(same_example(*pair) for pair in zip(was, now, strict=True))
+        if back == "zarr":  # HDF5 writes the time into its files
+            files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (source, target)]
+            assert files[0] == files[1]
+
+
+def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_cache(tmp_path / "source", make_shards([[5, 3], [4], [7]]))
+
+    def stop(done: int, _total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_cache(source, tmp_path / "target", container="hdf5", progress=stop)
+    result = convert_cache(source, tmp_path / "target", container="hdf5")
+    assert (result.resumed_shards, result.shards, result.same_content) == (2, 3, True)
+    assert convert_cache(source, tmp_path / "target", container="hdf5").resumed_shards == 3
+    assert verify_cache(tmp_path / "target").whole
+
+
+def test_a_damaged_source_stops_it(tmp_path: Path) -> None:
+    source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]), "hdf5")
+    content = bytearray(shard_paths(source)[1].read_bytes())
+    content[-1] ^= 1
+    shard_paths(source)[1].write_bytes(content)
+    with pytest.raises(DamagedCacheError, match=r"shard 1, example 2 \("):
+        convert_cache(source, tmp_path / "target", container="zarr")
+
+
+def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]))
+    with pytest.raises(CacheError, match="into itself"):
+        convert_cache(source, tmp_path / "x" / ".." / "source")
+    with pytest.raises(CacheError, match="unknown cache format"):
+        convert_cache(source, tmp_path / "target", container="csv")
+    with pytest.raises(CacheError, match="unknown codec"):
+        convert_cache(source, tmp_path / "target", codec="mp3")
+    part = make_cache(tmp_path / "part", make_shards([[5, 3], [4]]), publish=[1])
+    with pytest.raises(CacheError, match="not complete"):
+        convert_cache(part, tmp_path / "target")
+    monkeypatch.setattr("cache.space.free_bytes", lambda path: 1000)
+    with pytest.raises(CacheError, match=r"needs 0\.02 GB more, its disk has 0\.00 GB free"):
+        convert_cache(source, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    other = make_cache(tmp_path / "other", make_shards([[9]]))
+    with pytest.raises(CacheError):
+        convert_cache(source, other, container="hdf5")
+    assert convert.open_cache(other).lengths.tolist() == [9]

@@ -1,0 +1,43 @@
+"""The room that a cache takes is known to the byte before it is written, and held against the disk."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import CacheError, open_cache
+from cache.formats import FORMAT_NAMES
+from cache.space import free_bytes, require_room, room_needed, shard_size
+from tests.cache.examples import make_cache, make_manifest, make_shards
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=5), min_size=1, max_size=3),
+    hidden_size=st.integers(1, 70),
+    layers=st.sampled_from([(-1,), (0, -1), (5, 12, -1)]),
+)
+def test_a_shard_takes_exactly_what_was_foretold(
+    name: str, lengths: list[list[int]], hidden_size: int, layers: tuple[int, ...]
+) -> None:
+    shards = make_shards(lengths, hidden_size=hidden_size, layers=layers)
+    manifest = make_manifest(shards, name)
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_cache(make_cache(Path(folder) / "c", shards, name))
+        foretold = [shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard]) for shard in shards]
+        assert foretold == [record.bytes for record in store.records]
+        rest = sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file()) - store.bytes
+        assert store.bytes + rest <= room_needed(foretold, len(store))
+
+
+def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_room(tmp_path / "not" / "there" / "yet", [10**6], 10)
+    require_room(tmp_path, [], 0)
+    with pytest.raises(CacheError, match=r"needs 1000000\d+\.\d\d GB more, its disk has \d+\.\d\d GB free"):
+        require_room(tmp_path, [10**18], 10)
+    assert free_bytes(tmp_path / "not" / "there") > 0

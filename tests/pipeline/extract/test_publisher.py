@@ -1,0 +1,91 @@
+"""Writes beside compute: bounded, in order, and never failing in silence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache import CacheWriter, open_cache, write_cache
+from cache.journal import ShardRecord
+from pipeline.extract.publisher import BackgroundPublisher
+from pipeline.extract.reading import ShardStates
+from tests.cache.examples import make_attachments, make_manifest, make_shards
+
+SHARDS = make_shards([[5, 3], [4], [7, 1], [2]])
+
+
+def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp_path: Path) -> None:
+    told: list[tuple[int, threading.Thread]] = []
+
+    def published(record: ShardRecord) -> None:
+        told.append((record.shard, threading.current_thread()))
+
+    root = tmp_path / "c"
+    with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
+        with BackgroundPublisher(writer, {"device": "x"}, published) as publisher:
+            for shard, examples in enumerate(SHARDS):
+                publisher.publish(shard, ShardStates(examples, {}))
+        assert told == [(shard, threading.current_thread()) for shard in range(4)]
+    assert [record.provenance for record in open_cache(root).records] == [{"device": "x"}] * 4
+
+
+class SlowWriter:
+    """Notes how many shards were handed over before the one in work was done."""
+
+    def __init__(self) -> None:
+        self.begun, self.done, self.most = 0, 0, 0
+
+    def publish(self, shard: int, examples: object, **_: Any) -> ShardRecord:
+        self.begun += 1
+        self.most = max(self.most, self.begun - self.done)
+        time.sleep(0.05)
+        self.done += 1
+        return None  # type: ignore[return-value]
+
+
+def test_no_more_than_one_shard_is_in_writing() -> None:
+    writer = SlowWriter()
+    with BackgroundPublisher(writer, {}) as publisher:  # type: ignore[arg-type]
+        for shard in range(5):
+            publisher.publish(shard, ShardStates([], {}))
+            assert writer.done >= shard  # the one before is durable
+    assert (writer.done, writer.most) == (5, 1)
+
+
+class FullDisk(CacheWriter):
+    def __init__(self) -> None:
+        pass
+
+    def publish(self, *_: Any, **__: Any) -> ShardRecord:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_failed_write_is_raised_at_the_next_batch() -> None:
+    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}) as publisher:
+        publisher.publish(0, ShardStates([], {}))
+        for _ in range(200):
+            time.sleep(0.01)
+            publisher.check()
+        pytest.fail("the failure was not raised")
+
+
+def test_a_failed_last_write_is_raised_too() -> None:
+    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}) as publisher:
+        publisher.publish(0, ShardStates([], {}))
+
+
+def test_when_the_run_fails_the_shard_in_work_is_still_published(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer,
+        BackgroundPublisher(writer, {}) as publisher,
+    ):
+        publisher.publish(0, ShardStates(SHARDS[0], {}))
+        raise KeyboardInterrupt
+    with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
+        assert writer.missing_shards() == [1, 2, 3]

@@ -1,0 +1,79 @@
+"""The live teacher beside what is stored: close where it is its own, far where it is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache import Example, open_cache, write_cache
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.extract.prepare import prepare
+from pipeline.extract.recheck import recheck
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+
+Make = Callable[..., ExtractSettings]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> None:
+    settings = embedded_settings(limit=20, dtype=dtype)
+    extract(prepare(settings))
+    seen: list[tuple[int, int]] = []
+    found = recheck(settings.cache, sample=8, device="cpu", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 8) for done in range(1, 9)]
+    assert [layer.layer for layer in found.layers] == [-1, 0]
+    assert all(layer.within_tolerance and layer.relative_error <= layer.worst_relative_error < 0.01 for layer in found.layers)
+    assert found.examples == 8
+    everything = recheck(settings.cache, sample=10**6, device="cpu")
+    assert (everything.examples, everything.tokens) == (20, int(open_cache(settings.cache).lengths.sum()))
+
+
+def rewritten(source: Path, target: Path, change: Callable[[Example], None]) -> Path:
+    """A well-sealed cache of other numbers."""
+    cache = open_cache(source)
+    with write_cache(target, cache.manifest, source / "attachments") as writer:
+        first = 0
+        for record in cache.records:
+            examples = cache[first : first + len(record.row_ids)]
+            for example in examples:
+                change(example)
+            writer.publish(record.shard, examples)
+            first += len(examples)
+    return target
+
+
+def next_tokens(example: Example) -> None:
+    example.hidden_states[-1][:] = np.roll(example.hidden_states[-1], 1, axis=0)
+
+
+def one_example(example: Example) -> None:
+    if example.row_id == "3":
+        example.hidden_states[-1][5] = 0
+
+
+@pytest.mark.parametrize("change", [next_tokens, one_example])
+def test_states_of_other_tokens_are_told_and_the_layer_named(
+    change: Callable[[Example], None], small_cache: Path, tmp_path: Path
+) -> None:
+    found = recheck(rewritten(small_cache, tmp_path / "c", change), sample=40, device="cpu")
+    last, embeddings = found.layers
+    assert (last.layer, last.within_tolerance) == (-1, False)
+    assert embeddings.within_tolerance
+    if change is one_example:
+        assert last.worst_row_id == "3"
+        assert open_cache(tmp_path / "c")[last.worst_example].row_id == "3"
+
+
+def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
+    weights = bytearray((tmp_path / "teacher/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "teacher/model.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match=r"teacher_weights is .*, the cache was made with"):
+        recheck(small_cache, sample=1, teacher=str(tmp_path / "teacher"))

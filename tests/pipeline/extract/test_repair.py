@@ -1,0 +1,123 @@
+"""Repair with the live teacher: only what is lost is extracted, and the cache is what it was."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache import CacheError, open_cache
+from cache.formats import FORMAT_NAMES
+from cache.verify import verify_cache
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.errors import RunError
+from pipeline.extract import repair as repair_module
+from pipeline.extract.prepare import prepare
+from pipeline.extract.repair import RepairSettings, repair
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.model import Teacher
+from tests.cache.faults import files_of, flip_byte, remove, shard_paths
+
+Make = Callable[..., ExtractSettings]
+
+
+@pytest.fixture(scope="module")
+def extracted(embedded_settings: Make) -> dict[str, Path]:
+    made = {}
+    for name in FORMAT_NAMES:
+        settings = embedded_settings(limit=25, shard_tokens=600, batch_tokens=777, format=name)
+        extract(prepare(settings))
+        made[name] = settings.cache
+    return made
+
+
+@pytest.fixture(params=FORMAT_NAMES)
+def root(request: pytest.FixtureRequest, extracted: dict[str, Path], tmp_path: Path) -> Path:
+    return shutil.copytree(extracted[request.param], tmp_path / "c")
+
+
+def test_only_the_broken_shards_are_extracted_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_cache(root).content_digest
+    untouched = {path: path.stat().st_mtime_ns for path in shard_paths(root)[3].rglob("*")}
+    flip_byte(max(path for path in files_of(root)["values"] if "000001" in str(path)), random.Random(0))
+    remove(shard_paths(root)[4])
+    (root / "manifest.json").unlink()
+    (root / "attachments" / "tokenizer" / "tokenizer.json").write_text("{}")
+    read: list[str] = []
+    plain = repair_module.read_hidden_states
+
+    def noted(teacher: Teacher, examples: list[object], batch_tokens: int, **options: object) -> object:
+        read.extend(example.row_id for example in examples)  # type: ignore[attr-defined]
+        assert batch_tokens == 777
+        return plain(teacher, examples, batch_tokens, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repair_module, "read_hidden_states", noted)
+    seen: list[tuple[int, int]] = []
+    result = repair(RepairSettings(root, device="cpu"), extracted=lambda tokens, total: seen.append((tokens, total)))
+    store = open_cache(root)
+    assert (result.shards, result.same_content, result.content_digest) == ([1, 4], True, before)
+    assert len(result.found) == 4
+    assert read == [row for shard in (1, 4) for row in store.records[shard].row_ids]
+    assert sum(tokens for tokens, _ in seen) == result.tokens == seen[0][1]
+    assert verify_cache(root).whole
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+
+
+def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair_module, "prepare", None)
+    result = repair(RepairSettings(root))
+    assert (result.found, result.shards, result.tokens) == ([], [], 0)
+
+
+def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
+    settings = embedded_settings(limit=25, shard_tokens=600)
+
+    def stop(_tokens: int, size: int) -> None:
+        if size:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(prepare(settings), stop)
+    assert repair(RepairSettings(settings.cache, device="cpu")).same_content
+    whole = replace(settings, cache=settings.cache.with_name("whole"))
+    assert extract(prepare(whole)).content_digest == open_cache(settings.cache).content_digest
+
+
+def test_moved_teacher_and_data_are_named_and_others_refused(embedded_settings: Make, tmp_path: Path) -> None:
+    teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
+    dataset = shutil.copy(EMBEDDED_DATASET, tmp_path / "rows.jsonl")
+    settings = embedded_settings(limit=10, shard_tokens=600, teacher=str(teacher), dataset=str(dataset))
+    before = extract(prepare(settings)).content_digest
+    remove(shard_paths(settings.cache)[0])
+    moved = shutil.move(teacher, tmp_path / "moved")
+    shutil.move(dataset, tmp_path / "moved.jsonl")
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join((tmp_path / "moved.jsonl").read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(CacheError, match=r"dataset was .*, now it is .* name the same teacher and data set"):
+        repair(RepairSettings(settings.cache, teacher=str(moved), dataset=str(other)))
+    result = repair(RepairSettings(settings.cache, teacher=str(moved), dataset=str(tmp_path / "moved.jsonl"), device="cpu"))
+    assert result.content_digest == before
+
+
+def test_other_numbers_are_refused_unless_accepted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_cache(root).content_digest
+    remove(shard_paths(root)[2])
+    plain = Teacher.hidden_states
+
+    def another_machine(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
+        return {layer: states * 1.01 for layer, states in plain(self, *arguments).items()}
+
+    monkeypatch.setattr(Teacher, "hidden_states", another_machine)
+    with pytest.raises(RunError, match=r"shard 2: its content digest is .*--allow-other-numbers"):
+        repair(RepairSettings(root, device="cpu"))
+    assert verify_cache(root).damaged_shards() == [2]
+    result = repair(RepairSettings(root, device="cpu", allow_other_numbers=True))
+    assert not result.same_content
+    assert result.content_digest == open_cache(root).content_digest != before
+    assert verify_cache(root).whole
