@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench soak clean
 
 setup: $(READY)
 
@@ -29,7 +29,13 @@ test: check
 	$(RUN) -m pytest -n 2
 
 bench: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(RUN) benchmarks/cache_read.py
+	$(RUN) benchmarks/cache_open.py
+
+# Faults for twenty minutes: kills, broken files, repairs.
+soak: $(READY)
+	PYTHONPATH=. $(RUN) benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,6 +32,7 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import find_teacher
+from tests.cache.examples import same_example
 from tests.conftest import ROOT, write_rows
 
 Make = Callable[..., ExtractSettings]
@@ -109,7 +110,7 @@ def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broke
 def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = embedded_settings(limit=6)
     break_rows(monkeypatch, settings, {"4"}, layer=0)
-    with pytest.raises(RunError, match="row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite"):
+    with pytest.raises(RunError, match=r"row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite"):
         extract(prepare(settings))
 
 
@@ -131,9 +132,7 @@ def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: 
     whole = embedded_settings(limit=20, shard_tokens=600)
     extract(prepare(whole))
     others = {example.row_id: example for example in open_cache(whole.cache)}
-    assert all(
-        np.array_equal(e.hidden_states[-1].view(np.uint16), others[e.row_id].hidden_states[-1].view(np.uint16)) for e in store
-    )
+    assert all(same_example(example, others[example.row_id]) for example in store)
 
 
 def test_a_shard_of_which_nothing_is_left_is_published_empty(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
