@@ -12,7 +12,7 @@ from typing import Any
 from cache.errors import CacheError
 from cache.example import Example
 from cache.files import fsync_tree, require_local
-from cache.journal import Journal, ShardRecord, scan_journal
+from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
 from cache.lock import WriterLock
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
 from cache.verify import Verification, verify_cache
@@ -86,8 +86,8 @@ def mend_cache(root: Path, progress: Callable[[int], None] = lambda size: None) 
         CacheError: there is no cache, another process writes to it, or manifest and journal are both lost.
     """
     require_local(root)
-    if not root.is_dir():
-        raise CacheError(f"{root}: no such folder")
+    if not (root / JOURNAL_NAME).is_file():
+        read_manifest(root)  # says what is not there
     with WriterLock(root):
         found = verify_cache(root, progress)
         journal = scan_journal(root)

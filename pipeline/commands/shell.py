@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import click
@@ -32,23 +32,32 @@ _GO_ON = "to go on run the same command again (train: with --resume)"
 
 
 class LazyCommands(click.Group):
-    """Imports a command's module, and with it the model libraries, only when that command is asked for."""
+    """Imports a command's module, and with it the libraries it stands on, only when that command is asked for."""
+
+    def __init__(self, *args: Any, package: str, table: Mapping[str, str], **kwargs: Any) -> None:
+        """A group whose commands are the modules of a package; the table has a line of help for each."""
+        super().__init__(*args, **kwargs)
+        self._package, self._table = package, table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands in the order of the pipeline."""
-        return list(_COMMANDS)
+        """All commands in the order of the table."""
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in self._table:
             return None
-        command: click.Command = getattr(importlib.import_module(f"pipeline.commands.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(self._table.items()))
+
+
+class Shell(LazyCommands):
+    """The whole command line, which ends the process."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
@@ -66,7 +75,7 @@ class LazyCommands(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Shell, package="pipeline.commands", table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="llm-modules")
 def main() -> None:
     """Train a small model on what a frozen large one knows, from cached hidden states.
@@ -142,6 +151,8 @@ def _quiet_libraries(debug: bool) -> None:
     if debug:
         return
     warnings.filterwarnings("ignore")
+    if "transformers" not in sys.modules:
+        return
     import datasets.utils.logging
     from transformers.utils import logging
 

@@ -1,0 +1,49 @@
+"""`cache inspect`: what a cache holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cache.summary import summarise_cache
+from pipeline.commands.shell import command
+
+
+@click.command()
+@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@command
+def inspect(folder: Path, *, as_json: bool) -> dict[str, Any]:
+    """Say what a cache holds, finished or not. No shard is opened.
+
+    \b
+    Examples:
+      llm-modules cache inspect my-cache
+      llm-modules cache inspect my-cache --json | jq .content_digest
+    """
+    summary = summarise_cache(folder)
+    if not as_json:
+        click.echo(_in_words(summary))
+    return summary
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    state = "complete" if summary["complete"] else f"NOT complete: {summary['shards']} of {summary['planned_shards']} shards"
+    left_out = ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items()) or "none"
+    lines = {
+        "cache": f"{summary['cache']} ({state})",
+        "stored as": f"{summary['format']}, {summary['codec']}, {summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB",
+        "layers": f"{', '.join(map(str, summary['layers']))}, each {summary['hidden_size']} wide",
+        "examples": f"{summary['examples']:,} (left out: {left_out})",
+        "tokens": f"{summary['tokens']:,} (stored: {summary['stored_tokens']:,})",
+    }
+    if summary["tokens"]:
+        lines["size"] = f"{summary['bytes_per_token']:,} bytes a token, {summary['bits_per_value']} bits a value"
+    lines["content digest"] = summary["content_digest"] or "– (not complete)"
+    lines |= {f"identity: {field}": str(value) for field, value in summary["identity"].items()}
+    for field in ("teacher", "dataset"):
+        if field in summary["provenance"]:
+            lines[f"made from: {field}"] = str(summary["provenance"][field])
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())

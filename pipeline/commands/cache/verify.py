@@ -1,0 +1,108 @@
+"""`cache verify`: is it what was written, and is it the teacher's?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from cache.summary import published_bytes
+from cache.verify import Verification, verify_cache
+from pipeline.commands.shell import command
+from pipeline.errors import RunError
+from pipeline.extract.recheck import Recheck, recheck
+from pipeline.progress import progress_bar
+
+_MOST_LINES = 20
+
+
+@click.command()
+@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@click.option("--deep", is_flag=True, help="Also run the live teacher over a sample and compare, layer by layer.")
+@click.option("--sample", type=click.IntRange(min=1), default=16, show_default=True, help="--deep: examples to compare.")
+@click.option("--seed", default=0, show_default=True, help="--deep: of the random sample.")
+@click.option("--teacher", help="--deep: the cache's teacher, where that has moved.")
+@click.option("--device", default="auto", show_default=True, help="--deep: cpu, cuda, cuda:1, …")
+@command
+def verify(
+    folder: Path, *, deep: bool, sample: int, seed: int, teacher: str | None, device: str, as_json: bool
+) -> dict[str, Any]:
+    """Check every byte of a cache: checksums, shapes, offsets, row ids, token ids, loss masks, finite values.
+
+    All damage is listed, with file and examples. Exit status 1 where something is damaged or missing, or, with --deep, where
+    a layer's stored states are not the teacher's.
+
+    \b
+    Examples:
+      llm-modules cache verify my-cache
+      llm-modules cache verify my-cache --deep --sample 50
+    """
+    with progress_bar(TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("verify", total=published_bytes(folder))
+        found = verify_cache(folder, lambda size: bar.update(task, advance=size))
+    compared = None
+    if deep and found.whole:
+        with progress_bar(TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+            task = bar.add_task("compare", total=None)
+            compared = recheck(
+                folder,
+                sample=sample,
+                teacher=teacher,
+                device=device,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    result = asdict(found) | {"deep": asdict(compared) if compared else None}
+    bad = _complaint(folder, found, compared)
+    if not as_json:
+        click.echo(_in_words(found, compared))
+    elif bad:
+        click.echo(json.dumps(result))
+    if bad:
+        raise RunError(bad)
+    return result
+
+
+def _complaint(folder: Path, found: Verification, compared: Recheck | None) -> str | None:
+    """What is wrong, in one line; None where all is well."""
+    parts = []
+    if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
+        parts.append(f"{len(shards)} damaged shards ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})")
+    if others := sorted({damage.file for damage in found.damage if damage.shard is None}):
+        parts.append(f"damaged {', '.join(others)}")
+    if found.missing_shards:
+        parts.append(f"{len(found.missing_shards)} shards are missing")
+    if parts:
+        return f"{folder}: {'; '.join(parts)}; mend it with `cache repair {folder}`"
+    if compared and (layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]):
+        return f"{folder}: the stored states of layer {', '.join(layers)} are not the teacher's; extract again"
+    return None
+
+
+def _in_words(found: Verification, compared: Recheck | None) -> str:
+    lines = [f"{found.cache}: {found.shards} shards, {found.examples:,} examples, {found.bytes / 1e6:,.1f} MB looked at"]
+    for damage in found.damage[:_MOST_LINES]:
+        named = "" if not damage.examples else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
+        if len(damage.examples) <= 5 and damage.examples:
+            named = "; example " + ", ".join(f"{i} (row {row})" for i, row in zip(damage.examples, damage.row_ids, strict=True))
+        lines.append(f"damaged: {damage.file}: {damage.what}{named}")
+    if len(found.damage) > _MOST_LINES:
+        lines.append(f"… and {len(found.damage) - _MOST_LINES} more; --json lists all")
+    if found.missing_shards:
+        lines.append(f"missing: {len(found.missing_shards)} shards, from {found.missing_shards[0]} on")
+    if found.strays:
+        lines.append(f"not part of the cache: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}")
+    if compared:
+        lines.append(f"live teacher ({compared.compute_dtype}) on {compared.examples} examples, {compared.tokens:,} tokens:")
+        lines += [
+            f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example {layer.worst_example} "
+            f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {compared.tolerance}"
+            for layer in compared.layers
+        ]
+    if found.whole:
+        lines.append(f"whole; content digest {found.content_digest}")
+    return "\n".join(lines)
