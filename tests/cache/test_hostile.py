@@ -19,7 +19,7 @@ from cache.journal import read_journal
 from cache.manifest import read_manifest
 from cache.sealed_json import seal, unseal
 from cache.verify import verify_cache
-from tests.cache.examples import make_cache, make_shards
+from tests.cache.examples import make_cache, make_shards, rewrite_manifest
 
 SHARDS = make_shards([[5, 3], [4]])
 Content = dict[str, Any]
@@ -48,15 +48,6 @@ def test_any_change_of_any_byte_breaks_the_seal(content: Content, spread: bool, 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return make_cache(tmp_path / "c", SHARDS, "hdf5")
-
-
-def rewrite_manifest(root: Path, change: Callable[[Content], object]) -> None:
-    """As somebody would who knows how caches are sealed: in the manifest and in the journal's copy."""
-    content = unseal((root / "manifest.json").read_bytes())
-    change(content)
-    (root / "manifest.json").write_bytes(seal(content, spread=True))
-    lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    (root / "journal.jsonl").write_bytes(b"".join([seal(content) + b"\n", *lines[1:]]))
 
 
 def rewrite_record(root: Path, change: Callable[[Content], object]) -> None:

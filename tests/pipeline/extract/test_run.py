@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,19 +22,19 @@ import numpy as np
 import pytest
 import torch
 
-from cache import CacheError, CacheWriter, open_cache
+from cache import CacheError, CacheWriter, open_cache, write_cache
 from cache.convert import convert_cache
 from cache.journal import ShardRecord, scan_journal
 from cache.summary import summarise_cache
 from cache.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
-from pipeline.extract.prepare import prepare
+from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import find_teacher
-from tests.cache.examples import same_example
+from tests.cache.examples import rewrite_manifest, same_example
 from tests.conftest import ROOT, write_rows
 
 Make = Callable[..., ExtractSettings]
@@ -89,6 +91,49 @@ def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_setting
     other = embedded_settings(**({"limit": 4} | change | {"cache": settings.cache}))
     with pytest.raises(CacheError, match=r"was .*, now it is"):
         extract(prepare(other))
+
+
+IDENTITY = ["teacher_weights", "teacher_config", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit", "max_tokens",
+            "condition", "compute_dtype", "codec"]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", IDENTITY)
+def test_every_field_of_the_identity_is_compared_before_a_model_is_loaded(
+    field: str, embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = embedded_settings(limit=4)
+    prepared = prepare(settings)
+    with write_cache(settings.cache, prepared.manifest, prepared_attachments(prepared, settings.cache)):
+        pass  # a cache that was begun
+    assert sorted(prepared.manifest.identity) == sorted(IDENTITY)
+    now = prepared.manifest.identity[field]
+    rewrite_manifest(settings.cache, lambda content: content["identity"].update({field: "other"}))
+    monkeypatch.setattr("pipeline.extract.run.load_teacher", refuse_to_load)
+    with pytest.raises(CacheError, match=re.escape(f"{field} was 'other', now it is {now!r}")):
+        extract(prepare(settings))
+
+
+def refuse_to_load(*_: object, **__: object) -> None:
+    raise AssertionError("a model was loaded")
+
+
+def prepared_attachments(prepared: PreparedExtract, root: Path) -> Path:
+    prepared.tokenizer.save_pretrained(root.parent / "attached" / "tokenizer")
+    return root.parent / "attached"
+
+
+def test_moving_the_teacher_changes_nothing(embedded_settings: Make, tmp_path: Path) -> None:
+    teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
+    settings = embedded_settings(limit=8, teacher=str(teacher), shard_tokens=500)
+
+    def stop(_tokens: int, size: int) -> None:
+        if size:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(prepare(settings), stop)
+    moved = shutil.move(teacher, tmp_path / "moved")
+    assert extract(prepare(replace(settings, teacher=str(moved)))).resumed_shards > 0
 
 
 def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broken: set[str], layer: int = -1) -> None:

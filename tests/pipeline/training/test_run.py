@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from pipeline.batches.features import CachedFeatures
 from pipeline.data.sources import load_conversations
 from pipeline.device import choose_device
 from pipeline.errors import InputError, RunError
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -33,6 +36,7 @@ from pipeline.teacher.same import load_same_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings
+from tests.cache.examples import rewrite_manifest
 from tests.conftest import ROOT
 
 
@@ -64,6 +68,23 @@ def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> 
     assert all(0 <= line["loader_wait_share"] <= 1 for line in logged)
     assert list((run_with_controls / "tensorboard").iterdir())
     assert list((run_with_controls / "checkpoints").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    "field", ["teacher_weights", "teacher_config", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit", "max_tokens",
+              "condition", "compute_dtype", "codec"],
+)  # fmt: skip
+def test_a_run_goes_on_only_with_the_cache_it_began_with(
+    field: str, run_with_controls: Path, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers under another name are refused as well: each field of the identity is compared, before a model is built."""
+    stale = shutil.copytree(small_cache, tmp_path / "c")
+    rewrite_manifest(stale, lambda content: content["identity"].update({field: "other"}))
+    monkeypatch.setattr("pipeline.training.run.build_student", None)
+    with pytest.raises(InputError, match=f"cannot be resumed: {field} was .*, now it is 'other'"):
+        train(quick(stale, run_with_controls), resume=True)
+    with pytest.raises(InputError, match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'"):
+        evaluate(EvaluateSettings(run_with_controls, cache=stale, samples=0, device="cpu"))
 
 
 def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, small_cache: Path) -> None:
