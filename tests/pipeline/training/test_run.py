@@ -77,7 +77,7 @@ def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> 
 def test_a_run_goes_on_only_with_the_cache_it_began_with(
     field: str, run_with_controls: Path, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same numbers under another name are refused as well: each field of the identity is compared, before a model is built."""
+    """The same numbers under another name are refused as well, field by field, before a model is built."""
     stale = shutil.copytree(small_cache, tmp_path / "c")
     rewrite_manifest(stale, lambda content: content["identity"].update({field: "other"}))
     monkeypatch.setattr("pipeline.training.run.build_student", None)
