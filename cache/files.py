@@ -55,8 +55,8 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """Every file at or below a path, in the order of their names."""
-    if path.is_dir():
+    """Every file at or below a path, in the order of their names; links are named, not followed."""
+    if path.is_dir() and not path.is_symlink():
         for entry in sorted(path.iterdir()):
             yield from files_below(entry)
     else:

@@ -17,7 +17,7 @@ ATTACHMENTS = "attachments"
 FORMAT_VERSION = 1
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
-_LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31}
+_LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31, "shards": 1 << 22, "examples": 1 << 36}
 _LARGEST_COUNT = 1 << 48
 _AT_LEAST_ONE = {"hidden_size", "vocab_size"}
 _MOST_LAYERS = 4096

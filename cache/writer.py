@@ -19,7 +19,7 @@ from cache.formats import format_named
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.lock import WriterLock
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, read_manifest
+from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.open_shard import SHARDS, shard_name
 from cache.shard import content_digest, example_checksums, shard_arrays, shard_attributes
 
@@ -158,10 +158,11 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
 def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     for name in (ATTACHMENTS, SHARDS):
         _remove(root / name)
-    shutil.copytree(attachments, root / ATTACHMENTS)
+    shutil.copytree(attachments, root / ATTACHMENTS, symlinks=True)
     (root / SHARDS).mkdir()
     fsync_tree(root)
     manifest = replace(wanted, attachments=attached_files(root))
+    parse_manifest(manifest.as_json(), root / MANIFEST_NAME)
     begin_journal(root, manifest)
     manifest.write(root)
     return manifest
