@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.manifest import ATTACHMENTS
-from cache.space import require_room, shard_size
+from cache.space import require_room, room_needed, shard_size
 from cache.store import content_digest_of, open_cache
 from cache.writer import require_continuable, write_cache
 
@@ -55,8 +55,9 @@ def convert_cache(
         CacheError: the source is not a whole cache, the target holds another one, or its disk has too little room.
         DamagedCacheError: a shard of the source is damaged.
     """
-    if source.resolve() == target.resolve():
-        raise CacheError(f"{target}: a cache cannot be converted into itself; name a new folder")
+    places = [source.resolve(), target.resolve()]
+    if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
+        raise CacheError(f"{target}: a cache cannot be converted into its own folder; name a new one beside it")
     with open_cache(source) as cache:
         was = cache.manifest
         wanted = replace(was, format=container or was.format, codec=codec or was.codec)
@@ -64,7 +65,7 @@ def convert_cache(
         missing = require_continuable(target, wanted)
         left = [cache.records[shard] for shard in missing if cache.records[shard].row_ids]
         sizes = [shard_size(wanted, record.lengths.tolist(), record.row_ids) for record in left]
-        require_room(target, sizes, sum(len(record.row_ids) for record in left))
+        require_room(target, room_needed(sizes, sum(len(record.row_ids) for record in left)))
         with write_cache(target, wanted, source / ATTACHMENTS) as writer:
             first = 0
             for record in cache.records:

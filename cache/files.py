@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -43,7 +44,9 @@ def fsync_tree(path: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either wholly there or not at all, whatever happens in between."""
     staged = path.with_name(f"{path.name}.partial")
-    staged.write_bytes(content)
+    remove(staged)
+    with staged.open("xb") as stream:  # x: never through a link that somebody has put there
+        stream.write(content)
     publish(staged, path)
 
 
@@ -52,6 +55,19 @@ def publish(staged: Path, final: Path) -> None:
     fsync_tree(staged)
     staged.replace(final)
     fsync_path(final.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all it holds; nothing where nothing is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def bytes_below(path: Path) -> int:
+    """Size of all files at or below a path; 0 where nothing is there."""
+    return sum(file.lstat().st_size for file in files_below(path)) if path.exists() else 0
 
 
 def files_below(path: Path) -> Iterator[Path]:
@@ -102,7 +118,11 @@ def inside(root: Path, name: str) -> Path:
     path = root
     for part in pure.parts:
         path = path / part
-        if path.is_symlink():
+        try:
+            linked = path.is_symlink()
+        except (OSError, ValueError) as error:
+            raise CacheError(f"{root}: {name!r} cannot be the name of a file ({error})") from error
+        if linked:
             raise CacheError(f"{root}: {name!r} is a symbolic link; a cache holds plain files only")
     return path
 
@@ -120,12 +140,15 @@ def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | N
         CacheError: the name leaves the cache.
     """
     path = inside(root, name)
-    if not path.is_file():
-        return "missing"
-    if path.stat().st_size != size:
-        return f"{path.stat().st_size} bytes where {size} were written"
-    if checksum is not None and checksum_of(path) != checksum:
-        return "its bytes have changed since they were written (checksum differs)"
+    try:
+        if not path.is_file():
+            return "missing"
+        if path.stat().st_size != size:
+            return f"{path.stat().st_size} bytes where {size} were written"
+        if checksum is not None and checksum_of(path) != checksum:
+            return "its bytes have changed since they were written (checksum differs)"
+    except OSError as error:  # such as a bad sector
+        return f"cannot be read ({error.strerror})"
     return None
 
 

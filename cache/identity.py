@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError
+from cache.sealed_json import canonical_json
 
 Identity = dict[str, Any]
+
+
+def identity_hash(identity: Identity, **layout: Any) -> str:
+    """SHA-256 of an identity with what else a shard of the cache depends on: by it a shard knows its cache."""
+    return hashlib.sha256(canonical_json({**identity, **layout})).hexdigest()
 
 
 def differences(was: Identity, now: Identity) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,10 @@ from cache.manifest import Manifest, parse_manifest
 from cache.sealed_json import seal, unseal
 
 JOURNAL_NAME = "journal.jsonl"
+NON_FINITE = "states not finite"
+"""Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20
+_MOST_SHARDS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,9 @@ class JournalWriter:
     def __init__(self, root: Path) -> None:
         """Open the journal and cut off a last line that its writer did not finish."""
         self._path = inside(root, JOURNAL_NAME)
-        self._stream = self._path.open("r+b")
+        self._stream = self._path.open("r+b", buffering=0)
         content = self._path.read_bytes()
         self._stream.truncate(content.rfind(b"\n") + 1)
-        self._stream.seek(0, os.SEEK_END)
 
     def require_in_place(self) -> None:
         """Make sure that what is written next will lie beside this journal.
@@ -88,11 +91,24 @@ class JournalWriter:
             raise FileNotFoundError(0, "the cache's folder has vanished or been replaced while it was written", str(self._path))
 
     def append(self, record: ShardRecord) -> None:
-        """Publish a shard."""
+        """Publish a shard.
+
+        Raises:
+            CacheError: it holds too many examples for a line.
+            OSError: the line cannot be written; what stood there before stands there still.
+        """
+        line = record.line()
+        if len(line) > _LONGEST_LINE:
+            raise CacheError(f"shard {record.shard}: too many examples ({len(record.row_ids)}); choose smaller shards")
         self.require_in_place()
-        self._stream.write(record.line())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        end = self._stream.seek(0, os.SEEK_END)
+        try:
+            if self._stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(end)
+            raise
 
     def __enter__(self) -> JournalWriter:
         return self
@@ -184,8 +200,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _record(content: dict[str, Any]) -> ShardRecord:
-    kinds = {"shard": int, "digest": str, "row_ids": list, "state_bytes": int, "files": dict, "non_finite": dict}
-    for name, kind in kinds.items():
+    kinds: dict[str, type] = {"shard": int, "state_bytes": int, "digest": str, "row_ids": list}
+    for name, kind in (kinds | dict.fromkeys(("files", "non_finite", "provenance"), dict)).items():
         if type(content[name]) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")
     lengths = np.asarray(content["lengths"] or np.zeros(0, np.int64))
@@ -197,12 +213,12 @@ def _record(content: dict[str, Any]) -> ShardRecord:
         and len(content["row_ids"]) == len(lengths) == len(checksums)
         and (lengths >= 1).all()
         and int(lengths.max(initial=0)) < 1 << 40
-        and content["shard"] >= 0
+        and 0 <= content["shard"] <= _MOST_SHARDS
         and all(type(row_id) is str for row_id in content["row_ids"])
         and all(type(size) is int and type(checksum) is str for size, checksum in files.values())
         and all(type(tokens) is int and tokens > 0 for tokens in content["non_finite"].values())
     )
     if not whole:
         raise ValueError("not a shard record")
-    "".join(content["row_ids"]).encode()  # a ValueError where they are no text
+    "".join([*content["row_ids"], *content["non_finite"], *files]).encode()  # a ValueError where they are no text
     return ShardRecord(**{**content, "files": files, "lengths": lengths, "checksums": checksums})

@@ -23,7 +23,7 @@ class WriterLock:
         Raises:
             CacheError: another process is writing to this cache.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -36,3 +36,14 @@ class WriterLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def require_unlocked(root: Path) -> None:
+    """Find out early, before anything costly is done, that another process is writing.
+
+    Raises:
+        CacheError: it is.
+    """
+    if (root / ".lock").is_file():
+        with WriterLock(root):
+            pass

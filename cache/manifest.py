@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, check_file, inside, require_local, write_atomically
+from cache.files import MEND, damage_of, files_below, inside, require_local, write_atomically
 from cache.identity import Identity
 from cache.sealed_json import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 ATTACHMENTS = "attachments"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
 _LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31, "shards": 1 << 22, "examples": 1 << 36}
@@ -74,14 +75,22 @@ class Manifest:
         """Write the manifest atomically: from here on the folder is a cache."""
         write_atomically(root / MANIFEST_NAME, seal(self.as_json(), spread=True))
 
+    def damaged_attachments(self, root: Path) -> dict[str, str]:
+        """What is wrong with the attached files, by their names; a file that nobody attached is wrong, too."""
+        listed = {attached.name for attached in self.attachments}
+        checked = {a.name: damage_of(root, a.name, a.bytes, a.checksum) for a in self.attachments}
+        held = (path.relative_to(root).as_posix() for path in files_below(inside(root, ATTACHMENTS)))
+        wrong = {name: what for name, what in checked.items() if what}
+        return wrong | {name: "was not attached when the cache was begun" for name in held if name not in listed | {ATTACHMENTS}}
+
     def check_attachments(self, root: Path) -> None:
-        """Compare the attached files with their checksums.
+        """Refuse attached files that are not as they were attached.
 
         Raises:
-            DamagedCacheError: one is missing or has changed.
+            DamagedCacheError: one is missing, has changed, or was added.
         """
-        for attached in self.attachments:
-            check_file(root, attached.name, attached.bytes, attached.checksum)
+        for name, what in self.damaged_attachments(root).items():
+            raise DamagedCacheError(f"{root / name}: {what}; {MEND}")
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -98,9 +107,11 @@ def read_manifest(root: Path) -> Manifest:
         raise CacheError(f"{root}: not a cache (it has no {MANIFEST_NAME}); make one with `extract --cache`")
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise CacheError(f"{path}: far too large for a manifest; do not use this cache")
+    text = inside(root, MANIFEST_NAME).read_bytes()
     try:
-        content = unseal(inside(root, MANIFEST_NAME).read_bytes())
+        content = unseal(text)
     except ValueError as error:
+        _require_this_version(text, path)
         raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); {MEND}") from error
     return parse_manifest(content, path)
 
@@ -112,7 +123,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
         CacheError: a field is missing, unknown, of another type, or beyond all bounds.
     """
     if content.pop("kind", None) != "llm-modules cache" or content.pop("version", None) != FORMAT_VERSION:
-        raise CacheError(f"{path}: not a version {FORMAT_VERSION} cache of this project; use the release that wrote it")
+        raise _other_version(path)
     if unknown := content.keys() ^ {field.name for field in fields(Manifest)}:
         raise CacheError(f"{path}: field {min(unknown)!r} is missing or unknown")
     types = {"format": str, "codec": str, "layers": list, "identity": dict, "provenance": dict, "attachments": list}
@@ -125,7 +136,26 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
     layers = content["layers"]
     if not all(type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers) or not 0 < len(set(layers)) == len(layers):
         raise CacheError(f"{path}: field 'layers' is not a list of different layers")
-    return Manifest(**{**content, "layers": tuple(layers), "attachments": _attachments(content["attachments"], path)})
+    if content["shards"] > content["examples"] or content["examples"] > content["tokens"]:
+        raise CacheError(f"{path}: more shards than examples, or more examples than tokens")
+    manifest = Manifest(**{**content, "layers": tuple(layers), "attachments": _attachments(content["attachments"], path)})
+    try:
+        manifest.as_json()
+    except RecursionError:
+        raise CacheError(f"{path}: nested too deeply") from None
+    return manifest
+
+
+def _require_this_version(text: bytes, path: Path) -> None:
+    """Other versions are sealed in another way: tell them from damage."""
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise _other_version(path)
+
+
+def _other_version(path: Path) -> CacheError:
+    return CacheError(f"{path}: not a version {FORMAT_VERSION} cache of this project; use the release that wrote it")
 
 
 def _attachments(items: list[Any], path: Path) -> tuple[AttachedFile, ...]:

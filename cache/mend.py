@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.errors import CacheError
+from cache.errors import CacheError, DamagedCacheError
 from cache.example import Example
-from cache.files import fsync_tree, require_local
+from cache.files import bytes_below, damage_of, inside, remove, require_local, write_atomically
 from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
 from cache.lock import WriterLock
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
-from cache.verify import Verification, verify_cache
-from cache.writer import store_shard
+from cache.open_shard import SHARDS, shard_name
+from cache.shard_files import restore_record, store_shard
+from cache.verify import Verification, contradictions, verify_cache
 
 
 class CacheMender:
@@ -25,32 +24,51 @@ class CacheMender:
     Attributes:
         manifest: what the cache is to hold.
         found: what was wrong at the beginning.
-        records: what the journal knows of each shard, damaged ones too; nothing of those whose line is lost.
+        records: what the journal knows of each shard, damaged ones too; nothing of those that are lost altogether.
+        restored: shards whose lost journal lines were told from the shards themselves.
+        shards: those that are to be made again.
     """
 
     def __init__(self, root: Path, manifest: Manifest, found: Verification, records: Mapping[int, ShardRecord]) -> None:
         self.root, self.manifest, self.found, self.records = root, manifest, found, dict(records)
+        self.restored: list[int] = []
+        for shard in found.missing_shards:
+            if (record := restore_record(root, manifest, shard)) is not None:
+                self.records[shard] = record
+                self.restored.append(shard)
+        self.shards = [shard for shard in found.damaged_shards() if shard not in self.restored]
 
     @property
-    def shards(self) -> list[int]:
-        """Shards to be made again."""
-        return self.found.damaged_shards()
+    def damaged_attachments(self) -> list[str]:
+        """Names of the attached files that are to be put back, or removed because nobody attached them."""
+        return [damage.file for damage in self.found.damage if damage.file.startswith(f"{ATTACHMENTS}/")]
 
-    @property
-    def attachments_damaged(self) -> bool:
-        """Whether an attached file is to be put back."""
-        return any(damage.file.startswith(f"{ATTACHMENTS}/") for damage in self.found.damage)
+    def bytes_of(self, shard: int) -> int:
+        """What stands on the disk where the shard belongs: room that replacing it gives back."""
+        return bytes_below(self.root / shard_name(self.manifest, shard))
 
     def put_back_attachments(self, attachments: Path) -> None:
-        """Replace the attached files.
+        """Replace the damaged attached files, and no others.
 
         Raises:
-            DamagedCacheError: they are not byte for byte those that were attached.
+            CacheError: a file is not byte for byte the one that was attached; nothing has been touched.
         """
-        shutil.rmtree(self.root / ATTACHMENTS, ignore_errors=True)
-        shutil.copytree(attachments, self.root / ATTACHMENTS)
-        fsync_tree(self.root / ATTACHMENTS)
-        self.manifest.check_attachments(self.root)
+        attached = {file.name: file for file in self.manifest.attachments}
+        wanted = [attached[name] for name in self.damaged_attachments if name in attached]
+        for file in wanted:
+            name = file.name.removeprefix(f"{ATTACHMENTS}/")
+            if damage_of(attachments, name, file.bytes, file.checksum):
+                raise CacheError(
+                    f"{self.root / file.name}: cannot be made again byte for byte (saved by another version?); "
+                    "put it back from a copy, or use the library versions that `cache inspect --json` names"
+                )
+        for name in self.damaged_attachments:
+            if name not in attached:
+                remove(self.root / name)
+        for file in wanted:
+            target = inside(self.root, file.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, (attachments / file.name.removeprefix(f"{ATTACHMENTS}/")).read_bytes())
 
     def replace(
         self,
@@ -60,23 +78,41 @@ class CacheMender:
         non_finite: Mapping[str, int],
         provenance: Mapping[str, Any],
         other_content: bool = False,
-    ) -> bool:
-        """Write a shard anew, durably, and say so in the journal; returns whether it holds what the lost one held.
+    ) -> bool | None:
+        """Write a shard anew, durably, and say so in the journal.
+
+        Returns:
+            Whether it holds what the lost one held; None where nothing is known of the lost one.
 
         Raises:
             OtherContentError: it does not, and `other_content` is not allowed; nothing has been changed.
         """
         lost = self.records.get(shard)
-        expected = lost.digest if lost else None
-        stored = store_shard(self.root, self.manifest, shard, examples, None if other_content else expected)
-        self.records[shard] = replace(stored, non_finite=dict(non_finite), provenance=dict(provenance))
+        expected = None if lost is None else lost.digest
+        inside(self.root, SHARDS).mkdir(exist_ok=True)
+        digest = None if other_content else expected
+        self.records[shard] = store_shard(self.root, self.manifest, shard, examples, non_finite, provenance, digest)
+        self.write_journal()
+        return None if expected is None else self.records[shard].digest == expected
+
+    def write_journal(self) -> None:
+        """Replace the journal by what is known now."""
         Journal(self.manifest, self.records, []).write(self.root)
-        return expected in (None, stored.digest)
+
+    def require_consistent(self) -> None:
+        """Refuse what making shards again has not mended.
+
+        Raises:
+            DamagedCacheError: the lines of the journal contradict each other or the manifest.
+        """
+        records = [self.records[shard] for shard in sorted(self.records)]
+        for damage in contradictions(self.root, self.manifest, records):
+            raise DamagedCacheError(f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be mended, extract into a new cache")
 
 
 @contextlib.contextmanager
 def mend_cache(root: Path, progress: Callable[[int], None] = lambda size: None) -> Iterator[CacheMender]:
-    """Look at every byte of a cache, put manifest and journal back from each other's copy, and go on alone.
+    """Look at every byte of a cache, put manifest and journal back from what has a copy of them, and go on alone.
 
     Args:
         root: the cache's folder.
@@ -94,10 +130,13 @@ def mend_cache(root: Path, progress: Callable[[int], None] = lambda size: None) 
         try:
             manifest = read_manifest(root)
         except CacheError:
-            manifest = journal.manifest  # type: ignore[assignment]  # verify_cache has found one of the two
+            if journal.manifest is None:
+                raise
+            manifest = journal.manifest
             manifest.write(root)
         if journal.manifest not in (None, manifest):
             raise CacheError(f"{root}: manifest and journal belong to different caches; put back the one that was replaced")
-        if journal.damage:
-            Journal(manifest, journal.records, []).write(root)
-        yield CacheMender(root, manifest, found, journal.records)
+        mender = CacheMender(root, manifest, found, journal.records)
+        if journal.damage or mender.restored:
+            mender.write_journal()
+        yield mender

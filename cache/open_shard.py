@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,12 @@ class OpenShard:
         row_ids = [row_id.encode() for row_id in record.row_ids]
         codec = codec_named(manifest.codec)
         specs = array_specs(record.lengths.tolist(), sum(map(len, row_ids)), manifest.layers, manifest.hidden_size, codec)
+        container = format_named(manifest.format)
         path = inside(root, shard_name(manifest, record.shard))
         self._rows: dict[str, _Rows] = {}
-        for name, stored in format_named(manifest.format).locate(path, specs).items():
-            if stored.file.relative_to(root).as_posix() not in record.files:
-                raise DamagedCacheError(f"{stored.file}: is not one of the files that the journal names for this shard")
+        if unnamed := container.files(shard_name(manifest, record.shard), specs) - record.files.keys():
+            raise DamagedCacheError(f"{root / min(unnamed)}: is not one of the files that the journal names for this shard")
+        for name, stored in container.locate(path, specs).items():
             if stored.spec != specs[name]:
                 raise DamagedCacheError(f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}")
             self._rows[name] = _Rows(stored)
@@ -83,10 +84,12 @@ class OpenShard:
         Raises:
             DamagedCacheError: the file has been cut or has gone since the shard was opened.
         """
-        rows = self._rows[name]
-        values = rows.read(0, rows.length)
-        rows.close()
-        return values
+        return self._rows[name].read_all()
+
+    @property
+    def token_bytes(self) -> int:
+        """What `hold_tokens` would take."""
+        return int(5 * self._starts[-1])
 
     def hold_tokens(self) -> int:
         """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that they take."""
@@ -110,47 +113,74 @@ class OpenShard:
             rows.close()
 
 
+def read_arrays(located: Mapping[str, StoredArray]) -> dict[str, npt.NDArray[Any]]:
+    """Whole arrays, from where they lie.
+
+    Raises:
+        DamagedCacheError: a file ends before its array does.
+    """
+    return {name: _Rows(stored).read_all() for name, stored in located.items()}
+
+
 class _Rows:
     """Reads rows of an array by their place in its file.
 
     A read asks the kernel for exactly those bytes: where they are gone it says so, while a memory map would end the process.
-    Offsets are given with each read, so forked processes may share the open file.
+    Offsets are given with each read, so threads and forked processes may share the open file.
     """
 
-    __slots__ = ("_descriptor", "_dtype", "_file", "_offset", "_row_bytes", "_row_shape", "length")
+    __slots__ = ("_dtype", "_file", "_offset", "_open", "_row_bytes", "_row_shape", "length")
 
     def __init__(self, stored: StoredArray) -> None:
         self._file, self._offset, self._dtype = stored.file, stored.offset, stored.spec.dtype
         self.length, *rest = stored.spec.shape
         self._row_shape = tuple(rest)
         self._row_bytes = math.prod(rest) * self._dtype.itemsize
-        self._descriptor = -1
+        self._open: _OpenFile | None = None
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         values = np.empty((stop - start, *self._row_shape), self._dtype)
         offset = self._offset + start * self._row_bytes
         try:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
-            done = os.preadv(self._descriptor, [values.data], offset)
+            opened = self._open  # held here while it is read from: another thread may let go of it in the meantime
+            if opened is None:
+                opened = self._open = _OpenFile(self._file)
+            done = os.preadv(opened.descriptor, [values.data], offset)
             if done != values.nbytes:
-                self._read_on(values.reshape(-1).view(np.uint8), offset, done)
+                self._read_on(opened, values.reshape(-1).view(np.uint8), offset, done)
         except OSError as error:
             raise DamagedCacheError(f"{self._file}: cannot be read ({error.strerror})") from error
         return values
 
-    def _read_on(self, bytes_wanted: npt.NDArray[Any], offset: int, done: int) -> None:
+    def read_all(self) -> npt.NDArray[Any]:
+        size = self._file.stat().st_size if self._file.is_file() else 0
+        if size < self._offset + self.length * self._row_bytes:  # asked before room is made for it
+            raise DamagedCacheError(f"{self._file}: is shorter than its array")
+        values = self.read(0, self.length)
+        self.close()
+        return values
+
+    def _read_on(self, opened: _OpenFile, bytes_wanted: npt.NDArray[Any], offset: int, done: int) -> None:
         """The kernel may give less than was asked for, such as 2 GiB at a time: go on until all is there."""
         while done < len(bytes_wanted):
-            read = os.preadv(self._descriptor, [bytes_wanted[done:].data], offset + done)
+            read = os.preadv(opened.descriptor, [bytes_wanted[done:].data], offset + done)
             if not read:
                 raise DamagedCacheError(f"{self._file}: has been cut since it was opened")
             done += read
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._open = None
+
+
+class _OpenFile:
+    """A file that is closed when nobody holds it any longer."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        self.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)

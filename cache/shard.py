@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cache.codecs import Codec
 from cache.errors import CacheError
 from cache.example import Example
 from cache.formats import Arrays, ArraySpec
+from cache.sealed_json import canonical_json
 
 
 def hidden_states_name(layer: int) -> str:
@@ -73,15 +74,32 @@ def array_specs(
     }
 
 
-def shard_attributes(layers: Iterable[int], codec: Codec) -> dict[str, dict[str, Any]]:
-    """What a shard and its arrays say of themselves to whoever opens them with another tool."""
+def shard_attributes(layers: Iterable[int], codec: Codec, seal: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What a shard and its arrays say of themselves to whoever opens them with another tool; `seal` as from `shard_seal`."""
     described: dict[str, dict[str, Any]] = {
-        "": {"kind": "llm-modules shard", "layout": "examples end to end; example i is tokens offsets[i]:offsets[i+1]"},
+        "": {
+            "kind": "llm-modules shard",
+            "layout": "examples end to end; example i is tokens offsets[i]:offsets[i+1]",
+            **seal,
+        },
         "row_id_bytes": {"encoding": "utf-8, end to end; see row_id_offsets"},
     }
     for layer in layers:
         described[hidden_states_name(layer)] = {"layer": layer, "shape": "tokens, d_teacher", **codec.attributes}
     return described
+
+
+def shard_seal(cache: str, shard: int, digest: str, non_finite: Mapping[str, int]) -> dict[str, str]:
+    """What a shard knows of itself, so that a lost line of the journal can be written again from the shard alone.
+
+    Args:
+        cache: identity hash of the cache that it belongs to.
+        shard: its number.
+        digest: its content digest.
+        non_finite: examples left out of it: tokens by row id.
+    """
+    left_out = {"non_finite": canonical_json(dict(non_finite)).decode()} if non_finite else {}
+    return {"cache": cache, "shard": f"{shard:08d}", "content_digest": digest, **left_out}
 
 
 def offsets_of(lengths: Iterable[int]) -> npt.NDArray[np.int64]:

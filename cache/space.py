@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cache.codecs import codec_named
 from cache.errors import CacheError
+from cache.files import files_below
 from cache.formats import format_named
 from cache.manifest import Manifest
-from cache.shard import array_specs, shard_attributes
+from cache.open_shard import SHARDS
+from cache.shard import array_specs, shard_attributes, shard_seal
 
+_SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
+"""Takes the room that every shard's does from which nothing was left out."""
 _REST_OF_EXAMPLE = 64
 """Bytes of an example in the journal, roughly: row id, length, checksum."""
 _REST = 16 << 20
@@ -29,7 +33,15 @@ def shard_size(manifest: Manifest, lengths: Sequence[int], row_ids: Sequence[str
     codec = codec_named(manifest.codec)
     row_id_bytes = sum(len(row_id.encode()) for row_id in row_ids)
     specs = array_specs(lengths, row_id_bytes, manifest.layers, manifest.hidden_size, codec)
-    return format_named(manifest.format).size(specs, shard_attributes(manifest.layers, codec))
+    return format_named(manifest.format).size(specs, shard_attributes(manifest.layers, codec, _SEAL))
+
+
+def readable_bytes(size: int) -> str:
+    """A size for people, in the unit that suits it."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= one:
+            return f"{size / one:,.2f} {unit}"
+    return f"{size:,} bytes"
 
 
 def free_bytes(path: Path) -> int:
@@ -44,20 +56,27 @@ def room_needed(shards: Sequence[int], examples: int) -> int:
     return sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
 
 
-def require_room(root: Path, shards: Sequence[int], examples: int) -> None:
+def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
+    """What dead writers left among the shards, and the next writer removes; `published` are the files that the journal names."""
+    kept = set(published)
+    if not (root / SHARDS).is_dir():
+        return 0
+    held = (path for path in files_below(root / SHARDS) if path.relative_to(root).as_posix() not in kept)
+    return sum(path.lstat().st_size for path in held)
+
+
+def require_room(root: Path, needed: int) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Args:
         root: the cache's folder.
-        shards: exact sizes of the shards that are to be written.
-        examples: how many examples they hold.
+        needed: bytes, as from `room_needed`, less what will be given back.
 
     Raises:
         CacheError: there is too little room; says how much there is and how much is needed.
     """
-    needed = room_needed(shards, examples)
     if needed > (free := free_bytes(root)):
         raise CacheError(
-            f"{root}: the cache needs {needed / 1e9:.2f} GB more, its disk has {free / 1e9:.2f} GB free; "
-            "free some space, name a folder on another disk, or ask for fewer rows or layers"
+            f"{root}: {readable_bytes(needed)} more are needed, its disk has {readable_bytes(free)} free; "
+            "free some space, or use another disk"
         )

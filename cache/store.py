@@ -115,6 +115,7 @@ class Cache(Sequence[Example]):
         """One example with only the layers named: what is not asked for is not read.
 
         Raises:
+            CacheError: a layer is not cached.
             IndexError: there is no such example.
             DamagedCacheError: the shard that holds it is damaged; names both.
         """
@@ -127,6 +128,8 @@ class Cache(Sequence[Example]):
         row_id = self.records[shard].row_ids[position]
         try:
             return self._shard(shard).example(position, row_id, self.layers if layers is None else layers)
+        except KeyError as error:
+            raise CacheError(f"{self.root}: layer {error} is not cached, only {', '.join(map(str, self.layers))}") from None
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
 
@@ -136,10 +139,10 @@ class Cache(Sequence[Example]):
                 opened = OpenShard(self.root, self.manifest, self.records[shard], check=not self._checked[shard])
                 self._checked[shard] = 1
                 self._shards[shard] = opened
-                if self._held_bytes < _HELD_BYTES:
+                if self._held_bytes + opened.token_bytes <= _HELD_BYTES:
                     self._held_bytes += opened.hold_tokens()
+            self._open.pop(shard, None)
             self._open[shard] = None
-            self._open.move_to_end(shard)
             if len(self._open) > self._most_open:
                 self._shards[self._open.popitem(last=False)[0]].close()
             self._last = shard

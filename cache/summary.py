@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cache.journal import read_journal, scan_journal
+from cache.errors import CacheError
+from cache.journal import NON_FINITE, read_journal, scan_journal
 from cache.manifest import read_manifest
 from cache.store import content_digest_of
 
@@ -28,8 +29,11 @@ def summarise_cache(root: Path) -> dict[str, Any]:
     size = sum(record.bytes for record in records)
     values = tokens * manifest.hidden_size * len(manifest.layers)
     complete = len(records) == manifest.shards
-    left_out = Counter(manifest.provenance.get("left_out", {}))
-    left_out["states not finite"] += sum(len(record.non_finite) for record in records)
+    planned = manifest.provenance.get("left_out", {})
+    if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
+        raise CacheError(f"{root}: its manifest does not count what was left out")
+    left_out = Counter(planned)
+    left_out[NON_FINITE] += sum(len(record.non_finite) for record in records)
     return {
         "cache": str(root),
         "complete": complete,

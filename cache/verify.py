@@ -94,9 +94,7 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
         damage.append(Damage(MANIFEST_NAME, "damaged or missing; the journal has a copy"))
     if journal.manifest not in (None, manifest):
         damage.append(Damage(JOURNAL_NAME, "belongs to another cache's manifest"))
-    for attached in manifest.attachments:
-        if what := damage_of(root, attached.name, attached.bytes, attached.checksum):
-            damage.append(Damage(attached.name, what))
+    damage += [Damage(name, what) for name, what in manifest.damaged_attachments(root).items()]
     records = [journal.records[shard] for shard in sorted(journal.records)]
     first = 0
     for record in records:
@@ -104,7 +102,7 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
         first += len(record.row_ids)
         progress(record.bytes)
     missing = sorted(set(range(manifest.shards)) - journal.records.keys())
-    damage += _journal_damage(root, manifest, records, complete=not missing)
+    damage += contradictions(root, manifest, records)
     whole = not damage and not missing
     return Verification(
         cache=str(root),
@@ -176,11 +174,12 @@ def _impossible(manifest: Manifest, arrays: dict[str, npt.NDArray[Any]]) -> Iter
                 yield f"{name}: values that are not finite", examples_of(strange)
 
 
-def _journal_damage(root: Path, manifest: Manifest, records: Sequence[ShardRecord], *, complete: bool) -> Iterator[Damage]:
+def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> Iterator[Damage]:
+    """What does not fit together in a journal whose lines are whole."""
     rows = Counter(row_id for record in records for row_id in (*record.row_ids, *record.non_finite))
     if twice := [row_id for row_id, count in rows.items() if count > 1]:
         yield Damage(JOURNAL_NAME, f"{len(twice)} row ids stand in it twice", row_ids=twice)
-    if complete:
+    if len(records) == manifest.shards:
         try:
             require_same_totals(root, manifest, records)
         except DamagedCacheError as error:

@@ -9,22 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cache.codecs import codec_named
-from cache.errors import CacheError, DamagedCacheError, OtherContentError
+from cache.errors import CacheError, DamagedCacheError
 from cache.example import Example
-from cache.files import MEND, check_file, checksum_of, files_below, fsync_tree, publish, require_local
-from cache.formats import format_named
+from cache.files import MEND, bytes_below, check_file, checksum_of, files_below, fsync_tree, remove, require_local
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.lock import WriterLock
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
-from cache.open_shard import SHARDS, shard_name
-from cache.shard import content_digest, example_checksums, shard_arrays, shard_attributes
+from cache.open_shard import SHARDS
+from cache.shard_files import store_shard
 
-OWN_NAMES = {".lock", ATTACHMENTS, SHARDS, MANIFEST_NAME, f"{MANIFEST_NAME}.partial", JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
-"""What may stand in a cache's folder."""
+_OWN_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
+_NAMES_OF_A_BEGUN_CACHE = _OWN_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.partial"}
 
 
 class CacheWriter:
@@ -58,58 +54,10 @@ class CacheWriter:
             OSError: the disk is full, or the cache's folder has vanished. What was published before is untouched.
         """
         self._journal.require_in_place()
-        record = replace(
-            store_shard(self.root, self.manifest, shard, examples),
-            non_finite=dict(non_finite or {}),
-            provenance=dict(provenance or {}),
-        )
+        record = store_shard(self.root, self.manifest, shard, examples, non_finite or {}, provenance or {})
         self._journal.append(record)
         self.published[shard] = record
         return record
-
-
-def store_shard(
-    root: Path, manifest: Manifest, shard: int, examples: Sequence[Example], digest: str | None = None
-) -> ShardRecord:
-    """Put a whole, durable shard where the journal will look for it; what stood there is replaced.
-
-    Raises:
-        OtherContentError: `digest` is given and is not that of these examples; nothing has been touched.
-    """
-    container, codec = format_named(manifest.format), codec_named(manifest.codec)
-    name = shard_name(manifest, shard)
-    final = root / name
-    staged = final.with_name(f"partial-{final.name}")
-    _remove(staged)
-    arrays = shard_arrays(examples, codec) if examples else {}
-    found = content_digest(arrays)
-    if digest not in (None, found):
-        raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
-    if not examples:
-        _remove(final)
-        return ShardRecord(shard, {}, found, [], np.zeros(0, np.int64), np.zeros(0, np.uint64), 0)
-    try:
-        container.write(staged, arrays, shard_attributes(manifest.layers, codec))
-        fsync_tree(staged)
-    except OSError:
-        with contextlib.suppress(OSError):
-            _remove(staged)  # a full disk gets its space back
-        raise
-    files = {
-        f"{name}/{path.relative_to(staged).as_posix()}" if staged.is_dir() else name: (path.stat().st_size, checksum_of(path))
-        for path in files_below(staged)
-    }
-    _remove(final)  # published by name but not in the journal: its writer died in between
-    publish(staged, final)
-    return ShardRecord(
-        shard=shard,
-        files=files,
-        digest=found,
-        row_ids=[example.row_id for example in examples],
-        lengths=arrays["offsets"][1:] - arrays["offsets"][:-1],
-        checksums=example_checksums(arrays),
-        state_bytes=sum(values.nbytes for array, values in arrays.items() if array.startswith("hidden_states/")),
-    )
 
 
 @contextlib.contextmanager
@@ -142,11 +90,13 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             raise CacheError(f"{path}: is a file; --cache names a folder")
-    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - OWN_NAMES):
+    begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
+    names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
+    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - names):
         raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     if not (root / MANIFEST_NAME).exists():
-        if (root / JOURNAL_NAME).exists() and scan_journal(root).records:
-            raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet the journal names shards; {MEND}")
+        if begun:
+            _require_nothing_published(root)
         return list(range(wanted.shards))
     records = read_journal(root, _same_cache(root, wanted))
     for record in records:
@@ -155,24 +105,36 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
     return sorted(set(range(wanted.shards)) - {record.shard for record in records})
 
 
+def _require_nothing_published(root: Path) -> None:
+    """A journal without a manifest is what a writer leaves that died at the very beginning; unless there is more.
+
+    Raises:
+        DamagedCacheError: shards were published here, or may have been.
+    """
+    journal = scan_journal(root)
+    if journal.records or journal.damage or bytes_below(root / SHARDS):
+        raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet there are shards; {MEND}")
+
+
 def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
+    """Journal first: from then on the folder is known to be this project's; manifest last: from then on it is a cache."""
+    manifest = replace(wanted, attachments=attached_files(attachments))
+    parse_manifest(manifest.as_json(), root / MANIFEST_NAME)
+    begin_journal(root, manifest)
     for name in (ATTACHMENTS, SHARDS):
-        _remove(root / name)
+        remove(root / name)
     shutil.copytree(attachments, root / ATTACHMENTS, symlinks=True)
     (root / SHARDS).mkdir()
     fsync_tree(root)
-    manifest = replace(wanted, attachments=attached_files(root))
-    parse_manifest(manifest.as_json(), root / MANIFEST_NAME)
-    begin_journal(root, manifest)
     manifest.write(root)
     return manifest
 
 
-def attached_files(root: Path) -> tuple[AttachedFile, ...]:
-    """The attached files as they lie in the cache's folder."""
+def attached_files(attachments: Path) -> tuple[AttachedFile, ...]:
+    """The files of a folder as they will be attached."""
     return tuple(
-        AttachedFile(path.relative_to(root).as_posix(), path.stat().st_size, checksum_of(path))
-        for path in files_below(root / ATTACHMENTS)
+        AttachedFile(f"{ATTACHMENTS}/{path.relative_to(attachments).as_posix()}", path.stat().st_size, checksum_of(path))
+        for path in files_below(attachments)
     )
 
 
@@ -191,10 +153,3 @@ def _continued(root: Path, wanted: Manifest) -> Manifest:
     manifest = _same_cache(root, wanted)
     manifest.check_attachments(root)
     return manifest
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

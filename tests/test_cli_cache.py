@@ -167,7 +167,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start_and_fills_up_with_
                "--dtype", "fp32", "--device", "cpu"]  # fmt: skip
     done = run_cli(*options)
     assert done.returncode == 2
-    assert "its disk has 0.05 GB free" in done.stderr
+    assert "its disk has 50.33 MB free" in done.stderr
     assert list(small_disk.iterdir()) == []
     monkeypatch.setattr("pipeline.extract.run.require_room", lambda *_: None)  # another program fills the disk while it runs
     (small_disk / "other").write_bytes(bytes(24 << 20))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,7 +27,21 @@ class Hdf5Format:
 
     def write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
         """Write the arrays into a new file."""
-        _write(path, arrays, attributes)
+        whole = io.BytesIO()  # HDF5 does not say in an orderly way that a disk is full; writing a file does
+        _write(whole, arrays, attributes)
+        path.write_bytes(whole.getbuffer())
+
+    def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
+        """The one file."""
+        return {name}
+
+    def attributes(self, path: Path) -> dict[str, Any]:
+        """The file's."""
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                return dict(file.attrs)
+        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
+            raise DamagedCacheError(f"{path}: damaged, or not an HDF5 file of this project ({error})") from error
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
         """Find the data sets; those that are chunked, virtual, or lie in other files are refused."""
@@ -43,7 +58,7 @@ class Hdf5Format:
         return values + _overhead(layout, json.dumps(attributes))
 
 
-def _write(target: Path | io.BytesIO, arrays: Arrays, attributes: Attributes) -> None:
+def _write(target: io.BytesIO, arrays: Arrays, attributes: Attributes) -> None:
     # Without HDF5's management of free space the size of a file follows from the sizes of its arrays.
     with h5py.File(target, "w", libver="v110", fs_strategy="none") as file:
         file.attrs.update(attributes.get("", {}))

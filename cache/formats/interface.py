@@ -48,6 +48,18 @@ class ShardFormat(Protocol):
         """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]` the shard."""
         ...
 
+    def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
+        """Names of the files that tell of and hold some arrays of the shard of that name."""
+        ...
+
+    def attributes(self, path: Path) -> dict[str, Any]:
+        """What the shard says of itself.
+
+        Raises:
+            DamagedCacheError: it is not such a container.
+        """
+        ...
+
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
         """Find some arrays in a shard; nothing is read but what describes them.
 

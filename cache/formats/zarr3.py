@@ -44,6 +44,19 @@ class ZarrFormat:
         for name, values in arrays.items():
             _new_array(root, name, ArraySpec(values.shape, values.dtype), attributes)[...] = values
 
+    def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
+        """Of each array its metadata and its one file of values."""
+        values = {f"{name}/{array}/{_values_name(len(spec.shape))}" for array, spec in specs.items()}
+        return values | {f"{name}/{array}/zarr.json" for array in specs}
+
+    def attributes(self, path: Path) -> dict[str, Any]:
+        """The group's."""
+        try:
+            _require_small(path / "zarr.json")
+            return dict(zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3).attrs)
+        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
+            raise DamagedCacheError(f"{path}: damaged, or not a Zarr group of this project ({error})") from error
+
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
         """Find the arrays' files; those that are not raw and in one run are refused."""
         try:
@@ -89,10 +102,18 @@ def _new_array(root: zarr.Group, name: str, spec: ArraySpec, attributes: Attribu
     )
 
 
+def _values_name(dimensions: int) -> str:
+    return "/".join(["c", *("0" for _ in range(dimensions))])
+
+
+def _require_small(metadata: Path) -> None:
+    if metadata.stat().st_size > _LARGEST_METADATA:
+        raise ValueError(f"{metadata} is far too large")
+
+
 def _located(path: Path, name: str) -> StoredArray:
     folder = path / name
-    if (folder / "zarr.json").stat().st_size > _LARGEST_METADATA:
-        raise ValueError(f"the metadata of {name!r} is far too large")
+    _require_small(folder / "zarr.json")
     array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=3)
     spec = ArraySpec(tuple(map(int, array.shape)), np.dtype(array.dtype))
     rows, stored_rows = _chunking(spec)
@@ -100,7 +121,7 @@ def _located(path: Path, name: str) -> StoredArray:
     raw = isinstance(codec, ShardingCodec) and all(isinstance(inner, BytesCodec) for inner in codec.codecs)
     if not raw or array.chunks != (rows, *spec.shape[1:]) or array.shards != (stored_rows, *spec.shape[1:]):
         raise ValueError(f"array {name!r} is not stored as raw chunks of {rows} rows in one file")
-    file = folder / "c" / "/".join("0" for _ in spec.shape)
+    file = folder / _values_name(len(spec.shape))
     chunks = stored_rows // rows
     chunk_bytes = rows * math.prod(spec.shape[1:]) * spec.dtype.itemsize
     whole = chunks * (chunk_bytes + _INDEX_ENTRY) + _INDEX_CHECKSUM

@@ -63,6 +63,7 @@ class Shell(LazyCommands):
         """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when the model libraries are imported: the bars here are our own
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        signal.signal(signal.SIGTERM, _terminated)
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.UsageError as error:
@@ -102,7 +103,6 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
         _quiet_libraries(debug)
-        signal.signal(signal.SIGTERM, _terminated)
         try:
             result = function(*args, as_json=as_json, **kwargs)
         except (Exception, KeyboardInterrupt) as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES
 from cache.formats import FORMAT_NAMES
-from cache.space import free_bytes, room_needed
+from cache.space import free_bytes
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
@@ -73,7 +73,7 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES
     }  # every codec here stores values of a fixed size
     left = [example for shard in missing for example in prepared.examples_of(shard)]
-    needed, free = room_needed(prepared.shard_sizes(missing), len(left)), free_bytes(settings.cache)
+    needed, free = prepared.room_needed(missing), free_bytes(settings.cache)
     load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(

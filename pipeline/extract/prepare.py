@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cache import Manifest
 from cache.identity import Identity
-from cache.space import shard_size
+from cache.journal import scan_journal
+from cache.space import reclaimable_bytes, room_needed, shard_size
 from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
@@ -50,17 +51,16 @@ class PreparedExtract:
         planned = map(self.examples_of, shards)
         return [shard_size(self.manifest, [len(e) for e in examples], [e.row_id for e in examples]) for examples in planned]
 
+    def room_needed(self, missing: Sequence[int]) -> int:
+        """Bytes that the cache needs more for these shards, once what dead writers left there is removed."""
+        examples = sum(len(self.shards[shard]) for shard in missing)
+        journal = scan_journal(self.settings.cache) if self.settings.cache.is_dir() else None
+        published = (name for record in journal.records.values() for name in record.files) if journal else ()
+        return room_needed(self.shard_sizes(missing), examples) - reclaimable_bytes(self.settings.cache, published)
+
     def provenance_of_shards(self) -> dict[str, Any]:
-        """On what the last bits of a shard's numbers depend; recorded with each shard, so that a lost one can be made again."""
-        device = choose_device(self.settings.device)
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        return {
-            "batch_tokens": self.settings.batch_tokens,
-            "device": str(device),
-            "device_name": name,
-            "threads": torch.get_num_threads(),
-            "versions": recorded_versions(),
-        }
+        """On what the last bits of a shard's numbers depend; recorded with each, so that a lost one can be made again."""
+        return _shard_provenance(self.settings)
 
 
 def prepare(settings: ExtractSettings) -> PreparedExtract:
@@ -134,6 +134,18 @@ def _longest(settings: ExtractSettings, context: int | None) -> int:
     return settings.max_tokens
 
 
+def _shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
+    device = choose_device(settings.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "batch_tokens": settings.batch_tokens,
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "versions": recorded_versions(),
+    }
+
+
 def _provenance(
     settings: ExtractSettings, source: TeacherSource, conversations: ConversationSet, dataset: TokenizedDataset
 ) -> dict[str, object]:
@@ -147,6 +159,7 @@ def _provenance(
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
+        "shards": _shard_provenance(settings),
         "versions": recorded_versions(),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any
 
@@ -52,9 +52,17 @@ class BackgroundPublisher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Let the shard that is being written become durable, even where the run has failed."""
-        try:
-            self._thread.shutdown(wait=True)
-        finally:
-            if error is None:
-                self._settle()
+        """Let the shard that is being written become durable, even where the run has failed or is interrupted once more:
+        whoever holds the cache's lock may only let go of it when nothing is written any longer.
+        """
+        interrupted: BaseException | None = None
+        while self._writing is not None and not self._writing.done():
+            try:
+                wait([self._writing])
+            except KeyboardInterrupt as again:
+                interrupted = again
+        self._thread.shutdown()
+        if interrupted is not None:
+            raise interrupted
+        if error is None:
+            self._settle()

@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cache import open_cache
+from cache import CacheError, open_cache
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
+from pipeline.extract.origin import recorded
 from pipeline.extract.reading import read_batch
 from pipeline.teacher.same import load_same_teacher
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
 """Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to bfloat16 costs up to 0.4 %, a
 whole pass in it 1 % or so from one machine to another; states of other tokens or weights are off by tens of per cent."""
+
+_FAR = 1e30
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,11 @@ def recheck(
         InputError: the teacher is not there, or not the one that the cache was made with.
     """
     with open_cache(root) as cache:
+        if not len(cache):
+            raise CacheError(f"{root}: has no examples to compare")
+        teacher = teacher or recorded(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
-        live = load_same_teacher(
-            teacher or cache.manifest.provenance["teacher"], list(cache.layers), cache.identity, choose_device(device)
-        )
+        live = load_same_teacher(teacher, list(cache.layers), cache.identity, choose_device(device))
         errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {layer: [] for layer in cache.layers}
         tokens = 0
         for done, index in enumerate(chosen, start=1):
@@ -107,7 +111,10 @@ def _difference(stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> tuple[flo
     live = live_TD.to(torch.float64).numpy()
     difference = stored_TD.astype(np.float64) - live
     lengths = np.maximum((live**2).sum(axis=1), np.finfo(np.float64).tiny)
-    return float(np.abs(difference).max()), (difference**2).sum(axis=1) / lengths
+    squares_T = (difference**2).sum(axis=1) / lengths
+    # What is not finite is as far from any stored state as can be.
+    largest = float(np.nan_to_num(np.abs(difference), nan=_FAR, posinf=_FAR).max())
+    return largest, np.nan_to_num(squares_T, nan=_FAR, posinf=_FAR)
 
 
 def _layer_error(

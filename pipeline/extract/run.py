@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import content_digest_of, write_cache
-from cache.journal import ShardRecord
+from cache.journal import NON_FINITE, ShardRecord
+from cache.lock import require_unlocked
 from cache.space import require_room
 from cache.writer import require_continuable
 from pipeline.device import choose_device, choose_dtype
@@ -18,8 +19,6 @@ from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.reading import read_hidden_states
 from pipeline.teacher.model import load_teacher
-
-NON_FINITE = "states not finite"
 
 Progress = Callable[[int, int], None]
 """Called with the tokens just done and the bytes just published."""
@@ -63,7 +62,8 @@ def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size:
     """
     settings, manifest = prepared.settings, prepared.manifest
     missing = require_continuable(settings.cache, manifest)
-    require_room(settings.cache, prepared.shard_sizes(missing), sum(len(prepared.shards[shard]) for shard in missing))
+    require_room(settings.cache, prepared.room_needed(missing))
+    require_unlocked(settings.cache)
     device = choose_device(settings.device)
     teacher = None
     if missing:

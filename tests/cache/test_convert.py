@@ -62,8 +62,9 @@ def test_a_damaged_source_stops_it(tmp_path: Path) -> None:
 
 def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]))
-    with pytest.raises(CacheError, match="into itself"):
-        convert_cache(source, tmp_path / "x" / ".." / "source")
+    for place in (tmp_path / "x" / ".." / "source", source / "inside", tmp_path):
+        with pytest.raises(CacheError, match="into its own folder"):
+            convert_cache(source, place)
     with pytest.raises(CacheError, match="unknown cache format"):
         convert_cache(source, tmp_path / "target", container="csv")
     with pytest.raises(CacheError, match="unknown codec"):
@@ -72,7 +73,7 @@ def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(CacheError, match="not complete"):
         convert_cache(part, tmp_path / "target")
     monkeypatch.setattr("cache.space.free_bytes", lambda path: 1000)
-    with pytest.raises(CacheError, match=r"needs 0\.02 GB more, its disk has 0\.00 GB free"):
+    with pytest.raises(CacheError, match=r"16\.\d\d MB more are needed, its disk has 1,000 bytes free"):
         convert_cache(source, tmp_path / "target")
     assert not (tmp_path / "target").exists()
     other = make_cache(tmp_path / "other", make_shards([[9]]))

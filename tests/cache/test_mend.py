@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import random
 import shutil
 from pathlib import Path
@@ -10,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, open_cache
+from cache import CacheError, files, open_cache, write_cache
 from cache.errors import OtherContentError
 from cache.formats import FORMAT_NAMES
 from cache.mend import mend_cache
 from cache.verify import verify_cache
-from tests.cache.examples import make_attachments, make_cache, make_shards, same_example
+from tests.cache.examples import make_attachments, make_cache, make_examples, make_manifest, make_shards, same_example
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
 
 SHARDS = make_shards([[5, 3], [4, 90, 2], [7, 1]])
@@ -29,10 +32,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def mend(root: Path) -> list[int]:
     """With the examples that were written standing in for the teacher."""
     with mend_cache(root) as mender:
-        if mender.attachments_damaged:
+        if mender.damaged_attachments:
             mender.put_back_attachments(make_attachments(root))
         for shard in mender.shards:
-            assert mender.replace(shard, SHARDS[shard], non_finite={}, provenance={})
+            assert mender.replace(shard, SHARDS[shard], non_finite={}, provenance={}) is not False
         return mender.shards
 
 
@@ -63,14 +66,52 @@ def test_whatever_is_broken_is_mended_to_what_it_was(
     assert all(same_example(*pair) for pair in zip(store, original, strict=True))
 
 
+@pytest.mark.parametrize("container", FORMAT_NAMES)
 @pytest.mark.parametrize("name", ["manifest.json", "journal.jsonl"])
-def test_manifest_and_journal_are_put_back(name: str, whole: dict[str, Path], tmp_path: Path) -> None:
-    root = shutil.copytree(whole["zarr"], tmp_path / "c")
+def test_manifest_and_journal_are_put_back_without_the_teacher(
+    name: str, container: str, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    root = shutil.copytree(whole[container], tmp_path / "c")
     intact = (root / name).read_bytes()
     (root / name).unlink()
-    shards = mend(root)
-    assert shards == ([] if name == "manifest.json" else [0, 1, 2])  # without its journal every shard is to be made again
+    assert mend(root) == []  # the shards tell their own lines
     assert (root / name).read_bytes() == intact
+
+
+def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(whole: dict[str, Path], tmp_path: Path) -> None:
+    root = shutil.copytree(whole["hdf5"], tmp_path / "c")
+    (root / "journal.jsonl").unlink()
+    content = bytearray(shard_paths(root)[0].read_bytes())
+    states = SHARDS[0][1].hidden_states[-1].tobytes()
+    content[bytes(content).index(states)] ^= 1
+    shard_paths(root)[0].write_bytes(content)
+    shutil.copy(shard_paths(root)[2], shard_paths(root)[1])
+    with mend_cache(root) as mender:
+        assert (mender.restored, mender.shards) == ([2], [0, 1])
+        assert mender.replace(0, SHARDS[0], non_finite={}, provenance={}) is None  # nothing to compare with
+        mender.replace(1, SHARDS[1], non_finite={}, provenance={})
+        mender.require_consistent()
+    assert open_cache(root).content_digest == open_cache(whole["hdf5"]).content_digest
+
+
+def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    left_out = make_examples([8], seed=9)
+    manifest = make_manifest([SHARDS[0], [*SHARDS[1], *left_out]])
+    with write_cache(root, manifest, make_attachments(root)) as writer:
+        writer.publish(0, SHARDS[0])
+        writer.publish(1, SHARDS[1], non_finite={left_out[0].row_id: 8})
+    (root / "journal.jsonl").unlink()
+    with mend_cache(root) as mender:
+        assert mender.restored == [0, 1]
+    assert verify_cache(root).whole
+    assert open_cache(root).records[1].non_finite == {left_out[0].row_id: 8}
+
+
+def test_a_contradiction_is_not_called_mended(tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", [SHARDS[0], SHARDS[0]])
+    with mend_cache(root) as mender, pytest.raises(CacheError, match="row ids stand in it twice; this cannot be mended"):
+        mender.require_consistent()
 
 
 def test_a_shard_of_other_numbers_is_refused_unless_allowed(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -93,8 +134,57 @@ def test_other_attachments_are_refused(whole: dict[str, Path], tmp_path: Path) -
     (root / "attachments" / "note.txt").unlink()
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "note.txt").write_text("other")
-    with mend_cache(root) as mender, pytest.raises(CacheError, match=r"note\.txt"):
-        mender.put_back_attachments(tmp_path / "others")
+    (root / "attachments" / "added.jinja").write_text("not attached")
+    with mend_cache(root) as mender:
+        with pytest.raises(CacheError, match=r"note\.txt: cannot be made again byte for byte"):
+            mender.put_back_attachments(tmp_path / "others")
+        assert (root / "attachments" / "added.jinja").exists()  # nothing has been touched
+        mender.put_back_attachments(make_attachments(root))
+    assert [path.name for path in (root / "attachments").iterdir()] == ["note.txt"]
+    assert verify_cache(root).whole
+
+
+LINKS = ["manifest.json.partial", "journal.jsonl.partial", ".lock", "shards", "shards/000001.h5", "shards/partial-000001.h5"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_mending_never_writes_through_a_link(name: str, whole: dict[str, Path], tmp_path: Path) -> None:
+    root = shutil.copytree(whole["hdf5"], tmp_path / "c")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("do not lose me")
+    before = sorted(outside.rglob("*"))
+    for broken in ("manifest.json", "shards/000001.h5"):
+        flip_byte(root / broken, random.Random(0))
+    if (root / name).exists():
+        remove(root / name)
+    (root / name).symlink_to(outside if name == "shards" else outside / "precious")
+    with contextlib.suppress(CacheError, OSError):
+        mend(root)
+    assert sorted(outside.rglob("*")) == before
+    assert (outside / "precious").read_text() == "do not lose me"
+
+
+def test_an_unreadable_file_is_damage_like_any_other(
+    whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a bad sector."""
+    root = shutil.copytree(whole["hdf5"], tmp_path / "c")
+    plain = files.checksum_of
+
+    def checksum_of(path: Path) -> str:
+        if path.name == "000001.h5":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "checksum_of", checksum_of)
+        (damage,) = verify_cache(root).damage
+        assert (damage.what, damage.shard) == ("cannot be read (Input/output error)", 1)
+        with pytest.raises(CacheError, match=r"shard 1, example 2 .*cannot be read"):
+            list(open_cache(root))
+    remove(shard_paths(root)[1])
+    assert mend(root) == [1]
 
 
 def test_one_mender_at_a_time_and_none_beside_a_writer(whole: dict[str, Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cache import CacheError, open_cache, write_cache
 from cache.formats import FORMAT_NAMES
+from cache.journal import begin_journal
 from tests.cache.examples import make_cache, make_examples, make_manifest
 
 SHARDS = [make_examples([5, 3]), make_examples([4], seed=1), make_examples([7, 1], seed=2)]
@@ -63,10 +64,40 @@ def test_what_a_dead_writer_left_half_done_does_not_exist(tmp_path: Path, attach
     assert len(open_cache(root)) == 5
 
 
-def test_a_cache_that_was_hardly_begun_is_begun_anew(tmp_path: Path, attachments: Path) -> None:
-    (tmp_path / "c" / "attachments").mkdir(parents=True)
-    begin(tmp_path / "c", attachments, 3)
-    assert len(open_cache(tmp_path / "c")) == 5
+@pytest.mark.parametrize("there", [[], ["attachments"], ["attachments", "shards"]])
+def test_a_cache_that_was_hardly_begun_is_begun_anew(there: list[str], tmp_path: Path, attachments: Path) -> None:
+    root = tmp_path / "c"
+    root.mkdir()
+    begin_journal(root, make_manifest(SHARDS))
+    for name in there:
+        (root / name).mkdir()
+    begin(root, attachments, 3)
+    assert len(open_cache(root)) == 5
+
+
+@pytest.mark.parametrize("name", ["shards", "attachments"])
+def test_folders_of_somebody_else_are_left_alone_whatever_their_names(name: str, tmp_path: Path, attachments: Path) -> None:
+    (tmp_path / "c" / name).mkdir(parents=True)
+    (tmp_path / "c" / name / "webdataset-000.tar").write_text("do not lose me")
+    with pytest.raises(CacheError, match=f"it holds '{name}'"):
+        begin(tmp_path / "c", attachments, 1)
+    assert (tmp_path / "c" / name / "webdataset-000.tar").exists()
+
+
+@pytest.mark.parametrize("lost", ["manifest", "manifest and journal", "manifest and all lines", "manifest and one line"])
+def test_a_cache_that_has_lost_its_manifest_is_not_begun_anew(lost: str, tmp_path: Path, attachments: Path) -> None:
+    root = tmp_path / "c"
+    begin(root, attachments, 1)
+    (root / "manifest.json").unlink()
+    journal = root / "journal.jsonl"
+    if lost == "manifest and journal":
+        journal.unlink()
+    elif lost != "manifest":
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(lines[0] if lost == "manifest and all lines" else lines[0] + b"x" + lines[1])
+    with pytest.raises(CacheError):
+        begin(root, attachments, 3)
+    assert (root / "shards" / "000000.zarr").is_dir()
 
 
 def test_another_identity_is_refused_with_field_and_both_values(tmp_path: Path, attachments: Path) -> None:

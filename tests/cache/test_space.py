@@ -35,9 +35,9 @@ def test_a_shard_takes_exactly_what_was_foretold(
         assert store.bytes + rest <= room_needed(foretold, len(store))
 
 
-def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_room(tmp_path / "not" / "there" / "yet", [10**6], 10)
-    require_room(tmp_path, [], 0)
-    with pytest.raises(CacheError, match=r"needs 1000000\d+\.\d\d GB more, its disk has \d+\.\d\d GB free"):
-        require_room(tmp_path, [10**18], 10)
+def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path) -> None:
+    require_room(tmp_path / "not" / "there" / "yet", room_needed([10**6], 10))
+    require_room(tmp_path, room_needed([], 0))
+    with pytest.raises(CacheError, match=r"1,000,000\.00 TB more are needed, its disk has \d+\.\d\d GB free"):
+        require_room(tmp_path, room_needed([10**18], 10))
     assert free_bytes(tmp_path / "not" / "there") > 0

@@ -59,7 +59,13 @@ def _in_words(result: RepairResult) -> str:
     lines = [f"found: {what}" for what in result.found[:_MOST_LINES]]
     if len(result.found) > _MOST_LINES:
         lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
+    if result.restored:
+        lines.append(f"written again into the journal, from the whole shards: {len(result.restored)} shards")
     numbers = "with the numbers that were lost" if result.same_content else "with OTHER NUMBERS than the lost ones"
-    lines.append(f"{result.cache}: whole; extracted again: {len(result.shards)} shards, {result.tokens:,} tokens, {numbers}")
+    if result.unknown_shards:
+        numbers = f"{len(result.unknown_shards)} of them with nothing left to compare with, the others {numbers}"
+    if result.shards:
+        lines.append(f"extracted again: {len(result.shards)} shards, {result.tokens:,} tokens, {numbers}")
+    lines.append(f"{result.cache}: whole")
     lines.append(f"content digest {result.content_digest}")
     return "\n".join(lines)

@@ -59,7 +59,7 @@ def verify(
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
     bad = _complaint(folder, found, compared)
     if not as_json:
-        click.echo(_in_words(found, compared))
+        click.echo(_in_words(found, compared, deep=deep))
     elif bad:
         click.echo(json.dumps(result))
     if bad:
@@ -76,6 +76,8 @@ def _complaint(folder: Path, found: Verification, compared: Recheck | None) -> s
         parts.append(f"damaged {', '.join(others)}")
     if found.missing_shards:
         parts.append(f"{len(found.missing_shards)} shards are missing")
+    if found.missing_shards and not found.damage:
+        return f"{folder}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
     if parts:
         return f"{folder}: {'; '.join(parts)}; mend it with `cache repair {folder}`"
     if compared and (layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]):
@@ -83,7 +85,7 @@ def _complaint(folder: Path, found: Verification, compared: Recheck | None) -> s
     return None
 
 
-def _in_words(found: Verification, compared: Recheck | None) -> str:
+def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> str:
     lines = [f"{found.cache}: {found.shards} shards, {found.examples:,} examples, {found.bytes / 1e6:,.1f} MB looked at"]
     for damage in found.damage[:_MOST_LINES]:
         named = "" if not damage.examples else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
@@ -96,6 +98,8 @@ def _in_words(found: Verification, compared: Recheck | None) -> str:
         lines.append(f"missing: {len(found.missing_shards)} shards, from {found.missing_shards[0]} on")
     if found.strays:
         lines.append(f"not part of the cache: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}")
+    if not found.whole and deep:
+        lines.append("not compared with the live teacher, because the cache is not whole")
     if compared:
         lines.append(f"live teacher ({compared.compute_dtype}) on {compared.examples} examples, {compared.tokens:,} tokens:")
         lines += [

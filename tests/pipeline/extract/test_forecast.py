@@ -61,6 +61,6 @@ def test_an_extract_that_the_disk_cannot_hold_does_not_begin(embedded_settings: 
     monkeypatch.setattr("pipeline.extract.forecast.free_bytes", lambda path: 1_000_000)
     assert not forecast(prepare(settings)).fits
     monkeypatch.setattr("pipeline.extract.run.load_teacher", None)
-    with pytest.raises(CacheError, match=r"needs 0\.02 GB more, its disk has 0\.00 GB free"):
+    with pytest.raises(CacheError, match=r"17\.\d\d MB more are needed, its disk has 1\.00 MB free"):
         extract(prepare(settings))
     assert not settings.cache.exists()

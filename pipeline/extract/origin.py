@@ -1,0 +1,76 @@
+"""The extract that made a cache, from what the cache says of itself; which may be anything, so it is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cache import CacheError, Manifest
+from pipeline.data.forms import FORM_NAMES
+from pipeline.data.templates import TEMPLATE_NAMES
+from pipeline.extract.settings import ExtractSettings
+
+_DTYPES = ("fp32", "bf16")
+
+
+def recorded(manifest: Manifest, name: str) -> str:
+    """Where the teacher or the data set was found.
+
+    Raises:
+        CacheError: the cache does not say.
+    """
+    value = manifest.provenance.get(name)
+    if not isinstance(value, str):
+        raise CacheError(f"the cache does not say what its {name} was; name it with --{name}")
+    return value
+
+
+def settings_of(
+    manifest: Manifest, cache: Path, *, teacher: str | None, dataset: str | None, device: str, skip_non_finite: bool
+) -> ExtractSettings:
+    """What was asked of the extract that made a cache.
+
+    Args:
+        manifest: the cache's.
+        cache: its folder.
+        teacher, dataset: where they lie now; None: where they lay then.
+        device: to compute on.
+        skip_non_finite: as for the extract.
+
+    Raises:
+        CacheError: the cache does not say how it was made.
+    """
+    settings = ExtractSettings(
+        teacher=teacher or recorded(manifest, "teacher"),
+        dataset=dataset or recorded(manifest, "dataset"),
+        cache=cache,
+        format=manifest.format,
+        codec=manifest.codec,
+        layers=manifest.layers,
+        dataset_config=manifest.provenance.get("dataset_config"),
+        split=manifest.provenance.get("split", "train"),
+        form=manifest.provenance.get("form"),
+        template=manifest.identity.get("template", "?"),
+        loss_on=manifest.identity.get("loss_on", "?"),
+        max_tokens=manifest.identity.get("max_tokens", 0),
+        limit=manifest.identity.get("limit"),
+        skip_bad_rows=manifest.provenance.get("skip_bad_rows", False),
+        skip_non_finite=skip_non_finite,
+        shard_tokens=manifest.shard_tokens,
+        device=device,
+        dtype=manifest.identity.get("compute_dtype", "?"),
+    )
+    known = {
+        "dataset_config": isinstance(settings.dataset_config, str | None),
+        "split": isinstance(settings.split, str),
+        "form": settings.form in (None, *FORM_NAMES),
+        "template": settings.template in TEMPLATE_NAMES,
+        "loss_on": settings.loss_on in ("assistant", "all"),
+        "max_tokens": type(settings.max_tokens) is int and settings.max_tokens > 0,
+        "limit": settings.limit is None or (type(settings.limit) is int and settings.limit > 0),
+        "skip_bad_rows": type(settings.skip_bad_rows) is bool,
+        "shard_tokens": settings.shard_tokens > 0,
+        "compute_dtype": settings.dtype in _DTYPES,
+    }
+    if unknown := [name for name, right in known.items() if not right]:
+        raise CacheError(f"{cache}: does not say how it was made (its {unknown[0]} is missing or unknown)")
+    return settings
