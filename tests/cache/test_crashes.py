@@ -127,6 +127,29 @@ def test_a_write_that_fails_at_any_call_loses_nothing(name: str, failure: Callab
         assert open_cache(make_cache(root, SHARDS[:2], name)).content_digest == whole
 
 
+def test_a_line_that_was_half_written_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the middle of the journal's line; the same writer may try again."""
+    root = tmp_path / "c"
+    with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
+        plain = writer._journal._stream
+
+        class Full:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(plain, name)
+
+            def write(self, line: bytes) -> int:
+                return plain.write(line[:50]) or 0
+
+        before = (root / "journal.jsonl").read_bytes()
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr(writer._journal, "_stream", Full())
+            writer.publish(0, SHARDS[0])
+        assert (root / "journal.jsonl").read_bytes() == before
+        for shard, examples in enumerate(SHARDS):
+            writer.publish(shard, examples)
+    assert verify_cache(root).whole
+
+
 def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", SHARDS, publish=[0])
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, open_cache
+from cache import CacheError, DamagedCacheError, open_cache
 from cache.files import inside
 from cache.journal import read_journal
 from cache.manifest import read_manifest
 from cache.sealed_json import seal, unseal
+from cache.summary import summarise_cache
 from cache.verify import verify_cache
 from tests.cache.examples import make_cache, make_shards, rewrite_manifest
 
@@ -71,7 +73,7 @@ def assert_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["shards", "examples", "tokens", "hidden_size", "vocab_size"])
-@pytest.mark.parametrize("value", [-1, True, "3", None, 10**18, 10**400, 0, [], 2.5])
+@pytest.mark.parametrize("value", [-1, True, "3", None, 1 << 32, 1 << 36, 1 << 48, 10**18, 10**400, 0, [], 2.5])
 def test_absurd_numbers_in_a_manifest(field: str, value: object, root: Path) -> None:
     rewrite_manifest(root, lambda content: content.update({field: value}))
     assert_refused(root)
@@ -198,6 +200,37 @@ def test_links_out_of_the_cache_are_refused(name: str, root: Path) -> None:
     (root / name).symlink_to(root.parent / "elsewhere")
     with pytest.raises(CacheError, match="symbolic link"):
         list(open_cache(root))
+
+
+@pytest.mark.parametrize("name", ["shards/000000.zarr/offsets/zarr.json", "shards/000000.zarr/input_ids/c/0"])
+def test_a_file_that_the_journal_does_not_name_is_not_opened(name: str, tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", SHARDS, "zarr")
+    rewrite_record(root, lambda content: content["files"].pop(name))
+    (root / name).unlink()
+    os.mkfifo(root / name)  # opening it would wait for ever
+    with pytest.raises(CacheError, match="is not one of the files that the journal names"):
+        list(open_cache(root))
+
+
+@pytest.mark.parametrize("left_out", [5, {"a": "b"}, {"a": [1]}, None])
+def test_inspect_believes_nothing(left_out: object, root: Path) -> None:
+    rewrite_manifest(root, lambda content: content.update(provenance={"left_out": left_out}))
+    with pytest.raises(CacheError, match="does not count"):
+        summarise_cache(root)
+
+
+@pytest.mark.parametrize("name", ["attachments/" + "x" * 300, "attachments/\ud800", "attachments/a\0b"])
+def test_names_that_no_file_can_have(name: str, root: Path) -> None:
+    rewrite_manifest(root, lambda content: content["attachments"][0].update(name=name))
+    assert_refused(root)
+
+
+def test_another_version_is_told_from_damage(root: Path) -> None:
+    """The first version sealed its manifest in another way."""
+    (root / "manifest.json").write_text(json.dumps({"kind": "llm-modules cache", "version": 1, "sha256": "0" * 64}))
+    with pytest.raises(CacheError, match="not a version 2 cache") as error:
+        open_cache(root)
+    assert not isinstance(error.value, DamagedCacheError)
 
 
 def test_the_plain_cache_is_accepted(root: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cache import CacheError, open_cache
 from cache.formats import FORMAT_NAMES
-from cache.space import free_bytes, require_room, room_needed, shard_size
+from cache.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
 from tests.cache.examples import make_cache, make_manifest, make_shards
 
 
@@ -33,6 +33,16 @@ def test_a_shard_takes_exactly_what_was_foretold(
         assert foretold == [record.bytes for record in store.records]
         rest = sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file()) - store.bytes
         assert store.bytes + rest <= room_needed(foretold, len(store))
+
+
+def test_what_a_dead_writer_left_will_be_given_back(tmp_path: Path) -> None:
+    root = make_cache(tmp_path / "c", make_shards([[5, 3], [4]]), "hdf5")
+    names = [name for record in open_cache(root).records for name in record.files]
+    assert reclaimable_bytes(root, names) == 0
+    (root / "shards" / "partial-000002.h5").write_bytes(bytes(1000))
+    assert reclaimable_bytes(root, names) == 1000
+    assert reclaimable_bytes(root, names[:1]) == 1000 + (root / names[1]).stat().st_size
+    assert reclaimable_bytes(tmp_path / "none", []) == 0
 
 
 def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path) -> None:

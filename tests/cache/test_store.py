@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import DamagedCacheError, Example, open_cache
+from cache import CacheError, DamagedCacheError, Example, open_cache
 from cache import store as store_module
 from cache.formats import FORMAT_NAMES
 from tests.cache.examples import make_cache, make_shards, same_example
@@ -142,6 +142,11 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         store_module._HELD_BYTES = 64 << 20
+
+
+def test_a_layer_that_is_not_cached_is_said_so(made: tuple[Path, list[Example]]) -> None:
+    with pytest.raises(CacheError, match="layer 7 is not cached, only -1, 3"):
+        open_cache(made[0]).example(0, [7])
 
 
 def test_opening_looks_at_no_shard(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cache import CacheWriter, open_cache, write_cache
 from cache.journal import ShardRecord
+from pipeline.extract import publisher as publisher_module
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.reading import ShardStates
 from tests.cache.examples import make_attachments, make_manifest, make_shards
@@ -54,6 +55,23 @@ def test_no_more_than_one_shard_is_in_writing() -> None:
             publisher.publish(shard, ShardStates([], {}))
             assert writer.done >= shard  # the one before is durable
     assert (writer.done, writer.most) == (5, 1)
+
+
+def test_interrupted_again_it_still_waits_for_the_shard_that_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds the lock lets go of it when the context ends: nothing may be written after that."""
+    writer = SlowWriter()
+    plain, impatient = publisher_module.wait, [KeyboardInterrupt, KeyboardInterrupt]
+
+    def wait(futures: Any) -> Any:
+        if impatient:
+            raise impatient.pop()
+        return plain(futures)
+
+    monkeypatch.setattr(publisher_module, "wait", wait)
+    with pytest.raises(KeyboardInterrupt), BackgroundPublisher(writer, {}) as publisher:  # type: ignore[arg-type]
+        publisher.publish(0, ShardStates([], {}))
+        raise KeyboardInterrupt
+    assert (writer.begun, writer.done) == (1, 1)
 
 
 class FullDisk(CacheWriter):

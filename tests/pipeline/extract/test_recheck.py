@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cache import Example, open_cache, write_cache
 from pipeline.embedded import EMBEDDED_TEACHER
@@ -16,6 +17,7 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.recheck import recheck
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.model import Teacher
 
 Make = Callable[..., ExtractSettings]
 
@@ -68,6 +70,20 @@ def test_states_of_other_tokens_are_told_and_the_layer_named(
     if change is one_example:
         assert last.worst_row_id == "3"
         assert open_cache(tmp_path / "c")[last.worst_example].row_id == "3"
+
+
+def test_a_live_teacher_that_is_not_finite_is_never_within_tolerance(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Teacher.hidden_states
+
+    def broken(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
+        states = {layer: values.clone() for layer, values in plain(self, *arguments).items()}
+        states[0][0, -1, 0] = float("nan")
+        return states
+
+    monkeypatch.setattr(Teacher, "hidden_states", broken)
+    last, embeddings = recheck(small_cache, sample=3, device="cpu").layers
+    assert (last.within_tolerance, embeddings.within_tolerance) == (True, False)
+    assert np.isfinite(embeddings.relative_error)  # JSON has no NaN
 
 
 def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:

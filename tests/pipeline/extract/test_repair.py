@@ -22,6 +22,7 @@ from pipeline.extract.repair import RepairSettings, repair
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
+from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
 
 Make = Callable[..., ExtractSettings]
@@ -67,6 +68,46 @@ def test_only_the_broken_shards_are_extracted_again(root: Path, monkeypatch: pyt
     assert sum(tokens for tokens, _ in seen) == result.tokens == seen[0][1]
     assert verify_cache(root).whole
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+
+
+def test_a_shard_lost_with_its_journal_line_is_made_again_in_the_same_batches(root: Path) -> None:
+    before = open_cache(root).content_digest
+    lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "journal.jsonl").write_bytes(b"".join([*lines[:2], *lines[4:]]))  # shards 1 and 2
+    remove(shard_paths(root)[2])
+    result = repair(RepairSettings(root, device="cpu"))
+    assert (result.restored, result.shards, result.unknown_shards) == ([1], [2], [2])
+    assert result.content_digest == before
+    assert open_cache(root).records[2].provenance["batch_tokens"] == 777
+
+
+def test_without_any_line_the_manifest_tells_the_batches(root: Path) -> None:
+    before = open_cache(root).content_digest
+    lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "journal.jsonl").write_bytes(lines[0])
+    shutil.rmtree(root / "shards")
+    assert repair(RepairSettings(root, device="cpu")).content_digest == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"provenance": {}}, {"provenance": {"teacher": 5, "dataset": 6}}, {"identity": {}}, {"shard_tokens": 0}]
+)
+def test_a_cache_that_does_not_say_how_it_was_made_is_refused(change: dict[str, object], root: Path) -> None:
+    rewrite_manifest(root, lambda content: content.update(change))
+    remove(shard_paths(root)[0])
+    with pytest.raises(CacheError, match="does not say"):
+        repair(RepairSettings(root))
+
+
+def test_room_is_asked_for_what_grows_and_one_staged_shard(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in files_of(root)["values"]:
+        if path.suffix == ".h5" or "-1" in path.parts:
+            flip_byte(path, random.Random(0))
+    largest = max(record.bytes for record in open_cache(root).records)
+    asked: list[int] = []
+    monkeypatch.setattr(repair_module, "require_room", lambda _root, needed: asked.append(needed))
+    repair(RepairSettings(root, device="cpu"))
+    assert largest <= asked[0] < largest + (17 << 20)
 
 
 def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
