@@ -96,7 +96,7 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
         raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     if not (root / MANIFEST_NAME).exists():
         if begun:
-            _require_nothing_published(root)
+            _require_nothing_published(root)  # and again under the lock
         return list(range(wanted.shards))
     records = read_journal(root, _same_cache(root, wanted))
     for record in records:
@@ -118,6 +118,8 @@ def _require_nothing_published(root: Path) -> None:
 
 def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     """Journal first: from then on the folder is known to be this project's; manifest last: from then on it is a cache."""
+    if (root / JOURNAL_NAME).exists():
+        _require_nothing_published(root)
     manifest = replace(wanted, attachments=attached_files(attachments))
     parse_manifest(manifest.as_json(), root / MANIFEST_NAME)
     begin_journal(root, manifest)
