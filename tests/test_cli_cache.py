@@ -125,6 +125,13 @@ def test_a_damaged_manifest_is_a_failed_run_with_a_way_out(run_cli: RunCli, root
     assert run_cli("cache", "verify", root).returncode == 0
 
 
+@pytest.mark.parametrize("words", [[], ["cache"]])
+def test_a_group_without_a_command_shows_its_help(words: list[str], run_cli: RunCli) -> None:
+    done = run_cli(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run_cli(*words, "--help").stdout
+
+
 @pytest.mark.parametrize("command", ["inspect", "verify", "repair", "convert"])
 def test_help_teaches(command: str, run_cli: RunCli) -> None:
     done = run_cli("cache", command, "--help")

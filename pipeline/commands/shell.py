@@ -66,6 +66,9 @@ class Shell(LazyCommands):
         signal.signal(signal.SIGTERM, _terminated)
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "llm-modules"
             _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", 2)
@@ -154,8 +157,10 @@ def _quiet_libraries(debug: bool) -> None:
     if "transformers" not in sys.modules:
         return
     import datasets.utils.logging
+    import huggingface_hub.utils.logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    huggingface_hub.utils.logging.set_verbosity_error()
     datasets.utils.logging.disable_progress_bar()
