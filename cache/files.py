@@ -71,9 +71,16 @@ def bytes_below(path: Path) -> int:
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """Every file at or below a path, in the order of their names; links are named, not followed."""
+    """Every file at or below a path, in the order of their names; links are named, not followed.
+
+    Another process may be writing there: a folder that has gone in the meantime holds nothing.
+    """
     if path.is_dir() and not path.is_symlink():
-        for entry in sorted(path.iterdir()):
+        try:
+            entries = sorted(path.iterdir())
+        except FileNotFoundError:
+            return
+        for entry in entries:
             yield from files_below(entry)
     else:
         yield path

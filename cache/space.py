@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -61,8 +62,12 @@ def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
     kept = set(published)
     if not (root / SHARDS).is_dir():
         return 0
-    held = (path for path in files_below(root / SHARDS) if path.relative_to(root).as_posix() not in kept)
-    return sum(path.lstat().st_size for path in held)
+    total = 0
+    for path in files_below(root / SHARDS):
+        if path.relative_to(root).as_posix() not in kept:
+            with contextlib.suppress(FileNotFoundError):  # another process is writing: it is in use, or published by now
+                total += path.lstat().st_size
+    return total
 
 
 def require_room(root: Path, needed: int) -> None:

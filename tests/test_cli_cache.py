@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cache import open_cache
+from cache.verify import verify_cache
 from tests.cache.faults import flip_byte, remove, shard_paths
 from tests.conftest import ROOT, RunCli, run_process
 
@@ -211,6 +213,9 @@ def test_two_extracts_into_one_cache(tmp_path: Path) -> None:
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while first.poll() is None and not (tmp_path / "c" / "manifest.json").exists():
         pass
+    for _ in range(5):  # looking is always allowed, whatever the writer renames in the meantime
+        assert verify_cache(tmp_path / "c").damage == []
+    first.send_signal(signal.SIGSTOP)  # holds its lock however long the others take
     for words in (["extract", "--cache", tmp_path / "c", *options], ["cache", "repair", tmp_path / "c"]):
         done = run_process(*words)
         assert first.poll() is None, "the first was done too soon to be in the way"

@@ -62,8 +62,8 @@ def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size:
     """
     settings, manifest = prepared.settings, prepared.manifest
     missing = require_continuable(settings.cache, manifest)
-    require_room(settings.cache, prepared.room_needed(missing))
     require_unlocked(settings.cache)
+    require_room(settings.cache, prepared.room_needed(missing))
     device = choose_device(settings.device)
     teacher = None
     if missing:
