@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cache.codecs import EXACT, Codec
+from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.manifest import ATTACHMENTS
+from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
-from cache.store import content_digest_of, open_cache
+from cache.store import Cache, content_digest_of, open_cache
 from cache.writer import require_continuable, write_cache
 
 
@@ -39,7 +44,7 @@ def convert_cache(
     target: Path,
     *,
     container: str | None = None,
-    codec: str | None = None,
+    codecs: Mapping[int, Codec] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
     """Write a whole cache anew, shard by shard. Killed, it goes on where it was when it is run again.
@@ -48,7 +53,7 @@ def convert_cache(
         source: a whole cache; each shard is checked before it is read.
         target: folder of the new cache.
         container: format of the new cache; the source's where it is left out.
-        codec: likewise.
+        codecs: what its layers are coded with; as they are where it is left out. Only exact states can be coded anew.
         progress: called with the examples done and their number in all.
 
     Raises:
@@ -60,23 +65,33 @@ def convert_cache(
         raise CacheError(f"{target}: a cache cannot be converted into its own folder; name a new one beside it")
     with open_cache(source) as cache:
         was = cache.manifest
-        wanted = replace(was, format=container or was.format, codec=codec or was.codec)
-        wanted = replace(wanted, identity=was.identity | {"codec": wanted.codec})
+        codecs = {**cache.codecs, **(codecs or {})}
+        for layer in cache.layers:
+            if codecs[layer] is not cache.codecs[layer]:
+                require_exact(cache, layer, codecs[layer].name)
+        names = tuple(codecs[layer].name for layer in cache.layers)
+        wanted = replace(was, format=container or was.format, codecs=names)
+        wanted = replace(wanted, identity=was.identity | {"codec": codec_identity(codecs)})
         missing = require_continuable(target, wanted)
-        left = [cache.records[shard] for shard in missing if cache.records[shard].row_ids]
-        sizes = [shard_size(wanted, record.lengths.tolist(), record.row_ids) for record in left]
+        left = [cache.records[shard] for shard in missing if cache.records[shard].files]
+        bits = {layer: expected_bits(codecs[layer]) for layer in cache.layers}
+        bits |= {layer: rate for layer, rate in cache.bits_per_value.items() if codecs[layer] is cache.codecs[layer]}
+        sizes = [shard_size(wanted, record.stored.tolist(), record.row_ids, bits) for record in left]
         require_room(target, room_needed(sizes, sum(len(record.row_ids) for record in left)))
-        with write_cache(target, wanted, source / ATTACHMENTS) as writer:
-            first = 0
-            for record in cache.records:
-                if record.shard not in writer.published:
-                    examples = cache[first : first + len(record.row_ids)]
-                    writer.publish(record.shard, examples, non_finite=record.non_finite, provenance=record.provenance)
-                first += len(record.row_ids)
-                progress(first, len(cache))
-            records = [writer.published[shard] for shard in sorted(writer.published)]
+        with tempfile.TemporaryDirectory() as attachments:
+            shutil.copytree(source / ATTACHMENTS, attachments, ignore=shutil.ignore_patterns(FITS), dirs_exist_ok=True)
+            write_fits(Path(attachments), codecs)
+            with write_cache(target, wanted, Path(attachments)) as writer:
+                done = 0
+                for shard, record in enumerate(cache.records):
+                    if shard not in writer.published:
+                        content = _coded_anew(cache.shard_content(shard), cache.codecs, codecs)
+                        writer.publish(shard, content, non_finite=record.non_finite, provenance=record.provenance)
+                    done += len(record.row_ids)
+                    progress(done, len(cache))
+                records = [writer.published[shard] for shard in sorted(writer.published)]
         digest = content_digest_of(records)
-        if wanted.codec == was.codec and digest != cache.content_digest:
+        if wanted.identity == was.identity and digest != cache.content_digest:
             raise DamagedCacheError(f"{target}: its content differs from that of {source}; delete it and convert again")
         return ConvertResult(
             cache=str(target),
@@ -90,3 +105,26 @@ def convert_cache(
             content_digest=digest,
             same_content=digest == cache.content_digest,
         )
+
+
+def require_exact(cache: Cache, layer: int, codec: str) -> None:
+    """Refuse to code what has lost something already: one loss would hide behind another.
+
+    Raises:
+        CacheError: the layer, which is to be given the codec named, is not stored exactly.
+    """
+    was = cache.codecs[layer].name
+    if was != EXACT:
+        raise CacheError(
+            f"{cache.root}: layer {layer} is stored as {was}, and what that lost cannot come back or be lost anew; "
+            f"convert a {EXACT} cache, or extract with --codec {codec}"
+        )
+
+
+def _coded_anew(content: ShardContent, was: Mapping[int, Codec], now: Mapping[int, Codec]) -> ShardContent:
+    """The same content, with those layers coded again whose codec is another one."""
+    coded = {
+        layer: states if now[layer] is was[layer] else now[layer].encode(was[layer].decode(states))
+        for layer, states in content.hidden_states.items()
+    }
+    return replace(content, hidden_states=coded)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.codecs import CodedStates
+
 
 @dataclass(frozen=True)
 class Example:
@@ -27,3 +29,18 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class CodedExample:
+    """One conversation whose teacher activations are still coded.
+
+    Attributes:
+        row_id, input_ids, loss_mask: as those of `Example`.
+        hidden_states: for each layer, in the order they were asked for, the coded states of its `T` tokens.
+    """
+
+    row_id: str
+    input_ids: npt.NDArray[np.int32]
+    loss_mask: npt.NDArray[np.bool_]
+    hidden_states: dict[int, CodedStates]

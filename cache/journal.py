@@ -23,6 +23,8 @@ NON_FINITE = "states not finite"
 """Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20
 _MOST_SHARDS = 1 << 22
+_MOST = 1 << 40
+_COUNTS = ("lengths", "stored", "prefix_numbers", "prefixes")
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,12 @@ class ShardRecord:
         files: for each file (name relative to the cache) its size in bytes and its checksum, the 128-bit XXH3.
         digest: SHA-256 of the arrays it holds, the same in every format.
         row_ids: the row id of each example, in order.
-        lengths: `[examples]` int64, tokens of each example.
-        checksums: `[examples]` uint64, the 64-bit XXH3 of each example's stored bytes: tells which one is damaged.
-        state_bytes: size of the stored hidden states alone.
+        lengths: `[examples]` int64, tokens of each example as it is read.
+        stored: `[pieces]` int64, tokens of each piece: first the shared prefixes stored here, then each example's own.
+        prefix_numbers: `[prefixes]` int64, numbers of the shared prefixes stored here.
+        prefixes: `[pieces]` int64, number of the shared prefix that comes before a piece; -1 where nothing does.
+        checksums: `[pieces]` uint64, the 64-bit XXH3 of each piece's stored bytes: tells which one is damaged.
+        state_bytes: size of each layer's stored hidden states, by the layer's name.
         non_finite: examples left out because the teacher gave no finite states: tokens by row id.
         provenance: how it was made; recorded, not compared.
     """
@@ -46,8 +51,11 @@ class ShardRecord:
     digest: str
     row_ids: list[str]
     lengths: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.int64]
+    prefix_numbers: npt.NDArray[np.int64]
+    prefixes: npt.NDArray[np.int64]
     checksums: npt.NDArray[np.uint64]
-    state_bytes: int
+    state_bytes: dict[str, int]
     non_finite: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -55,7 +63,7 @@ class ShardRecord:
         """The record as a line of the journal."""
         plain = {
             "files": {name: list(entry) for name, entry in self.files.items()},
-            "lengths": self.lengths.tolist(),
+            **{name: getattr(self, name).tolist() for name in _COUNTS},
             "checksums": self.checksums.astype(">u8").tobytes().hex(),
         }
         return seal(asdict(self) | plain) + b"\n"
@@ -67,8 +75,18 @@ class ShardRecord:
 
     @property
     def tokens(self) -> int:
-        """Tokens of its examples."""
+        """Tokens of its examples as they are read."""
         return int(self.lengths.sum())
+
+    @property
+    def stored_tokens(self) -> int:
+        """Tokens that are stored here: a shared prefix counts once."""
+        return int(self.stored.sum())
+
+    @property
+    def layer_bytes(self) -> dict[int, int]:
+        """Size of each layer's stored hidden states."""
+        return {int(layer): size for layer, size in self.state_bytes.items()}
 
 
 class JournalWriter:
@@ -200,19 +218,17 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _record(content: dict[str, Any]) -> ShardRecord:
-    kinds: dict[str, type] = {"shard": int, "state_bytes": int, "digest": str, "row_ids": list}
-    for name, kind in (kinds | dict.fromkeys(("files", "non_finite", "provenance"), dict)).items():
+    kinds: dict[str, type] = {"shard": int, "digest": str, "row_ids": list}
+    for name, kind in (kinds | dict.fromkeys(("files", "non_finite", "provenance", "state_bytes"), dict)).items():
         if type(content[name]) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")
-    lengths = np.asarray(content["lengths"] or np.zeros(0, np.int64))
+    counts = {name: np.asarray(content[name] or np.zeros(0, np.int64)) for name in _COUNTS}
     checksums = np.frombuffer(bytes.fromhex(content["checksums"]), ">u8").astype(np.uint64)
     files = {name: (size, checksum) for name, (size, checksum) in content["files"].items()}
     whole = (
-        lengths.dtype == np.int64
-        and lengths.ndim == 1
-        and len(content["row_ids"]) == len(lengths) == len(checksums)
-        and (lengths >= 1).all()
-        and int(lengths.max(initial=0)) < 1 << 40
+        all(each.dtype == np.int64 and each.ndim == 1 and (np.abs(each) < _MOST).all() for each in counts.values())
+        and _fit_together(len(content["row_ids"]), len(checksums), **counts)
+        and all(type(size) is int and 0 <= size < _MOST and _is_number(layer) for layer, size in content["state_bytes"].items())
         and 0 <= content["shard"] <= _MOST_SHARDS
         and all(type(row_id) is str for row_id in content["row_ids"])
         and all(type(size) is int and type(checksum) is str for size, checksum in files.values())
@@ -221,4 +237,30 @@ def _record(content: dict[str, Any]) -> ShardRecord:
     if not whole:
         raise ValueError("not a shard record")
     "".join([*content["row_ids"], *content["non_finite"], *files]).encode()  # a ValueError where they are no text
-    return ShardRecord(**{**content, "files": files, "lengths": lengths, "checksums": checksums})
+    return ShardRecord(**{**content, **counts, "files": files, "checksums": checksums})
+
+
+def _fit_together(
+    examples: int,
+    checksums: int,
+    lengths: npt.NDArray[np.int64],
+    stored: npt.NDArray[np.int64],
+    prefix_numbers: npt.NDArray[np.int64],
+    prefixes: npt.NDArray[np.int64],
+) -> bool:
+    """Whether counts can be those of one shard; a prefix comes after one of a smaller number, so none comes after itself."""
+    first = len(prefix_numbers)
+    return bool(
+        len(lengths) == examples
+        and first + examples == len(stored) == len(prefixes) == checksums
+        and (lengths >= 1).all()
+        and (stored >= 0).all()
+        and (prefix_numbers >= 0).all()
+        and (np.diff(prefix_numbers) > 0).all()
+        and (prefixes >= -1).all()
+        and (prefixes[:first] < prefix_numbers).all()
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()

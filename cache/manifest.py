@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cache.codecs import EXACT
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, require_local, write_atomically
 from cache.identity import Identity
@@ -15,7 +16,7 @@ from cache.sealed_json import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 ATTACHMENTS = "attachments"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
 _LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31, "shards": 1 << 22, "examples": 1 << 36}
@@ -39,8 +40,8 @@ class Manifest:
 
     Attributes:
         format: `zarr` or `hdf5`.
-        codec: how hidden states are stored.
         layers: teacher layers in the order they were asked for, as indices into HF `hidden_states`.
+        codecs: for each of them, how its hidden states are stored.
         hidden_size: width of the hidden states, `d_teacher`.
         vocab_size: tokens of the teacher's vocabulary.
         end_token_id: the token that ends an answer.
@@ -53,8 +54,8 @@ class Manifest:
     """
 
     format: str
-    codec: str
     layers: tuple[int, ...]
+    codecs: tuple[str, ...]
     hidden_size: int
     vocab_size: int
     end_token_id: int
@@ -65,6 +66,31 @@ class Manifest:
     identity: Identity
     provenance: dict[str, Any]
     attachments: tuple[AttachedFile, ...]
+
+    @property
+    def codec_of(self) -> dict[int, str]:
+        """Name of each layer's codec."""
+        return dict(zip(self.layers, self.codecs, strict=True))
+
+    @property
+    def codec(self) -> str:
+        """The codec's name; where layers differ, each layer's, as the command line takes them."""
+        if len(set(self.codecs)) == 1:
+            return self.codecs[0]
+        return ",".join(f"{layer}:{codec}" for layer, codec in self.codec_of.items())
+
+    @property
+    def fits(self) -> dict[int, str]:
+        """For each layer whose codec was fitted, the SHA-256 of its fit, as the identity has it."""
+        told = self.identity.get("codec")
+        told = told if isinstance(told, dict) else {}
+        fits = {layer: told.get(str(layer)) for layer, name in self.codec_of.items() if name != EXACT}
+        return {layer: str(fit.get("fit")) if isinstance(fit, dict) else "" for layer, fit in fits.items()}
+
+    @property
+    def fit_bytes(self) -> int:
+        """Size of what the codecs were fitted with."""
+        return sum(attached.bytes for attached in self.attachments if attached.name.startswith(f"{ATTACHMENTS}/codecs/"))
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as it stands in its file."""
@@ -126,7 +152,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
         raise _other_version(path)
     if unknown := content.keys() ^ {field.name for field in fields(Manifest)}:
         raise CacheError(f"{path}: field {min(unknown)!r} is missing or unknown")
-    types = {"format": str, "codec": str, "layers": list, "identity": dict, "provenance": dict, "attachments": list}
+    types = {"format": str, "codecs": list, "layers": list, "identity": dict, "provenance": dict, "attachments": list}
     for name, value in content.items():
         kind = types.get(name, int)
         if type(value) is not kind:
@@ -138,7 +164,10 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
         raise CacheError(f"{path}: field 'layers' is not a list of different layers")
     if content["shards"] > content["examples"] or content["examples"] > content["tokens"]:
         raise CacheError(f"{path}: more shards than examples, or more examples than tokens")
-    manifest = Manifest(**{**content, "layers": tuple(layers), "attachments": _attachments(content["attachments"], path)})
+    if len(content["codecs"]) != len(layers) or not all(type(codec) is str for codec in content["codecs"]):
+        raise CacheError(f"{path}: field 'codecs' does not name one for each layer")
+    lists = {"layers": tuple(layers), "codecs": tuple(content["codecs"])}
+    manifest = Manifest(**{**content, **lists, "attachments": _attachments(content["attachments"], path)})
     try:
         manifest.as_json()
     except RecursionError:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.example import Example
 from cache.files import bytes_below, damage_of, inside, remove, require_local, write_atomically
 from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
 from cache.lock import WriterLock
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
 from cache.open_shard import SHARDS, shard_name
+from cache.shard_content import ShardContent
 from cache.shard_files import restore_record, store_shard
 from cache.verify import Verification, contradictions, verify_cache
 
@@ -73,7 +73,7 @@ class CacheMender:
     def replace(
         self,
         shard: int,
-        examples: Sequence[Example],
+        content: ShardContent,
         *,
         non_finite: Mapping[str, int],
         provenance: Mapping[str, Any],
@@ -91,7 +91,7 @@ class CacheMender:
         expected = None if lost is None else lost.digest
         inside(self.root, SHARDS).mkdir(exist_ok=True)
         digest = None if other_content else expected
-        self.records[shard] = store_shard(self.root, self.manifest, shard, examples, non_finite, provenance, digest)
+        self.records[shard] = store_shard(self.root, self.manifest, shard, content, non_finite, provenance, digest)
         self.write_journal()
         return None if expected is None else self.records[shard].digest == expected
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import codec_named
+from cache.array_spec import ArraySpec
+from cache.codecs import CodedStates, Pieces, packing_named
 from cache.errors import DamagedCacheError
-from cache.example import Example
 from cache.files import check_file, inside
 from cache.formats import StoredArray, format_named
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.shard import array_specs, hidden_states_name, offsets_of
+from cache.shard_content import NO_PREFIX
 
 SHARDS = "shards"
 
@@ -29,8 +30,27 @@ def shard_name(manifest: Manifest, shard: int) -> str:
     return f"{SHARDS}/{shard:06d}{format_named(manifest.format).suffix}"
 
 
+def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec]:
+    """Shapes and types of a published shard's arrays.
+
+    Raises:
+        DamagedCacheError: its record does not tell of all layers.
+    """
+    if record.layer_bytes.keys() != set(manifest.layers):
+        raise DamagedCacheError(f"the journal tells of layers {sorted(record.layer_bytes)} in shard {record.shard}")
+    return array_specs(
+        pieces=len(record.stored),
+        tokens=record.stored_tokens,
+        examples=len(record.row_ids),
+        row_id_bytes=sum(len(row_id.encode()) for row_id in record.row_ids),
+        state_bytes=record.layer_bytes,
+        hidden_size=manifest.hidden_size,
+        codecs=manifest.codec_of,
+    )
+
+
 class OpenShard:
-    """A published shard, open for reading. Hidden states are read example by example and never kept."""
+    """A published shard, open for reading piece by piece. Hidden states are never kept."""
 
     def __init__(self, root: Path, manifest: Manifest, record: ShardRecord, *, check: bool) -> None:
         """Find the arrays, and hold all that is said of them against the journal.
@@ -44,13 +64,10 @@ class OpenShard:
         Raises:
             DamagedCacheError: a file is missing, cut or changed, or its arrays are not the ones that the journal names.
         """
-        self._decode = codec_named(manifest.codec).decode
-        self._starts = array("q", offsets_of(record.lengths).tolist())
+        self._starts = array("q", offsets_of(record.stored).tolist())
         for name, (size, checksum) in record.files.items():
             check_file(root, name, size, checksum if check else None)
-        row_ids = [row_id.encode() for row_id in record.row_ids]
-        codec = codec_named(manifest.codec)
-        specs = array_specs(record.lengths.tolist(), sum(map(len, row_ids)), manifest.layers, manifest.hidden_size, codec)
+        specs = record_specs(record, manifest)
         container = format_named(manifest.format)
         path = inside(root, shard_name(manifest, record.shard))
         self._rows: dict[str, _Rows] = {}
@@ -60,13 +77,22 @@ class OpenShard:
             if stored.spec != specs[name]:
                 raise DamagedCacheError(f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}")
             self._rows[name] = _Rows(stored)
-        self._require_same_examples(path, row_ids)
-        self._layers = {layer: self._rows[hidden_states_name(layer)] for layer in manifest.layers}
+        self._require_same_pieces(path, record)
+        self._layers = {
+            layer: packing_named(name).pieces(
+                rows := self._rows[hidden_states_name(layer)], rows.length, record.stored.tolist(), manifest.hidden_size
+            )
+            for layer, name in manifest.codec_of.items()
+        }
         self._held: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
-    def _require_same_examples(self, path: Path, row_ids: Sequence[bytes]) -> None:
+    def _require_same_pieces(self, path: Path, record: ShardRecord) -> None:
+        row_ids = [row_id.encode() for row_id in record.row_ids]
         same = (
             self.array("offsets").tolist() == self._starts.tolist()
+            and self.array("prefixes").tolist() == record.prefixes.tolist()
+            and self.array("numbers").tolist() == [*record.prefix_numbers.tolist(), *[NO_PREFIX] * len(row_ids)]
+            and self.array("lengths").tolist() == record.lengths.tolist()
             and self.array("row_id_offsets").tolist() == offsets_of(map(len, row_ids)).tolist()
             and self.array("row_id_bytes").tobytes() == b"".join(row_ids)
         )
@@ -77,6 +103,11 @@ class OpenShard:
     def names(self) -> list[str]:
         """Names of its arrays."""
         return list(self._rows)
+
+    @property
+    def packed(self) -> dict[str, Pieces]:
+        """The pieces of each layer's packed states, by the array's name."""
+        return {hidden_states_name(layer): pieces for layer, pieces in self._layers.items()}
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A whole array as it is stored.
@@ -96,16 +127,21 @@ class OpenShard:
         self._held = self.array("input_ids"), self.array("loss_mask").view(np.bool_)
         return sum(values.nbytes for values in self._held)
 
-    def example(self, position: int, row_id: str, layers: Sequence[int]) -> Example:
-        """The example at a position in this shard, with the hidden states of the layers named."""
-        start, stop = self._starts[position], self._starts[position + 1]
+    def tokens(self, piece: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Token ids and loss mask `[T]` of a piece."""
+        start, stop = self._starts[piece], self._starts[piece + 1]
         if self._held:
-            input_ids, loss_mask = self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
-        else:
-            input_ids = self._rows["input_ids"].read(start, stop)
-            loss_mask = self._rows["loss_mask"].read(start, stop).view(np.bool_)
-        hidden_states = {layer: self._decode(self._layers[layer].read(start, stop)) for layer in layers}
-        return Example(row_id, input_ids, loss_mask, hidden_states)
+            return self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
+        return self._rows["input_ids"].read(start, stop), self._rows["loss_mask"].read(start, stop).view(np.bool_)
+
+    def coded(self, piece: int, layer: int) -> CodedStates:
+        """A piece's coded hidden states.
+
+        Raises:
+            KeyError: no such layer.
+            DamagedCacheError: they cannot be read.
+        """
+        return self._layers[layer].read(piece)
 
     def close(self) -> None:
         """Close its files; they are opened again when they are read again."""

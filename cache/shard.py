@@ -1,19 +1,21 @@
-"""What a shard holds: whole examples end to end, with offsets.
+"""How a shard's arrays lie in its container.
 
 | array | type | shape | holds |
 | --- | --- | --- | --- |
-| `offsets` | int64 | examples + 1 | example i is tokens `offsets[i]:offsets[i+1]` |
+| `offsets` | int64 | pieces + 1 | piece i is tokens `offsets[i]:offsets[i+1]` |
+| `numbers` | int64 | pieces | number of the shared prefix that a piece is; -1 for what an example has of its own |
+| `prefixes` | int64 | pieces | number of the shared prefix that comes before a piece; -1 where nothing does |
+| `lengths` | int64 | examples | tokens of each example as it is read, what comes before its piece included |
 | `input_ids` | int32 | tokens | token ids |
 | `loss_mask` | uint8 | tokens | 1 where the student is to predict this token |
-| `row_id_offsets` | int64 | examples + 1 | likewise for the row ids |
+| `row_id_offsets` | int64 | examples + 1 | likewise for the row ids, in the order of the pieces numbered -1 |
 | `row_id_bytes` | uint8 | | row ids as UTF-8, end to end |
-| `hidden_states/<layer>` | the codec's | tokens, d_teacher | teacher activations of a layer |
+| `hidden_states/<layer>` | the codec's | the codec's | teacher activations of a layer, `[tokens, d_teacher]` |
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,11 +23,23 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from cache.codecs import Codec
-from cache.errors import CacheError
-from cache.example import Example
-from cache.formats import Arrays, ArraySpec
+from cache.array_spec import ArraySpec
+from cache.codecs import Pieces, packing_named
+from cache.codecs.held import Held
+from cache.formats import Arrays, Presented
 from cache.sealed_json import canonical_json
+from cache.shard_content import ShardContent
+
+FIXED_ARRAYS = (
+    "offsets",
+    "numbers",
+    "prefixes",
+    "lengths",
+    "input_ids",
+    "loss_mask",
+    "row_id_offsets",
+    "row_id_bytes",
+)
 
 
 def hidden_states_name(layer: int) -> str:
@@ -33,60 +47,88 @@ def hidden_states_name(layer: int) -> str:
     return f"hidden_states/{layer}"
 
 
-def shard_arrays(examples: Sequence[Example], codec: Codec) -> dict[str, npt.NDArray[Any]]:
-    """Lay whole examples end to end, ready to be stored.
-
-    Raises:
-        CacheError: an example has no tokens or no row id.
-    """
-    for example in examples:
-        if not len(example) or not example.row_id:
-            raise CacheError(f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a row id")
-    row_ids = [example.row_id.encode() for example in examples]
+def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, npt.NDArray[Any]]:
+    """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are packed its way."""
+    row_ids = [row_id.encode() for row_id in content.row_ids]
+    lengths = content.stored.tolist()
     return {
-        "offsets": offsets_of([len(example) for example in examples]),
-        "input_ids": np.concatenate([example.input_ids for example in examples]).astype(np.int32, copy=False),
-        "loss_mask": np.concatenate([example.loss_mask for example in examples]).astype(np.uint8),
+        "offsets": offsets_of(lengths),
+        "numbers": content.numbers,
+        "prefixes": content.prefixes,
+        "lengths": content.lengths,
+        "input_ids": content.input_ids,
+        "loss_mask": content.loss_mask.astype(np.uint8),
         "row_id_offsets": offsets_of([len(row_id) for row_id in row_ids]),
         "row_id_bytes": np.frombuffer(b"".join(row_ids), np.uint8),
         **{
-            hidden_states_name(layer): codec.encode(np.concatenate([example.hidden_states[layer] for example in examples]))
-            for layer in examples[0].hidden_states
+            hidden_states_name(layer): packing_named(name).pack(content.hidden_states[layer], lengths)
+            for layer, name in codecs.items()
         },
     }
 
 
 def array_specs(
-    lengths: Sequence[int], row_id_bytes: int, layers: Iterable[int], hidden_size: int, codec: Codec
-) -> dict[str, ArraySpec]:
-    """Shapes and types of a shard's arrays, from its examples' lengths and the bytes of all their row ids."""
-    tokens = sum(lengths)
+    *, pieces: int, tokens: int, examples: int, row_id_bytes: int, state_bytes: Mapping[int, int], hidden_size: int,
+    codecs: Mapping[int, str],
+) -> dict[str, ArraySpec]:  # fmt: skip
+    """Shapes and types of a shard's arrays.
+
+    Args:
+        pieces, tokens, examples: how many it holds; tokens as they are stored.
+        row_id_bytes: of all its row ids together.
+        state_bytes: bytes of each layer's stored states, asked where they do not follow from the number of tokens.
+        hidden_size: width of the hidden states.
+        codecs: name of each layer's codec.
+    """
     specs = {
-        "offsets": ((len(lengths) + 1,), np.int64),
+        "offsets": ((pieces + 1,), np.int64),
+        "numbers": ((pieces,), np.int64),
+        "prefixes": ((pieces,), np.int64),
+        "lengths": ((examples,), np.int64),
         "input_ids": ((tokens,), np.int32),
         "loss_mask": ((tokens,), np.uint8),
-        "row_id_offsets": ((len(lengths) + 1,), np.int64),
+        "row_id_offsets": ((examples + 1,), np.int64),
         "row_id_bytes": ((row_id_bytes,), np.uint8),
     }
-    states = ArraySpec((tokens, hidden_size), codec.stored_dtype)
-    return {name: ArraySpec(shape, np.dtype(kind)) for name, (shape, kind) in specs.items()} | {
-        hidden_states_name(layer): states for layer in layers
+    states = {
+        hidden_states_name(layer): packing_named(name).spec(tokens, hidden_size)
+        or ArraySpec((state_bytes[layer],), np.dtype(np.uint8))
+        for layer, name in codecs.items()
     }
+    return {name: ArraySpec(shape, np.dtype(kind)) for name, (shape, kind) in specs.items()} | states
 
 
-def shard_attributes(layers: Iterable[int], codec: Codec, seal: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def shard_attributes(codecs: Mapping[int, str], seal: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """What a shard and its arrays say of themselves to whoever opens them with another tool; `seal` as from `shard_seal`."""
     described: dict[str, dict[str, Any]] = {
         "": {
             "kind": "llm-modules shard",
-            "layout": "examples end to end; example i is tokens offsets[i]:offsets[i+1]",
+            "layout": "pieces end to end: shared prefixes, then what each example has of its own; "
+            "piece i is tokens offsets[i]:offsets[i+1] and comes after the prefix numbered prefixes[i]",
             **seal,
         },
         "row_id_bytes": {"encoding": "utf-8, end to end; see row_id_offsets"},
     }
-    for layer in layers:
-        described[hidden_states_name(layer)] = {"layer": layer, "shape": "tokens, d_teacher", **codec.attributes}
+    for layer, name in codecs.items():
+        attributes = packing_named(name).attributes
+        described[hidden_states_name(layer)] = {"layer": layer, "shape": "tokens, d_teacher", **attributes}
     return described
+
+
+def presented_arrays(codecs: Mapping[int, str], fits: Mapping[int, str], tokens: int, hidden_size: int) -> dict[str, Presented]:
+    """The arrays that a container with codecs of its own may show as the hidden states that they stand for.
+
+    Args:
+        codecs: name of each layer's codec.
+        fits: for each layer whose codec was fitted, the SHA-256 of its fit.
+        tokens, hidden_size: shape of the hidden states.
+    """
+    return {
+        hidden_states_name(layer): Presented(
+            ArraySpec((tokens, hidden_size), np.dtype(np.float32)), codecs[layer], {"layer": layer, "fit": fit}
+        )
+        for layer, fit in fits.items()
+    }
 
 
 def shard_seal(cache: str, shard: int, digest: str, non_finite: Mapping[str, int]) -> dict[str, str]:
@@ -117,17 +159,32 @@ def content_digest(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def example_checksums(arrays: Arrays) -> npt.NDArray[np.uint64]:
-    """`[examples]` 64-bit XXH3 of each example's tokens, loss mask and stored hidden states, arrays in the order of their names.
+def piece_checksums(arrays: Arrays, pieces: Mapping[str, Pieces]) -> npt.NDArray[np.uint64]:
+    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in the order of their names.
 
-    A file's checksum says that it is damaged; these say which examples are.
+    A file's checksum says that it is damaged; these say which pieces, and so which examples, are.
     """
     offsets = arrays["offsets"].tolist()
-    values = [arrays[name] for name in sorted(arrays) if name in ("input_ids", "loss_mask") or name.startswith("hidden_states/")]
     checksums = np.zeros(len(offsets) - 1, np.uint64)
-    for index, (start, stop) in enumerate(itertools.pairwise(offsets)):
+    for piece in range(len(checksums)):
         digest = xxhash.xxh3_64()
-        for array in values:
-            digest.update(np.ascontiguousarray(array[start:stop]).data)
-        checksums[index] = digest.intdigest()
+        for name in sorted({"input_ids", "loss_mask", *pieces}):
+            start, stop = pieces[name].stored_range(piece) if name in pieces else offsets[piece : piece + 2]
+            digest.update(np.ascontiguousarray(arrays[name][start:stop]).data)
+        checksums[piece] = digest.intdigest()
     return checksums
+
+
+def held_pieces(arrays: Arrays, codecs: Mapping[int, str], hidden_size: int) -> dict[str, Pieces]:
+    """The pieces of each layer's packed states, by the array's name.
+
+    Raises:
+        DamagedCacheError: an array does not hold the pieces that the offsets tell of.
+    """
+    lengths: Sequence[int] = np.diff(arrays["offsets"]).tolist()
+    return {
+        hidden_states_name(layer): packing_named(name).pieces(
+            Held(arrays[hidden_states_name(layer)]), len(arrays[hidden_states_name(layer)]), lengths, hidden_size
+        )
+        for layer, name in codecs.items()
+    }

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import codec_named
 from cache.errors import CacheError, OtherContentError
-from cache.example import Example
 from cache.files import checksum_of, files_below, inside, publish, remove
 from cache.formats import format_named
 from cache.identity import identity_hash
@@ -22,20 +20,24 @@ from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS, read_arrays, shard_name
 from cache.shard import (
+    FIXED_ARRAYS,
     content_digest,
-    example_checksums,
+    held_pieces,
     hidden_states_name,
+    piece_checksums,
+    presented_arrays,
     shard_arrays,
     shard_attributes,
     shard_seal,
 )
+from cache.shard_content import ShardContent
 
 
 def store_shard(
     root: Path,
     manifest: Manifest,
     shard: int,
-    examples: Sequence[Example],
+    content: ShardContent,
     non_finite: Mapping[str, int],
     provenance: Mapping[str, Any],
     digest: str | None = None,
@@ -43,24 +45,24 @@ def store_shard(
     """Put a whole, durable shard where the journal will look for it; what stood there is replaced.
 
     Raises:
-        OtherContentError: `digest` is given and is not that of these examples; nothing has been touched.
+        OtherContentError: `digest` is given and is not that of this content; nothing has been touched.
         OSError: it cannot be written; what was half written is gone again.
     """
-    codec = codec_named(manifest.codec)
-    arrays = shard_arrays(examples, codec) if examples else {}
+    arrays = shard_arrays(content, manifest.codec_of) if len(content.stored) else {}
     found = content_digest(arrays)
     if digest not in (None, found):
         raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
     final = inside(root, SHARDS) / Path(shard_name(manifest, shard)).name
-    if not examples:
+    if not arrays:
         remove(final)
-        empty = np.zeros(0, np.uint64)
-        return ShardRecord(shard, {}, found, [], empty.astype(np.int64), empty, 0, dict(non_finite), dict(provenance))
+        none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        return ShardRecord(shard, {}, found, [], counts, counts, counts, counts, none, {}, dict(non_finite), dict(provenance))
     staged = final.with_name(f"partial-{final.name}")
     remove(staged)
     try:
-        seal = shard_seal(_cache_of(manifest), shard, found, non_finite)
-        format_named(manifest.format).write(staged, arrays, shard_attributes(manifest.layers, codec, seal))
+        attributes = shard_attributes(manifest.codec_of, shard_seal(_cache_of(manifest), shard, found, non_finite))
+        presented = presented_arrays(manifest.codec_of, manifest.fits, len(content.input_ids), manifest.hidden_size)
+        format_named(manifest.format).write(staged, arrays, attributes, presented)
         remove(final)  # a damaged one, or one that its writer could not name in the journal before it died
         publish(staged, final)
     except BaseException:
@@ -78,7 +80,7 @@ def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | 
     path = root / shard_name(manifest, shard)
     if not path.exists():
         return None
-    names = ["offsets", "input_ids", "loss_mask", "row_id_offsets", "row_id_bytes", *map(hidden_states_name, manifest.layers)]
+    names = [*FIXED_ARRAYS, *map(hidden_states_name, manifest.layers)]
     try:
         for file in files_below(path):
             inside(root, file.relative_to(root).as_posix())
@@ -108,6 +110,7 @@ def _record(
     provenance: Mapping[str, Any],
 ) -> ShardRecord:
     text, starts = arrays["row_id_bytes"].tobytes(), arrays["row_id_offsets"].tolist()
+    numbers = arrays["numbers"]
     return ShardRecord(
         shard=shard,
         files={
@@ -116,9 +119,12 @@ def _record(
         },
         digest=digest,
         row_ids=[text[start:stop].decode() for start, stop in itertools.pairwise(starts)],
-        lengths=np.diff(arrays["offsets"]),
-        checksums=example_checksums(arrays),
-        state_bytes=sum(arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers),
+        lengths=arrays["lengths"],
+        stored=np.diff(arrays["offsets"]),
+        prefix_numbers=numbers[numbers >= 0],
+        prefixes=arrays["prefixes"],
+        checksums=piece_checksums(arrays, held_pieces(arrays, manifest.codec_of, manifest.hidden_size)),
+        state_bytes={str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers},
         non_finite=dict(non_finite),
         provenance=dict(provenance),
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from cache.codecs import codec_named
 from cache.errors import CacheError
 from cache.files import files_below
 from cache.formats import format_named
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS
-from cache.shard import array_specs, shard_attributes, shard_seal
+from cache.shard import array_specs, presented_arrays, shard_attributes, shard_seal
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
 """Takes the room that every shard's does from which nothing was left out."""
@@ -23,18 +23,29 @@ _REST = 16 << 20
 """Bytes for manifest, attachments and folders, more than they take."""
 
 
-def shard_size(manifest: Manifest, lengths: Sequence[int], row_ids: Sequence[str]) -> int:
-    """Exactly the bytes of a shard's files in the manifest's format and codec.
+def shard_size(
+    manifest: Manifest, stored: Sequence[int], row_ids: Sequence[str], bits: Mapping[int, float] = MappingProxyType({})
+) -> int:
+    """The bytes of a shard's files in the manifest's format and codecs: exactly, where these are of fixed rate.
 
     Args:
-        manifest: says format, codec, layers and width.
-        lengths: tokens of each example.
-        row_ids: their row ids.
+        manifest: says format, codecs, layers and width.
+        stored: tokens of each piece; of the prefixes first, then of the examples.
+        row_ids: of the examples.
+        bits: what a value is expected to take in each layer whose codec is of no fixed rate.
     """
-    codec = codec_named(manifest.codec)
-    row_id_bytes = sum(len(row_id.encode()) for row_id in row_ids)
-    specs = array_specs(lengths, row_id_bytes, manifest.layers, manifest.hidden_size, codec)
-    return format_named(manifest.format).size(specs, shard_attributes(manifest.layers, codec, _SEAL))
+    values = sum(stored) * manifest.hidden_size
+    specs = array_specs(
+        pieces=len(stored),
+        tokens=sum(stored),
+        examples=len(row_ids),
+        row_id_bytes=sum(len(row_id.encode()) for row_id in row_ids),
+        state_bytes={layer: round(values * rate / 8) for layer, rate in bits.items()},
+        hidden_size=manifest.hidden_size,
+        codecs=manifest.codec_of,
+    )
+    presented = presented_arrays(manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size)
+    return format_named(manifest.format).size(specs, shard_attributes(manifest.codec_of, _SEAL), presented)
 
 
 def readable_bytes(size: int) -> str:

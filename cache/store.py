@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -16,14 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.codecs import Codec
+from cache.codecs.fit_file import FITS, fit_name, identity_of, read_fit
 from cache.errors import CacheError, DamagedCacheError
-from cache.example import Example
-from cache.files import inside
+from cache.example import CodedExample, Example
+from cache.files import MEND, inside
+from cache.held_prefixes import CodedPiece, HeldPrefixes, joined
 from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
 from cache.open_shard import OpenShard
+from cache.prefixes import Prefixes, StoredPrefix
 from cache.sealed_json import canonical_json
+from cache.shard_content import ShardContent
 
 _OPEN_FILES = 256
 """Files held open at a time in each process."""
@@ -34,17 +40,22 @@ _HELD_BYTES = 64 << 20
 class Cache(Sequence[Example]):
     """A whole cache. `len(cache)` examples; `cache[i]` is an `Example` with all cached layers.
 
+    Prefixes that examples share are stored once, and put before each of them here.
+
     A shard's files are compared with their checksums when it is first opened, once for this process and those that are
     forked from it: what has changed since it was written raises `DamagedCacheError` and is never returned as numbers.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-        self.root, self.manifest, self.records = root, manifest, list(records)
+    def __init__(self, root: Path, manifest: Manifest, records: Sequence[ShardRecord], codecs: Mapping[int, Codec]) -> None:
+        self.root, self.manifest, self.records, self.codecs = root, manifest, list(records), dict(codecs)
+        self.prefixes = Prefixes(self.records)
+        self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
         self._shards: dict[int, OpenShard] = {}
         self._open: OrderedDict[int, None] = OrderedDict()
         self._most_open = max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         self._last = -1
+        self._opening = threading.Lock()
         self._held_bytes = 0
         self._checked = mmap.mmap(-1, max(len(self.records), 1))  # shared with forked processes
 
@@ -75,8 +86,14 @@ class Cache(Sequence[Example]):
 
     @property
     def bytes(self) -> int:
-        """Size on disk of all shards."""
-        return sum(record.bytes for record in self.records)
+        """Size on disk of all shards, and of what their codecs were fitted with."""
+        return sum(record.bytes for record in self.records) + self.manifest.fit_bytes
+
+    @property
+    def bits_per_value(self) -> dict[int, float]:
+        """Bits that a stored value takes in each layer."""
+        values = max(1, sum(record.stored_tokens for record in self.records) * self.hidden_size)
+        return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in self.records) / values for layer in self.layers}
 
     @property
     def content_digest(self) -> str:
@@ -119,33 +136,85 @@ class Cache(Sequence[Example]):
             IndexError: there is no such example.
             DamagedCacheError: the shard that holds it is damaged; names both.
         """
+        coded = self.coded_example(index, layers)
+        states = {layer: self.codecs[layer].decode(values) for layer, values in coded.hidden_states.items()}
+        return Example(coded.row_id, coded.input_ids, coded.loss_mask, states)
+
+    def coded_example(self, index: int, layers: Sequence[int] | None = None) -> CodedExample:
+        """One example whose hidden states are still as their codecs coded them, to be decoded where they are needed.
+
+        Threads may call this at the same time.
+
+        Raises:
+            as `example`.
+        """
         count = self._first[-1]
         if not -count <= index < count:
             raise IndexError(f"example {index} of a cache of {count}")
         index %= count
         shard = bisect_right(self._first, index) - 1
+        record = self.records[shard]
         position = index - self._first[shard]
-        row_id = self.records[shard].row_ids[position]
+        piece = len(record.prefix_numbers) + position
+        row_id = record.row_ids[position]
+        wanted = tuple(self.layers if layers is None else layers)
+        if missing := set(wanted) - set(self.layers):
+            raise CacheError(f"{self.root}: layer {min(missing)} is not cached, only {', '.join(map(str, self.layers))}")
         try:
-            return self._shard(shard).example(position, row_id, self.layers if layers is None else layers)
-        except KeyError as error:
-            raise CacheError(f"{self.root}: layer {error} is not cached, only {', '.join(map(str, self.layers))}") from None
+            own = self._piece(shard, piece, wanted)
+            before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
+        whole = own if before is None else joined([before, own] if len(own) else [before])
+        return CodedExample(row_id, whole.input_ids, whole.loss_mask, whole.hidden_states)
+
+    def path_before(self, index: int) -> list[StoredPrefix]:
+        """The shared prefixes that an example begins with, from the first on."""
+        shard = bisect_right(self._first, index) - 1
+        record = self.records[shard]
+        piece = len(record.prefix_numbers) + index - self._first[shard]
+        return self.prefixes.path(int(record.prefixes[piece]))
+
+    def shard_content(self, shard: int) -> ShardContent:
+        """All that a shard holds, as it is stored, its coded states not decoded.
+
+        Raises:
+            DamagedCacheError: the shard is damaged.
+        """
+        record = self.records[shard]
+        pieces = [self._piece(shard, piece, self.layers) for piece in range(len(record.stored))]
+        whole = joined(pieces) if pieces else None
+        empty = [-1] * len(record.row_ids)
+        return ShardContent(
+            record.row_ids,
+            record.lengths,
+            record.stored,
+            np.array([*record.prefix_numbers.tolist(), *empty], np.int64),
+            record.prefixes,
+            whole.input_ids if whole else np.zeros(0, np.int32),
+            whole.loss_mask if whole else np.zeros(0, np.bool_),
+            whole.hidden_states if whole else {},
+        )
+
+    def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
+        opened = self._shard(shard)
+        input_ids, loss_mask = opened.tokens(piece)
+        return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
 
     def _shard(self, shard: int) -> OpenShard:
         if shard != self._last:
-            if shard not in self._shards:
-                opened = OpenShard(self.root, self.manifest, self.records[shard], check=not self._checked[shard])
-                self._checked[shard] = 1
-                self._shards[shard] = opened
-                if self._held_bytes + opened.token_bytes <= _HELD_BYTES:
-                    self._held_bytes += opened.hold_tokens()
-            self._open.pop(shard, None)
-            self._open[shard] = None
-            if len(self._open) > self._most_open:
-                self._shards[self._open.popitem(last=False)[0]].close()
-            self._last = shard
+            with self._opening:
+                if shard not in self._shards:
+                    opened = OpenShard(self.root, self.manifest, self.records[shard], check=not self._checked[shard])
+                    self._checked[shard] = 1
+                    self._shards[shard] = opened
+                    if self._held_bytes + opened.token_bytes <= _HELD_BYTES:
+                        self._held_bytes += opened.hold_tokens()
+                self._open.pop(shard, None)
+                self._open[shard] = None
+                if len(self._open) > self._most_open:
+                    self._shards[self._open.popitem(last=False)[0]].close()
+                self._last = shard
         return self._shards[shard]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -185,7 +254,22 @@ def open_cache(root: str | Path) -> Cache:
         )
     require_same_totals(root, manifest, records)
     manifest.check_attachments(root)
-    return Cache(root, manifest, records)
+    return Cache(root, manifest, records, read_codecs(root, manifest))
+
+
+def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
+    """Each layer's codec, fitted as it was when the cache was begun.
+
+    Raises:
+        DamagedCacheError: a fit is not the one that the identity names.
+    """
+    codecs = {}
+    for layer, name in manifest.codec_of.items():
+        file = inside(root, f"{ATTACHMENTS}/{FITS}/{fit_name(layer)}")
+        codecs[layer] = read_fit(file, name, manifest.hidden_size)
+        if identity_of(codecs[layer]) != manifest.identity.get("codec", {}).get(str(layer)):
+            raise DamagedCacheError(f"{file}: is not what the identity says that layer {layer} was coded with; {MEND}")
+    return codecs
 
 
 def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:

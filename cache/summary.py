@@ -26,8 +26,10 @@ def summarise_cache(root: Path) -> dict[str, Any]:
     manifest = read_manifest(root)
     records = read_journal(root, manifest)
     tokens = sum(record.tokens for record in records)
-    size = sum(record.bytes for record in records)
-    values = tokens * manifest.hidden_size * len(manifest.layers)
+    stored = sum(record.stored_tokens for record in records)
+    size = sum(record.bytes for record in records) + manifest.fit_bytes
+    state_bytes = {layer: sum(record.layer_bytes.get(layer, 0) for record in records) for layer in manifest.layers}
+    values = stored * manifest.hidden_size
     complete = len(records) == manifest.shards
     planned = manifest.provenance.get("left_out", {})
     if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
@@ -45,10 +47,14 @@ def summarise_cache(root: Path) -> dict[str, Any]:
         "examples": sum(len(record.row_ids) for record in records),
         "left_out": dict(+left_out),
         "tokens": tokens,
-        "stored_tokens": tokens,
+        "stored_tokens": stored,
+        "shared_prefixes": sum(len(record.prefix_numbers) for record in records),
         "bytes": size,
         "bytes_per_token": round(size / tokens, 2) if tokens else None,
-        "bits_per_value": round(8 * sum(record.state_bytes for record in records) / values, 3) if values else None,
+        "bits_per_value": round(8 * sum(state_bytes.values()) / values / len(manifest.layers), 3) if values else None,
+        "bits_per_value_of_layers": {str(layer): round(8 * size / values, 3) for layer, size in state_bytes.items()}
+        if values
+        else None,
         "shards": len(records),
         "planned_shards": manifest.shards,
         "planned_examples": manifest.examples,

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import codec_named
+from cache.codecs import Pieces
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import damage_of, files_below
 from cache.journal import JOURNAL_NAME, ShardRecord, scan_journal
 from cache.manifest import MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import OpenShard, shard_name
-from cache.shard import content_digest, example_checksums
+from cache.prefixes import Prefixes
+from cache.shard import content_digest, piece_checksums
 from cache.store import content_digest_of, require_same_totals
-
-_STATES_AT_A_TIME = 4096
-"""Tokens whose hidden states are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,9 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
         damage.append(Damage(JOURNAL_NAME, "belongs to another cache's manifest"))
     damage += [Damage(name, what) for name, what in manifest.damaged_attachments(root).items()]
     records = [journal.records[shard] for shard in sorted(journal.records)]
-    first = 0
+    examples = _Examples(records)
     for record in records:
-        damage += _shard_damage(root, manifest, record, first)
-        first += len(record.row_ids)
+        damage += _shard_damage(root, manifest, record, examples)
         progress(record.bytes)
     missing = sorted(set(range(manifest.shards)) - journal.records.keys())
     damage += contradictions(root, manifest, records)
@@ -108,7 +106,7 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
         cache=str(root),
         whole=whole,
         shards=len(records),
-        examples=first,
+        examples=len(examples.row_ids),
         tokens=sum(record.tokens for record in records),
         bytes=sum(record.bytes for record in records),
         missing_shards=missing,
@@ -118,12 +116,42 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
     )
 
 
-def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, first: int) -> Iterator[Damage]:
-    """Everything that is wrong with a shard whose first example has the index `first`."""
+class _Examples:
+    """All examples that the journal tells of, and which of them read which piece."""
 
-    def found(file: str, what: str, positions: Sequence[int] = range(len(record.row_ids))) -> Damage:
-        row_ids = [record.row_ids[position] for position in positions]
-        return Damage(file, what, record.shard, [first + position for position in positions], row_ids)
+    def __init__(self, records: Sequence[ShardRecord]) -> None:
+        self.row_ids = [row_id for record in records for row_id in record.row_ids]
+        self._first = {record.shard: first for record, first in zip(records, _running_total(records), strict=True)}
+        after = {
+            number: before
+            for record in records
+            for number, before in zip(record.prefix_numbers.tolist(), record.prefixes.tolist(), strict=False)
+        }
+        self._users: dict[int, list[int]] = {}
+        own = (number for record in records for number in record.prefixes[len(record.prefix_numbers) :].tolist())
+        for index, number in enumerate(own):
+            while number in after:
+                self._users.setdefault(number, []).append(index)
+                number = after[number]
+
+    def reading(self, record: ShardRecord, pieces: Sequence[int]) -> list[int]:
+        """Indices of the examples that read one of a shard's pieces: its own, or one that begins with a prefix stored there."""
+        numbers = record.prefix_numbers.tolist()
+        own = {self._first[record.shard] + piece - len(numbers) for piece in pieces if piece >= len(numbers)}
+        return sorted(own.union(*(self._users.get(numbers[piece], []) for piece in pieces if piece < len(numbers))))
+
+
+def _running_total(records: Sequence[ShardRecord]) -> Iterator[int]:
+    return accumulate((len(record.row_ids) for record in records[:-1]), initial=0) if records else iter(())
+
+
+def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, examples: _Examples) -> Iterator[Damage]:
+    """Everything that is wrong with a shard."""
+    every = range(len(record.stored))
+
+    def found(file: str, what: str, pieces: Sequence[int] = every) -> Damage:
+        indices = examples.reading(record, pieces)
+        return Damage(file, what, record.shard, indices, [examples.row_ids[index] for index in indices])
 
     if not record.files and not record.row_ids:
         return
@@ -143,35 +171,41 @@ def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, first: in
     except CacheError as error:
         yield from (found(file, what) for file, what in broken.items() or {name: str(error)}.items())
         return
-    changed = np.flatnonzero(example_checksums(arrays) != record.checksums).tolist()
+    changed = np.flatnonzero(piece_checksums(arrays, opened.packed) != record.checksums).tolist()
     for file, what in broken.items():
-        yield found(file, what, changed or range(len(record.row_ids)))
+        yield found(file, what, changed or every)
     if not broken and (changed or content_digest(arrays) != record.digest):
-        yield found(name, "its arrays are not the ones that the journal tells of", changed or range(len(record.row_ids)))
-    for what, positions in _impossible(manifest, arrays):
-        yield found(name, what, positions)
+        yield found(name, "its arrays are not the ones that the journal tells of", changed or every)
+    for what, pieces in _impossible(manifest, arrays, opened.packed):
+        yield found(name, what, pieces)
 
 
-def _impossible(manifest: Manifest, arrays: dict[str, npt.NDArray[Any]]) -> Iterator[tuple[str, list[int]]]:
-    """What no extract can have written, with the positions of the examples in the shard."""
-    codec, starts = codec_named(manifest.codec), arrays["offsets"]
+def _impossible(
+    manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], packed: Mapping[str, Pieces]
+) -> Iterator[tuple[str, list[int]]]:
+    """What no extract can have written, with the pieces of the shard that it is in."""
+    starts = arrays["offsets"]
 
-    def examples_of(tokens: npt.NDArray[Any]) -> list[int]:
+    def pieces_of(tokens: npt.NDArray[Any]) -> list[int]:
         return sorted(set((np.searchsorted(starts, tokens, side="right") - 1).tolist()))
 
     ids, mask = arrays["input_ids"], arrays["loss_mask"]
     if len(strange := np.flatnonzero((ids < 0) | (ids >= manifest.vocab_size))):
-        yield f"token ids outside the vocabulary of {manifest.vocab_size}", examples_of(strange)
+        yield f"token ids outside the vocabulary of {manifest.vocab_size}", pieces_of(strange)
     if len(strange := np.flatnonzero(mask > 1)):
-        yield "loss mask values other than 0 and 1", examples_of(strange)
-    for name, stored in arrays.items():
-        if name.startswith("hidden_states/"):
-            bad = [
-                start + np.flatnonzero(~np.isfinite(codec.decode(stored[start : start + _STATES_AT_A_TIME])).all(axis=1))
-                for start in range(0, len(stored), _STATES_AT_A_TIME)
-            ]
-            if len(strange := np.concatenate(bad)):
-                yield f"{name}: values that are not finite", examples_of(strange)
+        yield "loss mask values other than 0 and 1", pieces_of(strange)
+    for name, pieces in packed.items():
+        not_finite, unreadable = [], []
+        for piece in range(len(pieces)):
+            try:
+                if not pieces.read(piece).finite:
+                    not_finite.append(piece)
+            except DamagedCacheError:
+                unreadable.append(piece)
+        if not_finite:
+            yield f"{name}: values that are not finite", not_finite
+        if unreadable:
+            yield f"{name}: states that cannot be decoded", unreadable
 
 
 def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> Iterator[Damage]:
@@ -181,6 +215,7 @@ def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord
         yield Damage(JOURNAL_NAME, f"{len(twice)} row ids stand in it twice", row_ids=twice)
     if len(records) == manifest.shards:
         try:
+            Prefixes(records)
             require_same_totals(root, manifest, records)
         except DamagedCacheError as error:
             yield Damage(JOURNAL_NAME, str(error))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.example import Example
 from cache.files import MEND, bytes_below, check_file, checksum_of, files_below, fsync_tree, remove, require_local
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.lock import WriterLock
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.open_shard import SHARDS
+from cache.shard_content import ShardContent
 from cache.shard_files import store_shard
 
 _OWN_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
@@ -37,7 +37,7 @@ class CacheWriter:
     def publish(
         self,
         shard: int,
-        examples: Sequence[Example],
+        content: ShardContent,
         *,
         non_finite: Mapping[str, int] | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -46,7 +46,7 @@ class CacheWriter:
 
         Args:
             shard: its number.
-            examples: what it holds; none where all were left out.
+            content: what it holds; nothing where all examples were left out.
             non_finite: examples left out because the teacher gave no finite states: tokens by row id.
             provenance: how the shard was made; recorded, not compared.
 
@@ -54,7 +54,7 @@ class CacheWriter:
             OSError: the disk is full, or the cache's folder has vanished. What was published before is untouched.
         """
         self._journal.require_in_place()
-        record = store_shard(self.root, self.manifest, shard, examples, non_finite or {}, provenance or {})
+        record = store_shard(self.root, self.manifest, shard, content, non_finite or {}, provenance or {})
         self._journal.append(record)
         self.published[shard] = record
         return record
@@ -142,7 +142,7 @@ def attached_files(attachments: Path) -> tuple[AttachedFile, ...]:
 
 def _same_cache(root: Path, wanted: Manifest) -> Manifest:
     manifest = read_manifest(root)
-    layout = ("format", "shard_tokens", "layers")
+    layout = ("format", "shard_tokens", "layers", "codecs")
     require_same_identity(
         root,
         {**manifest.identity, **{name: getattr(manifest, name) for name in layout}},

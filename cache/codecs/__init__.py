@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from cache.codecs.bf16 import Bf16
+from cache.codecs.bf16 import Bf16, Bf16Packing
+from cache.codecs.coded import CodedStates, concatenated
+from cache.codecs.int8 import Int8, Int8Packing
+from cache.codecs.interface import Codec, Packing, Pieces, Readable
+from cache.codecs.klt import Klt, KltPacking
 from cache.errors import CacheError
 
+__all__ = [
+    "CODEC_NAMES",
+    "EXACT",
+    "Codec",
+    "CodedStates",
+    "Packing",
+    "Pieces",
+    "Readable",
+    "codec_of",
+    "concatenated",
+    "packing_named",
+]
 
-class Codec(Protocol):
-    """Turns hidden states into an array that any Zarr or HDF5 tool can open, and back."""
-
-    @property
-    def name(self) -> str:
-        """The codec's name in manifests and on the command line."""
-        ...
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What the stored array says of itself."""
-        ...
-
-    @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """Type of the stored array, `[T, d]`."""
-        ...
-
-    def encode(self, hidden_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Hidden states `[T, d]` `ml_dtypes.bfloat16` as they are stored."""
-        ...
-
-    def decode(self, stored_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored rows back to `[T, d]` `ml_dtypes.bfloat16`."""
-        ...
+EXACT = "bf16"
+"""The codec that keeps every bit, and needs no calibration."""
+_PACKINGS: dict[str, Packing] = {packing.name: packing for packing in (Bf16Packing(), Int8Packing(), KltPacking())}
+_MADE_OF: dict[str, Callable[..., Codec]] = {"int8": Int8, "klt": Klt}
+CODEC_NAMES: tuple[str, ...] = tuple(_PACKINGS)
 
 
-_CODECS: dict[str, Codec] = {codec.name: codec for codec in (Bf16(),)}
-CODEC_NAMES: tuple[str, ...] = tuple(_CODECS)
-
-
-def codec_named(name: str) -> Codec:
-    """Look a codec up.
+def packing_named(name: str) -> Packing:
+    """How a codec's states lie in a shard.
 
     Raises:
         CacheError: no codec of that name is known.
     """
-    if name not in _CODECS:
+    if name not in _PACKINGS:
         raise CacheError(f"unknown codec {name!r}; this release knows {', '.join(CODEC_NAMES)}")
-    return _CODECS[name]
+    return _PACKINGS[name]
+
+
+def codec_of(name: str, parameters: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any], value_type: str) -> Codec:
+    """A codec from what it was fitted with.
+
+    Raises:
+        CacheError: no codec of that name is known.
+    """
+    packing_named(name)
+    return Bf16() if name == EXACT else _MADE_OF[name](parameters=parameters, settings=settings, value_type=value_type)

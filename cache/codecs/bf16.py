@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from cache.array_spec import ArraySpec
+from cache.codecs.coded import CodedStates
+from cache.codecs.row_packing import RowPacking
+
+
+class Bf16Packing(RowPacking):
+    """Stores each value's 16 bits. Neither NumPy nor HDF5 has bfloat16, so the array's type is `uint16`."""
+
+    name = "bf16"
+    attributes: Mapping[str, Any] = {
+        "codec": "bf16",
+        "stored_as": "uint16: the bits of bfloat16, which are the upper half of an IEEE 754 float32's",
+    }
+
+    def spec(self, rows: int, hidden_size: int) -> ArraySpec:
+        """The bits of `[rows, d_teacher]` values."""
+        return ArraySpec((rows, hidden_size), np.dtype(np.uint16))
+
+    def rows_of(self, coded: CodedStates) -> npt.NDArray[Any]:
+        """The values."""
+        return coded.values
+
+    def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
+        """The values."""
+        return CodedStates(rows)
+
 
 @dataclass(frozen=True)
 class Bf16:
-    """Stores each value's 16 bits. Neither NumPy nor HDF5 has bfloat16, so the array's type is `uint16`."""
+    """Keeps every bit; fitted to nothing."""
 
     name: str = "bf16"
+    value_type: str = "uint16"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Says how to read the stored integers."""
-        return {
-            "codec": self.name,
-            "stored_as": "uint16: the bits of bfloat16, which are the upper half of an IEEE 754 float32's",
-        }
+    def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
+        """The bits of the values."""
+        return CodedStates(hidden_ND.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16))
 
-    @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """The bits of a bfloat16."""
-        return np.dtype(np.uint16)
-
-    def encode(self, hidden_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The bits of `[T, d]` bfloat16 values as `[T, d]` uint16."""
-        return hidden_TD.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
-
-    def decode(self, stored_TD: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
         """The values whose bits were stored."""
-        return stored_TD.view(ml_dtypes.bfloat16)
+        return np.ascontiguousarray(coded.values).view(ml_dtypes.bfloat16)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cache.errors import CacheError
 from cache.formats.hdf5 import Hdf5Format
-from cache.formats.interface import Arrays, ArraySpec, ShardFormat, StoredArray
+from cache.formats.interface import Arrays, Presented, ShardFormat, StoredArray
 from cache.formats.zarr3 import ZarrFormat
 
-__all__ = ["FORMAT_NAMES", "ArraySpec", "Arrays", "ShardFormat", "StoredArray", "format_named"]
+__all__ = ["FORMAT_NAMES", "Arrays", "Presented", "ShardFormat", "StoredArray", "format_named"]
 
 _FORMATS: dict[str, ShardFormat] = {container.name: container for container in (ZarrFormat(), Hdf5Format())}
 FORMAT_NAMES: tuple[str, ...] = tuple(_FORMATS)

@@ -14,8 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cache.array_spec import ArraySpec
 from cache.errors import DamagedCacheError
-from cache.formats.interface import Arrays, ArraySpec, Attributes, StoredArray
+from cache.formats.interface import Arrays, Attributes, Presented, StoredArray
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Hdf5Format:
     name: str = "hdf5"
     suffix: str = ".h5"
 
-    def write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
-        """Write the arrays into a new file."""
+    def write(self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]) -> None:
+        """Write the arrays into a new file; packed ones as the bytes that they are, described by their attributes."""
         whole = io.BytesIO()  # HDF5 does not say in an orderly way that a disk is full; writing a file does
         _write(whole, arrays, attributes)
         path.write_bytes(whole.getbuffer())
@@ -51,9 +52,9 @@ class Hdf5Format:
         except Exception as error:  # on bytes from anywhere, a library may stumble in any way
             raise DamagedCacheError(f"{path}: damaged, or not an HDF5 file of this project ({error})") from error
 
-    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:
+    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes, presented: Mapping[str, Presented]) -> int:
         """Values lie one data set after the other; what stands around them does not depend on how many there are."""
-        layout = tuple((name, spec.dtype.str, len(spec.shape)) for name, spec in specs.items())
+        layout = tuple((name, spec.dtype.str, len(spec.shape), bool(math.prod(spec.shape))) for name, spec in specs.items())
         values = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs.values())
         return values + _overhead(layout, json.dumps(attributes))
 
@@ -72,6 +73,8 @@ def _located(path: Path, file: h5py.File, name: str) -> StoredArray:
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"array {name!r} is missing or a link")
         group = group[part]
+    if isinstance(group, h5py.Dataset) and not group.size and not group.is_virtual and not group.external:
+        return StoredArray(path, 0, ArraySpec(tuple(map(int, group.shape)), group.dtype))
     offset = group.id.get_offset() if isinstance(group, h5py.Dataset) and not (group.external or group.is_virtual) else None
     if offset is None:
         raise ValueError(f"{name!r} is not an array whose values lie in one piece in this file")
@@ -79,9 +82,9 @@ def _located(path: Path, file: h5py.File, name: str) -> StoredArray:
 
 
 @functools.lru_cache
-def _overhead(layout: tuple[tuple[str, str, int], ...], attributes: str) -> int:
+def _overhead(layout: tuple[tuple[str, str, int, bool], ...], attributes: str) -> int:
     """Bytes around the values: the same however many there are."""
-    arrays = {name: np.ones((1,) * dimensions, dtype) for name, dtype, dimensions in layout}
+    arrays = {name: np.ones((int(filled),) * dimensions, dtype) for name, dtype, dimensions, filled in layout}
     target = io.BytesIO()
     _write(target, arrays, json.loads(attributes))
     return len(target.getvalue()) - sum(values.nbytes for values in arrays.values())

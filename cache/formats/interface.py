@@ -7,19 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
+
+from cache.array_spec import ArraySpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class ArraySpec:
-    """Shape and type of an array, without its values."""
+class Presented:
+    """The array that stored bytes stand for, to be shown by containers that have codecs of their own.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    Attributes:
+        spec: shape and type of that array.
+        codec: name of the codec that turns the stored bytes into it.
+        configuration: what that codec is told.
+    """
+
+    spec: ArraySpec
+    codec: str
+    configuration: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class ShardFormat(Protocol):
         """How the names of its shards end."""
         ...
 
-    def write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
+    def write(self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]) -> None:
         """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]` the shard."""
         ...
 
@@ -68,6 +76,6 @@ class ShardFormat(Protocol):
         """
         ...
 
-    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes) -> int:
+    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes, presented: Mapping[str, Presented]) -> int:
         """Exactly how many bytes `write` would take."""
         ...

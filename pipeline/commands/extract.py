@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cache.codecs import CODEC_NAMES
 from cache.formats import FORMAT_NAMES
+from pipeline.commands.codec_options import codec_options
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
@@ -44,7 +44,7 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
 @click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder to write; an unfinished one is continued.")
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
-@click.option("--codec", type=click.Choice(CODEC_NAMES), default="bf16", show_default=True, help="How states are stored.")
+@codec_options("bf16")
 @click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
 @click.option("--dataset-config", help="Configuration of a hub data set that has several, such as main.")
@@ -57,6 +57,10 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--loss-on", type=click.Choice(["assistant", "all"]), default="assistant", show_default=True,
     help="Tokens to learn: the assistant's with the end token, or all (the paper's way).",
+)  # fmt: skip
+@click.option(
+    "--sharing/--no-sharing", default=True, show_default=True,
+    help="Compute and store leading tokens that examples share, and duplicates, once.",
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out.")
 @click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
@@ -78,23 +82,28 @@ def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
       llm-modules extract --cache my-cache
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
     """
     prepared = prepare(ExtractSettings(**options))
     if plan:
         return _plan(prepared, as_json=as_json)
     columns = (
-        TextColumn("extract"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[written]:.1f} MB"),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
+        calibrating = bar.add_task("calibrate", total=None, visible=False, written=0.0)
         task = bar.add_task("extract", total=prepared.manifest.tokens, written=0.0)
 
         def advance(tokens: int, size: int) -> None:
             bar.update(task, advance=tokens, written=bar.tasks[task].fields["written"] + size / 1e6)
 
-        result = run_extract(prepared, advance)
+        def calibrated(what: str, done: int, total: int) -> None:
+            bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)
+
+        result = run_extract(prepared, advance, calibrated)
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)
@@ -114,10 +123,11 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
     lines = [
         f"{expected.cache}: {expected.examples:,} examples, {expected.tokens:,} tokens in {expected.shards} shards, "
-        f"{expected.missing_shards} of them still to be written",
+        f"{expected.missing_shards} of them still to be written; {expected.stored_tokens:,} tokens to be computed and stored",
         f"left out: {left_out}",
         *(
-            f"{'->' if (container, codec) == (settings.format, settings.codec) else '  '} {container} {codec}: {size:,} bytes"
+            f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '} {container} {codec}: "
+            f"{'about ' if codec in expected.approximate else ''}{size:,} bytes"
             for container, sizes in expected.bytes.items()
             for codec, size in sizes.items()
         ),
@@ -137,8 +147,8 @@ def _in_words(result: ExtractResult) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
     speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
     return (
-        f"{result.cache}: {result.examples:,} examples, {result.tokens:,} tokens in {result.shards} shards "
-        f"({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\n"
+        f"{result.cache}: {result.examples:,} examples, {result.tokens:,} tokens ({result.stored_tokens:,} stored) in "
+        f"{result.shards} shards ({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\n"
         f"left out: {left_out}\n"
         f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cache.codecs import CODEC_NAMES
+from cache.codecs import CODEC_NAMES, packing_named
 from cache.formats import FORMAT_NAMES
 from cache.space import free_bytes
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
+from pipeline.extract.calibrate import earlier_codecs
 from pipeline.extract.plan import plan_batches
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import read_batch
+from pipeline.fidelity.asked import ANY_LAYER, AskedCodec
 from pipeline.teacher.model import load_teacher
 
 _PROBE_BATCHES = 8
+_USUAL = AskedCodec("klt", *ANY_LAYER)
 _PROBE_SECONDS = 20.0
 
 
@@ -29,7 +32,9 @@ class Forecast:
         examples, tokens: of the whole cache.
         left_out: rows that will not become examples, by reason.
         shards: of the whole cache; `missing_shards` of them are still to be written.
-        bytes: exactly what the whole cache's shards will take, by format and codec.
+        bytes: what the whole cache's shards will take, by format and codec; exactly, but for the codecs of no fixed rate that
+            `approximate` names, of which more is known once they are fitted.
+        stored_tokens: tokens that will be computed and stored, what examples share once.
         needed_bytes: room that the missing shards need in the format and codec asked for, with all that stands beside them.
         free_bytes: room on the cache's disk; `fits` says whether it is enough.
         load_seconds: loading the teacher.
@@ -41,9 +46,11 @@ class Forecast:
     examples: int
     left_out: dict[str, int]
     tokens: int
+    stored_tokens: int
     shards: int
     missing_shards: int
     bytes: dict[str, dict[str, int]]
+    approximate: list[str]
     needed_bytes: int
     free_bytes: int
     fits: bool
@@ -66,12 +73,13 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         CacheError: the cache's folder holds another run's cache, or something else.
         InputError: the teacher's weights cannot be loaded.
     """
-    settings, manifest = prepared.settings, prepared.manifest
+    settings = prepared.settings
+    codecs = earlier_codecs(settings.cache, prepared)
+    prepared = prepared.with_codecs(codecs) if codecs else prepared
+    manifest = prepared.manifest
     missing = require_continuable(settings.cache, manifest)
     step("exact sizes")
-    sizes = {
-        name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES
-    }  # every codec here stores values of a fixed size
+    sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES}
     left = [example for shard in missing for example in prepared.examples_of(shard)]
     needed, free = prepared.room_needed(missing), free_bytes(settings.cache)
     load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
@@ -81,9 +89,11 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         examples=manifest.examples,
         left_out=prepared.dataset.left_out,
         tokens=manifest.tokens,
+        stored_tokens=prepared.stored_tokens(range(manifest.shards)),
         shards=manifest.shards,
         missing_shards=len(missing),
         bytes=sizes,
+        approximate=[name for name in CODEC_NAMES if packing_named(name).spec(1, 1) is None],
         needed_bytes=needed,
         free_bytes=free,
         fits=needed <= free,
@@ -97,9 +107,13 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
 
 
 def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
-    return replace(prepared, manifest=replace(prepared.manifest, format=container, codec=codec)).shard_sizes(
-        range(prepared.manifest.shards)
-    )
+    codecs = (codec,) * len(prepared.manifest.layers)
+    identity = {"codec": {str(layer): {"name": codec} for layer in prepared.manifest.layers}}
+    manifest = replace(prepared.manifest, format=container, codecs=codecs, identity=identity)
+    rates = {
+        layer: asked.expected_bits if asked.name == codec else _USUAL.expected_bits for layer, asked in prepared.asked.items()
+    }
+    return replace(prepared, manifest=manifest).shard_sizes(range(manifest.shards), rates)
 
 
 def _probe(prepared: PreparedExtract, left: list[TokenizedExample], step: Callable[[str], None]) -> tuple[float, int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cache import CacheError, Manifest
 from pipeline.data.forms import FORM_NAMES
@@ -44,13 +45,14 @@ def settings_of(
         dataset=dataset or recorded(manifest, "dataset"),
         cache=cache,
         format=manifest.format,
-        codec=manifest.codec,
+        **_codec_settings(manifest),
         layers=manifest.layers,
         dataset_config=manifest.provenance.get("dataset_config"),
         split=manifest.provenance.get("split", "train"),
         form=manifest.provenance.get("form"),
         template=manifest.identity.get("template", "?"),
         loss_on=manifest.identity.get("loss_on", "?"),
+        sharing=manifest.identity.get("sharing") is True,
         max_tokens=manifest.identity.get("max_tokens", 0),
         limit=manifest.identity.get("limit"),
         skip_bad_rows=manifest.provenance.get("skip_bad_rows", False),
@@ -65,6 +67,7 @@ def settings_of(
         "form": settings.form in (None, *FORM_NAMES),
         "template": settings.template in TEMPLATE_NAMES,
         "loss_on": settings.loss_on in ("assistant", "all"),
+        "sharing": type(manifest.identity.get("sharing")) is bool,
         "max_tokens": type(settings.max_tokens) is int and settings.max_tokens > 0,
         "limit": settings.limit is None or (type(settings.limit) is int and settings.limit > 0),
         "skip_bad_rows": type(settings.skip_bad_rows) is bool,
@@ -74,3 +77,22 @@ def settings_of(
     if unknown := [name for name, right in known.items() if not right]:
         raise CacheError(f"{cache}: does not say how it was made (its {unknown[0]} is missing or unknown)")
     return settings
+
+
+def _codec_settings(manifest: Manifest) -> dict[str, Any]:
+    """What was asked of each layer's codec, as on the command line."""
+    told = manifest.identity.get("codec")
+    codecs = {layer: told.get(str(layer)) for layer in manifest.layers} if isinstance(told, dict) else {}
+    fitted = {layer: codec for layer, codec in codecs.items() if isinstance(codec, dict)}
+    asked = {layer: str(codec.get("asked", "")).partition("=") for layer, codec in fitted.items() if "asked" in codec}
+    found: dict[str, Any] = {
+        "codec": tuple(f"{layer}:{name}" for layer, name in manifest.codec_of.items()),
+        "fidelity": tuple(f"{layer}:{measure}={value}" for layer, (measure, _, value) in asked.items() if measure != "bits"),
+        "bits": tuple(f"{layer}:{value}" for layer, (measure, _, value) in asked.items() if measure == "bits"),
+    }
+    for codec in fitted.values():
+        for name in ("calibration_tokens", "calibration_seed"):
+            if type(codec.get(name)) is not int:
+                raise CacheError(f"the cache does not say how its codec was fitted (its {name} is missing)")
+            found[name] = codec[name]
+    return found

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cache import Manifest
+from cache.codecs import Codec
+from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
-from cache.journal import scan_journal
+from cache.journal import ShardRecord, scan_journal
 from cache.space import reclaimable_bytes, room_needed, shard_size
 from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.templates import end_token_id
@@ -25,6 +27,8 @@ from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
 from pipeline.extract.settings import ExtractSettings
+from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
+from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
@@ -39,6 +43,8 @@ class PreparedExtract:
     source: TeacherSource
     tokenizer: PreTrainedTokenizerBase
     dataset: TokenizedDataset
+    sharing: SharingPlan
+    asked: dict[int, AskedCodec]
     shards: list[range]
     manifest: Manifest
 
@@ -46,17 +52,55 @@ class PreparedExtract:
         """The examples that a shard is planned to hold."""
         return [self.dataset.examples[index] for index in self.shards[shard]]
 
-    def shard_sizes(self, shards: Iterable[int]) -> list[int]:
-        """Exactly how many bytes each of some shards will take."""
-        planned = map(self.examples_of, shards)
-        return [shard_size(self.manifest, [len(e) for e in examples], [e.row_id for e in examples]) for examples in planned]
+    def stored_tokens(self, shards: Iterable[int]) -> int:
+        """Tokens that are computed and stored for some shards: a shared prefix counts once."""
+        return sum(map(sum, map(self._stored_lengths, shards)))
 
-    def room_needed(self, missing: Sequence[int]) -> int:
-        """Bytes that the cache needs more for these shards, once what dead writers left there is removed."""
+    def shard_sizes(self, shards: Iterable[int], bits: Mapping[int, float] | None = None) -> list[int]:
+        """How many bytes each of some shards will take: exactly, where the codecs are of fixed rate.
+
+        Args:
+            shards: their numbers.
+            bits: of a value in each layer whose codec is of no fixed rate; None: as is expected from what was asked.
+        """
+        bits = {layer: asked.expected_bits for layer, asked in self.asked.items()} if bits is None else bits
+        return [
+            shard_size(self.manifest, self._stored_lengths(shard), [e.row_id for e in self.examples_of(shard)], bits)
+            for shard in shards
+        ]
+
+    def _stored_lengths(self, shard: int) -> list[int]:
+        return self.sharing.stored_lengths(self.shards[shard], [len(example) for example in self.examples_of(shard)])
+
+    def with_codecs(self, codecs: Mapping[int, Codec]) -> PreparedExtract:
+        """The same extract, its codecs fitted."""
+        identity = self.manifest.identity | {"codec": codec_identity(codecs)}
+        return replace(self, manifest=replace(self.manifest, identity=identity))
+
+    def unusable_prefixes(self, published: Mapping[int, ShardRecord]) -> set[int]:
+        """Numbers of the prefixes that published shards were to store and do not, because their states are not finite."""
+        return {
+            number
+            for shard, record in published.items()
+            for number in set(self.sharing.stored_with(self.shards[shard])) - set(record.prefix_numbers.tolist())
+        }
+
+    def attach(self, folder: Path, codecs: Mapping[int, Codec]) -> None:
+        """Write the files that travel with the cache: the tokenizer, and what the codecs were fitted with."""
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        write_fits(folder, codecs)
+
+    def room_needed(self, missing: Sequence[int], bits: Mapping[int, float] | None = None) -> int:
+        """Bytes that the cache needs more for these shards, once what dead writers left there is removed.
+
+        Args:
+            missing: numbers of the shards.
+            bits: as for `shard_sizes`.
+        """
         examples = sum(len(self.shards[shard]) for shard in missing)
         journal = scan_journal(self.settings.cache) if self.settings.cache.is_dir() else None
         published = (name for record in journal.records.values() for name in record.files) if journal else ()
-        return room_needed(self.shard_sizes(missing), examples) - reclaimable_bytes(self.settings.cache, published)
+        return room_needed(self.shard_sizes(missing, bits), examples) - reclaimable_bytes(self.settings.cache, published)
 
     def provenance_of_shards(self) -> dict[str, Any]:
         """On what the last bits of a shard's numbers depend; recorded with each, so that a lost one can be made again."""
@@ -72,7 +116,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     source = find_teacher(settings.teacher).pinned()
     config = source.load_config()
     shape = decoder_config(config)
-    resolve_layers(settings.layers, shape)
+    asked = _asked_codecs(settings, shape)
     conversations = load_conversations(
         settings.dataset,
         config=settings.dataset_config,
@@ -96,6 +140,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); raise --max-tokens, or choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
+    sharing = plan_sharing(dataset.examples) if settings.sharing else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
@@ -108,12 +153,13 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": settings.max_tokens,
         "condition": "sequence",
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "codec": settings.codec,
+        "sharing": settings.sharing,
+        "codec": {str(layer): each.identity for layer, each in asked.items()},
     }
     manifest = Manifest(
         format=settings.format,
-        codec=settings.codec,
         layers=settings.layers,
+        codecs=tuple(asked[layer].name for layer in settings.layers),
         hidden_size=int(shape.hidden_size),
         vocab_size=int(shape.vocab_size),
         end_token_id=end_token_id(settings.template, tokenizer),
@@ -125,7 +171,21 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         provenance=_provenance(settings, source, conversations, dataset),
         attachments=(),
     )
-    return PreparedExtract(settings, source, tokenizer, dataset, shards, manifest)
+    return PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+
+
+def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
+    indices = resolve_layers(settings.layers, shape)
+    last = next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
+    return asked_codecs(
+        settings.layers,
+        last,
+        codec=settings.codec,
+        fidelity=settings.fidelity,
+        bits=settings.bits,
+        calibration_tokens=settings.calibration_tokens,
+        seed=settings.calibration_seed,
+    )
 
 
 def _longest(settings: ExtractSettings, context: int | None) -> int:

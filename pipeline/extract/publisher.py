@@ -1,4 +1,4 @@
-"""Writing shards while the teacher computes the next one."""
+"""Coding and writing shards while the teacher computes the next one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from cache import CacheWriter
+from cache.codecs import Codec
 from cache.journal import ShardRecord
 from pipeline.extract.reading import ShardStates
 
@@ -20,10 +21,21 @@ class BackgroundPublisher:
     """
 
     def __init__(
-        self, writer: CacheWriter, provenance: Mapping[str, Any], published: Callable[[ShardRecord], None] = lambda record: None
+        self,
+        writer: CacheWriter,
+        codecs: dict[int, Codec],
+        provenance: Mapping[str, Any],
+        published: Callable[[ShardRecord], None] = lambda record: None,
     ) -> None:
-        """Begin. `provenance` is recorded with each shard; `published` is called, on the caller's thread, for each one."""
-        self._writer, self._provenance, self._published = writer, provenance, published
+        """Begin.
+
+        Args:
+            writer: of the cache.
+            codecs: of each layer.
+            provenance: recorded with each shard.
+            published: called, on the caller's thread, for each shard that is durable.
+        """
+        self._writer, self._codecs, self._provenance, self._published = writer, codecs, provenance, published
         self._thread = ThreadPoolExecutor(1, "publisher")
         self._writing: Future[ShardRecord] | None = None
 
@@ -34,9 +46,11 @@ class BackgroundPublisher:
             OSError: the shard before could not be written.
         """
         self._settle()
-        self._writing = self._thread.submit(
-            self._writer.publish, shard, states.examples, non_finite=states.non_finite, provenance=self._provenance
-        )
+        self._writing = self._thread.submit(self._code_and_publish, shard, states)
+
+    def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
+        content = states.coded(self._codecs)
+        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=self._provenance)
 
     def check(self) -> None:
         """Return at once; raises what the write in progress has failed with, if it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,16 +12,20 @@ from typing import Any
 import torch
 
 from cache import open_cache
-from cache.errors import OtherContentError
+from cache.codecs import Codec
+from cache.codecs.fit_file import expected_bits
+from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
 from cache.mend import CacheMender, mend_cache
 from cache.space import require_room, room_needed
+from cache.store import read_codecs
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
+from pipeline.extract.calibrate import calibrate, needs_lm_head
 from pipeline.extract.origin import settings_of
 from pipeline.extract.prepare import PreparedExtract, prepare
-from pipeline.extract.reading import read_hidden_states
-from pipeline.teacher.model import load_teacher
+from pipeline.extract.reading import ShardReader
+from pipeline.teacher.model import Teacher, load_teacher
 
 _MOST_THREADS = 1024
 
@@ -88,10 +93,12 @@ def repair(
         same: dict[int, bool | None] = {}
         if mender.shards or mender.damaged_attachments:
             prepared = _prepared_again(mender, settings)
-            same = _extract_again(mender, prepared, settings, extracted)
+            teacher = _Teacher(prepared)
+            prepared, codecs = _codecs_again(mender, prepared, teacher)
+            same = _extract_again(mender, prepared, codecs, teacher, settings, extracted)
             if mender.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
-                    prepared.tokenizer.save_pretrained(Path(attachments) / "tokenizer")
+                    prepared.attach(Path(attachments), codecs)
                     mender.put_back_attachments(Path(attachments))
         mender.require_consistent()
         with open_cache(settings.cache) as whole:
@@ -121,9 +128,44 @@ def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedEx
         skip_non_finite=settings.skip_non_finite,
     )
     prepared = prepare(replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", asked.batch_tokens)))
+    fitted = {**prepared.manifest.identity, "codec": manifest.identity.get("codec")}  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
-    require_same_identity(settings.cache, manifest.identity, prepared.manifest.identity, mend)
+    require_same_identity(settings.cache, manifest.identity, fitted, mend)
     return prepared
+
+
+class _Teacher:
+    """The cache's teacher, loaded when it is first asked for."""
+
+    def __init__(self, prepared: PreparedExtract) -> None:
+        self._prepared = prepared
+
+    @functools.cached_property
+    def loaded(self) -> Teacher:
+        prepared, device = self._prepared, choose_device(self._prepared.settings.device)
+        dtype = choose_dtype(prepared.settings.dtype, device)
+        with_head = needs_lm_head(prepared.asked)
+        return load_teacher(prepared.source, prepared.manifest.layers, device, dtype, with_lm_head=with_head)
+
+
+def _codecs_again(mender: CacheMender, prepared: PreparedExtract, teacher: _Teacher) -> tuple[PreparedExtract, dict[int, Codec]]:
+    """The codecs as they were fitted; where that is lost, fitted again.
+
+    Raises:
+        CacheError: fitted again they are others.
+    """
+    try:
+        codecs = read_codecs(mender.root, mender.manifest)
+    except DamagedCacheError:
+        codecs = calibrate(prepared, teacher.loaded)
+    again = prepared.with_codecs(codecs)
+    require_same_identity(
+        mender.root,
+        mender.manifest.identity,
+        again.manifest.identity,
+        "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back from a copy",
+    )
+    return again, codecs
 
 
 def _how_made(mender: CacheMender, shard: int | None) -> dict[str, Any]:
@@ -139,14 +181,21 @@ def _recorded(made: dict[str, Any], name: str, otherwise: int) -> int:
 
 
 def _extract_again(
-    mender: CacheMender, prepared: PreparedExtract, settings: RepairSettings, extracted: Callable[[int, int], None]
+    mender: CacheMender,
+    prepared: PreparedExtract,
+    codecs: dict[int, Codec],
+    teacher: _Teacher,
+    settings: RepairSettings,
+    extracted: Callable[[int, int], None],
 ) -> dict[int, bool | None]:
     """Make the lost shards again; tells of each whether it holds what the lost one held."""
     if not mender.shards:
         return {}
-    _require_room(mender, prepared)
+    _require_room(mender, prepared, codecs)
     device = choose_device(prepared.settings.device)
-    teacher = load_teacher(prepared.source, mender.manifest.layers, device, choose_dtype(prepared.settings.dtype, device))
+    unusable = prepared.unusable_prefixes(
+        {shard: mender.records[shard] for shard in mender.records if shard not in mender.shards}
+    )
     total = sum(len(example) for shard in mender.shards for example in prepared.examples_of(shard))
     same = {}
     for shard in mender.shards:
@@ -154,18 +203,20 @@ def _extract_again(
         batch_tokens = _recorded(made, "batch_tokens", prepared.settings.batch_tokens)
         if device.type == "cpu":
             torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
-        states = read_hidden_states(
-            teacher,
-            prepared.examples_of(shard),
+        states = ShardReader(
+            teacher.loaded,
+            prepared.dataset.examples,
+            prepared.sharing,
             batch_tokens,
             skip_non_finite=settings.skip_non_finite or bool(lost and lost.non_finite),
+            unusable=unusable,
             progress=lambda tokens: extracted(tokens, total),
-        )
+        ).read(prepared.shards[shard])
         now = prepared.provenance_of_shards() | {"batch_tokens": batch_tokens}
         try:
             same[shard] = mender.replace(
                 shard,
-                states.examples,
+                states.coded(codecs),
                 non_finite=states.non_finite,
                 provenance=now,
                 other_content=settings.allow_other_numbers,
@@ -175,9 +226,10 @@ def _extract_again(
     return same
 
 
-def _require_room(mender: CacheMender, prepared: PreparedExtract) -> None:
+def _require_room(mender: CacheMender, prepared: PreparedExtract, codecs: dict[int, Codec]) -> None:
     """One shard is staged at a time, and takes the place of what is there."""
-    sizes = dict(zip(mender.shards, prepared.shard_sizes(mender.shards), strict=True))
+    bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
+    sizes = dict(zip(mender.shards, prepared.shard_sizes(mender.shards, bits), strict=True))
     growth = sum(max(0, size - mender.bytes_of(shard)) for shard, size in sizes.items())
     examples = sum(len(prepared.shards[shard]) for shard in mender.shards)
     require_room(mender.root, room_needed([growth + max(sizes.values())], examples))

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import content_digest_of, write_cache
+from cache.codecs.fit_file import expected_bits
 from cache.journal import NON_FINITE, ShardRecord
 from cache.lock import require_unlocked
 from cache.space import require_room
 from cache.writer import require_continuable
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
+from pipeline.extract.calibrate import Step, calibrate, earlier_codecs, needs_lm_head
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
-from pipeline.extract.reading import read_hidden_states
+from pipeline.extract.reading import ShardReader
 from pipeline.teacher.model import load_teacher
 
 Progress = Callable[[int, int], None]
@@ -29,7 +31,7 @@ class ExtractResult:
     """What an extract did.
 
     Attributes:
-        examples, tokens, bytes: of the whole cache.
+        examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what examples share once.
         left_out: rows that did not become examples, by reason.
         seconds: from the first batch to the last published shard of this run; loading the teacher is not counted.
         tokens_per_second: over this run's shards; None where all were already published.
@@ -41,6 +43,7 @@ class ExtractResult:
     examples: int
     left_out: dict[str, int]
     tokens: int
+    stored_tokens: int
     bytes: int
     seconds: float
     tokens_per_second: float | None
@@ -49,10 +52,19 @@ class ExtractResult:
     content_digest: str
 
 
-def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size: None) -> ExtractResult:
+def extract(
+    prepared: PreparedExtract,
+    progress: Progress = lambda tokens, size: None,
+    step: Step = lambda what, done, total: None,
+) -> ExtractResult:
     """Run the teacher over the shards that are still missing and publish each as soon as it is done.
 
-    A shard is written while the teacher computes the next one; a write that fails ends the run at the next batch.
+    A shard is coded and written while the teacher computes the next one; a write that fails ends the run at the next batch.
+
+    Args:
+        prepared: the extract.
+        progress: told what has been read and published.
+        step: told of the calibration before it, where a codec needs one.
 
     Raises:
         CacheError: the cache's folder holds another run's cache, or something else, or its disk has too little room.
@@ -60,16 +72,27 @@ def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size:
         OSError: a shard cannot be written.
         RunError: the teacher gives values that are not finite.
     """
-    settings, manifest = prepared.settings, prepared.manifest
+    settings = prepared.settings
+    codecs = earlier_codecs(settings.cache, prepared)
+    prepared = prepared.with_codecs(codecs) if codecs else prepared
+    manifest = prepared.manifest
     missing = require_continuable(settings.cache, manifest)
     require_unlocked(settings.cache)
     require_room(settings.cache, prepared.room_needed(missing))
     device = choose_device(settings.device)
     teacher = None
     if missing:
-        teacher = load_teacher(prepared.source, settings.layers, device, choose_dtype(settings.dtype, device))
+        dtype, with_head = choose_dtype(settings.dtype, device), codecs is None and needs_lm_head(prepared.asked)
+        teacher = load_teacher(prepared.source, settings.layers, device, dtype, with_lm_head=with_head)
+        if codecs is None:
+            codecs = calibrate(prepared, teacher, step)
+            prepared = prepared.with_codecs(codecs)
+            manifest = prepared.manifest
+            bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
+            require_room(settings.cache, prepared.room_needed(missing, bits))
+    assert codecs is not None
     with tempfile.TemporaryDirectory() as attachments:
-        prepared.tokenizer.save_pretrained(Path(attachments) / "tokenizer")
+        prepared.attach(Path(attachments), codecs)
         with write_cache(settings.cache, manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             resumed = manifest.shards - len(missing)
@@ -80,25 +103,35 @@ def extract(prepared: PreparedExtract, progress: Progress = lambda tokens, size:
             def published(record: ShardRecord) -> None:
                 progress(0, record.bytes)
 
-            with BackgroundPublisher(writer, prepared.provenance_of_shards(), published) as publisher:
+            with BackgroundPublisher(writer, codecs, prepared.provenance_of_shards(), published) as publisher:
 
                 def read(tokens: int) -> None:
                     publisher.check()
                     progress(tokens, 0)
 
+                reader = None
                 for shard in missing:
                     assert teacher is not None
-                    examples = prepared.examples_of(shard)
-                    skip = settings.skip_non_finite
-                    states = read_hidden_states(teacher, examples, settings.batch_tokens, skip_non_finite=skip, progress=read)
-                    publisher.publish(shard, states)
-                    done += sum(len(example) for example in examples)
+                    reader = reader or ShardReader(
+                        teacher,
+                        prepared.dataset.examples,
+                        prepared.sharing,
+                        settings.batch_tokens,
+                        skip_non_finite=settings.skip_non_finite,
+                        unusable=prepared.unusable_prefixes(writer.published),
+                        progress=read,
+                    )
+                    publisher.publish(shard, reader.read(prepared.shards[shard]))
+                    done += sum(len(example) for example in prepared.examples_of(shard))
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
-    return _result(prepared, records, resumed, seconds, done)
+            fit_bytes = writer.manifest.fit_bytes
+    return _result(prepared, records, fit_bytes, resumed, seconds, done)
 
 
-def _result(prepared: PreparedExtract, records: list[ShardRecord], resumed: int, seconds: float, done: int) -> ExtractResult:
+def _result(
+    prepared: PreparedExtract, records: list[ShardRecord], fit_bytes: int, resumed: int, seconds: float, done: int
+) -> ExtractResult:
     examples = sum(len(record.row_ids) for record in records)
     left_out = dict(prepared.dataset.left_out)
     if non_finite := sum(len(record.non_finite) for record in records):
@@ -110,7 +143,8 @@ def _result(prepared: PreparedExtract, records: list[ShardRecord], resumed: int,
         examples=examples,
         left_out=left_out,
         tokens=sum(record.tokens for record in records),
-        bytes=sum(record.bytes for record in records),
+        stored_tokens=sum(record.stored_tokens for record in records),
+        bytes=sum(record.bytes for record in records) + fit_bytes,
         seconds=round(seconds, 3),
         tokens_per_second=round(done / seconds, 1) if done else None,
         shards=len(records),

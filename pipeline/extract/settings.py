@@ -16,6 +16,10 @@ class ExtractSettings:
     """One extract, as asked for on the command line; each field is the option of that name.
 
     Attributes:
+        codec: how each layer's states are stored, as on the command line: a name for all layers, or `LAYER:NAME`.
+        fidelity, bits: what is asked of the codecs that lose something, in the same way.
+        calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed` chooses it.
+        sharing: compute and store leading tokens that examples share once.
         max_tokens: examples of more tokens are left out.
         skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
@@ -27,7 +31,12 @@ class ExtractSettings:
     dataset: str
     cache: Path
     format: str = "zarr"
-    codec: str = "bf16"
+    codec: tuple[str, ...] = ("bf16",)
+    fidelity: tuple[str, ...] = ()
+    bits: tuple[str, ...] = ()
+    calibration_tokens: int = 32768
+    calibration_seed: int = 0
+    sharing: bool = True
     layers: tuple[int, ...] = (-1,)
     dataset_config: str | None = None
     split: str = "train"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, Cache, GgufConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, GgufConfig, PreTrainedConfig, PreTrainedModel
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError, reason
@@ -53,8 +53,8 @@ class Teacher:
     (or -1) the output after the final norm.
     """
 
-    def __init__(self, body: PreTrainedModel, layers: Sequence[int]) -> None:
-        """Freeze a body.
+    def __init__(self, body: PreTrainedModel, layers: Sequence[int], lm_head: nn.Module | None = None) -> None:
+        """Freeze a body, and the LM head where that is to be asked what the states predict.
 
         Raises:
             InputError: it has no such layer, or is built in a way that does not show its layers.
@@ -62,13 +62,43 @@ class Teacher:
         self.body = body.eval().requires_grad_(False)
         self.layers = resolve_layers(layers, decoder_config(body.config))
         self._blocks = _find_blocks(body)
+        self._lm_head = lm_head.eval().requires_grad_(False) if lm_head is not None else None
         self._require_causal()
+        self.goes_on = self._goes_on()
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         device: torch.device = self.body.device
         return device
+
+    @property
+    def has_lm_head(self) -> bool:
+        """Whether it was loaded with its LM head."""
+        return self._lm_head is not None
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states, `d_teacher`."""
+        return int(decoder_config(self.body.config).hidden_size)
+
+    def is_last(self, layer: int) -> bool:
+        """Whether a layer is the one that the LM head reads."""
+        return self.layers[layer] == len(self._blocks)
+
+    @torch.inference_mode()
+    def log_probabilities(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities `[N, vocabulary]` float32 of the next token, from states of the last layer.
+
+        Raises:
+            InputError: the teacher was loaded without its LM head, or has none.
+        """
+        if self._lm_head is None:
+            raise InputError(f"teacher {type(self.body).__name__}: has no LM head to measure a KL divergence with; ask for rel=…")
+        logits_NV: torch.Tensor = self._lm_head(hidden_ND.to(self.device, self.body.dtype)).float()
+        if cap := getattr(decoder_config(self.body.config), "final_logit_softcapping", None):
+            logits_NV = torch.tanh(logits_NV / cap) * cap
+        return logits_NV.log_softmax(dim=-1)
 
     @torch.inference_mode()
     def hidden_states(
@@ -106,6 +136,22 @@ class Teacher:
             family = type(self.body).__name__
             raise InputError(f"teacher {family}: sees later tokens, so its states would leak the answer; use a causal decoder")
 
+    def _goes_on(self) -> bool:
+        """Whether tokens read in two parts, the second from the key-value cache of the first, get the states of one pass."""
+        ids_BT = torch.tensor([[1, 2, 3, 4]], device=self.device)
+        mask_BT = torch.ones_like(ids_BT)
+        past = DynamicCache()
+        try:
+            self.hidden_states(ids_BT[:, :2], mask_BT[:, :2], past)
+            rest = self.hidden_states(ids_BT[:, 2:], mask_BT, past)
+        except Exception:  # whatever a model of an unknown kind does with a key-value cache
+            return False
+        whole = self.hidden_states(ids_BT, mask_BT)
+        return all(
+            torch.allclose(rest[layer][0], hidden[0, 2:], rtol=5e-2, atol=5e-2 * float(hidden.abs().max()), equal_nan=True)
+            for layer, hidden in whole.items()
+        )
+
     @contextmanager
     def _kept(self) -> Iterator[dict[int, torch.Tensor]]:
         """Collects what enters block 0 and what leaves the other asked blocks, while the body runs."""
@@ -133,8 +179,10 @@ class Teacher:
                 handle.remove()
 
 
-def load_teacher(source: TeacherSource, layers: Sequence[int], device: torch.device, dtype: DtypeName) -> Teacher:
-    """Load a teacher's body, frozen, without its LM head.
+def load_teacher(
+    source: TeacherSource, layers: Sequence[int], device: torch.device, dtype: DtypeName, *, with_lm_head: bool = False
+) -> Teacher:
+    """Load a teacher's body, frozen; its LM head only where that is asked for.
 
     Raises:
         InputError: the weights cannot be had, or have no such layer.
@@ -142,7 +190,13 @@ def load_teacher(source: TeacherSource, layers: Sequence[int], device: torch.dev
     # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
     kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {"use_safetensors": True}
     try:
+        if with_lm_head:
+            whole: Any = AutoModelForCausalLM.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
+            whole.to(device)
+            return Teacher(whole.base_model, layers, whole.get_output_embeddings())
         body = AutoModel.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
     return Teacher(body.to(device), layers)

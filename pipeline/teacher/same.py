@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from pipeline.device import DtypeName
 from pipeline.errors import InputError
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import config_hash, find_teacher
 
 
-def load_same_teacher(name: str, layers: list[int], identity: dict[str, Any], device: torch.device) -> Teacher:
+def load_same_teacher(
+    name: str, layers: list[int], identity: dict[str, Any], device: torch.device, *, with_lm_head: bool = False
+) -> Teacher:
     """Load the teacher that a cache was made with, from wherever it lies now.
 
     Raises:
@@ -25,4 +28,5 @@ def load_same_teacher(name: str, layers: list[int], identity: dict[str, Any], de
                 f"teacher {name}: {field} is {value!r}, the cache was made with {identity[field]!r}; "
                 "name the same teacher with --teacher"
             )
-    return load_teacher(source, layers, device, "bf16" if identity["compute_dtype"] == "bf16" else "fp32")
+    dtype: DtypeName = "bf16" if identity["compute_dtype"] == "bf16" else "fp32"
+    return load_teacher(source, layers, device, dtype, with_lm_head=with_lm_head)

@@ -9,10 +9,11 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.codecs import CODEC_NAMES
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
+from pipeline.commands.codec_options import codec_options
 from pipeline.commands.shell import command
+from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar
 
 
@@ -20,25 +21,35 @@ from pipeline.progress import progress_bar
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--format", "container", type=click.Choice(FORMAT_NAMES), help="Format of the new cache.  [default: the old one's]")
-@click.option("--codec", type=click.Choice(CODEC_NAMES), help="Codec of the new cache.  [default: the old one's]")
+@codec_options(None)
+@click.option("--teacher", help="With --fidelity kl=…: the cache's teacher, where that has moved; only its LM head is asked.")
+@click.option("--device", default="auto", show_default=True, help="With --fidelity kl=…: cpu, cuda, cuda:1, …")
 @command
-def convert(source: Path, target: Path, *, container: str | None, codec: str | None, as_json: bool) -> dict[str, Any]:
-    """Write the cache SOURCE anew as TARGET, in another format or codec. The teacher is not needed.
+def convert(source: Path, target: Path, *, container: str | None, as_json: bool, **options: Any) -> dict[str, Any]:
+    """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not needed, and the teacher only where
+    a KL divergence is asked for.
 
-    Identity is kept, and in the same codec the content digest, too. Interrupted, it goes on when it is run again.
+    Content is kept, and in the same codec the content digest, too. What int8 or klt have lost cannot come back: only exact
+    (bf16) layers can be given another codec. Interrupted, it goes on when it is run again.
 
     \b
     Examples:
       llm-modules cache convert my-cache my-cache-hdf5 --format hdf5
+      llm-modules cache convert my-cache my-small-cache --codec klt --fidelity rel=0.09
     """
-    with progress_bar(TextColumn("convert"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("convert", total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        codecs = new_codecs(source, target, RecodeSettings(**options), step)
         result = convert_cache(
             source,
             target,
             container=container,
-            codec=codec,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            codecs=codecs,
+            progress=lambda done, total: bar.update(task, description="convert", completed=done, total=total),
         )
     if not as_json:
         click.echo(

@@ -104,7 +104,7 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
         lines.append(f"live teacher ({compared.compute_dtype}) on {compared.examples} examples, {compared.tokens:,} tokens:")
         lines += [
             f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example {layer.worst_example} "
-            f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {compared.tolerance}"
+            f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {layer.tolerance:.2g}"
             for layer in compared.layers
         ]
     if found.whole:

@@ -1,0 +1,100 @@
+"""What a layer's codec was fitted with, as a file that travels with the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from cache.codecs import EXACT, Codec, codec_of
+from cache.codecs.bf16 import Bf16
+from cache.errors import CacheError, DamagedCacheError
+from cache.sealed_json import canonical_json
+
+FITS = "codecs"
+"""Folder of these files among a cache's attachments."""
+_KINDS = {
+    "int8": {"channel_scales": ("float32", 1)},
+    "klt": {
+        "mean": ("float32", 1),
+        "basis": ("float16", 2),
+        "eigenvalues": ("float32", 1),
+        "step": ("float32", 0),
+        "usual": ("float32", 0),
+    },
+}
+_VALUE_TYPES = {"int8": ("int8",), "klt": ("int8", "int16")}
+
+
+def fit_name(layer: int) -> str:
+    """Name of a layer's file in that folder."""
+    return f"layer{layer}.safetensors"
+
+
+def fit_bytes(codec: Codec) -> bytes:
+    """What a codec was fitted with, byte for byte the same for the same fit."""
+    described = {"name": codec.name, "settings": dict(codec.settings), "value_type": codec.value_type}
+    return save(dict(codec.parameters), metadata={"codec": canonical_json(described).decode()})
+
+
+def identity_of(codec: Codec) -> Any:
+    """What the numbers of a layer depend on: the codec, what was asked of it, and its fit."""
+    if codec.name == EXACT:
+        return codec.name
+    return {"name": codec.name, **codec.settings.get("asked", {}), "fit": hashlib.sha256(fit_bytes(codec)).hexdigest()}
+
+
+def codec_identity(codecs: Mapping[int, Codec]) -> dict[str, Any]:
+    """The field `codec` of a cache's identity."""
+    return {str(layer): identity_of(codec) for layer, codec in codecs.items()}
+
+
+def expected_bits(codec: Codec) -> float:
+    """Bits a value that a codec of no fixed rate is expected to take, as it was found on calibration tokens."""
+    return float(codec.settings.get("found", {}).get("bits_per_value", 16.0))
+
+
+def write_fits(folder: Path, codecs: Mapping[int, Codec]) -> None:
+    """Write the files of all layers whose codec was fitted; none where all are exact."""
+    for layer, codec in codecs.items():
+        if codec.name != EXACT:
+            (folder / FITS).mkdir(parents=True, exist_ok=True)
+            (folder / FITS / fit_name(layer)).write_bytes(fit_bytes(codec))
+
+
+def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
+    """The codec of that name that a file tells of.
+
+    Raises:
+        DamagedCacheError: the file is missing, tells of another codec, or of another width.
+    """
+    if name == EXACT:
+        return Bf16()
+    try:
+        with safe_open(file, "numpy") as opened:
+            described = json.loads((opened.metadata() or {})["codec"])
+            names = list(opened.keys())
+            parameters = {key: opened.get_tensor(key) for key in names}
+        if (
+            described["name"] != name
+            or described["value_type"] not in _VALUE_TYPES[name]
+            or type(described["settings"]) is not dict
+        ):
+            raise ValueError(f"tells of codec {described['name']!r}, not {name!r}")
+        if parameters.keys() != _KINDS[name].keys():
+            raise ValueError("other parameters than the codec's")
+        for key, (kind, dimensions) in _KINDS[name].items():
+            wanted = (hidden_size,) * dimensions or (1,)
+            if parameters[key].shape != wanted or parameters[key].dtype != kind or not np.isfinite(parameters[key]).all():
+                raise ValueError(f"parameter {key!r} is not {kind} {list(wanted)}, or not finite")
+        return codec_of(name, parameters, described["settings"], described["value_type"])
+    except CacheError:
+        raise
+    except Exception as error:  # on bytes from anywhere, a library may stumble in any way
+        raise DamagedCacheError(f"{file}: not what the {name} codec was fitted with ({error})") from error

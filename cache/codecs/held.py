@@ -1,0 +1,18 @@
+"""A stored array that is in memory already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+
+class Held:
+    """Reads like a stored array that is not in memory."""
+
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self._values = values
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Its items `start` to `stop`."""
+        return self._values[start:stop]

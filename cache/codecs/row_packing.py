@@ -1,0 +1,57 @@
+"""Coded states of a fixed size: one row a token, so that any token's place is known."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.array_spec import ArraySpec
+from cache.codecs.coded import CodedStates
+from cache.codecs.interface import Pieces, Readable
+
+
+class RowPacking:
+    """A codec whose stored array has one row for each token."""
+
+    name: str
+    attributes: Mapping[str, Any]
+
+    @abstractmethod
+    def spec(self, rows: int, hidden_size: int) -> ArraySpec:
+        """Shape and type of the stored array."""
+
+    @abstractmethod
+    def rows_of(self, coded: CodedStates) -> npt.NDArray[Any]:
+        """Coded states as stored rows."""
+
+    @abstractmethod
+    def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
+        """Stored rows as coded states."""
+
+    def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
+        """One row a token; where a piece begins need not be said."""
+        return self.rows_of(coded)
+
+    def pieces(self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int) -> Pieces:
+        """Pieces are runs of rows."""
+        return _RowPieces(self, stored, [size] if lengths is None else lengths)
+
+
+class _RowPieces:
+    def __init__(self, packing: RowPacking, stored: Readable, lengths: Sequence[int]) -> None:
+        self._packing, self._stored = packing, stored
+        self._starts = np.fromiter(accumulate(lengths, initial=0), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def stored_range(self, piece: int) -> tuple[int, int]:
+        return int(self._starts[piece]), int(self._starts[piece + 1])
+
+    def read(self, piece: int) -> CodedStates:
+        return self._packing.coded_of(self._stored.read(*self.stored_range(piece)))

@@ -1,0 +1,103 @@
+"""What a shard is to hold: pieces of text, each stored once, with the coded hidden states of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.codecs import Codec, CodedStates
+from cache.errors import CacheError
+from cache.example import Example
+
+NO_PREFIX = -1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that stand in a shard in one piece: a prefix that examples share, or what an example has of its own.
+
+    Attributes:
+        input_ids, loss_mask: `[T]`; an example that is all prefix has none of its own.
+        hidden_states: for each layer `[T, d_teacher]` bfloat16.
+        after: number of the prefix that comes before it; -1 where nothing does.
+        number: number of this prefix, from 0 over the whole cache; -1 for an example's own tokens.
+    """
+
+    input_ids: npt.NDArray[np.int32]
+    loss_mask: npt.NDArray[np.bool_]
+    hidden_states: Mapping[int, npt.NDArray[Any]]
+    after: int = NO_PREFIX
+    number: int = NO_PREFIX
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """All pieces of a shard end to end: first the prefixes that it stores, then what each example has of its own.
+
+    Attributes:
+        row_ids: of each example.
+        lengths: `[examples]` int64, tokens of each example as it is read, its prefix included.
+        stored: `[pieces]` int64, tokens of each piece.
+        numbers: `[pieces]` int64, number of the prefix that a piece is; -1 for an example's.
+        prefixes: `[pieces]` int64, number of the prefix that comes before a piece; -1 where nothing does.
+        input_ids: `[tokens]` int32.
+        loss_mask: `[tokens]` bool.
+        hidden_states: for each layer the coded states of all tokens.
+    """
+
+    row_ids: list[str]
+    lengths: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
+    prefixes: npt.NDArray[np.int64]
+    input_ids: npt.NDArray[np.int32]
+    loss_mask: npt.NDArray[np.bool_]
+    hidden_states: Mapping[int, CodedStates]
+
+
+def shard_of_pieces(
+    row_ids: Sequence[str], lengths: Sequence[int], pieces: Sequence[Piece], codecs: Mapping[int, Codec]
+) -> ShardContent:
+    """Lay pieces end to end and code their states.
+
+    Args:
+        row_ids: of each example.
+        lengths: of each example as it is read.
+        pieces: prefixes first, in the order of their numbers, then one for each example.
+        codecs: of each layer.
+    """
+    count = np.int64
+    return ShardContent(
+        list(row_ids),
+        np.fromiter(lengths, count, len(lengths)),
+        np.fromiter(map(len, pieces), count, len(pieces)),
+        np.fromiter((piece.number for piece in pieces), count, len(pieces)),
+        np.fromiter((piece.after for piece in pieces), count, len(pieces)),
+        np.concatenate([np.zeros(0, np.int32), *(piece.input_ids for piece in pieces)]).astype(np.int32, copy=False),
+        np.concatenate([np.zeros(0, np.bool_), *(piece.loss_mask for piece in pieces)]).astype(np.bool_, copy=False),
+        {
+            layer: codec.encode(np.concatenate([piece.hidden_states[layer] for piece in pieces]))
+            for layer, codec in codecs.items()
+            if pieces
+        },
+    )
+
+
+def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) -> ShardContent:
+    """A shard of whole examples that share nothing.
+
+    Raises:
+        CacheError: an example has no tokens or no row id.
+    """
+    for example in examples:
+        if not len(example) or not example.row_id:
+            raise CacheError(f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a row id")
+    pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
+    return shard_of_pieces([example.row_id for example in examples], list(map(len, examples)), pieces, codecs)

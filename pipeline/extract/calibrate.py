@@ -1,0 +1,169 @@
+"""Fitting the codecs that lose something to a seeded sample of the data set, before its one pass."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from cache import Cache, CacheError, Manifest
+from cache.codecs import EXACT, Codec
+from cache.codecs.bf16 import Bf16
+from cache.manifest import MANIFEST_NAME, read_manifest
+from cache.store import read_codecs
+from pipeline.errors import RunError
+from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.reading import ShardReader
+from pipeline.fidelity.asked import AskedCodec
+from pipeline.fidelity.fit import fit_codec, sample_of
+from pipeline.fidelity.measures import divergence_of
+from pipeline.teacher.model import Teacher
+
+Step = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of how much is done."""
+
+
+def needs_lm_head(asked: Mapping[int, AskedCodec]) -> bool:
+    """Whether a KL divergence is to be measured."""
+    return any(each.measure == "kl" for each in asked.values())
+
+
+def needs_fit(asked: Mapping[int, AskedCodec]) -> bool:
+    """Whether a codec is to be fitted."""
+    return any(each.name != EXACT for each in asked.values())
+
+
+def earlier_codecs(root: Path, prepared: PreparedExtract) -> dict[int, Codec] | None:
+    """The codecs of a cache that is gone on with; those that need no fit; None where they are still to be fitted.
+
+    Raises:
+        CacheError: there is a cache, and its manifest or a fit is damaged.
+    """
+    if not needs_fit(prepared.asked):
+        return {layer: Bf16() for layer in prepared.asked}
+    if not (root / MANIFEST_NAME).is_file():
+        return None
+    manifest = read_manifest(root)
+    return read_codecs(root, manifest) if asked_alike(manifest, prepared.asked) else None
+
+
+def asked_alike(manifest: Manifest, asked: Mapping[int, AskedCodec]) -> bool:
+    """Whether a cache's codecs of some layers are what is asked, their fits aside."""
+    told = manifest.identity.get("codec")
+    told = told if isinstance(told, dict) else {}
+    return all(_without_fit(told.get(str(layer))) == each.identity for layer, each in asked.items())
+
+
+def _without_fit(codec: Any) -> Any:
+    return {name: value for name, value in codec.items() if name != "fit"} if isinstance(codec, dict) else codec
+
+
+def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda what, done, total: None) -> dict[int, Codec]:
+    """Read the sample with the teacher, and fit each layer's codec to it.
+
+    Raises:
+        InputError: no step gives what is asked.
+        RunError: no example of the sample has finite states.
+    """
+    examples = prepared.dataset.examples
+    wanted = max(each.calibration_tokens for each in prepared.asked.values())
+    seed = next(each.seed for each in prepared.asked.values() if each.name != EXACT)
+    own = [len(example) - prepared.sharing.before(index) for index, example in enumerate(examples)]
+    chosen = choose_sample(own, wanted, seed)
+    done, total = 0, sum(own[index] for index in chosen)
+
+    def progress(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        step("calibration sample", min(done, total), total)
+
+    needed = {number for index in chosen for number in prepared.sharing.path(prepared.sharing.of_example[index])}
+    batch_tokens = prepared.settings.batch_tokens
+    reader = ShardReader(teacher, examples, prepared.sharing, batch_tokens, skip_non_finite=True, progress=progress)
+    pieces = reader.read(chosen, needed).pieces
+    if not any(map(len, pieces)):
+        raise RunError(f"{prepared.settings.dataset}: no example of the calibration sample has finite states; try --dtype fp32")
+    return fitted_codecs(
+        prepared.asked, {layer: [piece.hidden_states[layer] for piece in pieces] for layer in prepared.asked}, teacher, step
+    )
+
+
+def choose_sample(lengths: Sequence[int], tokens: int, seed: int) -> list[int]:
+    """Indices of examples that have at least so many tokens together, ascending; all of them where there are not as many."""
+    order = random.Random(seed).sample(range(len(lengths)), len(lengths))
+    chosen: list[int] = []
+    held = 0
+    for index in order:
+        if held >= tokens:
+            break
+        chosen.append(index)
+        held += lengths[index]
+    return sorted(chosen)
+
+
+def fitted_codecs(
+    asked: Mapping[int, AskedCodec],
+    pieces: Mapping[int, Sequence[npt.NDArray[Any]]],
+    teacher: Teacher | None,
+    step: Step = lambda what, done, total: None,
+) -> dict[int, Codec]:
+    """Each layer's codec, fitted to pieces of text `[T, d_teacher]`.
+
+    Args:
+        asked: of each layer.
+        pieces: of each layer whose codec is to be fitted.
+        teacher: with its LM head, where a KL divergence is asked for.
+        step: told what is being done.
+    """
+    codecs: dict[int, Codec] = {}
+    for number, (layer, each) in enumerate(asked.items()):
+        step(f"fit layer {layer}", number, len(asked))
+        if each.name == EXACT:
+            codecs[layer] = Bf16()
+            continue
+        reads_head = teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
+        divergence = divergence_of(teacher) if reads_head and teacher is not None else None
+        codecs[layer] = fit_codec(each, sample_of(pieces[layer]), divergence)
+    step("codecs fitted", len(asked), len(asked))
+    return codecs
+
+
+def stored_pieces(cache: Cache, indices: Sequence[int], layer: int) -> list[npt.NDArray[Any]]:
+    """Hidden states `[T, d_teacher]` of some examples of a cache, piece by piece: what they share counts once.
+
+    Raises:
+        DamagedCacheError: a shard is damaged.
+    """
+    pieces: dict[tuple[int, int], npt.NDArray[Any]] = {}
+    for index in indices:
+        states_TD = cache.example(index, (layer,)).hidden_states[layer]
+        start = 0
+        for prefix in cache.path_before(index):
+            pieces.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
+            start = prefix.length
+        pieces[-1, index] = states_TD[start:]
+    return list(pieces.values())
+
+
+def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step) -> dict[int, Codec]:
+    """Fit codecs to a sample of a cache's own exact states; layers whose codec is to stay keep it.
+
+    Raises:
+        CacheError: the cache has no examples.
+        InputError: no step gives what is asked.
+    """
+    if not len(cache):
+        raise CacheError(f"{cache.root}: has no examples to fit a codec to")
+    own = [
+        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:]) for index, length in enumerate(cache.lengths)
+    ]
+    pieces = {}
+    for layer, each in asked.items():
+        if each.name != EXACT:
+            chosen = choose_sample(own, each.calibration_tokens, each.seed)
+            step(f"calibration sample of layer {layer}", 0, 0)
+            pieces[layer] = stored_pieces(cache, chosen, layer)
+    return fitted_codecs(asked, pieces, teacher, step)

@@ -1,0 +1,84 @@
+"""New codecs for a cache that is there already, fitted to its own exact states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import Cache, open_cache
+from cache.codecs import EXACT, Codec
+from cache.convert import require_exact
+from cache.manifest import MANIFEST_NAME, read_manifest
+from cache.store import read_codecs
+from pipeline.device import choose_device
+from pipeline.extract.calibrate import Step, asked_alike, calibrate_on_cache, needs_lm_head
+from pipeline.extract.origin import recorded
+from pipeline.fidelity.asked import ANY_LAYER, AskedCodec, asked_codecs, by_layer
+from pipeline.teacher.same import load_same_teacher
+
+
+@dataclass(frozen=True)
+class RecodeSettings:
+    """What is asked of a cache's new codecs; each field is the option of that name."""
+
+    codec: tuple[str, ...] = ()
+    fidelity: tuple[str, ...] = ()
+    bits: tuple[str, ...] = ()
+    calibration_tokens: int = 32768
+    calibration_seed: int = 0
+    teacher: str | None = None
+    device: str = "auto"
+
+
+def new_codecs(
+    source: Path, target: Path, settings: RecodeSettings, step: Step = lambda what, done, total: None
+) -> dict[int, Codec]:
+    """The codecs of the layers that are to be coded anew.
+
+    Where the target has been begun with what is asked, its codecs are taken: they need not be fitted twice.
+
+    Args:
+        source: a whole cache.
+        target: where its conversion is to lie.
+        settings: what is asked.
+        step: told what is being done.
+
+    Raises:
+        CacheError: the source is not a whole cache, or a layer to be coded anew is not stored exactly.
+        InputError: something is asked of a codec that it cannot give, or the teacher is needed and not to be had.
+    """
+    with open_cache(source) as cache:
+        asked = _asked(cache, settings)
+        for layer, each in asked.items():
+            require_exact(cache, layer, each.name)
+        if not asked:
+            return {}
+        if (target / MANIFEST_NAME).is_file():
+            begun = read_manifest(target)
+            if asked_alike(begun, asked):
+                earlier = read_codecs(target, begun)
+                return {layer: earlier[layer] for layer in asked}
+        teacher = None
+        if needs_lm_head(asked):
+            step("loading the LM head", 0, 0)
+            name = settings.teacher or recorded(cache.manifest, "teacher")
+            teacher = load_same_teacher(name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True)
+        return calibrate_on_cache(cache, asked, teacher, step)
+
+
+def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
+    """What is asked of the layers that are not to stay as they are."""
+    named = by_layer("--codec", settings.codec, cache.layers)
+    told = {**by_layer("--fidelity", settings.fidelity, cache.layers), **by_layer("--bits", settings.bits, cache.layers)}
+    asked = asked_codecs(
+        cache.layers,
+        -1,
+        codec=tuple(f"{layer}:{named.get(layer, EXACT)}" for layer in cache.layers),
+        fidelity=settings.fidelity,
+        bits=settings.bits,
+        calibration_tokens=settings.calibration_tokens,
+        seed=settings.calibration_seed,
+        usual_of_last=ANY_LAYER,
+    )
+    was = cache.manifest.codec_of
+    return {layer: each for layer, each in asked.items() if layer in named and (named[layer] != was[layer] or layer in told)}

@@ -1,0 +1,147 @@
+"""A codec fitted to a sample of the data itself, and the step that gives what was asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.codecs import EXACT, Codec, packing_named
+from cache.codecs.bf16 import Bf16
+from cache.codecs.int8 import Int8
+from cache.codecs.klt import Klt
+from pipeline.errors import InputError
+from pipeline.fidelity.asked import AskedCodec
+from pipeline.fidelity.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error
+
+_HELD_BACK = 4
+"""Every so many pieces of the sample, one is kept from the fit to measure it with."""
+_KL_TOKENS = 2048
+_MOST_STEPS = 24
+_FARTHEST = 3.0
+_SLOPE = {"kl": 2.0, "rel": 1.0, "bits": -1 / math.log(2)}
+"""How a measure (its logarithm, for the first two) usually changes with the logarithm of the step."""
+_CLOSE = {"kl": 0.97, "rel": 0.99, "bits": 0.99}
+"""A step is taken that gives between this share of what is allowed, and all of it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hidden states of a layer, cut in two.
+
+    Attributes:
+        fitted_to: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
+        held_back: those that it is measured on; of other pieces than the first, wherever there is more than one.
+        held_lengths: tokens of the pieces of `held_back`.
+    """
+
+    fitted_to: npt.NDArray[Any]
+    held_back: npt.NDArray[Any]
+    held_lengths: list[int]
+
+
+def sample_of(pieces: Sequence[npt.NDArray[Any]]) -> Sample:
+    """Cut pieces of text `[T, d_teacher]` into those to fit to and those to measure on."""
+    pieces = [piece for piece in pieces if len(piece)]
+    held = [piece for index, piece in enumerate(pieces) if index % _HELD_BACK == 1] or pieces
+    fit = [piece for index, piece in enumerate(pieces) if index % _HELD_BACK != 1]
+    return Sample(np.concatenate(fit), np.concatenate(held), list(map(len, held)))
+
+
+def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) -> Codec:
+    """Fit a layer's codec.
+
+    Args:
+        asked: what is asked of it.
+        sample: states of that layer.
+        divergence: measures a KL divergence; None for layers that the LM head does not read, or where there is none.
+
+    Raises:
+        InputError: no step gives what is asked.
+    """
+    if asked.name == EXACT:
+        return Bf16()
+    spectrum_D = eigenvalues(sample.held_back)
+    settings: dict[str, Any] = {"asked": asked.as_json()}
+    if asked.name == "int8":
+        fitted: Codec = Int8.fit(sample.fitted_to, settings)
+        return replace(fitted, settings=settings | {"found": found_on(fitted, sample, spectrum_D, divergence)})  # type: ignore[type-var]
+    klt = Klt.fit(sample.fitted_to, settings)
+    tried: list[dict[str, float]] = []
+
+    def measured(step: float) -> float:
+        """Nats, relative error or bits of a step, on states that the fit has not seen."""
+        found = found_on(klt.with_step(step, sample.held_back), sample, spectrum_D, divergence)
+        tried.append({"step": step, **found})
+        if asked.measure == "kl":
+            return found["kl"] + found["kl_error"]
+        return found["relative_error"] if asked.measure == "rel" else found["bits_per_value"]
+
+    step = _find_step(measured, asked, start=_usual_step(sample.held_back))
+    found = next(each for each in reversed(tried) if each["step"] == step)
+    curve = sorted(tried, key=lambda each: each["step"])
+    return replace(klt.with_step(step, sample.held_back), settings=settings | {"found": found, "tried": curve})
+
+
+def found_on(
+    codec: Codec, sample: Sample, spectrum_D: npt.NDArray[np.float64], divergence: Divergence | None
+) -> dict[str, float]:
+    """What a codec does on the states that it was not fitted to."""
+    coded = codec.encode(sample.held_back)
+    stored_ND = codec.decode(coded)
+    packed = packing_named(codec.name).pack(coded, sample.held_lengths)
+    found = {
+        "bits_per_value": 8 * packed.nbytes / sample.held_back.size,
+        "relative_error": relative_error(sample.held_back, stored_ND),
+        "bound_bits": gaussian_bound(spectrum_D, squared_error(sample.held_back, stored_ND)),
+        "tokens": len(sample.held_back),
+    }
+    if divergence is not None:
+        rows = np.linspace(0, len(stored_ND) - 1, min(_KL_TOKENS, len(stored_ND))).astype(np.int64)
+        kl = divergence(sample.held_back[rows], stored_ND[rows])
+        found |= {"kl": kl.mean, "kl_error": kl.error, "kl_tokens": len(rows)}
+    return {name: float(f"{value:.6g}") for name, value in found.items()}
+
+
+def _usual_step(hidden_ND: npt.NDArray[Any]) -> float:
+    """A step that gives a relative error of about a tenth."""
+    lengths_N = np.sqrt((hidden_ND.astype(np.float64) ** 2).sum(axis=1))
+    return float(0.1 * np.median(lengths_N) * math.sqrt(12 / hidden_ND.shape[1])) or 1.0
+
+
+def _find_step(measured: Callable[[float], float], asked: AskedCodec, start: float) -> float:
+    """The step that comes up to what is asked: the coarsest allowed, or for bits the finest.
+
+    KL divergence and relative error are nearly powers of the step, bits nearly a multiple of its logarithm: a straight line
+    through the last two finds it soon; where it would leave the interval that is known to hold the step, that is halved.
+    """
+    assert asked.measure is not None
+    slope = _SLOPE[asked.measure]
+    goal = asked.target * (1 + _CLOSE[asked.measure]) / 2
+    low, high = -math.inf, math.inf  # logarithms of steps known to be too fine, and too coarse
+    place, before = math.log(start), None
+    for _ in range(_MOST_STEPS):
+        value = measured(math.exp(place))
+        if _CLOSE[asked.measure] * asked.target <= value <= asked.target:
+            return math.exp(place)
+        if (value > asked.target) == (slope > 0):
+            high = place
+        else:
+            low = place
+        off = value - goal if asked.measure == "bits" else math.log(max(value, 1e-12) / goal)
+        if before is not None and before[0] != place and (off - before[1]) / (place - before[0]) * slope > 0:
+            slope = (off - before[1]) / (place - before[0])
+        before = place, off
+        place -= max(-_FARTHEST, min(_FARTHEST, off / slope))
+        if not low < place < high:
+            place = (low + high) / 2 if low > -math.inf and high < math.inf else before[0] + math.copysign(1, high - before[0])
+        if high - low < 1e-6:
+            break
+    raise InputError(
+        f"--codec klt: no step gives {asked.measure}={asked.target:g} on the calibration tokens; ask for something "
+        f"{'larger' if asked.measure == 'bits' else 'less exact'}, or use another codec"
+    )
