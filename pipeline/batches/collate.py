@@ -18,7 +18,8 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
 
     Returns:
         `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and `hidden_states`
-        `[B, T, d_teacher]` where the rows have them.
+        `[B, T, d_teacher]` where the rows have them; where they have coded ones, `coded_states` `[B, T, d_teacher]`,
+        `token_scales` `[B, T]`, `exact_rows` `[K, 2]` (row of the batch, token) and `exact_states` `[K, d_teacher]`.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
@@ -30,4 +31,12 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
     }
     if "hidden_states" in rows[0]:
         batch["hidden_states"] = pad_sequence([row["hidden_states"] for row in rows], batch_first=True)
+    if "coded_states" in rows[0]:
+        batch["coded_states"] = pad_sequence([row["coded_states"] for row in rows], batch_first=True)
+    if "token_scales" in rows[0]:
+        batch["token_scales"] = pad_sequence([row["token_scales"] for row in rows], batch_first=True)
+    if "exact_rows" in rows[0]:
+        places = [torch.stack([torch.full_like(row["exact_rows"], b), row["exact_rows"]], dim=1) for b, row in enumerate(rows)]
+        batch["exact_rows"] = torch.cat(places)
+        batch["exact_states"] = torch.cat([row["exact_states"] for row in rows])
     return batch

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from cache import Cache, open_cache
 from cache.files import write_atomically
 from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
@@ -56,7 +57,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             features = CachedFeatures(cache, validation_rows, entry["layer"])
             step(f"{name}: validation loss", 0, 0)
             batches = DataLoader(features, record["settings"]["batch_size"], collate_fn=collate)
-            loss = validation_loss(writer.model, batches, device)
+            decoder = StatesDecoder(None if entry["layer"] is None else cache.codecs[entry["layer"]]).to(device)
+            loss = validation_loss(writer.model, batches, decoder, device)
             entry |= {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
             if prompts.conversations:
                 scores, answers[name] = answer_prompts(name, writer, prompts.conversations, settings, step)

@@ -44,7 +44,8 @@ def eigenvalues(hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     centred_ND: npt.NDArray[Any] = hidden_ND.astype(np.float64)
     centred_ND -= centred_ND.mean(axis=0)
     found: npt.NDArray[Any] = np.linalg.eigvalsh(centred_ND.T @ centred_ND / len(centred_ND))
-    return np.maximum(found, 0.0)
+    spectrum_D: npt.NDArray[np.float64] = np.maximum(found, 0.0)
+    return spectrum_D
 
 
 def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallb
 
 from cache import Cache, open_cache
 from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.split import split_rows
 from pipeline.data.tokenizer import load_same_tokenizer
@@ -84,6 +85,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             train_dataset=CachedFeatures(cache, train_rows, settings.layer_read),
             eval_dataset=CachedFeatures(cache, validation_rows, settings.layer_read),
             optimizers=(optimizer, None),
+            decoder=StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read]),
             callbacks=training_callbacks(settings, folder, checkpoint, progress, title),
         )
         for default in (ProgressCallback, PrinterCallback):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import Trainer
 
+from pipeline.batches.decoder import StatesDecoder
 from pipeline.errors import RunError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
@@ -32,9 +33,14 @@ def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_l
 class StudentTrainer(Trainer):
     """Trains a student from cached features."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, decoder: StatesDecoder, **kwargs: Any) -> None:
+        """As `Trainer`; `decoder` decodes the hidden states of each batch on the training device."""
         super().__init__(*args, **kwargs)
+        self._decoder = decoder.to(self.args.device)
         self._restart_clock()
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return self._decoder(super()._prepare_inputs(inputs))  # type: ignore[no-any-return]  # a module's call is untyped
 
     def compute_loss(
         self,
@@ -78,7 +84,7 @@ class StudentTrainer(Trainer):
         """Validation loss in nats a labelled token, however the batches are cut."""
         paused = time.perf_counter()
         assert self.model is not None
-        result = validation_loss(self.model, self.get_eval_dataloader(eval_dataset), self.args.device)
+        result = validation_loss(self.model, self.get_eval_dataloader(eval_dataset), self._decoder, self.args.device)
         if not math.isfinite(result.loss):
             raise RunError(f"step {self.state.global_step}: the validation loss is {result.loss}; {_LOWER}")
         metrics = {f"{metric_key_prefix}_loss": result.loss}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.batches.decoder import StatesDecoder
 from pipeline.labels import IGNORE
 
 
@@ -31,14 +32,16 @@ class ValidationLoss:
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], device: torch.device) -> ValidationLoss:
-    """Mean loss of a student over batches, teacher-forced."""
+def validation_loss(
+    model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], decoder: StatesDecoder, device: torch.device
+) -> ValidationLoss:
+    """Mean loss of a student over batches, teacher-forced; `decoder` decodes their hidden states on the device."""
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
     for batch in batches:
         count = int((batch["labels"][:, 1:] != IGNORE).sum())
-        moved = {name: value.to(device) for name, value in batch.items()}
+        moved = decoder({name: value.to(device) for name, value in batch.items()})
         total += float(model(**moved, loss_only=True, num_items_in_batch=1).loss)
         tokens += count
     model.train(was_training)
