@@ -20,6 +20,7 @@ from pipeline.data.split import split_rows
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.device import choose_device
 from pipeline.errors import InputError
+from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.prompts import HeldOutPrompts, own_rows, unseen_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import EvaluateSettings
@@ -50,6 +51,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         )
         prompts = _prompts(settings, record, runs, cache, training_rows, validation_rows)
         teacher = _teacher(settings, record, runs, device) if prompts.conversations else None
+        codecs = described_codecs(cache)
         students, answers = [], {}
         for name, run in runs.items():
             writer = StudentWriter(run, teacher, device)
@@ -74,6 +76,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         "prompts": len(prompts.conversations),
         "prompts_left_out": prompts.left_out,
         "students": students,
+        "codecs": codecs,
         "samples": shown_samples(prompts.conversations, answers),
         "settings": record["settings"],
         "identity": record["identity"],

@@ -131,21 +131,37 @@ def fitted_codecs(
     return codecs
 
 
-def stored_pieces(cache: Cache, indices: Sequence[int], layer: int) -> list[npt.NDArray[Any]]:
-    """Hidden states `[T, d_teacher]` of some examples of a cache, piece by piece: what they share counts once.
+def own_lengths(cache: Cache) -> list[int]:
+    """Tokens of each example of a cache that it does not share."""
+    return [
+        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:]) for index, length in enumerate(cache.lengths)
+    ]
+
+
+def pieces_of(
+    cache: Cache, indices: Sequence[int], layer: int, states_of: Callable[[int], npt.NDArray[Any]] | None = None
+) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """Hidden states `[T, d_teacher]` of some examples of a cache: the prefixes that they share, once, and each one's own.
+
+    Args:
+        cache: holds the examples.
+        indices: of the examples.
+        layer: of the states.
+        states_of: gives an example's states; None: as the cache stores them.
 
     Raises:
         DamagedCacheError: a shard is damaged.
     """
-    pieces: dict[tuple[int, int], npt.NDArray[Any]] = {}
+    shared: dict[tuple[int, int], npt.NDArray[Any]] = {}
+    own = []
     for index in indices:
-        states_TD = cache.example(index, (layer,)).hidden_states[layer]
+        states_TD = states_of(index) if states_of else cache.example(index, (layer,)).hidden_states[layer]
         start = 0
         for prefix in cache.path_before(index):
-            pieces.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
+            shared.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
             start = prefix.length
-        pieces[-1, index] = states_TD[start:]
-    return list(pieces.values())
+        own.append(states_TD[start:])
+    return list(shared.values()), own
 
 
 def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step) -> dict[int, Codec]:
@@ -157,13 +173,12 @@ def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: T
     """
     if not len(cache):
         raise CacheError(f"{cache.root}: has no examples to fit a codec to")
-    own = [
-        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:]) for index, length in enumerate(cache.lengths)
-    ]
+    lengths = own_lengths(cache)
     pieces = {}
     for layer, each in asked.items():
         if each.name != EXACT:
-            chosen = choose_sample(own, each.calibration_tokens, each.seed)
+            chosen = choose_sample(lengths, each.calibration_tokens, each.seed)
             step(f"calibration sample of layer {layer}", 0, 0)
-            pieces[layer] = stored_pieces(cache, chosen, layer)
+            shared, own = pieces_of(cache, chosen, layer)
+            pieces[layer] = [*shared, *own]
     return fitted_codecs(asked, pieces, teacher, step)

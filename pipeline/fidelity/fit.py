@@ -81,7 +81,7 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
             return found["kl"] + found["kl_error"]
         return found["relative_error"] if asked.measure == "rel" else found["bits_per_value"]
 
-    step = _find_step(measured, asked, start=_usual_step(sample.held_back))
+    step = _find_step(measured, asked, start=usual_step(sample.held_back))
     found = next(each for each in reversed(tried) if each["step"] == step)
     curve = sorted(tried, key=lambda each: each["step"])
     return replace(klt.with_step(step, sample.held_back), settings=settings | {"found": found, "tried": curve})
@@ -102,12 +102,12 @@ def found_on(
     }
     if divergence is not None:
         rows = np.linspace(0, len(stored_ND) - 1, min(_KL_TOKENS, len(stored_ND))).astype(np.int64)
-        kl = divergence(sample.held_back[rows], stored_ND[rows])
+        (kl,) = divergence(sample.held_back[rows], [stored_ND[rows]])
         found |= {"kl": kl.mean, "kl_error": kl.error, "kl_tokens": len(rows)}
     return {name: float(f"{value:.6g}") for name, value in found.items()}
 
 
-def _usual_step(hidden_ND: npt.NDArray[Any]) -> float:
+def usual_step(hidden_ND: npt.NDArray[Any]) -> float:
     """A step that gives a relative error of about a tenth."""
     lengths_N = np.sqrt((hidden_ND.astype(np.float64) ** 2).sum(axis=1))
     return float(0.1 * np.median(lengths_N) * math.sqrt(12 / hidden_ND.shape[1])) or 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ import torch
 
 from pipeline.teacher.model import Teacher
 
-Divergence = Callable[[npt.NDArray[Any], npt.NDArray[Any]], "KL"]
-"""The KL divergence between what exact and stored states `[N, d_teacher]` predict."""
+Divergence = Callable[[npt.NDArray[Any], Sequence[npt.NDArray[Any]]], "list[KL]"]
+"""The KL divergences between what exact states `[N, d_teacher]` and each of several stored ones predict."""
 _TOKENS_AT_ONCE = 256
 
 
@@ -71,16 +71,22 @@ def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
 def divergence_of(teacher: Teacher) -> Divergence:
     """Measures with a teacher's LM head: KL(what exact states predict || what stored states predict)."""
 
-    def measure(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> KL:
-        found = []
+    def measure(exact_ND: npt.NDArray[Any], each_stored: Sequence[npt.NDArray[Any]]) -> list[KL]:
+        found: list[list[torch.Tensor]] = [[] for _ in each_stored]
         for start in range(0, len(exact_ND), _TOKENS_AT_ONCE):
             rows = slice(start, start + _TOKENS_AT_ONCE)
-            exact_NV, stored_NV = (teacher.log_probabilities(_tensor(states[rows])) for states in (exact_ND, stored_ND))
-            found.append((exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1).double().cpu())
-        each_N = torch.cat(found)
-        return KL(float(each_N.mean()), float(each_N.std() / math.sqrt(len(each_N))) if len(each_N) > 1 else 0.0)
+            exact_NV = teacher.log_probabilities(_tensor(exact_ND[rows]))
+            for number, stored_ND in enumerate(each_stored):
+                stored_NV = teacher.log_probabilities(_tensor(stored_ND[rows]))
+                found[number].append((exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1).double().cpu())
+        return [_summary(torch.cat(each)) for each in found]
 
     return measure
+
+
+def _summary(nats_N: torch.Tensor) -> KL:
+    error = float(nats_N.std()) / math.sqrt(len(nats_N)) if len(nats_N) > 1 else 0.0
+    return KL(max(float(nats_N.mean()), 0.0), error)  # a divergence of 0 may come out a hair below it
 
 
 def _tensor(hidden_ND: npt.NDArray[Any]) -> torch.Tensor:

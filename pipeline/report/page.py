@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cache.files import write_atomically
-from pipeline.report.plots import loss_curves
+from pipeline.report.plots import loss_curves, rate_curves
 
 
 def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
@@ -19,11 +19,18 @@ def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dic
         results: what `evaluation/results.json` holds.
         curves: the logged steps of each run, by name.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("page.html").render(
+    page = rendered(
+        "page.html",
         title=f"What was transferred: {Path(results['run']).name}",
         results=results,
         curves=loss_curves(curves),
+        codec_curves={codec["layer"]: rate_curves(codec["tried"]) for codec in results["codecs"] if len(codec["tried"]) > 1},
         best_loss=min(student["val_loss"] for student in results["students"]),
     )
     write_atomically(path, page.encode())
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this folder's templates, filled in."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(template).render(**values)

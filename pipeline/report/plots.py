@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -30,6 +31,38 @@ def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> str:
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss (nats a token)")
     axes.set_yscale("log")
+    return _finished(figure, axes)
+
+
+def rate_curves(points: list[dict[str, Any]]) -> str:
+    """Bits a value against what is lost, with the Gaussian rate-distortion bound, as SVG.
+
+    Args:
+        points: of each codec `bits_per_value`, `relative_error`, `bound_bits` and, where it was measured, `kl`; `codec` and
+            `setting` name it, and are `klt`'s where they are left out.
+    """
+    measure = "kl" if any(point.get("kl") for point in points) else "relative_error"
+    shown = sorted((point for point in points if point.get(measure)), key=lambda point: point["bits_per_value"])
+    curve = [point for point in shown if point.get("codec", "klt") == "klt"]
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        *zip(*[(point["bits_per_value"], point[measure]) for point in curve], strict=True),
+        color=COLOURS[0], marker="o", markersize=4, label="klt",
+    )  # fmt: skip
+    bound = [(point["bound_bits"], point[measure]) for point in curve if point["bound_bits"] is not None]
+    axes.plot(*zip(*bound, strict=True), color=_INK, linestyle="--", label="Gaussian rate-distortion bound")
+    others = [point for point in shown if point not in curve]
+    for point, colour in zip(others, COLOURS[1:] * len(others), strict=False):
+        label = f"{point['codec']}, {point['setting']}"
+        axes.plot(point["bits_per_value"], point[measure], color=colour, marker="s", linestyle="", label=label)
+    axes.set_xlabel("bits a value")
+    axes.set_ylabel("KL divergence (nats a token)" if measure == "kl" else "relative error")
+    axes.set_yscale("log")
+    return _finished(figure, axes)
+
+
+def _finished(figure: Figure, axes: Axes) -> str:
     axes.legend(frameon=False, labelcolor=_INK)
     axes.tick_params(colors=_INK, which="both")
     axes.xaxis.label.set_color(_INK)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, GgufConfig, PreTrainedConfig, PreTrainedModel
 
 from pipeline.device import DTYPES, DtypeName
@@ -62,7 +63,8 @@ class Teacher:
         self.body = body.eval().requires_grad_(False)
         self.layers = resolve_layers(layers, decoder_config(body.config))
         self._blocks = _find_blocks(body)
-        self._lm_head = lm_head.eval().requires_grad_(False) if lm_head is not None else None
+        self._lm_head: Any = lm_head
+        self._head_weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._require_causal()
         self.goes_on = self._goes_on()
 
@@ -88,14 +90,18 @@ class Teacher:
 
     @torch.inference_mode()
     def log_probabilities(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities `[N, vocabulary]` float32 of the next token, from states of the last layer.
+        """Log-probabilities `[N, vocabulary]` of the next token, from states of the last layer; in float32, whatever the
+        teacher computes in: bfloat16's rounding of logits alone would look like a divergence of a few 1e-4 nats.
 
         Raises:
             InputError: the teacher was loaded without its LM head, or has none.
         """
         if self._lm_head is None:
             raise InputError(f"teacher {type(self.body).__name__}: has no LM head to measure a KL divergence with; ask for rel=…")
-        logits_NV: torch.Tensor = self._lm_head(hidden_ND.to(self.device, self.body.dtype)).float()
+        if self._head_weights is None:
+            bias = getattr(self._lm_head, "bias", None)
+            self._head_weights = self._lm_head.weight.float(), None if bias is None else bias.float()
+        logits_NV = linear(hidden_ND.to(self.device, torch.float32), *self._head_weights)
         if cap := getattr(decoder_config(self.body.config), "final_logit_softcapping", None):
             logits_NV = torch.tanh(logits_NV / cap) * cap
         return logits_NV.log_softmax(dim=-1)

@@ -10,7 +10,13 @@ import ml_dtypes
 import numpy as np
 
 from cache import Example, Manifest, write_cache
+from cache.codecs import Codec
+from cache.codecs.bf16 import Bf16
+from cache.codecs.fit_file import codec_identity, write_fits
+from cache.codecs.int8 import Int8
+from cache.codecs.klt import Klt
 from cache.sealed_json import seal, unseal
+from cache.shard_content import ShardContent, shard_of_examples
 
 
 def make_examples(
@@ -28,12 +34,31 @@ def make_examples(
     ]
 
 
-def make_manifest(shards: Sequence[Sequence[Example]], container: str = "zarr", **identity: object) -> Manifest:
+def make_codecs(shards: Sequence[Sequence[Example]], name: str = "bf16") -> dict[int, Codec]:
+    """A codec of that name for each layer, fitted to all states there are."""
+    codecs: dict[int, Codec] = {}
+    for layer in shards[0][0].hidden_states:
+        states = np.concatenate([example.hidden_states[layer] for shard in shards for example in shard])
+        fitted = {"bf16": lambda _: Bf16(), "int8": lambda x: Int8.fit(x, {}), "klt": lambda x: Klt.fit(x, {}).with_step(0.2, x)}
+        codecs[layer] = fitted[name](states)
+    return codecs
+
+
+def make_content(examples: Sequence[Example], codecs: dict[int, Codec] | None = None) -> ShardContent:
+    """A shard of whole examples, stored exactly unless codecs are given."""
+    exact = {layer: Bf16() for example in examples for layer in example.hidden_states}
+    return shard_of_examples(examples, codecs or exact)
+
+
+def make_manifest(
+    shards: Sequence[Sequence[Example]], container: str = "zarr", codecs: dict[int, Codec] | None = None, **identity: object
+) -> Manifest:
+    codecs = codecs or make_codecs(shards)
     first = shards[0][0]
     return Manifest(
         format=container,
-        codec="bf16",
         layers=tuple(first.hidden_states),
+        codecs=tuple(codecs[layer].name for layer in first.hidden_states),
         hidden_size=next(iter(first.hidden_states.values())).shape[1],
         vocab_size=1000,
         end_token_id=1,
@@ -41,27 +66,33 @@ def make_manifest(shards: Sequence[Sequence[Example]], container: str = "zarr", 
         examples=sum(len(shard) for shard in shards),
         tokens=sum(len(example) for shard in shards for example in shard),
         shard_tokens=100,
-        identity={"teacher_weights": "sha256:1", "codec": "bf16", **identity},
+        identity={"teacher_weights": "sha256:1", "codec": codec_identity(codecs), **identity},
         provenance={},
         attachments=(),
     )
 
 
-def make_attachments(root: Path) -> Path:
+def make_attachments(root: Path, codecs: dict[int, Codec] | None = None) -> Path:
     attachments = root.parent / f"{root.name}-attachments"
     attachments.mkdir(exist_ok=True)
     (attachments / "note.txt").write_text("hello")
+    write_fits(attachments, codecs or {})
     return attachments
 
 
 def make_cache(
-    root: Path, shards: Sequence[Sequence[Example]], container: str = "zarr", publish: Sequence[int] | None = None
+    root: Path,
+    shards: Sequence[Sequence[Example]],
+    container: str = "zarr",
+    publish: Sequence[int] | None = None,
+    codec: str = "bf16",
 ) -> Path:
     """Publish the shards that are still missing, or of them only those named."""
-    with write_cache(root, make_manifest(shards, container), make_attachments(root)) as writer:
+    codecs = make_codecs(shards, codec)
+    with write_cache(root, make_manifest(shards, container, codecs), make_attachments(root, codecs)) as writer:
         for shard in writer.missing_shards():
             if publish is None or shard in publish:
-                writer.publish(shard, shards[shard])
+                writer.publish(shard, make_content(shards[shard], codecs))
     return root
 
 

@@ -15,6 +15,7 @@ from pipeline.commands.shell import LazyCommands
         "verify": "Check every byte of a cache, and with --deep its numbers.",
         "repair": "Extract again what is damaged or missing.",
         "convert": "Write a cache in another format or codec.",
+        "fidelity": "Compare the codecs on a cache's own data.",
     },
 )
 def cache() -> None:

@@ -1,0 +1,226 @@
+"""The codecs side by side on a cache's own data: what each takes, and what it loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cache import Cache, CacheError, open_cache
+from cache.codecs import EXACT, packing_named
+from cache.codecs.int8 import Int8
+from cache.codecs.klt import Klt
+from pipeline.data.tokens import TokenizedExample
+from pipeline.device import choose_device
+from pipeline.errors import InputError
+from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
+from pipeline.extract.origin import recorded
+from pipeline.extract.reading import read_batch
+from pipeline.fidelity.asked import PRESETS, AskedCodec
+from pipeline.fidelity.fit import fit_codec, sample_of, usual_step
+from pipeline.fidelity.measures import (
+    Divergence,
+    divergence_of,
+    eigenvalues,
+    gaussian_bound,
+    relative_error,
+    squared_error,
+)
+from pipeline.fidelity.peers import fp8_per_token, int4_in_groups, int8_per_token
+from pipeline.teacher.model import Teacher
+from pipeline.teacher.same import load_same_teacher
+
+Step = Callable[[str, int, int], None]
+_STEPS = tuple(2 ** (power / 2) for power in range(-4, 6))
+"""Steps of the `klt` curve, in those that give a relative error of about a tenth."""
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """What is to be compared; each field is the option of that name.
+
+    Attributes:
+        layer: of the cache; None: all of them.
+        tokens: to measure on; of other examples than the `calibration_tokens` that the codecs are fitted to.
+        kl_tokens: those of them that the LM head is asked about.
+        teacher: where it lies now; None: where it lay when the cache was made.
+        kl: measure KL divergences, which takes the teacher.
+    """
+
+    cache: Path
+    layer: int | None = None
+    tokens: int = 65536
+    kl_tokens: int = 4096
+    calibration_tokens: int = 32768
+    seed: int = 0
+    teacher: str | None = None
+    device: str = "auto"
+    kl: bool = True
+
+
+@dataclass(frozen=True)
+class Point:
+    """One codec on one layer.
+
+    Attributes:
+        codec: its name; `setting` is what was asked of it.
+        bits_per_value: all that it stores over all values.
+        relative_error: length of the difference over length of the state, root mean square over the tokens.
+        bound_bits: bits a value below which no code of a Gaussian source has its squared error; None where it has none.
+        kl, kl_error: KL divergence of the teacher's predictions in nats a token, and its standard error; None if not measured.
+    """
+
+    codec: str
+    setting: str
+    bits_per_value: float
+    relative_error: float
+    bound_bits: float | None
+    kl: float | None = None
+    kl_error: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerFidelity:
+    """All codecs on one layer.
+
+    Attributes:
+        stored_as: the cache's own codec of this layer.
+        measured_examples, measured_tokens, kl_tokens: what the figures are of.
+        calibration_examples, calibration_tokens: what the codecs were fitted to: none of the measured examples.
+    """
+
+    layer: int
+    stored_as: str
+    measured_examples: int
+    measured_tokens: int
+    kl_tokens: int
+    calibration_examples: int
+    calibration_tokens: int
+    points: list[Point]
+
+
+def compare(settings: FidelitySettings, step: Step = lambda what, done, total: None) -> list[LayerFidelity]:
+    """Code a sample of a cache's states with each codec and measure what is lost.
+
+    Layers that are not stored exactly are read again with the teacher; then the cache's own codec is measured as it stands.
+
+    Raises:
+        CacheError: it is not a whole cache, or has too few examples to keep calibration and measurement apart.
+        InputError: no such layer, or the teacher is needed and not to be had.
+    """
+    with open_cache(settings.cache) as cache:
+        layers = cache.layers if settings.layer is None else (settings.layer,)
+        if unknown := set(layers) - set(cache.layers):
+            raise InputError(f"--layer {min(unknown)}: the cache holds layers {', '.join(map(str, cache.layers))}")
+        if len(cache) < 2:
+            raise CacheError(f"{cache.root}: has {len(cache)} examples; at least 2 are needed, to measure apart from calibration")
+        teacher = None
+        if settings.kl or any(cache.codecs[layer].name != EXACT for layer in layers):
+            step("loading the teacher", 0, 0)
+            name = settings.teacher or recorded(cache.manifest, "teacher")
+            device = choose_device(settings.device)
+            teacher = load_same_teacher(name, list(layers), cache.identity, device, with_lm_head=settings.kl)
+        return [_compare_layer(cache, layer, settings, teacher, step) for layer in layers]
+
+
+def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher: Teacher | None, step: Step) -> LayerFidelity:
+    own = own_lengths(cache)
+    calibration = choose_sample(own, min(settings.calibration_tokens, sum(own) // 2), settings.seed)
+    rest = [index for index in range(len(cache)) if index not in set(calibration)] or calibration[-1:]
+    calibration = [index for index in calibration if index not in set(rest)]
+    measured = [rest[i] for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)]
+    step(f"layer {layer}: reading", 0, 0)
+    shared, own_states = _exact_pieces(cache, calibration, layer, teacher)
+    fitted_to = [*shared, *own_states]
+    _, pieces = _exact_pieces(cache, measured, layer, teacher)  # what they share has been seen in calibration
+    states_ND = np.concatenate(pieces)
+    divergence = divergence_of(teacher) if teacher is not None and teacher.has_lm_head and teacher.is_last(layer) else None
+    rng = np.random.default_rng(settings.seed)
+    rows = np.sort(rng.choice(len(states_ND), min(settings.kl_tokens, len(states_ND)), replace=False))
+    spectrum_D = eigenvalues(states_ND)
+    points, compared = [], []
+    coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence)
+    if cache.codecs[layer].name != EXACT:
+        coded = _and_as_stored(coded, cache, layer, measured)
+    for number, (codec, setting, decoded_ND, bits) in enumerate(coded):
+        step(f"layer {layer}: {codec} {setting}", number, len(_STEPS) + 7)
+        error = squared_error(states_ND, decoded_ND)
+        bound = gaussian_bound(spectrum_D, error) if error else None
+        points.append(Point(codec, setting, round(bits, 4), relative_error(states_ND, decoded_ND), bound))
+        compared.append(decoded_ND[rows])
+    if divergence is not None:
+        step(f"layer {layer}: KL divergence", 0, 0)
+        found = divergence(states_ND[rows], compared)
+        points = [replace(point, kl=kl.mean, kl_error=kl.error) for point, kl in zip(points, found, strict=True)]
+    return LayerFidelity(
+        layer=layer,
+        stored_as=cache.codecs[layer].name,
+        measured_examples=len(measured),
+        measured_tokens=len(states_ND),
+        kl_tokens=len(rows) if divergence is not None else 0,
+        calibration_examples=len(calibration),
+        calibration_tokens=sum(map(len, fitted_to)),
+        points=points,
+    )
+
+
+def _coded(
+    fitted_to: Sequence[npt.NDArray[Any]],
+    states_ND: npt.NDArray[Any],
+    lengths: Sequence[int],
+    divergence: Divergence | None,
+) -> Iterator[tuple[str, str, npt.NDArray[Any], float]]:
+    """Each codec's name and setting, the states that it gives back, and its bits a value."""
+    calibration_ND = np.concatenate(fitted_to)
+    yield "bf16", "exact", states_ND, 16.0
+    int8 = Int8.fit(calibration_ND, {})
+    coded = int8.encode(states_ND)
+    yield "int8", "token and channel scales", int8.decode(coded), 8 * _packed_bytes("int8", coded, lengths) / states_ND.size
+    yield "int8", "a scale a token", *int8_per_token(states_ND)
+    yield "fp8 e4m3", "a scale a token", *fp8_per_token(states_ND)
+    yield "int4", "groups of 32, channel scales", *int4_in_groups(states_ND, int8.parameters["channel_scales"])
+    klt, usual = Klt.fit(calibration_ND, {}), usual_step(calibration_ND)
+    steps = [(f"step {usual * factor:.3g}", usual * factor) for factor in _STEPS]
+    if divergence is not None:
+        for name, (measure, target) in PRESETS.items():
+            fitted = fit_codec(AskedCodec("klt", measure, target), sample_of(fitted_to), divergence)
+            steps.append((f"{name}: {measure}={target:g}", float(fitted.parameters["step"][0])))
+    for setting, step in sorted(steps, key=lambda each: each[1]):
+        stepped = klt.with_step(step, calibration_ND[:4096])
+        coded = stepped.encode(states_ND)
+        yield "klt", setting, stepped.decode(coded), 8 * _packed_bytes("klt", coded, lengths) / states_ND.size
+
+
+def _packed_bytes(name: str, coded: Any, lengths: Sequence[int]) -> int:
+    return packing_named(name).pack(coded, lengths).nbytes
+
+
+def _and_as_stored(
+    coded: Iterator[tuple[str, str, npt.NDArray[Any], float]], cache: Cache, layer: int, measured: Sequence[int]
+) -> Iterator[tuple[str, str, npt.NDArray[Any], float]]:
+    yield from coded
+    _, stored = pieces_of(cache, measured, layer)
+    yield cache.codecs[layer].name, "as this cache stores it", np.concatenate(stored), cache.bits_per_value[layer]
+
+
+def _exact_pieces(
+    cache: Cache, indices: Sequence[int], layer: int, teacher: Teacher | None
+) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """Exact states of some examples, as from `pieces_of`: from the cache, or from the teacher where the cache has lost something."""
+    if cache.codecs[layer].name == EXACT:
+        return pieces_of(cache, indices, layer)
+    assert teacher is not None
+
+    def live(index: int) -> npt.NDArray[Any]:
+        example = cache.coded_example(index, ())
+        (states,) = read_batch(teacher, [TokenizedExample(example.row_id, example.input_ids, example.loss_mask)])
+        bits_TD: npt.NDArray[Any] = states[layer].contiguous().view(torch.uint16).numpy()
+        return bits_TD.view(ml_dtypes.bfloat16)
+
+    return pieces_of(cache, indices, layer, live)
