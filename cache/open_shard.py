@@ -176,6 +176,8 @@ class _Rows:
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         values = np.empty((stop - start, *self._row_shape), self._dtype)
+        if not values.size:  # an array of nothing may have no file
+            return values
         offset = self._offset + start * self._row_bytes
         try:
             opened = self._open  # held here while it is read from: another thread may let go of it in the meantime

@@ -182,7 +182,10 @@ class Cache(Sequence[Example]):
             DamagedCacheError: the shard is damaged.
         """
         record = self.records[shard]
-        pieces = [self._piece(shard, piece, self.layers) for piece in range(len(record.stored))]
+        try:
+            pieces = [self._piece(shard, piece, self.layers) for piece in range(len(record.stored))]
+        except CacheError as error:
+            raise DamagedCacheError(f"shard {shard}: {error}") from error
         whole = joined(pieces) if pieces else None
         empty = [-1] * len(record.row_ids)
         return ShardContent(

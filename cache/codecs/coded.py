@@ -35,7 +35,8 @@ class CodedStates:
         """Whether no state that these stand for is NaN or infinite."""
         bits = [each for each in (self.values, self.exact_values) if each is not None and each.dtype == np.uint16]
         scales = self.scales is None or bool(np.isfinite(self.scales).all())
-        return scales and all(np.isfinite(np.ascontiguousarray(each).view(ml_dtypes.bfloat16)).all() for each in bits)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is told, too
+            return scales and all(np.isfinite(np.ascontiguousarray(each).view(ml_dtypes.bfloat16)).all() for each in bits)
 
     def rows(self, start: int, stop: int) -> CodedStates:
         """The coded states of the tokens `start` to `stop`."""

@@ -204,6 +204,8 @@ def _read_layout(stored: Readable, size: int) -> _Layout:
     starts = place + np.concatenate([[0], np.cumsum(bodies)])
     if starts[-1] != size:
         raise ValueError(f"{size} bytes, its index tells of {starts[-1]}")
+    if index[:, 0].sum() > _MOST_ROWS:
+        raise ValueError("more tokens than a shard can have")
     if (index[:, 1] > index[:, 0]).any():
         raise ValueError("more tokens kept exactly than there are")
     widths = [min(group, channels - first) for first in range(0, channels, group)]

@@ -125,7 +125,8 @@ def _worth_sharing(common: Sequence[int], lengths: Sequence[int]) -> Iterator[_N
             kept.pop()
         own = depth - (kept[-1].depth if kept else 0)
         is_stem = any(length > depth for length in lengths[first:stop])
-        if (own and not is_stem) or (own >= _SHORTEST and (stop - first - 1) * own >= _LEAST_SAVED):
+        duplicates = sum(length == depth for length in lengths[first:stop])
+        if (own and duplicates > 1) or (own >= _SHORTEST and (stop - first - 1) * own >= _LEAST_SAVED):
             node = _Node(first, stop, depth, is_stem)
             kept.append(node)
             yield node

@@ -212,7 +212,7 @@ def _and_as_stored(
 def _exact_pieces(
     cache: Cache, indices: Sequence[int], layer: int, teacher: Teacher | None
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Exact states of some examples, as from `pieces_of`: from the cache, or from the teacher where the cache has lost something."""
+    """Exact states of some examples, as from `pieces_of`; from the teacher, where the cache has lost something."""
     if cache.codecs[layer].name == EXACT:
         return pieces_of(cache, indices, layer)
     assert teacher is not None

@@ -154,7 +154,7 @@ class Teacher:
             return False
         whole = self.hidden_states(ids_BT, mask_BT)
         return all(
-            torch.allclose(rest[layer][0], hidden[0, 2:], rtol=5e-2, atol=5e-2 * float(hidden.abs().max()), equal_nan=True)
+            torch.allclose(rest[layer][0], hidden[0, 2:], rtol=5e-2, atol=5e-2 * _largest(hidden), equal_nan=True)
             for layer, hidden in whole.items()
         )
 
@@ -206,6 +206,10 @@ def load_teacher(
     except Exception as error:
         raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
     return Teacher(body.to(device), layers)
+
+
+def _largest(hidden: torch.Tensor) -> float:
+    return float(hidden.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().max())
 
 
 def _find_blocks(body: PreTrainedModel) -> nn.ModuleList:

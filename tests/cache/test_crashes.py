@@ -21,7 +21,7 @@ from cache import CacheError, files, open_cache, write_cache
 from cache.formats import FORMAT_NAMES
 from cache.journal import scan_journal
 from cache.verify import verify_cache
-from tests.cache.examples import make_attachments, make_cache, make_manifest, make_shards, same_example
+from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [600]])
@@ -143,10 +143,10 @@ def test_a_line_that_was_half_written_leaves_no_trace(tmp_path: Path, monkeypatc
         before = (root / "journal.jsonl").read_bytes()
         with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
             patch.setattr(writer._journal, "_stream", Full())
-            writer.publish(0, SHARDS[0])
+            writer.publish(0, make_content(SHARDS[0]))
         assert (root / "journal.jsonl").read_bytes() == before
         for shard, examples in enumerate(SHARDS):
-            writer.publish(shard, examples)
+            writer.publish(shard, make_content(examples))
     assert verify_cache(root).whole
 
 
@@ -169,7 +169,7 @@ def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(nam
         root.rename(tmp_path / "unmounted")
         root.mkdir()
         with pytest.raises(FileNotFoundError, match="vanished"):
-            writer.publish(1, SHARDS[1])
+            writer.publish(1, make_content(SHARDS[1]))
     assert list(root.iterdir()) == []
     root.rmdir()
     (tmp_path / "unmounted").rename(root)

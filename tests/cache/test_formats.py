@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore
 
 from cache import DamagedCacheError
-from cache.formats import FORMAT_NAMES, ArraySpec, StoredArray, format_named
+from cache.array_spec import ArraySpec
+from cache.formats import FORMAT_NAMES, StoredArray, format_named
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 ATTRIBUTES = {"": {"kind": "shard"}, "hidden_states/-1": {"codec": "bf16", "ünïcode": "é"}}
@@ -61,22 +62,22 @@ def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(name: str,
     container, arrays = format_named(name), arrays_of(**shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"shard{container.suffix}"
-        container.write(path, arrays, ATTRIBUTES)
+        container.write(path, arrays, ATTRIBUTES, {})
         located = container.locate(path, arrays)
         for array, values in arrays.items():
             assert np.array_equal(read_plainly(path, array), values)
             assert np.array_equal(read_bytes(located[array]), values)
         specs = {array: ArraySpec(values.shape, values.dtype) for array, values in arrays.items()}
-        assert container.size(specs, ATTRIBUTES) == size_on_disk(path)
+        assert container.size(specs, ATTRIBUTES, {}) == size_on_disk(path)
 
 
 def test_a_large_array_takes_what_was_foretold(tmp_path: Path) -> None:
     for name in FORMAT_NAMES:
         container, arrays = format_named(name), arrays_of(70_000, 64, 12_000, 1)
         path = tmp_path / f"shard{container.suffix}"
-        container.write(path, arrays, ATTRIBUTES)
+        container.write(path, arrays, ATTRIBUTES, {})
         specs = {array: ArraySpec(values.shape, values.dtype) for array, values in arrays.items()}
-        assert container.size(specs, ATTRIBUTES) == size_on_disk(path)
+        assert container.size(specs, ATTRIBUTES, {}) == size_on_disk(path)
 
 
 def hdf5_with(path: Path, write: Callable[[h5py.File], object]) -> None:

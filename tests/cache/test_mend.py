@@ -18,7 +18,15 @@ from cache.errors import OtherContentError
 from cache.formats import FORMAT_NAMES
 from cache.mend import mend_cache
 from cache.verify import verify_cache
-from tests.cache.examples import make_attachments, make_cache, make_examples, make_manifest, make_shards, same_example
+from tests.cache.examples import (
+    make_attachments,
+    make_cache,
+    make_content,
+    make_examples,
+    make_manifest,
+    make_shards,
+    same_example,
+)
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
 
 SHARDS = make_shards([[5, 3], [4, 90, 2], [7, 1]])
@@ -35,7 +43,7 @@ def mend(root: Path) -> list[int]:
         if mender.damaged_attachments:
             mender.put_back_attachments(make_attachments(root))
         for shard in mender.shards:
-            assert mender.replace(shard, SHARDS[shard], non_finite={}, provenance={}) is not False
+            assert mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={}) is not False
         return mender.shards
 
 
@@ -88,8 +96,8 @@ def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(wh
     shutil.copy(shard_paths(root)[2], shard_paths(root)[1])
     with mend_cache(root) as mender:
         assert (mender.restored, mender.shards) == ([2], [0, 1])
-        assert mender.replace(0, SHARDS[0], non_finite={}, provenance={}) is None  # nothing to compare with
-        mender.replace(1, SHARDS[1], non_finite={}, provenance={})
+        assert mender.replace(0, make_content(SHARDS[0]), non_finite={}, provenance={}) is None  # nothing to compare with
+        mender.replace(1, make_content(SHARDS[1]), non_finite={}, provenance={})
         mender.require_consistent()
     assert open_cache(root).content_digest == open_cache(whole["hdf5"]).content_digest
 
@@ -99,8 +107,8 @@ def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
     left_out = make_examples([8], seed=9)
     manifest = make_manifest([SHARDS[0], [*SHARDS[1], *left_out]])
     with write_cache(root, manifest, make_attachments(root)) as writer:
-        writer.publish(0, SHARDS[0])
-        writer.publish(1, SHARDS[1], non_finite={left_out[0].row_id: 8})
+        writer.publish(0, make_content(SHARDS[0]))
+        writer.publish(1, make_content(SHARDS[1]), non_finite={left_out[0].row_id: 8})
     (root / "journal.jsonl").unlink()
     with mend_cache(root) as mender:
         assert mender.restored == [0, 1]
@@ -122,9 +130,9 @@ def test_a_shard_of_other_numbers_is_refused_unless_allowed(whole: dict[str, Pat
     others[0].hidden_states[-1][0, 0] += 1
     with mend_cache(root) as mender:
         with pytest.raises(OtherContentError, match="shard 1"):
-            mender.replace(1, others, non_finite={}, provenance={})
+            mender.replace(1, make_content(others), non_finite={}, provenance={})
         assert not verify_cache(root).whole
-        assert not mender.replace(1, others, non_finite={}, provenance={}, other_content=True)
+        assert not mender.replace(1, make_content(others), non_finite={}, provenance={}, other_content=True)
     assert verify_cache(root).whole
     assert open_cache(root).content_digest != before
 

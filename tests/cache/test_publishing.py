@@ -12,7 +12,7 @@ import pytest
 from cache import CacheError, open_cache, write_cache
 from cache.formats import FORMAT_NAMES
 from cache.journal import begin_journal
-from tests.cache.examples import make_cache, make_examples, make_manifest
+from tests.cache.examples import make_cache, make_content, make_examples, make_manifest
 
 SHARDS = [make_examples([5, 3]), make_examples([4], seed=1), make_examples([7, 1], seed=2)]
 
@@ -29,7 +29,7 @@ def begin(root: Path, attachments: Path, shards: int, container: str = "zarr") -
     """Publish only the first shards."""
     with write_cache(root, make_manifest(SHARDS, container), attachments) as writer:
         for shard in range(shards):
-            writer.publish(shard, SHARDS[shard])
+            writer.publish(shard, make_content(SHARDS[shard]))
 
 
 @pytest.mark.parametrize("published", [0, 1, 2])
@@ -46,7 +46,7 @@ def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(container: str
     with write_cache(tmp_path / "c", make_manifest(SHARDS, container), attachments) as writer:
         assert writer.missing_shards() == [1, 2]
         for shard in (2, 1):
-            writer.publish(shard, SHARDS[shard])
+            writer.publish(shard, make_content(SHARDS[shard]))
     assert open_cache(tmp_path / "c").content_digest == whole
 
 
@@ -60,7 +60,7 @@ def test_what_a_dead_writer_left_half_done_does_not_exist(tmp_path: Path, attach
     with write_cache(root, make_manifest(SHARDS), attachments) as writer:
         assert writer.missing_shards() == [1, 2]
         for shard in (1, 2):
-            writer.publish(shard, SHARDS[shard])
+            writer.publish(shard, make_content(SHARDS[shard]))
     assert len(open_cache(root)) == 5
 
 

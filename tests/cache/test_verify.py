@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from cache import CacheError, Example
+from cache import CacheError, Example, write_cache
 from cache.formats import FORMAT_NAMES
 from cache.summary import published_bytes, summarise_cache
 from cache.verify import verify_cache
-from tests.cache.examples import make_cache, make_shards
+from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards
 
 LENGTHS = [[5, 3], [4, 9, 2], [7]]
 
@@ -67,11 +68,16 @@ def test_a_loss_mask_of_other_values_is_found(tmp_path: Path) -> None:
     shards = make_shards(LENGTHS)
     odd = np.zeros(9, np.uint8)
     odd[3] = 7
-    broken = Example("odd", shards[1][1].input_ids, odd, shards[1][1].hidden_states)
-    shards[1][1] = broken
-    (damage,) = verify_cache(make_cache(tmp_path / "c", shards)).damage
+    with write_cache(tmp_path / "c", make_manifest(shards), make_attachments(tmp_path / "c")) as writer:
+        for shard, examples in enumerate(shards):
+            content = make_content(examples)
+            if shard == 1:
+                bad = np.concatenate([content.loss_mask[: len(examples[0])].astype(np.uint8), odd])
+                content = replace(content, loss_mask=bad)
+            writer.publish(shard, content)
+    (damage,) = verify_cache(tmp_path / "c").damage
     assert "loss mask" in damage.what
-    assert damage.row_ids == ["odd"]
+    assert damage.row_ids == [shards[1][1].row_id]
 
 
 def test_a_row_that_stands_in_it_twice_is_found(tmp_path: Path) -> None:

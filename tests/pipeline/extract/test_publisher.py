@@ -9,14 +9,22 @@ from typing import Any
 
 import pytest
 
-from cache import CacheWriter, open_cache, write_cache
+from cache import CacheWriter, Example, open_cache, write_cache
 from cache.journal import ShardRecord
+from cache.shard_content import Piece
 from pipeline.extract import publisher as publisher_module
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.reading import ShardStates
-from tests.cache.examples import make_attachments, make_manifest, make_shards
+from tests.cache.examples import make_attachments, make_codecs, make_manifest, make_shards
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [2]])
+CODECS = make_codecs(SHARDS)
+NOTHING = ShardStates([], [], [], {})
+
+
+def states_of(examples: list[Example]) -> ShardStates:
+    pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
+    return ShardStates([example.row_id for example in examples], list(map(len, examples)), pieces, {})
 
 
 def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp_path: Path) -> None:
@@ -27,9 +35,9 @@ def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp
 
     root = tmp_path / "c"
     with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
-        with BackgroundPublisher(writer, {"device": "x"}, published) as publisher:
+        with BackgroundPublisher(writer, CODECS, {"device": "x"}, published) as publisher:
             for shard, examples in enumerate(SHARDS):
-                publisher.publish(shard, ShardStates(examples, {}))
+                publisher.publish(shard, states_of(examples))
         assert told == [(shard, threading.current_thread()) for shard in range(4)]
     assert [record.provenance for record in open_cache(root).records] == [{"device": "x"}] * 4
 
@@ -50,9 +58,9 @@ class SlowWriter:
 
 def test_no_more_than_one_shard_is_in_writing() -> None:
     writer = SlowWriter()
-    with BackgroundPublisher(writer, {}) as publisher:  # type: ignore[arg-type]
+    with BackgroundPublisher(writer, {}, {}) as publisher:  # type: ignore[arg-type]
         for shard in range(5):
-            publisher.publish(shard, ShardStates([], {}))
+            publisher.publish(shard, NOTHING)
             assert writer.done >= shard  # the one before is durable
     assert (writer.done, writer.most) == (5, 1)
 
@@ -68,8 +76,8 @@ def test_interrupted_again_it_still_waits_for_the_shard_that_is_being_written(mo
         return plain(futures)
 
     monkeypatch.setattr(publisher_module, "wait", wait)
-    with pytest.raises(KeyboardInterrupt), BackgroundPublisher(writer, {}) as publisher:  # type: ignore[arg-type]
-        publisher.publish(0, ShardStates([], {}))
+    with pytest.raises(KeyboardInterrupt), BackgroundPublisher(writer, {}, {}) as publisher:  # type: ignore[arg-type]
+        publisher.publish(0, NOTHING)
         raise KeyboardInterrupt
     assert (writer.begun, writer.done) == (1, 1)
 
@@ -83,8 +91,8 @@ class FullDisk(CacheWriter):
 
 
 def test_a_failed_write_is_raised_at_the_next_batch() -> None:
-    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}) as publisher:
-        publisher.publish(0, ShardStates([], {}))
+    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}, {}) as publisher:
+        publisher.publish(0, NOTHING)
         for _ in range(200):
             time.sleep(0.01)
             publisher.check()
@@ -92,8 +100,8 @@ def test_a_failed_write_is_raised_at_the_next_batch() -> None:
 
 
 def test_a_failed_last_write_is_raised_too() -> None:
-    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}) as publisher:
-        publisher.publish(0, ShardStates([], {}))
+    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}, {}) as publisher:
+        publisher.publish(0, NOTHING)
 
 
 def test_when_the_run_fails_the_shard_in_work_is_still_published(tmp_path: Path) -> None:
@@ -101,9 +109,9 @@ def test_when_the_run_fails_the_shard_in_work_is_still_published(tmp_path: Path)
     with (
         pytest.raises(KeyboardInterrupt),
         write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer,
-        BackgroundPublisher(writer, {}) as publisher,
+        BackgroundPublisher(writer, CODECS, {}) as publisher,
     ):
-        publisher.publish(0, ShardStates(SHARDS[0], {}))
+        publisher.publish(0, states_of(SHARDS[0]))
         raise KeyboardInterrupt
     with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
         assert writer.missing_shards() == [1, 2, 3]

@@ -18,6 +18,7 @@ from pipeline.extract.recheck import recheck
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
+from tests.cache.examples import make_content
 
 Make = Callable[..., ExtractSettings]
 
@@ -45,7 +46,7 @@ def rewritten(source: Path, target: Path, change: Callable[[Example], None]) -> 
             examples = cache[first : first + len(record.row_ids)]
             for example in examples:
                 change(example)
-            writer.publish(record.shard, examples)
+            writer.publish(record.shard, make_content(examples))
             first += len(examples)
     return target
 

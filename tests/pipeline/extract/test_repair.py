@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
 from pipeline.extract import repair as repair_module
 from pipeline.extract.prepare import prepare
+from pipeline.extract.reading import ShardReader
 from pipeline.extract.repair import RepairSettings, repair
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -51,14 +53,18 @@ def test_only_the_broken_shards_are_extracted_again(root: Path, monkeypatch: pyt
     (root / "manifest.json").unlink()
     (root / "attachments" / "tokenizer" / "tokenizer.json").write_text("{}")
     read: list[str] = []
-    plain = repair_module.read_hidden_states
 
-    def noted(teacher: Teacher, examples: list[object], batch_tokens: int, **options: object) -> object:
-        read.extend(example.row_id for example in examples)  # type: ignore[attr-defined]
-        assert batch_tokens == 777
-        return plain(teacher, examples, batch_tokens, **options)  # type: ignore[arg-type]
+    class Noted(ShardReader):
+        def __init__(self, teacher: Teacher, examples: Any, sharing: Any, batch_tokens: int, **options: Any) -> None:
+            assert batch_tokens == 777
+            super().__init__(teacher, examples, sharing, batch_tokens, **options)
 
-    monkeypatch.setattr(repair_module, "read_hidden_states", noted)
+        def read(self, indices: Any, stored: Any = None) -> Any:
+            states = super().read(indices, stored)
+            read.extend(states.row_ids)
+            return states
+
+    monkeypatch.setattr(repair_module, "ShardReader", Noted)
     seen: list[tuple[int, int]] = []
     result = repair(RepairSettings(root, device="cpu"), extracted=lambda tokens, total: seen.append((tokens, total)))
     store = open_cache(root)

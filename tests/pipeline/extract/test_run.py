@@ -94,7 +94,7 @@ def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_setting
 
 
 IDENTITY = ["teacher_weights", "teacher_config", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit", "max_tokens",
-            "condition", "compute_dtype", "codec"]  # fmt: skip
+            "condition", "compute_dtype", "sharing", "codec"]  # fmt: skip
 
 
 @pytest.mark.parametrize("field", IDENTITY)
@@ -141,8 +141,10 @@ def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broke
     plain = Teacher.hidden_states
     starts = {tuple(example.input_ids[:200]) for example in prepare(settings).dataset.examples if example.row_id in broken}
 
-    def hidden_states(self: Teacher, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[int, torch.Tensor]:
-        states = {layer: values.clone() for layer, values in plain(self, ids, mask).items()}
+    def hidden_states(
+        self: Teacher, ids: torch.Tensor, mask: torch.Tensor | None = None, past: Any = None
+    ) -> dict[int, torch.Tensor]:
+        states = {layer: values.clone() for layer, values in plain(self, ids, mask, past).items()}
         for row, tokens in enumerate(ids.tolist()):
             length = len(tokens) if mask is None else int(mask[row].sum())
             if tuple(tokens[: min(200, length)]) in starts:
@@ -153,14 +155,14 @@ def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broke
 
 
 def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = embedded_settings(limit=6)
+    settings = embedded_settings(limit=6, sharing=False)
     break_rows(monkeypatch, settings, {"4"}, layer=0)
     with pytest.raises(RunError, match=r"row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite"):
         extract(prepare(settings))
 
 
 def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = embedded_settings(limit=20, shard_tokens=600)
+    settings = embedded_settings(limit=20, shard_tokens=600, sharing=False)
     with monkeypatch.context() as patch:
         break_rows(patch, settings, {"1", "2", "17"})
         with pytest.raises(RunError):
@@ -174,14 +176,14 @@ def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: 
     assert verify_cache(settings.cache).whole
     summary = summarise_cache(settings.cache)
     assert (summary["examples"], summary["planned_examples"], summary["left_out"]) == (17, 20, {"states not finite": 3})
-    whole = embedded_settings(limit=20, shard_tokens=600)
+    whole = embedded_settings(limit=20, shard_tokens=600, sharing=False)
     extract(prepare(whole))
     others = {example.row_id: example for example in open_cache(whole.cache)}
     assert all(same_example(example, others[example.row_id]) for example in store)
 
 
 def test_a_shard_of_which_nothing_is_left_is_published_empty(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = embedded_settings(limit=6, shard_tokens=1, skip_non_finite=True)  # a shard an example
+    settings = embedded_settings(limit=6, shard_tokens=1, skip_non_finite=True, sharing=False)  # a shard an example
     break_rows(monkeypatch, settings, {"2", "3"})
     assert extract(prepare(settings)).examples == 4
     assert open_cache(settings.cache).row_ids == ["0", "1", "4", "5"]

@@ -1,0 +1,118 @@
+"""Examples that share prefixes, cut into pieces by hand, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from cache import Example, write_cache
+from cache.codecs import Codec
+from cache.shard_content import NO_PREFIX, Piece, shard_of_pieces
+from tests.cache.examples import make_attachments, make_codecs, make_manifest
+
+Prefix = tuple[int, int]
+"""Number of the prefix that comes before it, and its own tokens."""
+Cut = tuple[int, int]
+"""Of an example: number of the prefix that it begins with, and its own tokens."""
+
+PREFIXES: list[Prefix] = [(-1, 6), (0, 4), (-1, 5), (1, 3)]
+SHARDS: list[list[Cut]] = [
+    [(0, 3), (1, 2), (-1, 7)],  # stores the prefixes 0 and 1
+    [(1, 0), (2, 0), (1, 0)],  # stores 2: whole duplicates, one another's or with what is more than they hold
+    [(2, 0), (3, 1), (3, 0), (0, 2), (2, 5)],  # stores 3, which goes on from 1
+    [(-1, 4), (1, 1)],  # stores none
+]
+
+
+@dataclass(frozen=True)
+class SharedExamples:
+    """The same examples whole and in pieces.
+
+    Attributes:
+        whole: the examples of each shard, as they are to be read.
+        pieces: the pieces of each shard: prefixes first.
+        cuts: of each shard's examples.
+        prefixes: by their numbers.
+    """
+
+    whole: list[list[Example]]
+    pieces: list[list[Piece]]
+    cuts: list[list[Cut]]
+    prefixes: list[Prefix]
+
+    def path(self, number: int) -> list[int]:
+        return [] if number == NO_PREFIX else [*self.path(self.prefixes[number][0]), number]
+
+    def reading(self, number: int) -> list[int]:
+        """Indices in the cache of the examples that begin with a prefix."""
+        cuts = [cut for shard in self.cuts for cut in shard]
+        return [index for index, (prefix, _) in enumerate(cuts) if number in self.path(prefix)]
+
+    def write(self, root: Path, container: str = "zarr", codec: str = "bf16") -> Path:
+        codecs = make_codecs(self.whole, codec)
+        with write_cache(root, make_manifest(self.whole, container, codecs), make_attachments(root, codecs)) as writer:
+            for shard in writer.missing_shards():
+                examples = self.whole[shard]
+                ids, lengths = [example.row_id for example in examples], list(map(len, examples))
+                writer.publish(shard, shard_of_pieces(ids, lengths, self.pieces[shard], codecs))
+        return root
+
+    def codecs(self, codec: str) -> dict[int, Codec]:
+        return make_codecs(self.whole, codec)
+
+
+def make_shared(
+    prefixes: Sequence[Prefix] = PREFIXES,
+    shards: Sequence[Sequence[Cut]] = SHARDS,
+    *,
+    hidden_size: int = 8,
+    layers: Sequence[int] = (-1, 0),
+    seed: int = 0,
+    far: int = 0,
+) -> SharedExamples:
+    """Cut random examples as told; a prefix that none begins with is left out. Every `far`-th token is 500 times as long."""
+    rng = np.random.default_rng(seed)
+
+    def states(length: int) -> npt.NDArray[Any]:
+        values = rng.normal(size=(length, hidden_size))
+        if far:
+            values[far - 1 :: far] *= 500
+        return values.astype(ml_dtypes.bfloat16)
+
+    def piece(after: int, length: int, number: int = NO_PREFIX) -> Piece:
+        ids, mask = rng.integers(0, 1000, length).astype(np.int32), rng.random(length) < 0.5
+        return Piece(ids, mask, {layer: states(length) for layer in layers}, after, number)
+
+    stored = [piece(after, length, number) for number, (after, length) in enumerate(prefixes)]
+    made = SharedExamples([], [], [list(shard) for shard in shards], list(prefixes))
+    seen: set[int] = set()
+    for shard, cuts in enumerate(shards):
+        needed = {number for prefix, _ in cuts for number in made.path(prefix)}
+        own = [piece(prefix, length) for prefix, length in cuts]
+        made.pieces.append([stored[number] for number in sorted(needed - seen)] + own)
+        made.whole.append(
+            [
+                _joined(f"row-{shard}-{index}", [stored[number] for number in made.path(each.after)] + [each])
+                for index, each in enumerate(own)
+            ]
+        )
+        seen |= needed
+    return made
+
+
+def _joined(row_id: str, pieces: Sequence[Piece]) -> Example:
+    return Example(
+        row_id,
+        np.concatenate([piece.input_ids for piece in pieces]),
+        np.concatenate([piece.loss_mask for piece in pieces]),
+        {
+            layer: np.concatenate([piece.hidden_states[layer] for piece in pieces]).astype(ml_dtypes.bfloat16)
+            for layer in pieces[0].hidden_states
+        },
+    )
