@@ -266,12 +266,13 @@ def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
     Raises:
         DamagedCacheError: a fit is not the one that the identity names.
     """
-    codecs = {}
+    told = manifest.identity.get("codec")
+    told, codecs = told if isinstance(told, dict) else {}, {}
     for layer, name in manifest.codec_of.items():
         file = inside(root, f"{ATTACHMENTS}/{FITS}/{fit_name(layer)}")
         codecs[layer] = read_fit(file, name, manifest.hidden_size)
-        if identity_of(codecs[layer]) != manifest.identity.get("codec", {}).get(str(layer)):
-            raise DamagedCacheError(f"{file}: is not what the identity says that layer {layer} was coded with; {MEND}")
+        if identity_of(codecs[layer]) != told.get(str(layer)):
+            raise DamagedCacheError(f"{root}: layer {layer} is not coded as the cache's identity says; {MEND}")
     return codecs
 
 

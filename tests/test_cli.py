@@ -43,7 +43,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "folder without a model": (["--dataset", good, "--teacher", folder], "configuration cannot be had"),
         "no such gguf": (["--dataset", good, "--teacher", folder / "none.gguf"], "no such file"),
         "unknown format": (["--dataset", good, "--format", "csv"], "'csv' is not one of"),
-        "unknown codec": (["--dataset", good, "--codec", "mp3"], "'mp3' is not"),
+        "unknown codec": (["--dataset", good, "--codec", "mp3"], "--codec mp3: no such codec"),
         "unknown template": (["--dataset", good, "--template", "x"], "'x' is not one of"),
         "limit of nothing": (["--dataset", good, "--limit", "0"], "0 is not in the range"),
         "all too long": (["--dataset", good, "--max-tokens", "2"], "no example is left"),

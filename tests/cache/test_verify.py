@@ -72,7 +72,7 @@ def test_a_loss_mask_of_other_values_is_found(tmp_path: Path) -> None:
         for shard, examples in enumerate(shards):
             content = make_content(examples)
             if shard == 1:
-                bad = np.concatenate([content.loss_mask[: len(examples[0])].astype(np.uint8), odd])
+                bad = np.concatenate([content.loss_mask[:4].astype(np.uint8), odd, content.loss_mask[13:].astype(np.uint8)])
                 content = replace(content, loss_mask=bad)
             writer.publish(shard, content)
     (damage,) = verify_cache(tmp_path / "c").damage

@@ -10,7 +10,7 @@ import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.commands.shell import command
-from pipeline.fidelity.compare import FidelitySettings, LayerFidelity, compare
+from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
 
 

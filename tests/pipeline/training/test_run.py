@@ -72,7 +72,7 @@ def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> 
 
 @pytest.mark.parametrize(
     "field", ["teacher_weights", "teacher_config", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit", "max_tokens",
-              "condition", "compute_dtype", "codec"],
+              "condition", "compute_dtype", "sharing"],
 )  # fmt: skip
 def test_a_run_goes_on_only_with_the_cache_it_began_with(
     field: str, run_with_controls: Path, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +85,14 @@ def test_a_run_goes_on_only_with_the_cache_it_began_with(
         train(quick(stale, run_with_controls), resume=True)
     with pytest.raises(InputError, match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'"):
         evaluate(EvaluateSettings(run_with_controls, cache=stale, samples=0, device="cpu"))
+
+
+def test_a_cache_coded_otherwise_than_its_identity_says_is_refused(small_cache: Path, tmp_path: Path) -> None:
+    stale = shutil.copytree(small_cache, tmp_path / "c")
+    for other in ("other", {"-1": "klt", "0": "bf16"}):
+        rewrite_manifest(stale, lambda content, other=other: content["identity"].update(codec=other))
+        with pytest.raises(CacheError, match="layer -1 is not coded as the cache's identity says"):
+            train(quick(stale, tmp_path / "run"))
 
 
 def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, small_cache: Path) -> None:
