@@ -51,7 +51,7 @@ def write_synthetic(root: Path, examples: int) -> None:
     lengths = [rng.integers(100, 900, count) for count in counts]
     tokens = int(sum(part.sum() for part in lengths))
     manifest = Manifest(
-        "zarr", "bf16", (-1,), 1536, 151_936, 0, len(counts), examples, tokens, 65_536, {"teacher_weights": "none"}, {}, ()
+        "zarr", (-1,), ("bf16",), 1536, 151_936, 0, len(counts), examples, tokens, 65_536, {"codec": {"-1": "bf16"}}, {}, ()
     )  # fmt: skip
     root.mkdir()
     manifest.write(root)
@@ -62,7 +62,10 @@ def write_synthetic(root: Path, examples: int) -> None:
             files = {f"shards/{shard:06d}.zarr/array{number}": (10**6, "0" * 32) for number in range(14)}
             row_ids = [str(row) for row in range(first, first + len(part))]
             checksums = rng.integers(0, 1 << 63, len(part)).astype(np.uint64)
-            journal.write(ShardRecord(shard, files, "0" * 64, row_ids, part.astype(np.int64), checksums, 10**6).line())
+            counted, none, apart = part.astype(np.int64), np.zeros(0, np.int64), np.full(len(part), -1)
+            states = {"-1": 10**6}
+            record = ShardRecord(shard, files, "0" * 64, row_ids, counted, counted, none, apart, checksums, states)
+            journal.write(record.line())
             first += len(part)
     assert (root / MANIFEST_NAME).is_file()
 

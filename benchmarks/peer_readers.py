@@ -21,7 +21,9 @@ from safetensors.torch import load_file, save_file
 from zarr.storage import LocalStore
 
 from cache import Example, Manifest, open_cache, write_cache
+from cache.codecs.bf16 import Bf16
 from cache.formats import FORMAT_NAMES
+from cache.shard_content import shard_of_examples
 
 SHARD_EXAMPLES = 150
 ARRAYS = ("input_ids", "loss_mask", "hidden_states/-1")
@@ -56,12 +58,13 @@ def _write_cache(root: Path, examples: list[Example], name: str, attachments: Pa
     shards = [examples[i : i + SHARD_EXAMPLES] for i in range(0, len(examples), SHARD_EXAMPLES)]
     width = examples[0].hidden_states[-1].shape[1]
     manifest = Manifest(
-        format=name, codec="bf16", layers=(-1,), hidden_size=width, vocab_size=1000, end_token_id=0, shards=len(shards),
-        examples=len(examples), tokens=sum(map(len, examples)), shard_tokens=65536, identity={}, provenance={}, attachments=(),
+        format=name, layers=(-1,), codecs=("bf16",), hidden_size=width, vocab_size=1000, end_token_id=0, shards=len(shards),
+        examples=len(examples), tokens=sum(map(len, examples)), shard_tokens=65536, identity={"codec": {"-1": "bf16"}},
+        provenance={}, attachments=(),
     )  # fmt: skip
     with write_cache(root, manifest, attachments) as writer:
         for number, shard in enumerate(shards):
-            writer.publish(number, shard)
+            writer.publish(number, shard_of_examples(shard, {-1: Bf16()}))
 
 
 def memory_map(folder: Path) -> Reader:

@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 Measure = Literal["kl", "rel", "bits"]
 
 PRESETS: dict[str, tuple[Measure, float]] = {"close": ("kl", 0.01), "small": ("kl", 0.05)}
-"""Names for what was measured (docs/LOG.md): what a student trained on states of this KL divergence loses against exact ones."""
+"""Names for KL divergences in nats a token; docs/LOG.md tells what they take."""
 LAST_LAYER: tuple[Measure, float] = PRESETS["close"]
 """What is asked of `klt` for the layer that the LM head reads, where the user asks for nothing."""
 ANY_LAYER: tuple[Measure, float] = ("rel", 0.09)
@@ -82,19 +82,23 @@ def asked_codecs(
     Raises:
         InputError: an unknown codec or fidelity, a layer that is not stored, or something asked of a codec that cannot give it.
     """
-    names = by_layer("--codec", codec, layers)
-    wanted = {layer: _fidelity(text, layer, last_layer) for layer, text in by_layer("--fidelity", fidelity, layers).items()}
+    names = dict.fromkeys(layers, EXACT) | by_layer("--codec", codec, layers)
+    for name in names.values():
+        if name not in CODEC_NAMES:
+            raise InputError(f"--codec {name}: no such codec; choose {', '.join(CODEC_NAMES)}, or LAYER:CODEC for one layer")
+    fitted = [layer for layer in layers if names[layer] == "klt"]
+    for option, values in (("--fidelity", fidelity), ("--bits", bits)):
+        named = [layer for value in values if ":" in value for layer in by_layer(option, [value], layers)]
+        if values and (others := [layer for layer in named if layer not in fitted] or ([] if fitted else list(layers))):
+            raise InputError(f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed rate")
+    told = {layer: text for layer, text in by_layer("--fidelity", fidelity, layers).items() if layer in fitted}
+    wanted = {layer: _fidelity(text, layer, last_layer) for layer, text in told.items()}
     for layer, text in by_layer("--bits", bits, layers).items():
         if layer in wanted:
             raise InputError(f"layer {layer}: --fidelity and --bits both say how it is to be stored; keep one of them")
         wanted[layer] = ("bits", _positive("--bits", text))
     asked = {}
-    for layer in layers:
-        name = names.get(layer, EXACT)
-        if name not in CODEC_NAMES:
-            raise InputError(f"--codec {name}: no such codec; choose {', '.join(CODEC_NAMES)}, or LAYER:CODEC for one layer")
-        if name != "klt" and layer in wanted:
-            raise InputError(f"layer {layer}: --fidelity and --bits are for --codec klt; {name} has a fixed rate")
+    for layer, name in names.items():
         if name == EXACT:
             asked[layer] = AskedCodec(name)
         elif name == "klt":

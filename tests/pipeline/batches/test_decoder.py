@@ -1,0 +1,47 @@
+"""Batches decoded on the device hold what a reader of the cache gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from cache import open_cache
+from cache.codecs import CODEC_NAMES
+from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.features import CachedFeatures
+from tests.cache.examples import make_cache, make_shards
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_a_decoded_batch_is_what_the_cache_reads_padded_with_zeros(codec: str, workers: int, tmp_path: Path) -> None:
+    shards = make_shards([[5, 3, 9], [4, 7]], hidden_size=24)
+    shards[0][1].hidden_states[-1][2] *= 1000  # kept exactly by klt
+    cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
+    loader = DataLoader(CachedFeatures(cache, range(5), -1), batch_size=3, collate_fn=collate, num_workers=workers)
+    decoder, seen = StatesDecoder(cache.codecs[-1]), 0
+    for batch in loader:
+        decoded = decoder(batch)
+        assert decoded.keys() == {"input_ids", "attention_mask", "labels", "hidden_states"}
+        assert decoded["hidden_states"].dtype == torch.bfloat16
+        for states in decoded["hidden_states"].float().numpy():
+            wanted = cache[seen].hidden_states[-1].astype(np.float32)
+            assert np.allclose(states[: len(wanted)], wanted, rtol=1e-2, atol=1e-2)
+            assert not states[len(wanted) :].any()
+            seen += 1
+    assert seen == 5
+
+
+def test_the_token_kept_exactly_arrives_to_the_bit(tmp_path: Path) -> None:
+    shards = make_shards([[6, 8]], hidden_size=24)
+    shards[0][1].hidden_states[-1][4] *= 1000
+    cache = open_cache(make_cache(tmp_path / "c", shards, codec="klt"))
+    batch = collate(CachedFeatures(cache, range(2), -1).__getitems__([0, 1]))
+    assert batch["exact_rows"].tolist() == [[1, 4]]
+    states = StatesDecoder(cache.codecs[-1])(batch)["hidden_states"][1, 4]
+    assert np.array_equal(states.view(torch.uint16).numpy(), shards[0][1].hidden_states[-1][4].view(np.uint16))
