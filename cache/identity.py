@@ -18,12 +18,23 @@ def identity_hash(identity: Identity, **layout: Any) -> str:
 
 
 def differences(was: Identity, now: Identity) -> list[str]:
-    """One phrase for each field that differs, with both values."""
-    return [
-        f"{field} was {was.get(field)!r}, now it is {now.get(field)!r}"
-        for field in sorted(was.keys() | now.keys())
-        if was.get(field) != now.get(field)
-    ]
+    """One phrase for each value that differs, with both; a value within a field is named after it: `codec -1 asked`.
+
+    How a codec was fitted follows from what was asked of it: it is told only where nothing else differs.
+    """
+    found = _differences(was, now, "")
+    return [phrase for name, phrase in found if not name.endswith(" fit")] or [phrase for _, phrase in found]
+
+
+def _differences(was: Identity, now: Identity, within: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for field in sorted(was.keys() | now.keys()):
+        before, after, name = was.get(field), now.get(field), f"{within}{field}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{name} ")
+        elif before != after:
+            found.append((name, f"{name} was {before!r}, now it is {after!r}"))
+    return found
 
 
 def require_same_identity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def _in_words(summary: dict[str, Any]) -> str:
     if summary["tokens"]:
         lines["size"] = f"{summary['bytes_per_token']:,} bytes a token, {summary['bits_per_value']} bits a value"
     lines["content digest"] = summary["content_digest"] or "– (not complete)"
-    lines |= {f"identity: {field}": str(value) for field, value in summary["identity"].items()}
+    for field, value in summary["identity"].items():
+        lines[f"identity: {field}"] = value if isinstance(value, str) else json.dumps(value)
     for field in ("teacher", "dataset"):
         if field in summary["provenance"]:
             lines[f"made from: {field}"] = str(summary["provenance"][field])

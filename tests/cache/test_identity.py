@@ -1,0 +1,30 @@
+"""Which values of two identities differ, in words."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.identity import differences
+
+LEAVES = st.one_of(st.integers(0, 3), st.sampled_from(["a", "b"]))
+IDENTITIES = st.dictionaries(
+    st.sampled_from(["x", "y", "z"]), st.one_of(LEAVES, st.dictionaries(st.sampled_from(["0", "fit"]), LEAVES)), max_size=3
+)
+
+
+@given(IDENTITIES, IDENTITIES)
+def test_something_is_told_exactly_where_something_differs(was: dict, now: dict) -> None:
+    assert bool(differences(was, now)) == (was != now)
+    assert len(differences(was, now)) == len(differences(now, was))
+
+
+def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> None:
+    was = {"codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "ab"}, "0": "bf16"}, "limit": 5}
+    asked = {"codec": {"-1": {"name": "klt", "asked": "kl=0.05"}, "0": "bf16"}, "limit": 5}
+    assert differences(was, asked) == ["codec -1 asked was 'kl=0.01', now it is 'kl=0.05'"]
+    refitted = {"codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "cd"}, "0": "bf16"}, "limit": 5}
+    assert differences(was, refitted) == ["codec -1 fit was 'ab', now it is 'cd'"]
+    assert differences(was, was | {"codec": {"-1": was["codec"]["-1"], "0": {"name": "int8"}}}) == [
+        "codec 0 was 'bf16', now it is {'name': 'int8'}"
+    ]
