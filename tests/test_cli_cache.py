@@ -100,7 +100,34 @@ def test_convert_writes_the_other_format(run_cli: RunCli, small_cache: Path, tmp
     assert again["resumed_shards"] == again["shards"]
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "repair"])
+def test_convert_compresses_without_the_data_set(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    words = ["cache", "convert", small_cache, tmp_path / "c", "--codec", "-1:klt", "--codec", "0:int8", "--fidelity", "rel=0.2"]
+    done = json.loads(run_cli(*words, "--json").stdout)
+    assert done["codec"] == "-1:klt,0:int8"
+    assert done["bytes"] < 0.5 * done["source_bytes"]
+    assert not done["same_content"]
+    summary = json.loads(run_cli("cache", "inspect", tmp_path / "c", "--json").stdout)
+    assert summary["bits_per_value_of_layers"]["-1"] < 4
+    assert summary["identity"]["codec"]["-1"]["asked"] == "rel=0.2"
+    assert run_cli("cache", "verify", tmp_path / "c").returncode == 0
+    refused = run_cli("cache", "convert", tmp_path / "c", tmp_path / "d", "--codec", "bf16")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_fidelity_prints_a_table_and_writes_a_picture(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    words = ["cache", "fidelity", small_cache, "--layer", "-1", "--tokens", "1000", "--kl-tokens", "200", "--device", "cpu"]
+    done = run_cli(*words, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for said in ("stored as bf16", "fitted to", "bound", "KL", "fp8 e4m3", "int4", "close: kl=0.01", f"written to {tmp_path}"):
+        assert said in done.stdout
+    assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == json.loads(run_cli(*words, "--json").stdout)
+    assert (tmp_path / "out" / "fidelity.svg").exists()
+    missing = run_cli("cache", "fidelity", small_cache, "--layer", "7")
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "fidelity"])
 @pytest.mark.parametrize("what", ["nothing", "empty folder", "a file", "an object store"])
 def test_what_is_no_cache_is_said_so_and_left_alone(command: str, what: str, run_cli: RunCli, tmp_path: Path) -> None:
     place: object = tmp_path / "x"
@@ -134,7 +161,7 @@ def test_a_group_without_a_command_shows_its_help(words: list[str], run_cli: Run
     assert done.stderr == run_cli(*words, "--help").stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "convert"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "convert", "fidelity"])
 def test_help_teaches(command: str, run_cli: RunCli) -> None:
     done = run_cli("cache", command, "--help")
     assert done.returncode == 0
