@@ -39,6 +39,8 @@ from pipeline.teacher.same import load_same_teacher
 Step = Callable[[str, int, int], None]
 _STEPS = tuple(2 ** (power / 2) for power in range(-4, 6))
 """Steps of the `klt` curve, in those that give a relative error of about a tenth."""
+_OTHERS = 5
+"""Codecs that are compared with `klt`."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,11 @@ def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher
     spectrum_D = eigenvalues(states_ND)
     points, compared = [], []
     coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence)
+    total = _OTHERS + len(_STEPS) + (len(PRESETS) if divergence is not None else 0)
     if cache.codecs[layer].name != EXACT:
-        coded = _and_as_stored(coded, cache, layer, measured)
+        coded, total = _and_as_stored(coded, cache, layer, measured), total + 1
     for number, (codec, setting, decoded_ND, bits) in enumerate(coded):
-        step(f"layer {layer}: {codec} {setting}", number, len(_STEPS) + 7)
+        step(f"layer {layer}: {codec} {setting}", number, total)
         error = squared_error(states_ND, decoded_ND)
         bound = gaussian_bound(spectrum_D, error) if error else None
         points.append(Point(codec, setting, round(bits, 4), relative_error(states_ND, decoded_ND), bound))
