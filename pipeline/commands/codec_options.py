@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
-from pipeline.fidelity.asked import ANY_LAYER, LAST_LAYER, PRESETS
+from pipeline.fidelity.asked import ANY_LAYER, LAST_LAYER, PRESET_COSTS, PRESETS
 
-_PRESETS = ", ".join(f"{name} ({measure}={value:g})" for name, (measure, value) in PRESETS.items())
+_PRESETS = ", ".join(
+    f"{name} ({measure}={value:g}: costs a student up to {PRESET_COSTS[name]:g} % of its loss)"
+    for name, (measure, value) in PRESETS.items()
+)
 
 
 def codec_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

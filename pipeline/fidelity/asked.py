@@ -12,8 +12,10 @@ from pipeline.errors import InputError
 
 Measure = Literal["kl", "rel", "bits"]
 
-PRESETS: dict[str, tuple[Measure, float]] = {"close": ("kl", 0.01), "small": ("kl", 0.05)}
-"""Names for KL divergences in nats a token; docs/LOG.md tells what they take."""
+PRESETS: dict[str, tuple[Measure, float]] = {"close": ("kl", 0.01), "small": ("kl", 0.03)}
+"""Names for KL divergences in nats a token. `PRESET_COSTS` tells what they cost a student."""
+PRESET_COSTS = {"close": 0.2, "small": 0.5}
+"""Percent of its validation loss that a student loses at most, as measured with Qwen2.5-0.5B (docs/LOG.md, section 8)."""
 LAST_LAYER: tuple[Measure, float] = PRESETS["close"]
 """What is asked of `klt` for the layer that the LM head reads, where the user asks for nothing."""
 ANY_LAYER: tuple[Measure, float] = ("rel", 0.09)
