@@ -34,7 +34,7 @@ class OneAfterTheOther(BackgroundPublisher):
 
     def publish(self, shard: int, states: ShardStates) -> None:
         super().publish(shard, states)
-        self._settle()
+        self.settle()
 
 
 def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:

@@ -16,6 +16,8 @@ from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
+from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
 from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import ExtractResult
@@ -69,9 +71,18 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens of a teacher batch.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
+@click.option(
+    "--engine", "engine_name", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True,
+    help="Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started; the "
+    "cache's folder is one that all of them see. auto: torchrun where it has started this process, else local.",
+)  # fmt: skip
+@click.option("--address", help="With --engine ray: the cluster, such as auto or ray://host:10001.  [default: start one here]")
+@click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]")
 @click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing.")
 @command
-def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
+def extract(
+    *, as_json: bool, plan: bool, engine_name: str, address: str | None, workers: int | None, **options: Any
+) -> dict[str, Any]:
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
     What is published is durable: after a crash, run the same command again and it goes on at the next shard. A cache of
@@ -83,10 +94,23 @@ def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --engine ray --workers 4
+      torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
     """
     prepared = prepare(ExtractSettings(**options))
     if plan:
         return _plan(prepared, as_json=as_json)
+    with choose_engine(prepared, engine_name, address=address, workers=workers) as engine:
+        if not engine.leads:
+            engine.follow()
+            raise SystemExit(0)  # what there is to say, the leading process says
+        result = _run(prepared, engine)
+    if not as_json:
+        click.echo(_in_words(result))
+    return asdict(result)
+
+
+def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,10 +127,7 @@ def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
         def calibrated(what: str, done: int, total: int) -> None:
             bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)
 
-        result = run_extract(prepared, advance, calibrated)
-    if not as_json:
-        click.echo(_in_words(result))
-    return asdict(result)
+        return run_extract(prepared, advance, calibrated, engine)
 
 
 def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:

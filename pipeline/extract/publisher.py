@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from cache import CacheWriter
 from cache.codecs import Codec
 from cache.journal import ShardRecord
+from cache.shard_content import ShardContent
 from pipeline.extract.reading import ShardStates
+
+
+class ShardStore(Protocol):
+    """Stores shards, as a `CacheWriter` does."""
+
+    def publish(
+        self, shard: int, content: ShardContent, *, non_finite: Mapping[str, int], provenance: Mapping[str, Any]
+    ) -> ShardRecord:
+        """Until this returns the shard does not exist, from then on it is whole and durable."""
+        ...
 
 
 class BackgroundPublisher:
@@ -22,7 +32,7 @@ class BackgroundPublisher:
 
     def __init__(
         self,
-        writer: CacheWriter,
+        writer: ShardStore,
         codecs: dict[int, Codec],
         provenance: Mapping[str, Any],
         published: Callable[[ShardRecord], None] = lambda record: None,
@@ -30,7 +40,7 @@ class BackgroundPublisher:
         """Begin.
 
         Args:
-            writer: of the cache.
+            writer: stores the shards.
             codecs: of each layer.
             provenance: recorded with each shard.
             published: called, on the caller's thread, for each shard that is durable.
@@ -45,7 +55,7 @@ class BackgroundPublisher:
         Raises:
             OSError: the shard before could not be written.
         """
-        self._settle()
+        self.settle()
         self._writing = self._thread.submit(self._code_and_publish, shard, states)
 
     def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
@@ -55,9 +65,14 @@ class BackgroundPublisher:
     def check(self) -> None:
         """Return at once; raises what the write in progress has failed with, if it has."""
         if self._writing is not None and self._writing.done():
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wait until what is being written is durable.
+
+        Raises:
+            OSError: it could not be written.
+        """
         if self._writing is not None:
             writing, self._writing = self._writing, None
             self._published(writing.result())
@@ -79,4 +94,4 @@ class BackgroundPublisher:
         if interrupted is not None:
             raise interrupted
         if error is None:
-            self._settle()
+            self.settle()

@@ -55,7 +55,6 @@ class ShardReader:
         batch_tokens: int,
         *,
         skip_non_finite: bool = False,
-        unusable: Iterable[int] = (),
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> None:
         """Prepare to read.
@@ -66,7 +65,6 @@ class ShardReader:
             sharing: what they share.
             batch_tokens: most tokens of a padded batch.
             skip_non_finite: leave an example out whose states are not finite, instead of stopping.
-            unusable: numbers of prefixes that an earlier run found to have no finite states.
             progress: called with the tokens just read, shared ones counted for each example.
 
         Raises:
@@ -75,11 +73,15 @@ class ShardReader:
         self._teacher, self._examples, self._sharing = teacher, examples, sharing
         self._batch_tokens, self._skip, self._progress = batch_tokens, skip_non_finite, progress
         self._contexts: dict[int, Context] = {}
-        self._faults = dict.fromkeys(unusable, "its shared prefix: the teacher gives values that are not finite")
+        self._faults: dict[int, str] = {}
         if sharing.prefixes and not teacher.goes_on:
             raise InputError(
                 f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract with --no-sharing"
             )
+
+    def leave_out(self, prefixes: Iterable[int]) -> None:
+        """Told the numbers of prefixes that others found to have no finite states."""
+        self._faults |= dict.fromkeys(prefixes, "its shared prefix: the teacher gives values that are not finite")
 
     def read(self, indices: Sequence[int], stored: Iterable[int] | None = None) -> ShardStates:
         """Read the examples of these indices, and the prefixes that they need.

@@ -203,15 +203,16 @@ def _extract_again(
         batch_tokens = _recorded(made, "batch_tokens", prepared.settings.batch_tokens)
         if device.type == "cpu":
             torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
-        states = ShardReader(
+        reader = ShardReader(
             teacher.loaded,
             prepared.dataset.examples,
             prepared.sharing,
             batch_tokens,
             skip_non_finite=settings.skip_non_finite or bool(lost and lost.non_finite),
-            unusable=unusable,
             progress=lambda tokens: extracted(tokens, total),
-        ).read(prepared.shards[shard])
+        )
+        reader.leave_out(unusable)
+        states = reader.read(prepared.shards[shard])
         now = prepared.provenance_of_shards() | {"batch_tokens": batch_tokens}
         try:
             same[shard] = mender.replace(

@@ -63,6 +63,8 @@ class Teacher:
         self.body = body.eval().requires_grad_(False)
         self.layers = resolve_layers(layers, decoder_config(body.config))
         self._blocks = _find_blocks(body)
+        self._depth = len(self._blocks)
+        del self._blocks[max(1, *self.layers.values()) :]  # what lies above the last layer asked for is never run
         self._lm_head: Any = lm_head
         self._head_weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._require_causal()
@@ -86,7 +88,7 @@ class Teacher:
 
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the one that the LM head reads."""
-        return self.layers[layer] == len(self._blocks)
+        return self.layers[layer] == self._depth
 
     @torch.inference_mode()
     def log_probabilities(self, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -128,7 +130,8 @@ class Teacher:
                 past_key_values=past,
                 use_cache=past is not None,
             )
-        kept[len(self._blocks)] = output.last_hidden_state
+        if len(self._blocks) == self._depth:
+            kept[self._depth] = output.last_hidden_state  # after the final norm
         return {layer: kept[index] for layer, index in self.layers.items()}
 
     def _require_causal(self) -> None:
@@ -176,7 +179,7 @@ class Teacher:
         for index in self.layers.values():
             if index == 0:
                 handles.append(self._blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
-            elif index < len(self._blocks):
+            elif index < self._depth:
                 handles.append(self._blocks[index - 1].register_forward_hook(keep_output(index)))
         try:
             yield kept
