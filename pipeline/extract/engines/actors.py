@@ -6,8 +6,10 @@ in work done again. Each has two shards in hand: it reads one while the one befo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 import threading
 from collections import Counter
 from types import TracebackType
@@ -98,9 +100,12 @@ class RayEngine:
         )
         self._threads = threads
         self._actors: list[Any] = []
+        self._open = contextlib.ExitStack()
         self._prepared = ray.put(prepared)
 
     def __enter__(self) -> RayEngine:
+        """From now on what Ray has to say goes to stderr: stdout is for results."""
+        self._open.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -109,6 +114,7 @@ class RayEngine:
             ray.kill(actor)
         if self._started:
             ray.shutdown()
+        self._open.close()
 
     def follow(self) -> None:
         """As `Engine.follow`: there is nobody else."""
