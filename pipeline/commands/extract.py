@@ -24,6 +24,7 @@ from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.progress import progress_bar
+from pipeline.teacher.source import TEACHER_KINDS
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -43,6 +44,10 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 
 @click.command()
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="Hub id, local folder, or .gguf file.  [default: the embedded one]")
+@click.option(
+    "--teacher-kind", type=click.Choice(TEACHER_KINDS), default="decoder", show_default=True,
+    help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",
+)  # fmt: skip
 @click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
 @click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder to write; an unfinished one is continued.")
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")

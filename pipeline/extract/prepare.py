@@ -113,7 +113,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     Raises:
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
-    source = find_teacher(settings.teacher).pinned()
+    source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config)
     asked = _asked_codecs(settings, shape)
@@ -140,10 +140,11 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); raise --max-tokens, or choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    sharing = plan_sharing(dataset.examples) if settings.sharing else share_nothing(len(lengths))
+    sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
+        "teacher_kind": settings.teacher_kind,
         "tokenizer": tokenizer_hash(tokenizer),
         "dataset": conversations.fingerprint,
         "tokens": dataset.fingerprint,
@@ -153,7 +154,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": settings.max_tokens,
         "condition": "sequence",
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "sharing": settings.sharing,
+        "sharing": settings.shares,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
     }
     manifest = Manifest(
@@ -177,6 +178,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
     indices = resolve_layers(settings.layers, shape)
     last = next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
+    if settings.teacher_kind == "encoder":
+        last = None  # no LM head reads it
     return asked_codecs(
         settings.layers,
         last,
