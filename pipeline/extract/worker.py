@@ -28,7 +28,7 @@ class ShardWorker:
             InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
             RunError: no example of the sample has finite states.
         """
-        return calibrate(self._prepared, self._loaded(with_lm_head=needs_lm_head(self._prepared.asked)), step)
+        return calibrate(self._prepared, self.load(with_lm_head=needs_lm_head(self._prepared.asked)), step)
 
     def read(self, shard: int, unusable: Iterable[int]) -> ShardStates:
         """Read a shard.
@@ -43,7 +43,7 @@ class ShardWorker:
         """
         if self._reader is None:
             self._reader = ShardReader(
-                self._loaded(),
+                self.load(),
                 self._prepared.dataset.examples,
                 self._prepared.sharing,
                 self._prepared.settings.batch_tokens,
@@ -53,7 +53,12 @@ class ShardWorker:
         self._reader.leave_out(unusable)
         return self._reader.read(self._prepared.shards[shard])
 
-    def _loaded(self, *, with_lm_head: bool = False) -> Teacher:
+    def load(self, *, with_lm_head: bool = False) -> Teacher:
+        """The teacher; loaded now, where it has not been before.
+
+        Raises:
+            InputError: its weights cannot be loaded.
+        """
         if self._teacher is None:
             settings = self._prepared.settings
             device = choose_device(settings.device)

@@ -30,6 +30,10 @@ class LocalEngine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Nothing is left behind."""
 
+    def load(self) -> None:
+        """Load the teacher now, and not when it is first needed."""
+        self._worker.load()
+
     def follow(self) -> None:
         """As `Engine.follow`: there is nobody else."""
 
