@@ -73,7 +73,10 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
 @click.option("--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity.")
 @click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens of a teacher batch.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(min=1),
+    help="Most tokens of a teacher batch.  [default: 4096 on a CPU, 32768 on other devices, halved when memory runs out]",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
 @click.option(

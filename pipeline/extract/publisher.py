@@ -60,7 +60,8 @@ class BackgroundPublisher:
 
     def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
         content = states.coded(self._codecs)
-        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=self._provenance)
+        provenance = {**self._provenance, "batch_tokens": states.batch_tokens}
+        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=provenance)
 
     def check(self) -> None:
         """Return at once; raises what the write in progress has failed with, if it has."""

@@ -25,7 +25,7 @@ class ExtractSettings:
         max_tokens: examples of more tokens are left out.
         skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
-        batch_tokens: most tokens of a padded batch.
+        batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where its memory is too small.
         dtype: compute type of the teacher; `auto` lets the device decide.
     """
 
@@ -51,7 +51,7 @@ class ExtractSettings:
     skip_bad_rows: bool = False
     skip_non_finite: bool = False
     shard_tokens: int = 65536
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     device: str = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
 

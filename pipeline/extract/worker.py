@@ -46,7 +46,7 @@ class ShardWorker:
                 self.load(),
                 self._prepared.dataset.examples,
                 self._prepared.sharing,
-                self._prepared.settings.batch_tokens,
+                self._prepared.batch_tokens,
                 skip_non_finite=self._prepared.settings.skip_non_finite,
                 progress=self._progress,
             )

@@ -61,7 +61,7 @@ class ShardActor:
         """Read, code and write a shard; it exists once the head has journaled what this returns."""
         with self._teacher_is_busy:
             states = self._worker.read(shard, unusable)
-        provenance = self._prepared.provenance_of_shards()
+        provenance = self._prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         return store_shard(self._root, manifest, shard, states.coded(codecs), states.non_finite, provenance)
 
 
