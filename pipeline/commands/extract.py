@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,9 @@ from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.progress import progress_bar
 from pipeline.teacher.source import TEACHER_KINDS
+
+_SLOW_DISK = 0.05
+"""Share of the time that the teacher may stand still for the disk before the progress line says so."""
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -122,15 +126,23 @@ def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[written]:.1f} MB"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[beside]}"),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
-        calibrating = bar.add_task("calibrate", total=None, visible=False, written=0.0)
-        task = bar.add_task("extract", total=prepared.manifest.tokens, written=0.0)
+        calibrating = bar.add_task("calibrate", total=None, visible=False, beside="")
+        task = bar.add_task("extract", total=prepared.manifest.tokens, beside="")
+        done = {"shards": 0, "bytes": 0, "waited": 0.0}
+        began = time.perf_counter()
 
-        def advance(tokens: int, size: int) -> None:
-            bar.update(task, advance=tokens, written=bar.tasks[task].fields["written"] + size / 1e6)
+        def advance(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+            done["shards"] += shards
+            done["bytes"] += size
+            done["waited"] += waited
+            beside = f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
+            if done["waited"] > _SLOW_DISK * (time.perf_counter() - began):
+                beside += f"  the disk is slower than the teacher: waited {done['waited']:.0f} s"
+            bar.update(task, advance=tokens, beside=beside)
 
         def calibrated(what: str, done: int, total: int) -> None:
             bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
@@ -68,15 +69,17 @@ class BackgroundPublisher:
         if self._writing is not None and self._writing.done():
             self.settle()
 
-    def settle(self) -> None:
-        """Wait until what is being written is durable.
+    def settle(self) -> float:
+        """Wait until what is being written is durable, and say for how many seconds.
 
         Raises:
             OSError: it could not be written.
         """
+        began = time.perf_counter()
         if self._writing is not None:
             writing, self._writing = self._writing, None
             self._published(writing.result())
+        return time.perf_counter() - began
 
     def __enter__(self) -> BackgroundPublisher:
         return self

@@ -15,7 +15,7 @@ from cache.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import Step, earlier_codecs
-from pipeline.extract.engines.interface import Engine, Progress
+from pipeline.extract.engines.interface import Engine, Progress, no_progress
 from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.prepare import PreparedExtract
 
@@ -48,7 +48,7 @@ class ExtractResult:
 
 def extract(
     prepared: PreparedExtract,
-    progress: Progress = lambda tokens, size: None,
+    progress: Progress = no_progress,
     step: Step = lambda what, done, total: None,
     engine: Engine | None = None,
 ) -> ExtractResult:
@@ -85,7 +85,7 @@ def extract(
         with write_cache(settings.cache, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             for record in writer.published.values():
-                progress(record.tokens + sum(record.non_finite.values()), record.bytes)
+                progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
             began = time.perf_counter()
             if missing:
                 engine.make_shards(prepared, codecs, writer, progress)

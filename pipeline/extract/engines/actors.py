@@ -153,7 +153,7 @@ class RayEngine:
                 continue
             writer.record(record)
             queue.published(shard)
-            progress(record.tokens + sum(record.non_finite.values()), record.bytes)
+            progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
 
     def _new_actor(self) -> Any:
         self._actors.append(self._actor.remote(self._prepared, self._threads))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -11,8 +10,21 @@ from cache.codecs import Codec
 from pipeline.extract.calibrate import Step
 from pipeline.extract.prepare import PreparedExtract
 
-Progress = Callable[[int, int], None]
-"""Called with the tokens just done and the bytes just published."""
+
+class Progress(Protocol):
+    """Told how an extract gets on."""
+
+    def __call__(self, tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+        """Args:
+        tokens: just read.
+        shards, size: just published, and their bytes.
+        waited: seconds that the teacher has just stood still because the shard before was not written yet.
+        """
+        ...
+
+
+def no_progress(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+    """Tell nobody."""
 
 
 class Engine(Protocol):

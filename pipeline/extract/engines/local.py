@@ -8,7 +8,7 @@ from cache import CacheWriter
 from cache.codecs import Codec
 from cache.journal import ShardRecord
 from pipeline.extract.calibrate import Step
-from pipeline.extract.engines.interface import Progress
+from pipeline.extract.engines.interface import Progress, no_progress
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
@@ -20,7 +20,7 @@ class LocalEngine:
     leads = True
 
     def __init__(self, prepared: PreparedExtract) -> None:
-        self._progress: Progress = lambda tokens, size: None
+        self._progress: Progress = no_progress
         self._publisher: BackgroundPublisher | None = None
         self._worker = ShardWorker(prepared, self._read)
 
@@ -46,14 +46,16 @@ class LocalEngine:
         self._progress = progress
 
         def published(record: ShardRecord) -> None:
-            progress(0, record.bytes)
+            progress(shards=1, size=record.bytes)
 
         unusable = prepared.unusable_prefixes(writer.published)
         with BackgroundPublisher(writer, codecs, prepared.provenance_of_shards(), published) as self._publisher:
             for shard in writer.missing_shards():
-                self._publisher.publish(shard, self._worker.read(shard, unusable))
+                states = self._worker.read(shard, unusable)
+                progress(waited=self._publisher.settle())
+                self._publisher.publish(shard, states)
 
     def _read(self, tokens: int) -> None:
         if self._publisher is not None:
             self._publisher.check()
-        self._progress(tokens, 0)
+        self._progress(tokens)

@@ -71,7 +71,7 @@ class RanksEngine:
                 for record in storing.do(_told_by_rank_0(task)):
                     writer.record(record)
                     queue.published(record.shard)
-                    progress(record.tokens + sum(record.non_finite.values()), record.bytes)
+                    progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
             _told_by_rank_0(None)
 
     def follow(self) -> None:
