@@ -20,10 +20,11 @@ from rich.table import Table
 
 from cache.formats import FORMAT_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract import run as extract_run
+from pipeline.extract.engines import local
 from pipeline.extract.prepare import prepare
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.reading import ShardStates
+from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 
 LAYERS = (-1, 0, 1, 2, 3, 4)
@@ -34,13 +35,13 @@ class OneAfterTheOther(BackgroundPublisher):
 
     def publish(self, shard: int, states: ShardStates) -> None:
         super().publish(shard, states)
-        self._settle()
+        self.settle()
 
 
 def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
     """Seconds of one extract, and the most memory that its process held."""
     if not overlap:
-        extract_run.BackgroundPublisher = OneAfterTheOther
+        local.BackgroundPublisher = OneAfterTheOther
     with tempfile.TemporaryDirectory() as folder:
         settings = ExtractSettings(
             EMBEDDED_TEACHER,
@@ -51,7 +52,7 @@ def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
             limit=limit,
             shard_tokens=8192,
         )
-        result = extract_run.extract(prepare(settings))
+        result = extract(prepare(settings))
     return {"seconds": result.seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

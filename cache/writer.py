@@ -55,9 +55,21 @@ class CacheWriter:
         """
         self._journal.require_in_place()
         record = store_shard(self.root, self.manifest, shard, content, non_finite or {}, provenance or {})
-        self._journal.append(record)
-        self.published[shard] = record
+        self.record(record)
         return record
+
+    def record(self, stored: ShardRecord) -> None:
+        """Publish a shard that another process has stored in this cache's folder.
+
+        Raises:
+            DamagedCacheError: its files are not here, or not of the size that was stored.
+            OSError: the disk is full, or the cache's folder has vanished.
+        """
+        self._journal.require_in_place()
+        for name, (size, _) in stored.files.items():
+            check_file(self.root, name, size, None)
+        self._journal.append(stored)
+        self.published[stored.shard] = stored
 
 
 @contextlib.contextmanager

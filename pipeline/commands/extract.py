@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +17,18 @@ from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
+from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
 from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.progress import progress_bar
+from pipeline.teacher.source import TEACHER_KINDS
+
+_SLOW_DISK = 0.05
+"""Share of the time that the teacher may stand still for the disk before the progress line says so."""
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -41,6 +48,10 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 
 @click.command()
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="Hub id, local folder, or .gguf file.  [default: the embedded one]")
+@click.option(
+    "--teacher-kind", type=click.Choice(TEACHER_KINDS), default="decoder", show_default=True,
+    help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",
+)  # fmt: skip
 @click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
 @click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder to write; an unfinished one is continued.")
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
@@ -66,12 +77,24 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
 @click.option("--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity.")
 @click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens of a teacher batch.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(min=1),
+    help="Most tokens of a teacher batch.  [default: 4096 on a CPU, 32768 on other devices, halved when memory runs out]",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
+@click.option(
+    "--engine", "engine_name", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True,
+    help="Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started; the "
+    "cache's folder is one that all of them see. auto: torchrun where it has started this process, else local.",
+)  # fmt: skip
+@click.option("--address", help="With --engine ray: the cluster, such as auto or ray://host:10001.  [default: start one here]")
+@click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]")
 @click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing.")
 @command
-def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
+def extract(
+    *, as_json: bool, plan: bool, engine_name: str, address: str | None, workers: int | None, **options: Any
+) -> dict[str, Any]:
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
     What is published is durable: after a crash, run the same command again and it goes on at the next shard. A cache of
@@ -83,30 +106,48 @@ def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --engine ray --workers 4
+      torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
     """
     prepared = prepare(ExtractSettings(**options))
     if plan:
         return _plan(prepared, as_json=as_json)
+    with choose_engine(prepared, engine_name, address=address, workers=workers) as engine:
+        if not engine.leads:
+            engine.follow()
+            raise SystemExit(0)  # what there is to say, the leading process says
+        result = _run(prepared, engine)
+    if not as_json:
+        click.echo(_in_words(result))
+    return asdict(result)
+
+
+def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[written]:.1f} MB"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[beside]}"),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
-        calibrating = bar.add_task("calibrate", total=None, visible=False, written=0.0)
-        task = bar.add_task("extract", total=prepared.manifest.tokens, written=0.0)
+        calibrating = bar.add_task("calibrate", total=None, visible=False, beside="")
+        task = bar.add_task("extract", total=prepared.manifest.tokens, beside="")
+        done = {"shards": 0, "bytes": 0, "waited": 0.0}
+        began = time.perf_counter()
 
-        def advance(tokens: int, size: int) -> None:
-            bar.update(task, advance=tokens, written=bar.tasks[task].fields["written"] + size / 1e6)
+        def advance(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+            done["shards"] += shards
+            done["bytes"] += size
+            done["waited"] += waited
+            beside = f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
+            if done["waited"] > _SLOW_DISK * (time.perf_counter() - began):
+                beside += f"  the disk is slower than the teacher: waited {done['waited']:.0f} s"
+            bar.update(task, advance=tokens, beside=beside)
 
         def calibrated(what: str, done: int, total: int) -> None:
             bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)
 
-        result = run_extract(prepared, advance, calibrated)
-    if not as_json:
-        click.echo(_in_words(result))
-    return asdict(result)
+        return run_extract(prepared, advance, calibrated, engine)
 
 
 def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:

@@ -94,5 +94,5 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
             f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}"
         )
         if record["leaks"]:
-            click.echo("LEAK: --cross-attention bidirectional lets each prediction see the answer; do not compare this loss")
+            click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")
     return record

@@ -61,9 +61,11 @@ def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that ends an answer, as text."""
-    token = tokenizer.eos_token
+    token = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(token, str):
-        raise InputError("the teacher's tokenizer names no end token (eos_token), so a student could never learn to stop")
+        raise InputError(
+            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student could never learn to stop"
+        )
     return token
 
 

@@ -81,7 +81,7 @@ def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda w
         step("calibration sample", min(done, total), total)
 
     needed = {number for index in chosen for number in prepared.sharing.path(prepared.sharing.of_example[index])}
-    batch_tokens = prepared.settings.batch_tokens
+    batch_tokens = prepared.batch_tokens
     reader = ShardReader(teacher, examples, prepared.sharing, batch_tokens, skip_non_finite=True, progress=progress)
     pieces = reader.read(chosen, needed).pieces
     if not any(map(len, pieces)):

@@ -125,7 +125,7 @@ def _probe(prepared: PreparedExtract, left: list[TokenizedExample], step: Callab
     teacher = load_teacher(prepared.source, settings.layers, device, choose_dtype(settings.dtype, device))
     load_seconds = time.perf_counter() - began
     step("probing its speed")
-    batches = plan_batches([len(example) for example in left], settings.batch_tokens)
+    batches = plan_batches([len(example) for example in left], prepared.batch_tokens)
     chosen = [batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))] for i in range(min(_PROBE_BATCHES, len(batches)))]
     # Outer ones and inner ones by turns, so that a probe cut short by its time limit has seen both long and short examples.
     chosen = [batch for pair in zip(chosen, reversed(chosen), strict=True) for batch in pair][: len(chosen)]

@@ -9,6 +9,7 @@ from cache import CacheError, Manifest
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.source import TEACHER_KINDS
 
 _DTYPES = ("fp32", "bf16")
 
@@ -44,6 +45,7 @@ def settings_of(
         teacher=teacher or recorded(manifest, "teacher"),
         dataset=dataset or recorded(manifest, "dataset"),
         cache=cache,
+        teacher_kind=manifest.identity.get("teacher_kind", "?"),
         format=manifest.format,
         **_codec_settings(manifest),
         layers=manifest.layers,
@@ -65,6 +67,7 @@ def settings_of(
         "dataset_config": isinstance(settings.dataset_config, str | None),
         "split": isinstance(settings.split, str),
         "form": settings.form in (None, *FORM_NAMES),
+        "teacher_kind": settings.teacher_kind in TEACHER_KINDS,
         "template": settings.template in TEMPLATE_NAMES,
         "loss_on": settings.loss_on in ("assistant", "all"),
         "sharing": type(manifest.identity.get("sharing")) is bool,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_PADDING = 0.05
+"""Share of a batch's own tokens that may be computed beside them for nothing."""
+
 
 def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
     """Cut the data set into runs of whole examples: a shard ends with the example that fills it to `shard_tokens` tokens."""
@@ -22,12 +25,17 @@ def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group examples of like length, longest first, so that each padded batch has at most `batch_tokens` tokens.
 
-    An example longer than that makes a batch of its own.
+    An example longer than that makes a batch of its own; so does one that would bring more padding than `MOST_PADDING`.
     """
     batches: list[list[int]] = []
+    padded = real = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+        longest = lengths[batches[-1][0]] if batches else 0
+        real += lengths[index]
+        padded += longest
+        if batches and padded <= batch_tokens and padded <= (1 + MOST_PADDING) * real:
             batches[-1].append(index)
         else:
             batches.append([index])
+            real = padded = lengths[index]
     return batches

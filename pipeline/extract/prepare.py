@@ -33,6 +33,8 @@ from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 _RECORDED_VERSIONS = ("h5py", "numpy", "torch", "transformers", "zarr")
+_USUAL_BATCH = {"cpu": 4096}
+_LARGE_BATCH = 32768
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,16 @@ class PreparedExtract:
         published = (name for record in journal.records.values() for name in record.files) if journal else ()
         return room_needed(self.shard_sizes(missing, bits), examples) - reclaimable_bytes(self.settings.cache, published)
 
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of a padded batch, where the device's memory does not turn out to be too small for it."""
+        return _batch_tokens(self.settings)
+
     def provenance_of_shards(self) -> dict[str, Any]:
-        """On what the last bits of a shard's numbers depend; recorded with each, so that a lost one can be made again."""
+        """On what the last bits of a shard's numbers depend, the tokens of its batches aside.
+
+        Both are recorded with each shard, so that a lost one can be made again.
+        """
         return _shard_provenance(self.settings)
 
 
@@ -113,7 +123,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     Raises:
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
-    source = find_teacher(settings.teacher).pinned()
+    source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config)
     asked = _asked_codecs(settings, shape)
@@ -140,10 +150,11 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); raise --max-tokens, or choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    sharing = plan_sharing(dataset.examples) if settings.sharing else share_nothing(len(lengths))
+    sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
+        "teacher_kind": settings.teacher_kind,
         "tokenizer": tokenizer_hash(tokenizer),
         "dataset": conversations.fingerprint,
         "tokens": dataset.fingerprint,
@@ -153,7 +164,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": settings.max_tokens,
         "condition": "sequence",
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "sharing": settings.sharing,
+        "sharing": settings.shares,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
     }
     manifest = Manifest(
@@ -177,6 +188,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
     indices = resolve_layers(settings.layers, shape)
     last = next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
+    if settings.teacher_kind == "encoder":
+        last = None  # no LM head reads it
     return asked_codecs(
         settings.layers,
         last,
@@ -194,11 +207,14 @@ def _longest(settings: ExtractSettings, context: int | None) -> int:
     return settings.max_tokens
 
 
+def _batch_tokens(settings: ExtractSettings) -> int:
+    return settings.batch_tokens or _USUAL_BATCH.get(choose_device(settings.device).type, _LARGE_BATCH)
+
+
 def _shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
     device = choose_device(settings.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
-        "batch_tokens": settings.batch_tokens,
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
@@ -219,7 +235,7 @@ def _provenance(
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
-        "shards": _shard_provenance(settings),
+        "shards": {**_shard_provenance(settings), "batch_tokens": _batch_tokens(settings)},
         "versions": recorded_versions(),
     }
 

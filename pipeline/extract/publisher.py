@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from cache import CacheWriter
 from cache.codecs import Codec
 from cache.journal import ShardRecord
+from cache.shard_content import ShardContent
 from pipeline.extract.reading import ShardStates
+
+
+class ShardStore(Protocol):
+    """Stores shards, as a `CacheWriter` does."""
+
+    def publish(
+        self, shard: int, content: ShardContent, *, non_finite: Mapping[str, int], provenance: Mapping[str, Any]
+    ) -> ShardRecord:
+        """Until this returns the shard does not exist, from then on it is whole and durable."""
+        ...
 
 
 class BackgroundPublisher:
@@ -22,7 +33,7 @@ class BackgroundPublisher:
 
     def __init__(
         self,
-        writer: CacheWriter,
+        writer: ShardStore,
         codecs: dict[int, Codec],
         provenance: Mapping[str, Any],
         published: Callable[[ShardRecord], None] = lambda record: None,
@@ -30,7 +41,7 @@ class BackgroundPublisher:
         """Begin.
 
         Args:
-            writer: of the cache.
+            writer: stores the shards.
             codecs: of each layer.
             provenance: recorded with each shard.
             published: called, on the caller's thread, for each shard that is durable.
@@ -45,22 +56,30 @@ class BackgroundPublisher:
         Raises:
             OSError: the shard before could not be written.
         """
-        self._settle()
+        self.settle()
         self._writing = self._thread.submit(self._code_and_publish, shard, states)
 
     def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
         content = states.coded(self._codecs)
-        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=self._provenance)
+        provenance = {**self._provenance, "batch_tokens": states.batch_tokens}
+        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=provenance)
 
     def check(self) -> None:
         """Return at once; raises what the write in progress has failed with, if it has."""
         if self._writing is not None and self._writing.done():
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> float:
+        """Wait until what is being written is durable, and say for how many seconds.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        began = time.perf_counter()
         if self._writing is not None:
             writing, self._writing = self._writing, None
             self._published(writing.result())
+        return time.perf_counter() - began
 
     def __enter__(self) -> BackgroundPublisher:
         return self
@@ -79,4 +98,4 @@ class BackgroundPublisher:
         if interrupted is not None:
             raise interrupted
         if error is None:
-            self._settle()
+            self.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import torch
 from cache.codecs import Codec
 from cache.shard_content import NO_PREFIX, Piece, ShardContent, shard_of_pieces
 from pipeline.data.tokens import TokenizedExample
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.plan import plan_batches
 from pipeline.extract.sharing import SharingPlan
 from pipeline.teacher.context import NOTHING, Context, read_after, read_context
@@ -28,12 +29,14 @@ class ShardStates:
         row_ids, lengths: of the examples, in the order of the data set.
         pieces: the prefixes that are stored with them, then what each has of its own.
         non_finite: examples left out because their states are not finite: tokens by row id.
+        batch_tokens: most tokens of the padded batches that they were read in.
     """
 
     row_ids: list[str]
     lengths: list[int]
     pieces: list[Piece]
     non_finite: dict[str, int]
+    batch_tokens: int
 
     def coded(self, codecs: dict[int, Codec]) -> ShardContent:
         """The shard as it is stored."""
@@ -55,7 +58,6 @@ class ShardReader:
         batch_tokens: int,
         *,
         skip_non_finite: bool = False,
-        unusable: Iterable[int] = (),
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> None:
         """Prepare to read.
@@ -64,9 +66,8 @@ class ShardReader:
             teacher: gives the states.
             examples: of the whole data set.
             sharing: what they share.
-            batch_tokens: most tokens of a padded batch.
+            batch_tokens: most tokens of a padded batch; halved for good when the device's memory turns out to be too small.
             skip_non_finite: leave an example out whose states are not finite, instead of stopping.
-            unusable: numbers of prefixes that an earlier run found to have no finite states.
             progress: called with the tokens just read, shared ones counted for each example.
 
         Raises:
@@ -75,11 +76,15 @@ class ShardReader:
         self._teacher, self._examples, self._sharing = teacher, examples, sharing
         self._batch_tokens, self._skip, self._progress = batch_tokens, skip_non_finite, progress
         self._contexts: dict[int, Context] = {}
-        self._faults = dict.fromkeys(unusable, "its shared prefix: the teacher gives values that are not finite")
+        self._faults: dict[int, str] = {}
         if sharing.prefixes and not teacher.goes_on:
             raise InputError(
                 f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract with --no-sharing"
             )
+
+    def leave_out(self, prefixes: Iterable[int]) -> None:
+        """Told the numbers of prefixes that others found to have no finite states."""
+        self._faults |= dict.fromkeys(prefixes, "its shared prefix: the teacher gives values that are not finite")
 
     def read(self, indices: Sequence[int], stored: Iterable[int] | None = None) -> ShardStates:
         """Read the examples of these indices, and the prefixes that they need.
@@ -89,8 +94,25 @@ class ShardReader:
             stored: numbers of the prefixes to give back; None: those that are stored in the shard of these examples.
 
         Raises:
-            RunError: a layer's states of an example are not finite; names both, and how many values.
+            RunError: a layer's states of an example are not finite; names both, and how many values. Or the device's memory is
+                too small for a single example.
         """
+        while True:
+            try:
+                return self._read(indices, stored)
+            except torch.OutOfMemoryError as error:
+                longest = max(len(self._examples[index]) for index in indices)
+                if self._batch_tokens <= longest:
+                    raise RunError(
+                        f"the device's memory is too small for an example of {longest} tokens ({reason(error)}); leave such "
+                        "examples out with --max-tokens"
+                    ) from error
+                self._batch_tokens = max(self._batch_tokens // 2, longest)
+            gc.collect()
+            if torch.accelerator.is_available():
+                torch.accelerator.memory.empty_cache()
+
+    def _read(self, indices: Sequence[int], stored: Iterable[int] | None) -> ShardStates:
         numbers = self._sharing.stored_with(indices) if stored is None else sorted(stored)
         prefixes = self._read_stems(indices, numbers)
         leaves = [number for number in numbers if not self._sharing.prefixes[number].is_stem]  # of whole duplicates
@@ -162,6 +184,7 @@ class ShardReader:
             [len(example) for example, _ in kept],
             [prefixes[number] for number in stored if number not in self._faults] + [piece for _, piece in kept],
             non_finite,
+            self._batch_tokens,
         )
 
     def _fault(self, piece: Piece) -> str | None:

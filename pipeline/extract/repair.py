@@ -127,7 +127,7 @@ def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedEx
         device=settings.device,
         skip_non_finite=settings.skip_non_finite,
     )
-    prepared = prepare(replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", asked.batch_tokens)))
+    prepared = prepare(replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None))
     fitted = {**prepared.manifest.identity, "codec": manifest.identity.get("codec")}  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
     require_same_identity(settings.cache, manifest.identity, fitted, mend)
@@ -200,19 +200,20 @@ def _extract_again(
     same = {}
     for shard in mender.shards:
         made, lost = _how_made(mender, shard), mender.records.get(shard)
-        batch_tokens = _recorded(made, "batch_tokens", prepared.settings.batch_tokens)
+        batch_tokens = _recorded(made, "batch_tokens", prepared.batch_tokens)
         if device.type == "cpu":
             torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
-        states = ShardReader(
+        reader = ShardReader(
             teacher.loaded,
             prepared.dataset.examples,
             prepared.sharing,
             batch_tokens,
             skip_non_finite=settings.skip_non_finite or bool(lost and lost.non_finite),
-            unusable=unusable,
             progress=lambda tokens: extracted(tokens, total),
-        ).read(prepared.shards[shard])
-        now = prepared.provenance_of_shards() | {"batch_tokens": batch_tokens}
+        )
+        reader.leave_out(unusable)
+        states = reader.read(prepared.shards[shard])
+        now = prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         try:
             same[shard] = mender.replace(
                 shard,

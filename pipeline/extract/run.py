@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +13,11 @@ from cache.journal import NON_FINITE, ShardRecord
 from cache.lock import require_unlocked
 from cache.space import require_room
 from cache.writer import require_continuable
-from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
-from pipeline.extract.calibrate import Step, calibrate, earlier_codecs, needs_lm_head
+from pipeline.extract.calibrate import Step, earlier_codecs
+from pipeline.extract.engines.interface import Engine, Progress, no_progress
+from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.prepare import PreparedExtract
-from pipeline.extract.publisher import BackgroundPublisher
-from pipeline.extract.reading import ShardReader
-from pipeline.teacher.model import load_teacher
-
-Progress = Callable[[int, int], None]
-"""Called with the tokens just done and the bytes just published."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +48,9 @@ class ExtractResult:
 
 def extract(
     prepared: PreparedExtract,
-    progress: Progress = lambda tokens, size: None,
+    progress: Progress = no_progress,
     step: Step = lambda what, done, total: None,
+    engine: Engine | None = None,
 ) -> ExtractResult:
     """Run the teacher over the shards that are still missing and publish each as soon as it is done.
 
@@ -65,68 +60,40 @@ def extract(
         prepared: the extract.
         progress: told what has been read and published.
         step: told of the calibration before it, where a codec needs one.
+        engine: runs the teacher; None: in this process.
 
     Raises:
         CacheError: the cache's folder holds another run's cache, or something else, or its disk has too little room.
         InputError: the teacher's weights cannot be loaded.
         OSError: a shard cannot be written.
-        RunError: the teacher gives values that are not finite.
+        RunError: the teacher gives values that are not finite, or no worker stays alive.
     """
     settings = prepared.settings
+    engine = engine or LocalEngine(prepared)
     codecs = earlier_codecs(settings.cache, prepared)
     prepared = prepared.with_codecs(codecs) if codecs else prepared
-    manifest = prepared.manifest
-    missing = require_continuable(settings.cache, manifest)
+    missing = require_continuable(settings.cache, prepared.manifest)
     require_unlocked(settings.cache)
     require_room(settings.cache, prepared.room_needed(missing))
-    device = choose_device(settings.device)
-    teacher = None
-    if missing:
-        dtype, with_head = choose_dtype(settings.dtype, device), codecs is None and needs_lm_head(prepared.asked)
-        teacher = load_teacher(prepared.source, settings.layers, device, dtype, with_lm_head=with_head)
-        if codecs is None:
-            codecs = calibrate(prepared, teacher, step)
-            prepared = prepared.with_codecs(codecs)
-            manifest = prepared.manifest
-            bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-            require_room(settings.cache, prepared.room_needed(missing, bits))
-    assert codecs is not None
+    if codecs is None:
+        codecs = engine.calibrate(step)
+        prepared = prepared.with_codecs(codecs)
+        bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
+        require_room(settings.cache, prepared.room_needed(missing, bits))
     with tempfile.TemporaryDirectory() as attachments:
         prepared.attach(Path(attachments), codecs)
-        with write_cache(settings.cache, manifest, Path(attachments)) as writer:
+        with write_cache(settings.cache, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
-            resumed = manifest.shards - len(missing)
             for record in writer.published.values():
-                progress(record.tokens + sum(record.non_finite.values()), record.bytes)
-            began, done = time.perf_counter(), 0
-
-            def published(record: ShardRecord) -> None:
-                progress(0, record.bytes)
-
-            with BackgroundPublisher(writer, codecs, prepared.provenance_of_shards(), published) as publisher:
-
-                def read(tokens: int) -> None:
-                    publisher.check()
-                    progress(tokens, 0)
-
-                reader = None
-                for shard in missing:
-                    assert teacher is not None
-                    reader = reader or ShardReader(
-                        teacher,
-                        prepared.dataset.examples,
-                        prepared.sharing,
-                        settings.batch_tokens,
-                        skip_non_finite=settings.skip_non_finite,
-                        unusable=prepared.unusable_prefixes(writer.published),
-                        progress=read,
-                    )
-                    publisher.publish(shard, reader.read(prepared.shards[shard]))
-                    done += sum(len(example) for example in prepared.examples_of(shard))
+                progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
+            began = time.perf_counter()
+            if missing:
+                engine.make_shards(prepared, codecs, writer, progress)
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
             fit_bytes = writer.manifest.fit_bytes
-    return _result(prepared, records, fit_bytes, resumed, seconds, done)
+    done = sum(len(example) for shard in missing for example in prepared.examples_of(shard))
+    return _result(prepared, records, fit_bytes, len(records) - len(missing), seconds, done)
 
 
 def _result(

@@ -9,6 +9,7 @@ from typing import Literal
 from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokens import LossOn
+from pipeline.teacher.source import TeacherKind
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class ExtractSettings:
     """One extract, as asked for on the command line; each field is the option of that name.
 
     Attributes:
+        teacher_kind: an encoder's states of a token know the whole text, so nothing is shared.
         codec: how each layer's states are stored, as on the command line: a name for all layers, or `LAYER:NAME`.
         fidelity, bits: what is asked of the codecs that lose something, in the same way.
         calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed` chooses it.
@@ -23,13 +25,14 @@ class ExtractSettings:
         max_tokens: examples of more tokens are left out.
         skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
-        batch_tokens: most tokens of a padded batch.
+        batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where its memory is too small.
         dtype: compute type of the teacher; `auto` lets the device decide.
     """
 
     teacher: str
     dataset: str
     cache: Path
+    teacher_kind: TeacherKind = "decoder"
     format: str = "zarr"
     codec: tuple[str, ...] = ("bf16",)
     fidelity: tuple[str, ...] = ()
@@ -48,6 +51,11 @@ class ExtractSettings:
     skip_bad_rows: bool = False
     skip_non_finite: bool = False
     shard_tokens: int = 65536
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     device: str = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def shares(self) -> bool:
+        """Whether states of leading tokens are shared: an encoder's depend on what comes after them."""
+        return self.sharing and self.teacher_kind == "decoder"

@@ -46,11 +46,16 @@ class StudentWriter:
         """Load a finished run's student.
 
         Raises:
-            InputError: the run is not finished, or its model cannot be loaded.
+            InputError: the run is not finished, its model cannot be loaded, or its teacher is an encoder.
         """
         self.record = run.require_finished()
         self.template: TemplateName = self.record["identity"]["cache"]["template"]
         self.device, self._teacher = device, teacher
+        if teacher is not None and not teacher.causal:
+            raise InputError(
+                f"{run.root}: its teacher is an encoder, whose states of the prompt change with each token that is written: this "
+                "student cannot write; evaluate it with --samples 0"
+            )
         try:
             self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
             torch.nn.Module.to(self.model, device)

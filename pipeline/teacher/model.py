@@ -9,11 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import linear
-from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, GgufConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    Cache,
+    DynamicCache,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError, reason
-from pipeline.teacher.source import TeacherSource
+from pipeline.teacher.source import TeacherKind, TeacherSource
 
 
 def decoder_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -48,25 +57,30 @@ def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int,
 
 
 class Teacher:
-    """A frozen decoder that reads tokens and gives hidden states.
+    """A frozen model that reads tokens and gives hidden states.
 
     Layer indices are those of transformers' `hidden_states`: 0 the embeddings, i the output of block i, and the last one
     (or -1) the output after the final norm.
     """
 
-    def __init__(self, body: PreTrainedModel, layers: Sequence[int], lm_head: nn.Module | None = None) -> None:
+    def __init__(
+        self, body: PreTrainedModel, layers: Sequence[int], lm_head: nn.Module | None = None, kind: TeacherKind = "decoder"
+    ) -> None:
         """Freeze a body, and the LM head where that is to be asked what the states predict.
 
         Raises:
-            InputError: it has no such layer, or is built in a way that does not show its layers.
+            InputError: it has no such layer, is not of the kind named, or is built in a way that does not show its layers.
         """
         self.body = body.eval().requires_grad_(False)
         self.layers = resolve_layers(layers, decoder_config(body.config))
         self._blocks = _find_blocks(body)
+        self._depth = len(self._blocks)
+        del self._blocks[max(1, *self.layers.values()) :]  # what lies above the last layer asked for is never run
         self._lm_head: Any = lm_head
         self._head_weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self._require_causal()
-        self.goes_on = self._goes_on()
+        self.causal = kind == "decoder"
+        self._require_kind()
+        self.goes_on = self.causal and self._goes_on()
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +100,7 @@ class Teacher:
 
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the one that the LM head reads."""
-        return self.layers[layer] == len(self._blocks)
+        return self.layers[layer] == self._depth
 
     @torch.inference_mode()
     def log_probabilities(self, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -128,19 +142,29 @@ class Teacher:
                 past_key_values=past,
                 use_cache=past is not None,
             )
-        kept[len(self._blocks)] = output.last_hidden_state
+        if len(self._blocks) == self._depth:
+            kept[self._depth] = output.last_hidden_state  # after the final norm
         return {layer: kept[index] for layer, index in self.layers.items()}
 
-    def _require_causal(self) -> None:
-        """Read two texts that differ in their last token: what comes before must not change."""
+    def _require_kind(self) -> None:
+        """Read two texts that differ in their last token: what comes before must not change in a decoder.
+
+        An encoder asked for its embeddings alone shows no difference, and needs none.
+        """
         ids_BT = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=self.device)
         states_BTD = self.hidden_states(ids_BT)
-        if any(
+        changed = any(
             not torch.allclose(states[0, :3], states[1, :3], rtol=1e-2, atol=1e-2, equal_nan=True)
             for states in states_BTD.values()
-        ):
-            family = type(self.body).__name__
-            raise InputError(f"teacher {family}: sees later tokens, so its states would leak the answer; use a causal decoder")
+        )
+        family = type(self.body).__name__
+        if changed and self.causal:
+            raise InputError(
+                f"teacher {family}: sees later tokens, so its states would leak the answer; use a causal decoder, or "
+                "--teacher-kind encoder for a cache that is marked as leaking"
+            )
+        if not changed and not self.causal and any(self.layers.values()):
+            raise InputError(f"teacher {family}: sees no later tokens: it is a decoder; leave --teacher-kind encoder out")
 
     def _goes_on(self) -> bool:
         """Whether tokens read in two parts, the second from the key-value cache of the first, get the states of one pass."""
@@ -176,7 +200,7 @@ class Teacher:
         for index in self.layers.values():
             if index == 0:
                 handles.append(self._blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
-            elif index < len(self._blocks):
+            elif index < self._depth:
                 handles.append(self._blocks[index - 1].register_forward_hook(keep_output(index)))
         try:
             yield kept
@@ -200,12 +224,18 @@ def load_teacher(
             whole: Any = AutoModelForCausalLM.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
             whole.to(device)
             return Teacher(whole.base_model, layers, whole.get_output_embeddings())
-        body = AutoModel.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
+        body = _body_class(source).from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
-    return Teacher(body.to(device), layers)
+    return Teacher(body.to(device), layers, kind=source.kind)
+
+
+def _body_class(source: TeacherSource) -> Any:
+    """A model of encoder and decoder gives its encoder alone."""
+    has_both = source.kind == "encoder" and source.load_config().is_encoder_decoder
+    return AutoModelForTextEncoding if has_both else AutoModel
 
 
 def _largest(hidden: torch.Tensor) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
@@ -17,6 +17,10 @@ from pipeline.errors import InputError, reason
 
 _UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 
+TeacherKind = Literal["decoder", "encoder"]
+"""A decoder's states of a token know what came before it; an encoder's know the whole text."""
+TEACHER_KINDS: tuple[TeacherKind, ...] = ("decoder", "encoder")
+
 
 @dataclass(frozen=True)
 class TeacherSource:
@@ -26,11 +30,13 @@ class TeacherSource:
         name: what the user wrote.
         location: first argument of transformers' `from_pretrained`: a hub id or a folder.
         options: further arguments; `gguf_file` for a GGUF file, `revision` for a hub id.
+        kind: what the user says it is.
     """
 
     name: str
     location: str
     options: dict[str, str]
+    kind: TeacherKind = "decoder"
 
     def load_config(self) -> PreTrainedConfig:
         """The teacher's configuration.
@@ -88,7 +94,7 @@ class TeacherSource:
             commit = extract_commit_hash(cached_file(self.location, "config.json", **self.options), None)
         except OSError as error:
             raise self._unusable("configuration", error) from error
-        return TeacherSource(f"{self.location}@{commit}", self.location, {"revision": str(commit)})
+        return replace(self, name=f"{self.location}@{commit}", options={"revision": str(commit)})
 
     @property
     def is_gguf(self) -> bool:
@@ -100,7 +106,7 @@ class TeacherSource:
         return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason(error)})")
 
 
-def find_teacher(name: str) -> TeacherSource:
+def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
     """Tell what kind of name this is; nothing is loaded.
 
     Raises:
@@ -110,13 +116,13 @@ def find_teacher(name: str) -> TeacherSource:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise InputError(f"teacher {name}: no such file")
-        return TeacherSource(name, str(path.parent), {"gguf_file": path.name})
+        return TeacherSource(name, str(path.parent), {"gguf_file": path.name}, kind)
     if path.is_dir():
-        return TeacherSource(name, name, {})
+        return TeacherSource(name, name, {}, kind)
     if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise InputError(f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id (owner/name)")
     location, _, revision = name.partition("@")
-    return TeacherSource(name, location, {"revision": revision} if revision else {})
+    return TeacherSource(name, location, {"revision": revision} if revision else {}, kind)
 
 
 def config_hash(config: PreTrainedConfig) -> str:

@@ -19,13 +19,18 @@ def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -
     return {
         "kind": "llm-modules run",
         "finished": False,
-        "leaks": settings.leaks,
+        "leaks": settings.leaks or _is_told_what_comes(settings, cache),
         "controls": sorted(controls),
         "settings": settings.as_json(),
         "identity": {"cache": cache.identity, "content_digest": cache.content_digest},
         "provenance": cache.manifest.provenance,
         "environment": environment(),
     }
+
+
+def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
+    """Whether the states of a token know what comes after it: an encoder's do, but for its embeddings."""
+    return cache.identity.get("teacher_kind") == "encoder" and settings.layer_read not in (None, 0)
 
 
 def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ def test_an_extract_that_the_disk_cannot_hold_does_not_begin(embedded_settings: 
     monkeypatch.setattr("cache.space.free_bytes", lambda path: 1_000_000)
     monkeypatch.setattr("pipeline.extract.forecast.free_bytes", lambda path: 1_000_000)
     assert not forecast(prepare(settings)).fits
-    monkeypatch.setattr("pipeline.extract.run.load_teacher", None)
+    monkeypatch.setattr("pipeline.extract.worker.load_teacher", None)
     with pytest.raises(CacheError, match=r"17\.\d\d MB more are needed, its disk has 1\.00 MB free"):
         extract(prepare(settings))
     assert not settings.cache.exists()

@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.extract.plan import plan_batches, plan_shards
+from pipeline.extract.plan import MOST_PADDING, plan_batches, plan_shards
 
 LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 
@@ -20,3 +22,14 @@ def test_batches_hold_each_example_once_within_the_budget(lengths: list[int], si
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= size
+
+
+@given(lengths=LENGTHS, size=st.integers(1, 2000))
+def test_no_batch_is_padded_beyond_a_few_percent_and_none_is_cut_short_for_nothing(lengths: list[int], size: int) -> None:
+    batches = plan_batches(lengths, size)
+    for batch in batches:
+        own = sum(lengths[i] for i in batch)
+        assert len(batch) * max(lengths[i] for i in batch) <= (1 + MOST_PADDING) * own
+    for batch, following in pairwise(batches):
+        padded, own = (len(batch) + 1) * lengths[batch[0]], sum(lengths[i] for i in [*batch, following[0]])
+        assert padded > size or padded > (1 + MOST_PADDING) * own

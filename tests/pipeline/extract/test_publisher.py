@@ -19,12 +19,12 @@ from tests.cache.examples import make_attachments, make_codecs, make_manifest, m
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [2]])
 CODECS = make_codecs(SHARDS)
-NOTHING = ShardStates([], [], [], {})
+NOTHING = ShardStates([], [], [], {}, 1)
 
 
 def states_of(examples: list[Example]) -> ShardStates:
     pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
-    return ShardStates([example.row_id for example in examples], list(map(len, examples)), pieces, {})
+    return ShardStates([example.row_id for example in examples], list(map(len, examples)), pieces, {}, 1)
 
 
 def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp
             for shard, examples in enumerate(SHARDS):
                 publisher.publish(shard, states_of(examples))
         assert told == [(shard, threading.current_thread()) for shard in range(4)]
-    assert [record.provenance for record in open_cache(root).records] == [{"device": "x"}] * 4
+    assert [record.provenance for record in open_cache(root).records] == [{"device": "x", "batch_tokens": 1}] * 4
 
 
 class SlowWriter:

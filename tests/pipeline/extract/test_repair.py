@@ -125,7 +125,7 @@ def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(root: Path, monkey
 def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
     settings = embedded_settings(limit=25, shard_tokens=600)
 
-    def stop(_tokens: int, size: int) -> None:
+    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:
             raise KeyboardInterrupt
 

@@ -87,14 +87,14 @@ def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_setting
     def no_model(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded before the mismatch was seen")
 
-    monkeypatch.setattr("pipeline.extract.run.load_teacher", no_model)
+    monkeypatch.setattr("pipeline.extract.worker.load_teacher", no_model)
     other = embedded_settings(**({"limit": 4} | change | {"cache": settings.cache}))
     with pytest.raises(CacheError, match=r"was .*, now it is"):
         extract(prepare(other))
 
 
-IDENTITY = ["teacher_weights", "teacher_config", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit", "max_tokens",
-            "condition", "compute_dtype", "sharing", "codec"]  # fmt: skip
+IDENTITY = ["teacher_weights", "teacher_config", "teacher_kind", "tokenizer", "dataset", "tokens", "template", "loss_on", "limit",
+            "max_tokens", "condition", "compute_dtype", "sharing", "codec"]  # fmt: skip
 
 
 @pytest.mark.parametrize("field", IDENTITY)
@@ -108,7 +108,7 @@ def test_every_field_of_the_identity_is_compared_before_a_model_is_loaded(
     assert sorted(prepared.manifest.identity) == sorted(IDENTITY)
     now = prepared.manifest.identity[field]
     rewrite_manifest(settings.cache, lambda content: content["identity"].update({field: "other"}))
-    monkeypatch.setattr("pipeline.extract.run.load_teacher", refuse_to_load)
+    monkeypatch.setattr("pipeline.extract.worker.load_teacher", refuse_to_load)
     with pytest.raises(CacheError, match=re.escape(f"{field} was 'other', now it is {now!r}")):
         extract(prepare(settings))
 
@@ -126,7 +126,7 @@ def test_moving_the_teacher_changes_nothing(embedded_settings: Make, tmp_path: P
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
     settings = embedded_settings(limit=8, teacher=str(teacher), shard_tokens=500)
 
-    def stop(_tokens: int, size: int) -> None:
+    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:
             raise KeyboardInterrupt
 

@@ -56,7 +56,7 @@ def test_shared_states_are_those_of_whole_examples(settings: ExtractSettings) ->
 def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(settings: ExtractSettings) -> None:
     digest = extract(prepare(replace(settings, cache=settings.cache.with_name("whole")))).content_digest
 
-    def stop(_tokens: int, size: int) -> None:
+    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:
             raise KeyboardInterrupt
 
@@ -72,11 +72,11 @@ def test_a_fitted_codec_is_taken_up_again(codec: str, settings: ExtractSettings,
     settings = replace(settings, codec=(codec,))
     digest = extract(prepare(replace(settings, cache=settings.cache.with_name("whole")))).content_digest
 
-    def stop(_tokens: int, size: int) -> None:
+    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         extract(prepare(settings), stop)
-    monkeypatch.setattr("pipeline.extract.run.calibrate", None)
+    monkeypatch.setattr("pipeline.extract.worker.calibrate", None)
     assert extract(prepare(settings)).content_digest == digest

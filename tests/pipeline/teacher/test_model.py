@@ -56,6 +56,28 @@ def test_layers_are_those_of_transformers(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
+@pytest.mark.parametrize(("layers", "run"), [((0,), 1), ((1,), 1), ((0, 2), 2), ((-2, 1), 2), ((3,), 3)])
+@torch.no_grad()
+def test_nothing_above_the_last_layer_asked_for_is_run(family: str, layers: tuple[int, ...], run: int) -> None:
+    model, ids = body(family), torch.randint(0, 40, (2, 9))
+    expected = model(input_ids=ids, output_hidden_states=True).hidden_states
+    ran = []
+    blocks = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    for number, block in enumerate(blocks, 1):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    teacher = Teacher(model, layers)
+    ran.clear()
+    for layer, states in teacher.hidden_states(ids).items():
+        torch.testing.assert_close(states, expected[layer])
+    assert ran == list(range(1, run + 1))
+    assert [teacher.is_last(layer) for layer in layers] == [layer in (3, -1) for layer in layers]
+    past = DynamicCache()
+    teacher.hidden_states(ids[:, :4], torch.ones(2, 4, dtype=torch.long), past)
+    for layer, states in teacher.hidden_states(ids[:, 4:], torch.ones(2, 9, dtype=torch.long), past).items():
+        torch.testing.assert_close(states, expected[layer][:, 4:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
 def test_padding_and_key_value_cache_change_nothing(family: str) -> None:
     teacher, ids = Teacher(body(family), (-1, 0)), torch.randint(0, 40, (1, 9))
     alone = teacher.hidden_states(ids)

@@ -1,0 +1,45 @@
+"""The engine that the user asks for."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.errors import InputError
+from pipeline.extract.engines.interface import Engine
+from pipeline.extract.engines.local import LocalEngine
+from pipeline.extract.prepare import PreparedExtract
+
+ENGINE_NAMES = ("auto", "local", "ray", "torchrun")
+
+
+def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
+    """Make the engine of that name; `auto` is torchrun's ranks where torchrun has started this process, else this process.
+
+    Args:
+        prepared: the extract.
+        name: of the engine.
+        address: of a Ray cluster; None: start one on this machine.
+        workers: for Ray, how many; None: one a GPU, or one in all where there are none.
+
+    Raises:
+        InputError: it is not to be had here, or an option is not for it.
+    """
+    started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if name == "auto":
+        name = "torchrun" if started_by_torchrun else "local"
+    for option, value in (("--address", address), ("--workers", workers)):
+        if value is not None and name != "ray":
+            raise InputError(f"{option} is for --engine ray, not for --engine {name}")
+    if name == "ray":
+        from pipeline.extract.engines.actors import RayEngine  # an extra, and seconds to load
+
+        return RayEngine(prepared, address, workers)
+    if name == "torchrun":
+        if not started_by_torchrun:
+            raise InputError(
+                "--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2 cli.py extract …"
+            )
+        from pipeline.extract.engines.ranks import RanksEngine
+
+        return RanksEngine(prepared)
+    return LocalEngine(prepared)

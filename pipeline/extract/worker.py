@@ -1,0 +1,67 @@
+"""A teacher that reads shards, in whatever process an engine has put it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cache.codecs import Codec
+from pipeline.device import choose_device, choose_dtype
+from pipeline.extract.calibrate import Step, calibrate, needs_lm_head
+from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.reading import ShardReader, ShardStates
+from pipeline.teacher.model import Teacher, load_teacher
+
+
+class ShardWorker:
+    """Loads the teacher when it is first needed, and reads one shard after the other with it."""
+
+    def __init__(self, prepared: PreparedExtract, progress: Callable[[int], None] = lambda tokens: None) -> None:
+        """Prepare to read; `progress` is told the tokens that have just been read."""
+        self._prepared, self._progress = prepared, progress
+        self._teacher: Teacher | None = None
+        self._reader: ShardReader | None = None
+
+    def calibrate(self, step: Step = lambda what, done, total: None) -> dict[int, Codec]:
+        """Fit the codecs to the sample of the data set.
+
+        Raises:
+            InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
+            RunError: no example of the sample has finite states.
+        """
+        return calibrate(self._prepared, self.load(with_lm_head=needs_lm_head(self._prepared.asked)), step)
+
+    def read(self, shard: int, unusable: Iterable[int]) -> ShardStates:
+        """Read a shard.
+
+        Args:
+            shard: its number.
+            unusable: numbers of shared prefixes known to have no finite states; of all those that whole duplicates go on from.
+
+        Raises:
+            InputError: the teacher's weights cannot be loaded.
+            RunError: the teacher gives values that are not finite.
+        """
+        if self._reader is None:
+            self._reader = ShardReader(
+                self.load(),
+                self._prepared.dataset.examples,
+                self._prepared.sharing,
+                self._prepared.batch_tokens,
+                skip_non_finite=self._prepared.settings.skip_non_finite,
+                progress=self._progress,
+            )
+        self._reader.leave_out(unusable)
+        return self._reader.read(self._prepared.shards[shard])
+
+    def load(self, *, with_lm_head: bool = False) -> Teacher:
+        """The teacher; loaded now, where it has not been before.
+
+        Raises:
+            InputError: its weights cannot be loaded.
+        """
+        if self._teacher is None:
+            settings = self._prepared.settings
+            device = choose_device(settings.device)
+            dtype = choose_dtype(settings.dtype, device)
+            self._teacher = load_teacher(self._prepared.source, settings.layers, device, dtype, with_lm_head=with_lm_head)
+        return self._teacher
