@@ -32,6 +32,8 @@ bench: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(RUN) benchmarks/cache_read.py
 	$(RUN) benchmarks/cache_open.py
+	$(RUN) benchmarks/codecs.py
+	$(RUN) benchmarks/extract.py
 	$(RUN) benchmarks/extract_overlap.py
 
 # Faults for twenty minutes: kills, broken files, repairs.
