@@ -20,7 +20,7 @@ def load_same_teacher(
     Raises:
         InputError: it is not there, or its weights are others.
     """
-    source = find_teacher(name, identity["teacher_kind"]).pinned()
+    source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
     found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
     for field, value in found.items():
         if value != identity[field]:
