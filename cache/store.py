@@ -165,7 +165,7 @@ class Cache(Sequence[Example]):
             before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
-        whole = own if before is None else joined([before, own] if len(own) else [before])
+        whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
         return CodedExample(row_id, whole.input_ids, whole.loss_mask, whole.hidden_states)
 
     def path_before(self, index: int) -> list[StoredPrefix]:

@@ -121,6 +121,19 @@ def test_converting_keeps_what_is_shared(container: str, tmp_path: Path) -> None
     assert all(same_example(found[index], wanted[index]) for index in range(len(wanted)))
 
 
+@every_kind
+def test_who_writes_into_an_example_changes_no_other(container: str, codec: str, tmp_path: Path) -> None:
+    root = make_shared().write(tmp_path / "c", container, codec)
+    cache = open_cache(root)
+    for index in range(len(cache)):
+        for values in (cache[index].input_ids, cache[index].loss_mask, *cache[index].hidden_states.values()):
+            values[:] = 0
+        for coded in cache.coded_example(index).hidden_states.values():
+            coded.values[:] = 0
+    untouched = open_cache(root)
+    assert all(same_example(cache[index], untouched[index]) for index in range(len(cache)))
+
+
 def test_threads_read_shared_prefixes_at_the_same_time(tmp_path: Path) -> None:
     cache = open_cache(make_shared().write(tmp_path / "c", "zarr", "klt"))
     wanted = [cache[index] for index in range(len(cache))]
