@@ -10,6 +10,8 @@ from transformers import (
     DynamicCache,
     GPT2Config,
     GPT2Model,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaModel,
     MistralConfig,
@@ -131,3 +133,16 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         find_teacher(str(tmp_path)).weights_hash()
     with pytest.raises(InputError, match="cannot be loaded"):
         load_teacher(find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32")
+
+
+@pytest.mark.parametrize(("scale", "plain"), [(1.0, True), (20.0, False)])
+def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(scale: float, plain: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=scale, initializer_range=0.5))
+    model.save_pretrained(tmp_path)
+    source = find_teacher(str(tmp_path))
+    if plain:
+        assert load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True).has_lm_head
+    else:
+        with pytest.raises(InputError, match="no KL divergence is measured"):
+            load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
