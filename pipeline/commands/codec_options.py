@@ -21,8 +21,8 @@ def codec_options(default: str | None) -> Callable[[Callable[..., Any]], Callabl
         click.option(
             "--codec", multiple=True, default=(default,) if default else (), show_default=bool(default),
             metavar="[LAYER:]bf16|int8|klt",
-            help="How states are stored: bf16 exactly, int8 in half the room, klt in a tenth of it. Repeat it for single layers: "
-            "--codec klt --codec 0:bf16.",
+            help="How states are stored: bf16 exactly, int8 in half the room, klt in a sixth of it or less. Repeat it for single "
+            "layers: --codec klt --codec 0:bf16.",
         ),
         click.option(
             "--fidelity", multiple=True, metavar="[LAYER:]kl=X|rel=X|PRESET",
