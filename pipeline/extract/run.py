@@ -80,6 +80,8 @@ def extract(
         prepared = prepared.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
         require_room(settings.cache, prepared.room_needed(missing, bits))
+    if missing:
+        engine.load()
     with tempfile.TemporaryDirectory() as attachments:
         prepared.attach(Path(attachments), codecs)
         with write_cache(settings.cache, prepared.manifest, Path(attachments)) as writer:

@@ -125,6 +125,9 @@ class RayEngine:
         codecs: dict[int, Codec] = self._answer(self._new_actor().calibrate.remote())
         return codecs
 
+    def load(self) -> None:
+        """As `Engine.load`: actors load theirs with their first shard."""
+
     def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
         """As `Engine.make_shards`."""
         queue, common = ShardQueue(prepared, writer.published), (writer.manifest, ray.put(codecs))

@@ -48,6 +48,14 @@ class Engine(Protocol):
         """
         ...
 
+    def load(self) -> None:
+        """Load the teacher where it runs in this process, before the cache is begun and the clock runs.
+
+        Raises:
+            InputError: its weights cannot be loaded.
+        """
+        ...
+
     def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
         """Make and publish all shards that the writer is missing.
 

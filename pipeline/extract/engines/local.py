@@ -31,7 +31,7 @@ class LocalEngine:
         """Nothing is left behind."""
 
     def load(self) -> None:
-        """Load the teacher now, and not when it is first needed."""
+        """As `Engine.load`."""
         self._worker.load()
 
     def follow(self) -> None:

@@ -61,6 +61,10 @@ class RanksEngine:
         """As `Engine.calibrate`."""
         return self._worker.calibrate(step)
 
+    def load(self) -> None:
+        """As `Engine.load`."""
+        self._worker.load()
+
     def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
         """As `Engine.make_shards`."""
         queue = ShardQueue(prepared, writer.published)
