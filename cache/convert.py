@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.codecs import EXACT, Codec
+from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.manifest import ATTACHMENTS
 from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
 from cache.store import Cache, content_digest_of, open_cache
-from cache.writer import require_continuable, write_cache
+from cache.writer import require_cache_place, require_continuable, write_cache
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,7 @@ def convert_cache(
         CacheError: the source is not a whole cache, the target holds another one, or its disk has too little room.
         DamagedCacheError: a shard of the source is damaged.
     """
-    places = [source.resolve(), target.resolve()]
-    if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
-        raise CacheError(f"{target}: a cache cannot be converted into its own folder; name a new one beside it")
+    require_apart(source, target)
     with open_cache(source) as cache:
         was = cache.manifest
         codecs = {**cache.codecs, **(codecs or {})}
@@ -85,7 +83,7 @@ def convert_cache(
                 done = 0
                 for shard, record in enumerate(cache.records):
                     if shard not in writer.published:
-                        content = _coded_anew(cache.shard_content(shard), cache.codecs, codecs)
+                        content = _coded_anew(cache, shard, codecs)
                         writer.publish(shard, content, non_finite=record.non_finite, provenance=record.provenance)
                     done += len(record.row_ids)
                     progress(done, len(cache))
@@ -100,11 +98,23 @@ def convert_cache(
             shards=len(records),
             resumed_shards=len(records) - len(missing),
             examples=len(cache),
-            bytes=sum(record.bytes for record in records),
+            bytes=sum(record.bytes for record in records) + writer.manifest.fit_bytes,
             source_bytes=cache.bytes,
             content_digest=digest,
             same_content=digest == cache.content_digest,
         )
+
+
+def require_apart(source: Path, target: Path) -> None:
+    """Refuse a target that cannot be: the source's own folder, or one that stands where a cache cannot.
+
+    Raises:
+        CacheError: says which.
+    """
+    places = [source.resolve(), target.resolve()]
+    if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
+        raise CacheError(f"{target}: a cache cannot be converted into its own folder; name a new one beside it")
+    require_cache_place(target)
 
 
 def require_exact(cache: Cache, layer: int, codec: str) -> None:
@@ -121,10 +131,11 @@ def require_exact(cache: Cache, layer: int, codec: str) -> None:
         )
 
 
-def _coded_anew(content: ShardContent, was: Mapping[int, Codec], now: Mapping[int, Codec]) -> ShardContent:
-    """The same content, with those layers coded again whose codec is another one."""
+def _coded_anew(cache: Cache, shard: int, now: Mapping[int, Codec]) -> ShardContent:
+    """A shard's content, with those layers coded again whose codec is another one; the others stay as they are stored."""
+    content = cache.shard_content(shard, [layer for layer in cache.layers if now[layer] is not cache.codecs[layer]])
     coded = {
-        layer: states if now[layer] is was[layer] else now[layer].encode(was[layer].decode(states))
+        layer: now[layer].encode(cache.codecs[layer].decode(states)) if isinstance(states, CodedStates) else states
         for layer, states in content.hidden_states.items()
     }
     return replace(content, hidden_states=coded)

@@ -51,6 +51,7 @@ class HeldPrefixes:
         """Read pieces with `read_piece(record, piece, layers)`."""
         self._read_piece, self._prefixes = read_piece, prefixes
         self._held: OrderedDict[tuple[int, tuple[int, ...]], CodedPiece] = OrderedDict()
+        self._held_bytes = 0
         self._lock = threading.Lock()
 
     def read(self, number: int, layers: tuple[int, ...]) -> CodedPiece | None:
@@ -69,7 +70,9 @@ class HeldPrefixes:
         path = self._prefixes.path(number)
         whole = joined([self._read_piece(each.record, each.piece, layers) for each in path])
         with self._lock:
-            self._held[key] = whole
-            while sum(piece.bytes for piece in self._held.values()) > _HELD_BYTES and len(self._held) > 1:
-                self._held.popitem(last=False)
+            if key not in self._held:  # another thread may have read it in the meantime
+                self._held[key] = whole
+                self._held_bytes += whole.bytes
+            while self._held_bytes > _HELD_BYTES and len(self._held) > 1:
+                self._held_bytes -= self._held.popitem(last=False)[1].bytes
         return whole

@@ -263,4 +263,4 @@ def _fit_together(
 
 
 def _is_number(text: str) -> bool:
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()
+    return len(text) <= 8 and text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()

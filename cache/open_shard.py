@@ -117,6 +117,14 @@ class OpenShard:
         """
         return self._rows[name].read_all()
 
+    def packed_array(self, layer: int) -> npt.NDArray[Any]:
+        """A layer's hidden states as they are stored.
+
+        Raises:
+            DamagedCacheError: they cannot be read.
+        """
+        return self.array(hidden_states_name(layer))
+
     @property
     def token_bytes(self) -> int:
         """What `hold_tokens` would take."""
@@ -144,9 +152,11 @@ class OpenShard:
         return self._layers[layer].read(piece)
 
     def close(self) -> None:
-        """Close its files; they are opened again when they are read again."""
+        """Close its files, and let go of what was made of them; they are opened again when they are read again."""
         for rows in self._rows.values():
             rows.close()
+        for pieces in self._layers.values():
+            pieces.let_go()
 
 
 def read_arrays(located: Mapping[str, StoredArray]) -> dict[str, npt.NDArray[Any]]:

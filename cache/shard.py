@@ -24,7 +24,7 @@ import numpy.typing as npt
 import xxhash
 
 from cache.array_spec import ArraySpec
-from cache.codecs import Pieces, packing_named
+from cache.codecs import CodedStates, Pieces, packing_named
 from cache.codecs.held import Held
 from cache.formats import Arrays, Presented
 from cache.sealed_json import canonical_json
@@ -48,7 +48,7 @@ def hidden_states_name(layer: int) -> str:
 
 
 def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, npt.NDArray[Any]]:
-    """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are packed its way."""
+    """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are packed its way, unless they are."""
     row_ids = [row_id.encode() for row_id in content.row_ids]
     lengths = content.stored.tolist()
     return {
@@ -61,8 +61,9 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
         "row_id_offsets": offsets_of([len(row_id) for row_id in row_ids]),
         "row_id_bytes": np.frombuffer(b"".join(row_ids), np.uint8),
         **{
-            hidden_states_name(layer): packing_named(name).pack(content.hidden_states[layer], lengths)
+            hidden_states_name(layer): packing_named(name).pack(states, lengths) if isinstance(states, CodedStates) else states
             for layer, name in codecs.items()
+            for states in [content.hidden_states[layer]]
         },
     }
 

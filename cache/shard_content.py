@@ -49,7 +49,7 @@ class ShardContent:
         prefixes: `[pieces]` int64, number of the prefix that comes before a piece; -1 where nothing does.
         input_ids: `[tokens]` int32.
         loss_mask: `[tokens]` bool.
-        hidden_states: for each layer the coded states of all tokens.
+        hidden_states: for each layer the coded states of all tokens; or the array that is stored, where there is one already.
     """
 
     row_ids: list[str]
@@ -59,7 +59,7 @@ class ShardContent:
     prefixes: npt.NDArray[np.int64]
     input_ids: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.bool_]
-    hidden_states: Mapping[int, CodedStates]
+    hidden_states: Mapping[int, CodedStates | npt.NDArray[Any]]
 
 
 def shard_of_pieces(

@@ -7,7 +7,7 @@ import mmap
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -92,8 +92,7 @@ class Cache(Sequence[Example]):
     @property
     def bits_per_value(self) -> dict[int, float]:
         """Bits that a stored value takes in each layer."""
-        values = max(1, sum(record.stored_tokens for record in self.records) * self.hidden_size)
-        return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in self.records) / values for layer in self.layers}
+        return bits_per_value(self.manifest, self.records)
 
     @property
     def content_digest(self) -> str:
@@ -175,15 +174,17 @@ class Cache(Sequence[Example]):
         piece = len(record.prefix_numbers) + index - self._first[shard]
         return self.prefixes.path(int(record.prefixes[piece]))
 
-    def shard_content(self, shard: int) -> ShardContent:
-        """All that a shard holds, as it is stored, its coded states not decoded.
+    def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
+        """All that a shard holds, its hidden states as the arrays that are stored; but coded states of the layers `unpacked`.
 
         Raises:
             DamagedCacheError: the shard is damaged.
         """
         record = self.records[shard]
+        layers = [layer for layer in self.layers if layer in unpacked]
         try:
-            pieces = [self._piece(shard, piece, self.layers) for piece in range(len(record.stored))]
+            pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
+            packed = {layer: self._shard(shard).packed_array(layer) for layer in self.layers if layer not in unpacked and pieces}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
         whole = joined(pieces) if pieces else None
@@ -196,7 +197,7 @@ class Cache(Sequence[Example]):
             record.prefixes,
             whole.input_ids if whole else np.zeros(0, np.int32),
             whole.loss_mask if whole else np.zeros(0, np.bool_),
-            whole.hidden_states if whole else {},
+            {**packed, **(whole.hidden_states if whole else {})},
         )
 
     def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
@@ -235,6 +236,12 @@ class Cache(Sequence[Example]):
         while self._open:
             self._shards[self._open.popitem()[0]].close()
         self._last = -1
+
+
+def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
+    """Bits that a stored value takes in each layer of some shards; 0 where they hold none."""
+    values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
+    return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values for layer in manifest.layers}
 
 
 def content_digest_of(records: Sequence[ShardRecord]) -> str:

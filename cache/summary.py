@@ -9,7 +9,7 @@ from typing import Any
 from cache.errors import CacheError
 from cache.journal import NON_FINITE, read_journal, scan_journal
 from cache.manifest import read_manifest
-from cache.store import content_digest_of
+from cache.store import bits_per_value, content_digest_of
 
 
 def published_bytes(root: Path) -> int:
@@ -28,8 +28,7 @@ def summarise_cache(root: Path) -> dict[str, Any]:
     tokens = sum(record.tokens for record in records)
     stored = sum(record.stored_tokens for record in records)
     size = sum(record.bytes for record in records) + manifest.fit_bytes
-    state_bytes = {layer: sum(record.layer_bytes.get(layer, 0) for record in records) for layer in manifest.layers}
-    values = stored * manifest.hidden_size
+    bits = bits_per_value(manifest, records)
     complete = len(records) == manifest.shards
     planned = manifest.provenance.get("left_out", {})
     if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
@@ -51,10 +50,8 @@ def summarise_cache(root: Path) -> dict[str, Any]:
         "shared_prefixes": sum(len(record.prefix_numbers) for record in records),
         "bytes": size,
         "bytes_per_token": round(size / tokens, 2) if tokens else None,
-        "bits_per_value": round(8 * sum(state_bytes.values()) / values / len(manifest.layers), 3) if values else None,
-        "bits_per_value_of_layers": {str(layer): round(8 * size / values, 3) for layer, size in state_bytes.items()}
-        if values
-        else None,
+        "bits_per_value": round(sum(bits.values()) / len(bits), 3) if stored else None,
+        "bits_per_value_of_layers": {str(layer): round(rate, 3) for layer, rate in bits.items()} if stored else None,
         "shards": len(records),
         "planned_shards": manifest.shards,
         "planned_examples": manifest.examples,

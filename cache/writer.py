@@ -98,14 +98,7 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
     Raises:
         CacheError: the folder holds something else, or another run's cache.
     """
-    require_local(root)
-    for path in (root, *root.parents):
-        if path.exists() and not path.is_dir():
-            raise CacheError(f"{path}: is a file; --cache names a folder")
-    begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
-    names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
-    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - names):
-        raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
+    begun = require_cache_place(root)
     if not (root / MANIFEST_NAME).exists():
         if begun:
             _require_nothing_published(root)  # and again under the lock
@@ -115,6 +108,23 @@ def require_continuable(root: Path, wanted: Manifest) -> list[int]:
         for name, (size, _) in record.files.items():
             check_file(root, name, size, None)
     return sorted(set(range(wanted.shards)) - {record.shard for record in records})
+
+
+def require_cache_place(root: Path) -> bool:
+    """Check that a cache may stand in a folder, whatever it holds; whether one has been begun there.
+
+    Raises:
+        CacheError: the folder is none, or holds something else.
+    """
+    require_local(root)
+    for path in (root, *root.parents):
+        if path.exists() and not path.is_dir():
+            raise CacheError(f"{path}: is a file; --cache names a folder")
+    begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
+    names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
+    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - names):
+        raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
+    return begun
 
 
 def _require_nothing_published(root: Path) -> None:

@@ -45,11 +45,13 @@ def packing_named(name: str) -> Packing:
     return _PACKINGS[name]
 
 
-def codec_of(name: str, parameters: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any], value_type: str) -> Codec:
-    """A codec from what it was fitted with.
+def codec_of(
+    name: str, parameters: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any], value_type: str, file: bytes
+) -> Codec:
+    """A codec from what it was fitted with, and the bytes of the file that told.
 
     Raises:
         CacheError: no codec of that name is known.
     """
     packing_named(name)
-    return Bf16() if name == EXACT else _MADE_OF[name](parameters=parameters, settings=settings, value_type=value_type)
+    return Bf16() if name == EXACT else _MADE_OF[name](parameters=parameters, settings=settings, value_type=value_type, file=file)

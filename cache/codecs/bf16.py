@@ -45,6 +45,7 @@ class Bf16:
     value_type: str = "uint16"
     settings: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    file: bytes | None = None
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
         """The bits of the values."""

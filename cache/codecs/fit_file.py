@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from cache.codecs import EXACT, Codec, codec_of
 from cache.codecs.bf16 import Bf16
@@ -38,7 +37,9 @@ def fit_name(layer: int) -> str:
 
 
 def fit_bytes(codec: Codec) -> bytes:
-    """What a codec was fitted with, byte for byte the same for the same fit."""
+    """What a codec was fitted with: the file that it was read from, or byte for byte the same for the same fit."""
+    if codec.file is not None:
+        return codec.file  # another release of safetensors might write another header
     described = {"name": codec.name, "settings": dict(codec.settings), "value_type": codec.value_type}
     return save(dict(codec.parameters), metadata={"codec": canonical_json(described).decode()})
 
@@ -77,15 +78,12 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
     if name == EXACT:
         return Bf16()
     try:
-        with safe_open(file, "numpy") as opened:
-            described = json.loads((opened.metadata() or {})["codec"])
-            names = list(opened.keys())
-            parameters = {key: opened.get_tensor(key) for key in names}
-        if (
-            described["name"] != name
-            or described["value_type"] not in _VALUE_TYPES[name]
-            or type(described["settings"]) is not dict
-        ):
+        content = file.read_bytes()
+        head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described = json.loads(head["__metadata__"]["codec"])
+        parameters = load(content)
+        _require_plain(described["settings"])
+        if described["name"] != name or described["value_type"] not in _VALUE_TYPES[name]:
             raise ValueError(f"tells of codec {described['name']!r}, not {name!r}")
         if parameters.keys() != _KINDS[name].keys():
             raise ValueError("other parameters than the codec's")
@@ -93,8 +91,15 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
             wanted = (hidden_size,) * dimensions or (1,)
             if parameters[key].shape != wanted or parameters[key].dtype != kind or not np.isfinite(parameters[key]).all():
                 raise ValueError(f"parameter {key!r} is not {kind} {list(wanted)}, or not finite")
-        return codec_of(name, parameters, described["settings"], described["value_type"])
+        return codec_of(name, parameters, described["settings"], described["value_type"], content)
     except CacheError:
         raise
     except Exception as error:  # on bytes from anywhere, a library may stumble in any way
         raise DamagedCacheError(f"{file}: not what the {name} codec was fitted with ({error})") from error
+
+
+def _require_plain(settings: Any) -> None:
+    """Hold what a fit says of itself against what its readers ask of it."""
+    asked, found = settings.get("asked", {}), settings.get("found", {})
+    if type(asked) is not dict or type(found) is not dict or any(type(value) not in (int, float) for value in found.values()):
+        raise ValueError("settings of another kind")

@@ -57,6 +57,7 @@ class Int8:
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = "int8"
     value_type: str = "int8"
+    file: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Int8:

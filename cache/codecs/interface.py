@@ -28,6 +28,10 @@ class Pieces(Protocol):
         """Which items of the stored array belong to a piece."""
         ...
 
+    def let_go(self) -> None:
+        """Give back memory that is not needed until the next piece is read."""
+        ...
+
     def read(self, piece: int) -> CodedStates:
         """A piece's coded states.
 
@@ -52,6 +56,14 @@ class Packing(Protocol):
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec | None:
         """Shape and type of the stored array; None where its size depends on the values."""
+        ...
+
+    def require_packable(self, lengths: Sequence[int], channels: int) -> None:
+        """Refuse pieces of lengths that cannot be packed into one shard.
+
+        Raises:
+            CacheError: they are too many or too long; says what is allowed.
+        """
         ...
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
@@ -83,6 +95,11 @@ class Codec(Protocol):
     @property
     def parameters(self) -> Mapping[str, npt.NDArray[Any]]:
         """The arrays that it was fitted with; none for an exact codec."""
+        ...
+
+    @property
+    def file(self) -> bytes | None:
+        """The bytes of the file that the fit was read from; None where it was fitted just now, or to nothing."""
         ...
 
     @property

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cache.array_spec import ArraySpec
 from cache.codecs.coded import CodedStates
 from cache.codecs.interface import Pieces, Readable
-from cache.codecs.pages import PagedPieces, pack_pages
+from cache.codecs.pages import PagedPieces, pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
@@ -37,6 +37,10 @@ class KltPacking:
     def spec(self, rows: int, hidden_size: int) -> ArraySpec | None:
         """Unknown before the values are."""
         return None
+
+    def require_packable(self, lengths: Sequence[int], channels: int) -> None:
+        """Within what pcodec takes."""
+        require_packable(lengths, channels)
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
         """Coded states as pages."""
@@ -65,6 +69,7 @@ class Klt:
     settings: Mapping[str, Any] = field(default_factory=dict)
     value_type: str = "int16"
     name: str = "klt"
+    file: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Klt:
@@ -89,7 +94,7 @@ class Klt:
 
     def with_step(self, step: float, hidden_ND: npt.NDArray[Any]) -> Klt:
         """The same rotation with another step; narrow values where all but a rare one of some states `[N, d]` fit into int8."""
-        stepped = replace(self, parameters={**self.parameters, "step": np.float32(step).reshape(1)})
+        stepped = replace(self, parameters={**self.parameters, "step": np.float32(step).reshape(1)}, file=None)
         largest_N = np.abs(np.rint(stepped._rotated(hidden_ND))).max(axis=1, initial=0.0)
         usual = float(np.quantile(largest_N, 1 - _RARE)) if len(largest_N) else 0.0
         return replace(stepped, value_type="int8" if usual <= _NARROW else "int16")

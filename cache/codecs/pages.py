@@ -15,7 +15,6 @@ channel: neighbours in it have like spread, and one table for the whole shard se
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,9 @@ from cache.errors import CacheError, DamagedCacheError
 GROUP = 16
 """Neighbouring channels that share an entropy table."""
 _MOST_ROWS = (1 << 24) // GROUP
+"""Tokens of a shard: pcodec takes so many values in one chunk."""
+_MOST_VALUES = 1 << 28
+"""Values of a piece: what is read at once takes three bytes for each."""
 _VERSION = 1
 _HEAD = np.dtype("<u4")
 _HEAD_ITEMS = 8
@@ -46,11 +48,10 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
         lengths: tokens of each piece.
 
     Raises:
-        CacheError: more tokens than pcodec takes in one chunk.
+        CacheError: as from `require_packable`.
     """
-    rows, channels = coded.values.shape
-    if rows > _MOST_ROWS:
-        raise CacheError(f"a shard of {rows} stored tokens is too large for klt (at most {_MOST_ROWS}); choose smaller shards")
+    _, channels = coded.values.shape
+    require_packable(lengths, channels)
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     filled = [piece for piece, length in enumerate(lengths) if length]
     tables, pages_of, header = [], [], FileCompressor().write_header()
@@ -74,6 +75,24 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
     return np.frombuffer(b"".join([head.tobytes(), index.tobytes(), sizes.tobytes(), header, *tables, *bodies]), np.uint8)
 
 
+def require_packable(lengths: Sequence[int], channels: int) -> None:
+    """Refuse, before any work, what cannot be packed.
+
+    Raises:
+        CacheError: the pieces of these lengths have more tokens than pcodec takes in one chunk, or one of them more values than
+            are to be read at once.
+    """
+    if sum(lengths) > _MOST_ROWS:
+        raise CacheError(
+            f"a shard of {sum(lengths):,} stored tokens is too large for klt (at most {_MOST_ROWS:,}); use smaller --shard-tokens"
+        )
+    if (longest := max(lengths, default=0)) * channels > _MOST_VALUES:
+        raise CacheError(
+            f"{longest:,} tokens of {channels} values in one piece are too many for klt (at most {_MOST_VALUES // channels:,}); "
+            "leave such examples out with --max-tokens"
+        )
+
+
 def _group(group_ND: npt.NDArray[np.int16], ranges: Sequence[tuple[int, int]]) -> tuple[bytes, list[bytes]]:
     """A group's entropy table, and the page of each range of rows."""
     if not ranges:
@@ -95,7 +114,7 @@ class _Layout:
     header: bytes
     tables: list[bytes]
     widths: list[int]
-    index: npt.NDArray[np.int64]
+    index: npt.NDArray[np.uint32]
     starts: npt.NDArray[np.int64]
     channels: int
     value_type: np.dtype[Any]
@@ -124,7 +143,7 @@ class PagedPieces:
         found = self.lengths.tolist()
         if self._layout.channels != hidden_size or (lengths is not None and found != list(lengths)):
             raise DamagedCacheError("its klt pages are not of the tokens and channels that the journal tells of")
-        self._held = threading.local()
+        self._idle: list[list[Any]] = []
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -132,7 +151,11 @@ class PagedPieces:
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """`[pieces]` tokens of each piece."""
-        return self._layout.index[:, 0]
+        return self._layout.index[:, 0].astype(np.int64)
+
+    def let_go(self) -> None:
+        """Give back the memory of what has been prepared for decoding; it is prepared again with the next piece."""
+        self._idle = []
 
     def stored_range(self, piece: int) -> tuple[int, int]:
         """Which bytes belong to a piece."""
@@ -148,14 +171,17 @@ class PagedPieces:
         rows, kept, *sizes = layout.index[piece].tolist()
         body = self._stored.read(*self.stored_range(piece)).tobytes()
         values_DT = np.empty((layout.channels, rows), np.int16)
-        place, channel = 0, 0
+        place, channel, idle = 0, 0, self._idle
         try:
-            for decompressor, width, size in zip(self._decompressors() if rows else (), layout.widths, sizes, strict=bool(rows)):
+            decompressors = self._lent() if rows else []
+            for decompressor, width, size in zip(decompressors, layout.widths, sizes, strict=bool(rows)):
                 page = values_DT[channel : channel + width].reshape(-1)
                 progress, read = decompressor.read_page_into(body[place : place + size], rows * width, page)
                 if read != size or progress.n_processed != rows * width:
                     raise ValueError("a page of another length")
                 place, channel = place + size, channel + width
+            if rows:
+                idle.append(decompressors)  # let go of in the meantime, they go with the list
         except (RuntimeError, ValueError) as error:
             raise DamagedCacheError(f"damaged klt pages ({error})") from error
         values_TD = values_DT.T.astype(layout.value_type, order="C")
@@ -165,23 +191,24 @@ class PagedPieces:
             raise DamagedCacheError("damaged klt pages (tokens kept exactly are not in order)")
         return CodedStates(values_TD, None, exact_rows, exact)
 
-    def _decompressors(self) -> list[Any]:
-        """One for each group; pcodec lends each to one thread at a time, so each thread has its own."""
-        if not hasattr(self._held, "decompressors"):
+    def _lent(self) -> list[Any]:
+        """A decompressor for each group, of some 20 KB; they serve one thread at a time, so there are as many as threads meet."""
+        try:
+            return self._idle.pop()
+        except IndexError:
             opened, _ = FileDecompressor.new(self._layout.header)
-            self._held.decompressors = [opened.chunk_decompressor(table, "i16")[0] for table in self._layout.tables]
-        decompressors: list[Any] = self._held.decompressors
-        return decompressors
+            return [opened.chunk_decompressor(table, "i16")[0] for table in self._layout.tables]
 
 
 def _read_layout(stored: Readable, size: int) -> _Layout:
     """Nothing is believed, and no room made, before it is known to lie within the bytes that are there."""
     item = _HEAD.itemsize
 
-    def items(place: int, count: int) -> npt.NDArray[np.int64]:
+    def items(place: int, count: int) -> npt.NDArray[np.uint32]:
         if place + count * item > size:
             raise ValueError("cut short")
-        return np.ascontiguousarray(stored.read(place, place + count * item)).view(_HEAD).astype(np.int64)
+        found: npt.NDArray[np.uint32] = np.ascontiguousarray(stored.read(place, place + count * item)).view(_HEAD)
+        return found
 
     version, pieces, channels, group, value_bytes, header_size, *_ = items(0, _HEAD_ITEMS).tolist()
     if version != _VERSION or not (channels and group and pieces) or value_bytes not in _TYPES:
@@ -200,12 +227,12 @@ def _read_layout(stored: Readable, size: int) -> _Layout:
     for table in sizes:
         tables.append(stored.read(place, place + table).tobytes())
         place += table
-    bodies = index[:, 2:].sum(axis=1) + index[:, 1] * (4 + 2 * channels)
+    bodies = index[:, 2:].sum(axis=1, dtype=np.int64) + index[:, 1].astype(np.int64) * (4 + 2 * channels)
     starts = place + np.concatenate([[0], np.cumsum(bodies)])
     if starts[-1] != size:
         raise ValueError(f"{size} bytes, its index tells of {starts[-1]}")
-    if index[:, 0].sum() > _MOST_ROWS:
-        raise ValueError("more tokens than a shard can have")
+    if index[:, 0].sum(dtype=np.int64) > _MOST_ROWS or int(index[:, 0].max()) * channels > _MOST_VALUES:
+        raise ValueError("more tokens than a shard or piece can have")
     if (index[:, 1] > index[:, 0]).any():
         raise ValueError("more tokens kept exactly than there are")
     widths = [min(group, channels - first) for first in range(0, channels, group)]

@@ -33,6 +33,9 @@ class RowPacking:
     def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
         """Stored rows as coded states."""
 
+    def require_packable(self, lengths: Sequence[int], channels: int) -> None:
+        """Rows without end."""
+
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
         """One row a token; where a piece begins need not be said."""
         return self.rows_of(coded)
@@ -52,6 +55,9 @@ class _RowPieces:
 
     def stored_range(self, piece: int) -> tuple[int, int]:
         return int(self._starts[piece]), int(self._starts[piece + 1])
+
+    def let_go(self) -> None:
+        """Nothing is held."""
 
     def read(self, piece: int) -> CodedStates:
         return self._packing.coded_of(self._stored.read(*self.stored_range(piece)))

@@ -24,6 +24,8 @@ from cache.codecs.fit_file import FITS, fit_name, read_fit
 from cache.codecs.held import Held
 from cache.errors import CacheError
 
+_NOWHERE = "this store does not say where it lies, so the fit of the codec cannot be found; open the cache's folder"
+
 
 @dataclass(frozen=True)
 class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
@@ -60,9 +62,7 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         raise NotImplementedError("a cache's states are written by `llm-modules extract` and `cache convert` alone")
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ChunkSpec) -> NDBuffer:
-        raise CacheError(
-            "this store does not say where it lies, so the fit of the codec cannot be found; open the cache's folder"
-        )
+        raise CacheError(_NOWHERE)
 
     async def _decode_partial_single(
         self, byte_getter: ByteGetter, selection: SelectorTuple, chunk_spec: ChunkSpec
@@ -71,7 +71,10 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         if stored is None:
             return None
         rows, channels = chunk_spec.shape
-        codec = _fit_beside(Path(byte_getter.store.root) / byte_getter.path, self, channels)  # type: ignore[attr-defined]
+        root = getattr(getattr(byte_getter, "store", None), "root", None)
+        if not isinstance(root, Path):
+            raise CacheError(_NOWHERE)
+        codec = _fit_beside(root / byte_getter.path, self, channels)  # type: ignore[attr-defined]
         packed = np.frombuffer(stored.to_bytes(), np.uint8)
         spec = packing_named(self.codec_name).spec(rows, channels)
         packed = packed.reshape(spec.shape) if spec else packed

@@ -69,20 +69,24 @@ def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda w
         RunError: no example of the sample has finite states.
     """
     examples = prepared.dataset.examples
-    wanted = max(each.calibration_tokens for each in prepared.asked.values())
     seed = next(each.seed for each in prepared.asked.values() if each.name != EXACT)
-    own = [len(example) - prepared.sharing.before(index) for index, example in enumerate(examples)]
-    chosen = choose_sample(own, wanted, seed)
-    done, total = 0, sum(own[index] for index in chosen)
+    sharing = prepared.sharing
+    own = [len(example) - sharing.before(index) for index, example in enumerate(examples)]
+
+    def shared(index: int) -> dict[int, int]:
+        path = sharing.path(sharing.of_example[index])
+        return {number: sharing.prefixes[number].stop - sharing.prefixes[number].start for number in path}
+
+    chosen = choose_sample(own, prepared.calibration_tokens, seed, shared)
+    done, total = 0, sum(len(examples[index]) for index in chosen)
 
     def progress(tokens: int) -> None:
         nonlocal done
         done += tokens
         step("calibration sample", min(done, total), total)
 
-    needed = {number for index in chosen for number in prepared.sharing.path(prepared.sharing.of_example[index])}
-    batch_tokens = prepared.batch_tokens
-    reader = ShardReader(teacher, examples, prepared.sharing, batch_tokens, skip_non_finite=True, progress=progress)
+    needed = {number for index in chosen for number in shared(index)}
+    reader = ShardReader(teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True, progress=progress)
     pieces = reader.read(chosen, needed).pieces
     if not any(map(len, pieces)):
         raise RunError(f"{prepared.settings.dataset}: no example of the calibration sample has finite states; try --dtype fp32")
@@ -91,16 +95,28 @@ def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda w
     )
 
 
-def choose_sample(lengths: Sequence[int], tokens: int, seed: int) -> list[int]:
-    """Indices of examples that have at least so many tokens together, ascending; all of them where there are not as many."""
+def choose_sample(
+    lengths: Sequence[int], tokens: int, seed: int, shared: Callable[[int], Mapping[Any, int]] = lambda index: {}
+) -> list[int]:
+    """Indices of examples that have at least so many tokens together, ascending; all of them where there are not as many.
+
+    Args:
+        lengths: tokens that each example has of its own.
+        tokens: how many are wanted.
+        seed: chooses.
+        shared: tokens of each prefix that an example begins with; they count once.
+    """
     order = random.Random(seed).sample(range(len(lengths)), len(lengths))
     chosen: list[int] = []
+    seen: set[Any] = set()
     held = 0
     for index in order:
         if held >= tokens:
             break
         chosen.append(index)
-        held += lengths[index]
+        prefixes = shared(index)
+        held += lengths[index] + sum(prefixes[key] for key in prefixes.keys() - seen)
+        seen |= prefixes.keys()
     return sorted(chosen)
 
 
@@ -161,7 +177,7 @@ def pieces_of(
             shared.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
             start = prefix.length
         own.append(states_TD[start:])
-    return list(shared.values()), own
+    return [shared[place] for place in sorted(shared)], own
 
 
 def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step) -> dict[int, Codec]:
@@ -174,10 +190,16 @@ def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: T
     if not len(cache):
         raise CacheError(f"{cache.root}: has no examples to fit a codec to")
     lengths = own_lengths(cache)
+
+    def shared_by(index: int) -> dict[tuple[int, int], int]:
+        path = cache.path_before(index)
+        starts = [0, *(prefix.length for prefix in path)]
+        return {(each.record, each.piece): each.length - start for each, start in zip(path, starts, strict=False)}
+
     pieces = {}
     for layer, each in asked.items():
         if each.name != EXACT:
-            chosen = choose_sample(lengths, each.calibration_tokens, each.seed)
+            chosen = choose_sample(lengths, each.calibration_tokens, each.seed, shared_by)
             step(f"calibration sample of layer {layer}", 0, 0)
             shared, own = pieces_of(cache, chosen, layer)
             pieces[layer] = [*shared, *own]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cache import Cache, CacheError, open_cache
-from cache.codecs import EXACT, packing_named
+from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from pipeline.data.tokens import TokenizedExample
@@ -31,14 +31,17 @@ from pipeline.fidelity.measures import (
     gaussian_bound,
     relative_error,
     squared_error,
+    stored_bits,
 )
 from pipeline.fidelity.peers import fp8_per_token, int4_in_groups, int8_per_token
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.same import load_same_teacher
+from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
 
 Step = Callable[[str, int, int], None]
 _STEPS = tuple(2 ** (power / 2) for power in range(-4, 6))
 """Steps of the `klt` curve, in those that give a relative error of about a tenth."""
+_TOKENS_A_CHANNEL = 10
+"""With fewer measured tokens for each channel the bound comes out noticeably too low."""
 _OTHERS = 5
 """Codecs that are compared with `klt`."""
 
@@ -95,6 +98,8 @@ class LayerFidelity:
         stored_as: the cache's own codec of this layer.
         measured_examples, measured_tokens, kl_tokens: what the figures are of.
         calibration_examples, calibration_tokens: what the codecs were fitted to: none of the measured examples.
+        bound_is_low: too few tokens were measured to tell their spectrum: that of a sample is less even than the whole's.
+        unmet: presets that no step of `klt` gives here.
     """
 
     layer: int
@@ -104,6 +109,8 @@ class LayerFidelity:
     kl_tokens: int
     calibration_examples: int
     calibration_tokens: int
+    bound_is_low: bool
+    unmet: list[str]
     points: list[Point]
 
 
@@ -120,21 +127,27 @@ def compare(settings: FidelitySettings, step: Step = lambda what, done, total: N
         layers = cache.layers if settings.layer is None else (settings.layer,)
         if unknown := set(layers) - set(cache.layers):
             raise InputError(f"--layer {min(unknown)}: the cache holds layers {', '.join(map(str, cache.layers))}")
-        if len(cache) < 2:
-            raise CacheError(f"{cache.root}: has {len(cache)} examples; at least 2 are needed, to measure apart from calibration")
+        if (different := sum(own > 0 for own in own_lengths(cache))) < 2:
+            raise CacheError(
+                f"{cache.root}: has {different} examples with text of their own; at least 2 are needed, to measure apart from "
+                "calibration"
+            )
         teacher = None
-        if settings.kl or any(cache.codecs[layer].name != EXACT for layer in layers):
+        name = settings.teacher or recorded(cache.manifest, "teacher") if settings.kl else settings.teacher
+        with_head = bool(settings.kl and name and layer_of_lm_head(name, layers, cache.identity) is not None)
+        if with_head or any(cache.codecs[layer].name != EXACT for layer in layers):
             step("loading the teacher", 0, 0)
-            name = settings.teacher or recorded(cache.manifest, "teacher")
-            device = choose_device(settings.device)
-            teacher = load_same_teacher(name, list(layers), cache.identity, device, with_lm_head=settings.kl)
+            name, device = name or recorded(cache.manifest, "teacher"), choose_device(settings.device)
+            teacher = load_same_teacher(name, list(layers), cache.identity, device, with_lm_head=with_head)
         return [_compare_layer(cache, layer, settings, teacher, step) for layer in layers]
 
 
 def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher: Teacher | None, step: Step) -> LayerFidelity:
-    own = own_lengths(cache)
-    calibration = choose_sample(own, min(settings.calibration_tokens, sum(own) // 2), settings.seed)
-    rest = [index for index in range(len(cache)) if index not in set(calibration)] or calibration[-1:]
+    own = {index: length for index, length in enumerate(own_lengths(cache)) if length}
+    indices = [*own]
+    sample = choose_sample([*own.values()], min(settings.calibration_tokens, sum(own.values()) // 2), settings.seed)
+    calibration = [indices[i] for i in sample]
+    rest = sorted(own.keys() - set(calibration)) or calibration[-1:]
     calibration = [index for index in calibration if index not in set(rest)]
     measured = [rest[i] for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)]
     step(f"layer {layer}: reading", 0, 0)
@@ -146,8 +159,8 @@ def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher
     rng = np.random.default_rng(settings.seed)
     rows = np.sort(rng.choice(len(states_ND), min(settings.kl_tokens, len(states_ND)), replace=False))
     spectrum_D = eigenvalues(states_ND)
-    points, compared = [], []
-    coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence)
+    points, compared, unmet = [], [], list[str]()
+    coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence, unmet)
     total = _OTHERS + len(_STEPS) + (len(PRESETS) if divergence is not None else 0)
     if cache.codecs[layer].name != EXACT:
         coded, total = _and_as_stored(coded, cache, layer, measured), total + 1
@@ -169,6 +182,8 @@ def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher
         kl_tokens=len(rows) if divergence is not None else 0,
         calibration_examples=len(calibration),
         calibration_tokens=sum(map(len, fitted_to)),
+        bound_is_low=len(states_ND) < _TOKENS_A_CHANNEL * cache.hidden_size,
+        unmet=unmet,
         points=points,
     )
 
@@ -178,13 +193,14 @@ def _coded(
     states_ND: npt.NDArray[Any],
     lengths: Sequence[int],
     divergence: Divergence | None,
+    unmet: list[str],
 ) -> Iterator[tuple[str, str, npt.NDArray[Any], float]]:
     """Each codec's name and setting, the states that it gives back, and its bits a value."""
     calibration_ND = np.concatenate(fitted_to)
     yield "bf16", "exact", states_ND, 16.0
     int8 = Int8.fit(calibration_ND, {})
     coded = int8.encode(states_ND)
-    yield "int8", "token and channel scales", int8.decode(coded), 8 * _packed_bytes("int8", coded, lengths) / states_ND.size
+    yield "int8", "token and channel scales", int8.decode(coded), stored_bits("int8", coded, lengths)
     yield "int8", "a scale a token", *int8_per_token(states_ND)
     yield "fp8 e4m3", "a scale a token", *fp8_per_token(states_ND)
     yield "int4", "groups of 32, channel scales", *int4_in_groups(states_ND, int8.parameters["channel_scales"])
@@ -192,16 +208,17 @@ def _coded(
     steps = [(f"step {usual * factor:.3g}", usual * factor) for factor in _STEPS]
     if divergence is not None:
         for name, (measure, target) in PRESETS.items():
-            fitted = fit_codec(AskedCodec("klt", measure, target), sample_of(fitted_to), divergence)
-            steps.append((f"{name}: {measure}={target:g}", float(fitted.parameters["step"][0])))
+            setting = f"{name}: {measure}={target:g}"
+            try:
+                fitted = fit_codec(AskedCodec("klt", measure, target), sample_of(fitted_to), divergence)
+            except InputError:  # no step gives that here: the others can be compared all the same
+                unmet.append(setting)
+            else:
+                steps.append((setting, float(fitted.parameters["step"][0])))
     for setting, step in sorted(steps, key=lambda each: each[1]):
         stepped = klt.with_step(step, calibration_ND[:4096])
         coded = stepped.encode(states_ND)
-        yield "klt", setting, stepped.decode(coded), 8 * _packed_bytes("klt", coded, lengths) / states_ND.size
-
-
-def _packed_bytes(name: str, coded: Any, lengths: Sequence[int]) -> int:
-    return packing_named(name).pack(coded, lengths).nbytes
+        yield "klt", setting, stepped.decode(coded), stored_bits("klt", coded, lengths)
 
 
 def _and_as_stored(

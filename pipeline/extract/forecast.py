@@ -39,7 +39,8 @@ class Forecast:
         free_bytes: room on the cache's disk; `fits` says whether it is enough.
         load_seconds: loading the teacher.
         tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens` tokens.
-        seconds: of the teacher's pass over the missing shards, at that speed.
+        seconds: of the teacher's pass over the calibration sample and the missing shards, at that speed; what examples share
+            is read once.
     """
 
     cache: str
@@ -81,6 +82,8 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
     step("exact sizes")
     sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES}
     left = [example for shard in missing for example in prepared.examples_of(shard)]
+    stored = prepared.stored_tokens(missing)
+    calibration = 0 if codecs else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
     needed, free = prepared.room_needed(missing), free_bytes(settings.cache)
     load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
     device = choose_device(settings.device)
@@ -102,13 +105,13 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         load_seconds=load_seconds,
         probe_tokens=tokens,
         tokens_per_second=speed,
-        seconds=round(sum(map(len, left)) / speed, 1) if speed else 0.0,
+        seconds=round((stored + calibration) / speed, 1) if speed else 0.0,
     )
 
 
 def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
     codecs = (codec,) * len(prepared.manifest.layers)
-    identity = {"codec": {str(layer): {"name": codec} for layer in prepared.manifest.layers}}
+    identity = {"codec": {str(layer): {"name": codec, "fit": "0" * 64} for layer in prepared.manifest.layers}}
     manifest = replace(prepared.manifest, format=container, codecs=codecs, identity=identity)
     rates = {
         layer: asked.expected_bits if asked.name == codec else _USUAL.expected_bits for layer, asked in prepared.asked.items()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 MOST_PADDING = 0.05
 """Share of a batch's own tokens that may be computed beside them for nothing."""
+_CONTEXT_TOKENS = 8
+"""So many tokens that a row goes on from take the memory of one that is read: a block's keys and values, not all it computes."""
 
 
 def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
@@ -22,20 +24,26 @@ def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
     return shards
 
 
-def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group examples of like length, longest first, so that each padded batch has at most `batch_tokens` tokens.
+def plan_batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> list[list[int]]:
+    """Group runs of tokens of like length, longest first, so that each padded batch takes the memory of `batch_tokens` tokens.
 
-    An example longer than that makes a batch of its own; so does one that would bring more padding than `MOST_PADDING`.
+    A run longer than that makes a batch of its own; so does one that would bring more padding than `MOST_PADDING`.
+
+    Args:
+        lengths: tokens of each run.
+        batch_tokens: most tokens of a padded batch.
+        before: tokens that each run goes on from; they count for an eighth. None: of no run any.
     """
+    before = before or [0] * len(lengths)
     batches: list[list[int]] = []
-    padded = real = 0
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        longest = lengths[batches[-1][0]] if batches else 0
-        real += lengths[index]
-        padded += longest
-        if batches and padded <= batch_tokens and padded <= (1 + MOST_PADDING) * real:
+    real = context = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], -before[i], i)):
+        longest, rows = (lengths[batches[-1][0]], len(batches[-1]) + 1) if batches else (0, 1)
+        real, context = real + lengths[index], max(context, before[index])
+        taken = rows * (longest + -(-context // _CONTEXT_TOKENS))
+        if batches and taken <= batch_tokens and rows * longest <= (1 + MOST_PADDING) * real:
             batches[-1].append(index)
         else:
             batches.append([index])
-            real = padded = lengths[index]
+            real, context = lengths[index], before[index]
     return batches

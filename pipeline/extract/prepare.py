@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cache import Manifest
-from cache.codecs import Codec
+from cache.codecs import Codec, packing_named
 from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
@@ -32,7 +32,7 @@ from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
-_RECORDED_VERSIONS = ("h5py", "numpy", "torch", "transformers", "zarr")
+_RECORDED_VERSIONS = ("h5py", "ml_dtypes", "numpy", "pcodec", "safetensors", "torch", "transformers", "zarr")
 _USUAL_BATCH = {"cpu": 4096}
 _LARGE_BATCH = 32768
 
@@ -58,6 +58,11 @@ class PreparedExtract:
         """Tokens that are computed and stored for some shards: a shared prefix counts once."""
         return sum(map(sum, map(self._stored_lengths, shards)))
 
+    @property
+    def calibration_tokens(self) -> int:
+        """Tokens that the codecs are to be fitted to; 0 where they need no fit."""
+        return max((asked.calibration_tokens for asked in self.asked.values()), default=0)
+
     def shard_sizes(self, shards: Iterable[int], bits: Mapping[int, float] | None = None) -> list[int]:
         """How many bytes each of some shards will take: exactly, where the codecs are of fixed rate.
 
@@ -73,6 +78,16 @@ class PreparedExtract:
 
     def _stored_lengths(self, shard: int) -> list[int]:
         return self.sharing.stored_lengths(self.shards[shard], [len(example) for example in self.examples_of(shard)])
+
+    def require_packable(self) -> None:
+        """Refuse shards that a codec could not pack once the teacher has read them.
+
+        Raises:
+            CacheError: says which option to change.
+        """
+        for packing in {asked.name: packing_named(asked.name) for asked in self.asked.values()}.values():
+            for shard in range(len(self.shards)) if packing.spec(1, 1) is None else ():
+                packing.require_packable(self._stored_lengths(shard), self.manifest.hidden_size)
 
     def with_codecs(self, codecs: Mapping[int, Codec]) -> PreparedExtract:
         """The same extract, its codecs fitted."""
@@ -121,6 +136,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     """Read the data set and the teacher's configuration, and plan the cache.
 
     Raises:
+        CacheError: a shard would be too large for its codec.
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
@@ -182,7 +198,9 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         provenance=_provenance(settings, source, conversations, dataset),
         attachments=(),
     )
-    return PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+    prepared.require_packable()
+    return prepared
 
 
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ from pipeline.extract.plan import plan_batches
 from pipeline.extract.sharing import SharingPlan
 from pipeline.teacher.context import NOTHING, Context, read_after, read_context
 from pipeline.teacher.model import Teacher
+
+_LEAST_BATCH = 256
+"""Tokens below which a batch is not halved any further: it is a single example already."""
+_CONTEXTS = 4
+"""What texts go on from may be held for a fraction of as many tokens as a batch has: all blocks' keys and values are."""
 
 
 @dataclass(frozen=True)
@@ -101,54 +107,80 @@ class ShardReader:
             try:
                 return self._read(indices, stored)
             except torch.OutOfMemoryError as error:
-                longest = max(len(self._examples[index]) for index in indices)
-                if self._batch_tokens <= longest:
+                if self._batch_tokens <= _LEAST_BATCH:
+                    longest = max(len(self._examples[index]) for index in indices)
                     raise RunError(
                         f"the device's memory is too small for an example of {longest} tokens ({reason(error)}); leave such "
                         "examples out with --max-tokens"
                     ) from error
-                self._batch_tokens = max(self._batch_tokens // 2, longest)
+                self._batch_tokens = max(self._batch_tokens // 2, _LEAST_BATCH)
+            self._contexts.clear()
             gc.collect()
             if torch.accelerator.is_available():
                 torch.accelerator.memory.empty_cache()
 
     def _read(self, indices: Sequence[int], stored: Iterable[int] | None) -> ShardStates:
+        """Depth first over what the texts share: what they go on from is held no longer than it is needed.
+
+        Which texts are read together follows from the shard alone, not from what was read before it.
+        """
         numbers = self._sharing.stored_with(indices) if stored is None else sorted(stored)
-        prefixes = self._read_stems(indices, numbers)
         leaves = [number for number in numbers if not self._sharing.prefixes[number].is_stem]  # of whole duplicates
         runs = [self._prefix_run(number) for number in leaves]
         for index in indices:
             example = self._examples[index]
             runs.append(_Run(example, self._sharing.before(index), len(example), self._sharing.of_example[index]))
-        pieces = self._read_batches(runs)
-        prefixes |= dict(zip(leaves, pieces, strict=False))
-        return self._gathered(indices, prefixes, pieces[len(leaves) :], numbers)
+        waiting = defaultdict(list)
+        for place, run in enumerate(runs):
+            waiting[run.after if len(run) else NO_PREFIX].append(place)  # a whole duplicate waits for nothing
+        pieces: dict[int, Piece] = {}
+        prefixes, ready, entered = {}, waiting[NO_PREFIX], []
+        for stem in self._stems(indices, numbers):
+            if stem not in self._contexts or stem in numbers:
+                prefixes[stem] = self._read_stem(stem)
+            ready += waiting[stem]
+            entered.append(stem)
+            if sum(self._sharing.prefixes[number].stop for number in entered) > self._most_context:
+                pieces |= self._read_batches(runs, ready)
+                ready, entered = [], self._sharing.path(stem)
+                self._forget(entered)
+        pieces |= self._read_batches(runs, ready)
+        self._forget(())
+        prefixes |= {number: pieces[place] for place, number in enumerate(leaves)}
+        return self._gathered(indices, prefixes, [pieces[place] for place in range(len(leaves), len(runs))], numbers)
 
     def _prefix_run(self, number: int) -> _Run:
         prefix = self._sharing.prefixes[number]
         return _Run(self._examples[prefix.example], prefix.start, prefix.stop, prefix.after, number)
 
-    def _read_stems(self, indices: Sequence[int], numbers: Sequence[int]) -> dict[int, Piece]:
-        """Read the prefixes from which texts go on here, unless that is known already; forget those that are not needed."""
+    def _stems(self, indices: Sequence[int], numbers: Sequence[int]) -> list[int]:
+        """The prefixes from which texts go on here, each before those that go on from it, and these before any others."""
         needed = {number for index in indices for number in self._sharing.path(self._sharing.of_example[index])} | set(numbers)
-        stems = sorted(number for number in needed if self._sharing.prefixes[number].is_stem)
-        contexts, pieces = {}, {}
-        for number in stems:
-            if number in self._contexts and number not in numbers:
-                contexts[number] = self._contexts[number]
-                continue
-            run = self._prefix_run(number)
-            before = contexts.get(run.after, NOTHING)
-            states, contexts[number] = read_context(self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before)
-            pieces[number] = run.piece({layer: hidden[0] for layer, hidden in _on_host(states).items()})
-        self._contexts = contexts
-        return pieces
+        return sorted((number for number in needed if self._sharing.prefixes[number].is_stem), key=self._sharing.path)
 
-    def _read_batches(self, runs: Sequence[_Run]) -> list[Piece]:
-        """Read runs of tokens in batches of like length, and give them back in their order."""
+    def _read_stem(self, number: int) -> Piece:
+        run = self._prefix_run(number)
+        before = self._contexts.get(run.after, NOTHING)
+        states, self._contexts[number] = read_context(self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before)
+        return run.piece({layer: hidden[0] for layer, hidden in _on_host(states).items()})
+
+    @property
+    def _most_context(self) -> int:
+        return self._batch_tokens // _CONTEXTS
+
+    def _forget(self, needed: Sequence[int]) -> None:
+        """Let go of what was read first, until what is left is not too much to hold; never of what is needed."""
+        for number in [number for number in self._contexts if number not in needed]:
+            if sum(map(len, self._contexts.values())) <= self._most_context:
+                break
+            del self._contexts[number]
+
+    def _read_batches(self, runs: Sequence[_Run], ready: Sequence[int]) -> dict[int, Piece]:
+        """Read the runs at some places in batches of like length; their pieces, by the same places."""
         pieces: dict[int, Piece] = {}
-        for batch in plan_batches([len(run) for run in runs], self._batch_tokens):
-            rows = [runs[i] for i in batch]
+        chosen = [runs[place] for place in ready]
+        for batch in plan_batches(list(map(len, chosen)), self._batch_tokens, [run.start for run in chosen]):
+            rows = [chosen[i] for i in batch]
             if not len(rows[0]):  # longest first: the others have none either
                 states = {
                     layer: torch.zeros(len(rows), 0, self._teacher.width, dtype=torch.bfloat16) for layer in self._teacher.layers
@@ -158,9 +190,9 @@ class ShardReader:
                 contexts = [self._contexts.get(row.after, NOTHING) for row in rows]
                 states = _on_host(read_after(self._teacher, ids_BT, mask_BT, contexts))
             for row, (index, run) in enumerate(zip(batch, rows, strict=True)):
-                pieces[index] = run.piece({layer: hidden[row, : len(run)] for layer, hidden in states.items()})
+                pieces[ready[index]] = run.piece({layer: hidden[row, : len(run)] for layer, hidden in states.items()})
             self._progress(sum(run.stop for run in rows if run.number == NO_PREFIX))
-        return [pieces[index] for index in range(len(runs))]
+        return pieces
 
     def _gathered(
         self, indices: Sequence[int], prefixes: dict[int, Piece], examples: Sequence[Piece], stored: Sequence[int]

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import Cache, open_cache
-from cache.codecs import EXACT, Codec
-from cache.convert import require_exact
+from cache.codecs import EXACT, Codec, packing_named
+from cache.convert import require_apart, require_exact
 from cache.manifest import MANIFEST_NAME, read_manifest
 from cache.store import read_codecs
 from pipeline.device import choose_device
+from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, asked_alike, calibrate_on_cache, needs_lm_head
 from pipeline.extract.origin import recorded
-from pipeline.fidelity.asked import ANY_LAYER, AskedCodec, asked_codecs, by_layer
-from pipeline.teacher.same import load_same_teacher
+from pipeline.fidelity.asked import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
+from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,15 @@ def new_codecs(
         CacheError: the source is not a whole cache, or a layer to be coded anew is not stored exactly.
         InputError: something is asked of a codec that it cannot give, or the teacher is needed and not to be had.
     """
+    require_apart(source, target)
     with open_cache(source) as cache:
         asked = _asked(cache, settings)
         for layer, each in asked.items():
             require_exact(cache, layer, each.name)
+            for record in cache.records:
+                packing_named(each.name).require_packable(record.stored.tolist(), cache.hidden_size)
+        if settings.teacher and not needs_lm_head(asked):
+            raise InputError("--teacher: no KL divergence is asked for, so the teacher is not needed; leave it out")
         if not asked:
             return {}
         if (target / MANIFEST_NAME).is_file():
@@ -72,7 +78,7 @@ def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
     told = {**by_layer("--fidelity", settings.fidelity, cache.layers), **by_layer("--bits", settings.bits, cache.layers)}
     asked = asked_codecs(
         cache.layers,
-        -1,
+        _layer_of_lm_head(cache, settings),
         codec=tuple(f"{layer}:{named.get(layer, EXACT)}" for layer in cache.layers),
         fidelity=settings.fidelity,
         bits=settings.bits,
@@ -82,3 +88,10 @@ def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
     )
     was = cache.manifest.codec_of
     return {layer: each for layer, each in asked.items() if layer in named and (named[layer] != was[layer] or layer in told)}
+
+
+def _layer_of_lm_head(cache: Cache, settings: RecodeSettings) -> int | None:
+    """Asked only where it matters: the teacher may be gone."""
+    if not any(text.rpartition(":")[2].startswith("kl=") or text.rpartition(":")[2] in PRESETS for text in settings.fidelity):
+        return None
+    return layer_of_lm_head(settings.teacher or recorded(cache.manifest, "teacher"), cache.layers, cache.identity)

@@ -157,6 +157,7 @@ def _codecs_again(mender: CacheMender, prepared: PreparedExtract, teacher: _Teac
     try:
         codecs = read_codecs(mender.root, mender.manifest)
     except DamagedCacheError:
+        _compute_as(_how_made(mender, None), prepared)
         codecs = calibrate(prepared, teacher.loaded)
     again = prepared.with_codecs(codecs)
     require_same_identity(
@@ -180,6 +181,12 @@ def _recorded(made: dict[str, Any], name: str, otherwise: int) -> int:
     return value if type(value) is int and value > 0 else otherwise
 
 
+def _compute_as(made: dict[str, Any], prepared: PreparedExtract) -> None:
+    """With as many threads as then: the last bits of sums depend on it."""
+    if choose_device(prepared.settings.device).type == "cpu":
+        torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
+
+
 def _extract_again(
     mender: CacheMender,
     prepared: PreparedExtract,
@@ -192,7 +199,6 @@ def _extract_again(
     if not mender.shards:
         return {}
     _require_room(mender, prepared, codecs)
-    device = choose_device(prepared.settings.device)
     unusable = prepared.unusable_prefixes(
         {shard: mender.records[shard] for shard in mender.records if shard not in mender.shards}
     )
@@ -201,8 +207,7 @@ def _extract_again(
     for shard in mender.shards:
         made, lost = _how_made(mender, shard), mender.records.get(shard)
         batch_tokens = _recorded(made, "batch_tokens", prepared.batch_tokens)
-        if device.type == "cpu":
-            torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
+        _compute_as(made, prepared)
         reader = ShardReader(
             teacher.loaded,
             prepared.dataset.examples,

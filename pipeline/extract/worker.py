@@ -28,7 +28,10 @@ class ShardWorker:
             InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
             RunError: no example of the sample has finite states.
         """
-        return calibrate(self._prepared, self.load(with_lm_head=needs_lm_head(self._prepared.asked)), step)
+        teacher = self.load(with_lm_head=needs_lm_head(self._prepared.asked))
+        codecs = calibrate(self._prepared, teacher, step)
+        teacher.drop_lm_head()
+        return codecs
 
     def read(self, shard: int, unusable: Iterable[int]) -> ShardStates:
         """Read a shard.

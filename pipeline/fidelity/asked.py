@@ -116,14 +116,16 @@ def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[
     of_all = [value for value in values if ":" not in value]
     if len(of_all) > 1:
         raise InputError(f"{option}: given twice for all layers ({', '.join(of_all)})")
-    found = dict.fromkeys(layers, of_all[0]) if of_all else {}
+    of_one: dict[int, str] = {}
     for value in values:
         if ":" in value:
             name, _, rest = value.partition(":")
             if not name.strip().removeprefix("-").isdecimal() or int(name) not in layers:
                 raise InputError(f"{option} {value}: {name!r} is none of the layers {', '.join(map(str, layers))}")
-            found[int(name)] = rest.strip()
-    return found
+            if int(name) in of_one:
+                raise InputError(f"{option}: given twice for layer {int(name)} ({of_one[int(name)]}, {rest.strip()})")
+            of_one[int(name)] = rest.strip()
+    return (dict.fromkeys(layers, of_all[0]) if of_all else {}) | of_one
 
 
 def _fidelity(text: str, layer: int, last_layer: int | None) -> tuple[Measure, float]:

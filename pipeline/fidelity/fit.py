@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import EXACT, Codec, packing_named
+from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from pipeline.errors import InputError
 from pipeline.fidelity.asked import AskedCodec
-from pipeline.fidelity.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error
+from pipeline.fidelity.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error, stored_bits
 
 _HELD_BACK = 4
 """Every so many pieces of the sample, one is kept from the fit to measure it with."""
@@ -93,9 +93,8 @@ def found_on(
     """What a codec does on the states that it was not fitted to."""
     coded = codec.encode(sample.held_back)
     stored_ND = codec.decode(coded)
-    packed = packing_named(codec.name).pack(coded, sample.held_lengths)
     found = {
-        "bits_per_value": 8 * packed.nbytes / sample.held_back.size,
+        "bits_per_value": stored_bits(codec.name, coded, sample.held_lengths),
         "relative_error": relative_error(sample.held_back, stored_ND),
         "bound_bits": gaussian_bound(spectrum_D, squared_error(sample.held_back, stored_ND)),
         "tokens": len(sample.held_back),
@@ -141,7 +140,10 @@ def _find_step(measured: Callable[[float], float], asked: AskedCodec, start: flo
             place = (low + high) / 2 if low > -math.inf and high < math.inf else before[0] + math.copysign(1, high - before[0])
         if high - low < 1e-6:
             break
+    if low > -math.inf and high < math.inf:  # what is measured leaps over what is asked: stay below it
+        return math.exp(low if slope > 0 else high)
+    found, way = ("more", "larger") if value > asked.target else ("less", "smaller")
     raise InputError(
-        f"--codec klt: no step gives {asked.measure}={asked.target:g} on the calibration tokens; ask for something "
-        f"{'larger' if asked.measure == 'bits' else 'less exact'}, or use another codec"
+        f"--codec klt: every step gives {found} than {asked.measure}={asked.target:g} on the calibration tokens "
+        f"(the last one {value:.3g}); ask for something {way}"
     )

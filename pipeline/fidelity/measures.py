@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cache.codecs import CodedStates, packing_named
 from pipeline.teacher.model import Teacher
 
 Divergence = Callable[[npt.NDArray[Any], Sequence[npt.NDArray[Any]]], "list[KL]"]
 """The KL divergences between what exact states `[N, d_teacher]` and each of several stored ones predict."""
 _TOKENS_AT_ONCE = 256
+_MOST_PACKED = 1 << 19
+"""Tokens that are packed together: a shard's, or more."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,20 @@ def relative_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> f
 def squared_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> float:
     """Squared length of the difference; mean over the tokens."""
     return float(((stored_ND.astype(np.float64) - exact_ND.astype(np.float64)) ** 2).sum(axis=1).mean())
+
+
+def stored_bits(codec: str, coded: CodedStates, lengths: Sequence[int]) -> float:
+    """Bits a value that coded states of pieces of these lengths take, in shards as large as can be."""
+    packing, size, start = packing_named(codec), 0, 0
+    shards: list[list[int]] = [[]]
+    for length in lengths:
+        if shards[-1] and sum(shards[-1]) + length > _MOST_PACKED:
+            shards.append([])
+        shards[-1].append(length)
+    for shard in shards:
+        size += packing.pack(coded.rows(start, start + sum(shard)), shard).nbytes
+        start += sum(shard)
+    return 8 * size / coded.values.size
 
 
 def eigenvalues(hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

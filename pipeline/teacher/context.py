@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from pipeline.teacher.model import Teacher
 
@@ -30,7 +30,9 @@ NOTHING = Context([])
 @torch.inference_mode()
 def read_context(teacher: Teacher, ids_1T: torch.Tensor, before: Context) -> tuple[dict[int, torch.Tensor], Context]:
     """Read some tokens alone: their hidden states `[1, T, d_teacher]` of each layer, and what to go on from after them."""
-    past = _key_value_cache([before])
+    past = DynamicCache()
+    for block, (keys, values) in enumerate(before.keys_values):
+        past.update(keys, values, block)
     mask_1K = torch.ones(1, len(before) + ids_1T.shape[1], dtype=torch.long, device=teacher.device)
     states = teacher.hidden_states(ids_1T.to(teacher.device), mask_1K, past)
     layers: list[Any] = past.layers
@@ -55,20 +57,39 @@ def read_after(
     for row, context in enumerate(contexts):
         before_BP[row, longest - len(context) :] = 1
     mask_BK = torch.cat([before_BP, mask_BT], dim=1)
-    return teacher.hidden_states(ids_BT.to(teacher.device), mask_BK.to(teacher.device), _key_value_cache(contexts))
+    blocks = range(max(len(context.keys_values) for context in contexts))
+    past = Cache(layers=[_BlockContexts(contexts, block, longest) for block in blocks])
+    return teacher.hidden_states(ids_BT.to(teacher.device), mask_BK.to(teacher.device), past)
 
 
-def _key_value_cache(contexts: Sequence[Context]) -> DynamicCache:
-    """Contexts side by side, padded on the left, as a key-value cache of their own."""
-    cache = DynamicCache()
-    longest = max(map(len, contexts))
-    filled = next((context for context in contexts if len(context)), NOTHING)
-    for block, (some_keys, some_values) in enumerate(filled.keys_values):
-        keys, values = [], []
-        for context in contexts:
-            one_keys, one_values = context.keys_values[block] if len(context) else (some_keys[:, :, :0], some_values[:, :, :0])
-            missing = longest - len(context)
-            keys.append(pad(one_keys, (0, 0, missing, 0)))
-            values.append(pad(one_values, (0, 0, missing, 0)))
-        cache.update(torch.cat(keys), torch.cat(values), block)
-    return cache
+class _BlockContexts(DynamicLayer):
+    """One block's keys and values of the contexts of a batch, put side by side when the block asks for them and not kept: a
+    batch holds those of one block at a time, and a row that goes on from a long text is not much dearer than another.
+    """
+
+    def __init__(self, contexts: Sequence[Context], block: int, longest: int) -> None:
+        super().__init__()
+        self._contexts, self._block, self._longest = contexts, block, longest
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values `[B, heads, P + T, d_head]` of the contexts, padded on the left, and of the tokens now read."""
+        return self._before(0, key_states), self._before(1, value_states)
+
+    def get_seq_length(self) -> int:
+        """Tokens before those that are read now."""
+        return self._longest
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys there are, and where the first of them stands."""
+        return self._longest + query_length, 0
+
+    def _before(self, which: int, read_BHTK: torch.Tensor) -> torch.Tensor:
+        rows, heads, tokens, width = read_BHTK.shape
+        whole_BHTK = read_BHTK.new_zeros(rows, heads, self._longest + tokens, width)
+        whole_BHTK[:, :, self._longest :] = read_BHTK
+        for row, context in enumerate(self._contexts):
+            if len(context):
+                whole_BHTK[row, :, self._longest - len(context) : self._longest] = context.keys_values[self._block][which][0]
+        return whole_BHTK

@@ -123,6 +123,10 @@ class Teacher:
             logits_NV = torch.tanh(logits_NV / cap) * cap
         return logits_NV.log_softmax(dim=-1)
 
+    def drop_lm_head(self) -> None:
+        """Let go of the LM head, which only a KL divergence needs."""
+        self._lm_head = self._head_weights = None
+
     @torch.inference_mode()
     def hidden_states(
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor | None = None, past: Cache | None = None

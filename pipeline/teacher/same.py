@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from pipeline.device import DtypeName
 from pipeline.errors import InputError
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.model import Teacher, decoder_config, load_teacher, resolve_layers
 from pipeline.teacher.source import config_hash, find_teacher
+
+
+def layer_of_lm_head(name: str, layers: Sequence[int], identity: dict[str, Any]) -> int | None:
+    """Which of a cache's layers its teacher's LM head reads; None where none of them is.
+
+    Raises:
+        InputError: the teacher's configuration is not to be had.
+    """
+    if identity.get("teacher_kind") == "encoder" or -1 in layers:
+        return None if identity.get("teacher_kind") == "encoder" else -1
+    shape = decoder_config(find_teacher(name).load_config())
+    indices = resolve_layers(layers, shape)
+    return next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
 
 
 def load_same_teacher(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,10 +16,10 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ZipStore
 
 from cache import Cache, CacheError, DamagedCacheError, open_cache
-from cache.codecs import CODEC_NAMES, packing_named
+from cache.codecs import CODEC_NAMES, CodedStates, packing_named
 from cache.codecs.held import Held
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES, format_named
@@ -266,10 +267,12 @@ def test_plain_zarr_gives_the_decoded_rows(codec: str, far: int, tmp_path: Path)
     root = made.write(tmp_path / "c", "zarr", codec)
     cache = open_cache(root)
     for shard in range(len(cache.records)):
-        content = cache.shard_content(shard)
+        content = cache.shard_content(shard, cache.layers)
         group = zarr.open_group(LocalStore(root / "shards" / f"{shard:06d}.zarr"), mode="r")
         for layer in cache.layers:
-            wanted = cache.codecs[layer].decode(content.hidden_states[layer]).astype(np.float32)
+            coded = content.hidden_states[layer]
+            assert isinstance(coded, CodedStates)
+            wanted = cache.codecs[layer].decode(coded).astype(np.float32)
             array = group[f"hidden_states/{layer}"]
             assert (array.shape, array.dtype) == (wanted.shape, np.float32)
             np.testing.assert_allclose(array[...], wanted, rtol=2**-7, atol=1e-6)
@@ -278,7 +281,7 @@ def test_plain_zarr_gives_the_decoded_rows(codec: str, far: int, tmp_path: Path)
             exact = np.concatenate([piece.hidden_states[layer] for piece in made.pieces[shard]]).astype(np.float32)
             np.testing.assert_allclose(array[...], exact, atol=0.4, rtol=0.02)
             if codec == "klt":
-                kept = content.hidden_states[layer].exact_rows
+                kept = coded.exact_rows
                 assert kept is not None
                 np.testing.assert_array_equal(array[...][kept], exact[kept])
 
@@ -305,6 +308,29 @@ def test_plain_zarr_says_that_the_fit_is_missing(codec: str, tmp_path: Path) -> 
         zarr.open_group(LocalStore((root / "shards").rename(tmp_path / "elsewhere") / "000000.zarr"), mode="r")[
             "hidden_states/0"
         ][...]
+
+
+@pytest.mark.parametrize("codec", ["int8", "klt"])
+def test_a_store_that_lies_nowhere_says_so(codec: str, tmp_path: Path) -> None:
+    shard = make_shared().write(tmp_path / "c", "zarr", codec) / "shards" / "000000.zarr"
+    with zipfile.ZipFile(tmp_path / "shard.zip", "w") as packed:
+        for file in shard.rglob("*"):
+            packed.write(file, file.relative_to(shard))
+    with pytest.raises(CacheError, match="does not say where it lies"):
+        zarr.open_group(ZipStore(tmp_path / "shard.zip"), mode="r")["hidden_states/-1"][...]
+
+
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+def test_what_stays_is_copied_as_it_is_stored(container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_shared().write(tmp_path / "source", "zarr", "klt")
+
+    def never(*_: object) -> None:
+        raise AssertionError("packed again")
+
+    monkeypatch.setattr("cache.codecs.klt.pack_pages", never)
+    result = convert_cache(source, tmp_path / "target", container=container)
+    assert result.same_content
+    assert result.bytes == open_cache(tmp_path / "target").bytes
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])

@@ -29,7 +29,9 @@ from pipeline.progress import progress_bar
 @click.option(
     "--kl/--no-kl", default=True, show_default=True, help="Measure KL divergences of the last layer; takes the teacher."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for fidelity.json, fidelity.svg and fidelity.html.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for fidelity.json, fidelity.svg and fidelity.html."
+)
 @command
 def fidelity(folder: Path, *, out: Path | None, as_json: bool, **options: Any) -> dict[str, Any]:
     """Compare the codecs on a cache's own data: bits a value against what is lost, beside the Gaussian rate-distortion bound.
@@ -76,4 +78,8 @@ def _in_words(layer: LayerFidelity) -> str:
             f"{point.codec:<10} {point.setting:<30} {point.bits_per_value:>7.3f} {bound[0]:>7} {bound[1]:>7} "
             f"{point.relative_error:>10.4f} {kl:>20}"
         )
+    if layer.bound_is_low:
+        lines.append("the bound is too low: few tokens were measured for so many channels; raise --tokens")
+    if layer.unmet:
+        lines.append(f"no step of klt gives {', '.join(layer.unmet)} here")
     return "\n".join(lines)

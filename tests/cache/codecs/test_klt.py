@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from cache.codecs import CodedStates, packing_named
 from cache.codecs.fit_file import fit_bytes, fit_name, identity_of, read_fit, write_fits
 from cache.codecs.held import Held
 from cache.codecs.klt import Klt
 from cache.errors import DamagedCacheError
+from cache.sealed_json import canonical_json
 
 BF16_ROUNDING = 2.0**-8
 STEPS = [0.02, 0.3, 5.0]
@@ -203,6 +206,25 @@ def test_the_fit_comes_back_from_its_file(tmp_path: Path) -> None:
     for name, width in (("int8", 24), ("klt", 25)):
         with pytest.raises(DamagedCacheError, match="not what the"):
             read_fit(file, name, width)
+
+
+def test_a_fit_is_known_by_its_file_however_that_was_written(tmp_path: Path) -> None:
+    whole, file = fit_bytes(fitted(width=4)), tmp_path / fit_name(-1)
+    size = int.from_bytes(whole[:8], "little")
+    file.write_bytes((size + 8).to_bytes(8, "little") + whole[8 : 8 + size] + b" " * 8 + whole[8 + size :])
+    read = read_fit(file, "klt", 4)
+    assert fit_bytes(read) == file.read_bytes() != whole
+    assert identity_of(read)["fit"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert fit_bytes(read.with_step(0.1, make_states(10, 4))) != file.read_bytes()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{"asked": 5}, {"found": 5}, {"found": {"bits_per_value": "x"}}, 7, None])
+def test_a_fit_that_says_nonsense_of_itself_is_refused(settings: Any, tmp_path: Path) -> None:
+    file = tmp_path / fit_name(-1)
+    described = canonical_json({"name": "klt", "settings": settings, "value_type": "int8"}).decode()
+    file.write_bytes(save(dict(fitted(width=4).parameters), metadata={"codec": described}))
+    with pytest.raises(DamagedCacheError, match="not what the klt codec was fitted with"):
+        read_fit(file, "klt", 4)
 
 
 def test_a_damaged_fit_is_refused_or_another_one(tmp_path: Path) -> None:

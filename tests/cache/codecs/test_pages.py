@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.codecs import CodedStates, concatenated
+from cache.codecs import CodedStates, concatenated, pages
 from cache.codecs.held import Held
-from cache.codecs.pages import PagedPieces, pack_pages
+from cache.codecs.pages import PagedPieces, pack_pages, require_packable
 from cache.errors import CacheError, DamagedCacheError
 
 HEAD_BYTES = 8 * 4
@@ -212,8 +213,32 @@ def test_more_rows_than_pcodec_takes_are_refused_with_a_way_out() -> None:
     coded = CodedStates(
         np.broadcast_to(np.zeros(1, np.int8), (rows, 1)), None, np.zeros(0, np.int64), np.zeros((0, 1), np.uint16)
     )
-    with pytest.raises(CacheError, match="choose smaller shards"):
+    with pytest.raises(CacheError, match="use smaller --shard-tokens"):
         pack_pages(coded, [rows])
+    with pytest.raises(CacheError, match="leave such examples out with --max-tokens"):
+        require_packable([10, 1 << 19], 1024)
+    require_packable([10, 1 << 18], 1024)
+
+
+def test_one_reader_prepares_once_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [5, 0, 9]
+    pieces = pieces_in(pack_pages(make_coded(14, 20, "int8"), lengths), 20, lengths)
+    opened: list[bytes] = []
+    new = pages.FileDecompressor.new
+    monkeypatch.setattr(pages, "FileDecompressor", SimpleNamespace(new=lambda header: (opened.append(header), new(header))[1]))
+    for _ in range(3):
+        for piece in range(3):
+            pieces.read(piece)
+    assert len(opened) == 1
+    pieces.let_go()
+    pieces.read(0)
+    assert len(opened) == 2
+
+
+def test_a_few_bytes_never_ask_for_gigabytes() -> None:
+    head = np.array([1, 1, 4096, 16, 1, 0, 0, 0, 1 << 17, 0, *[0] * 256, *[0] * 256], "<u4")
+    with pytest.raises(DamagedCacheError, match="more tokens than a shard or piece can have"):
+        PagedPieces(Held(head.view(np.uint8)), head.nbytes, 4096)
 
 
 def test_threads_that_read_at_the_same_time_read_the_same() -> None:

@@ -92,8 +92,13 @@ def test_another_seed_is_another_cache(embedded_settings: MakeSettings) -> None:
         extract(prepare(embedded_settings(**options, calibration_seed=1, cache=settings.cache)))
 
 
+def test_what_is_shared_counts_once_in_a_sample() -> None:
+    assert len(choose_sample([1] * 100, 300, 0, lambda index: {index // 10: 100})) < 20
+    assert len(choose_sample([1] * 100, 150, 0, lambda index: {0: 100})) == 50
+
+
 def test_a_rate_that_nothing_gives_is_refused_before_the_pass(embedded_settings: MakeSettings) -> None:
     settings = embedded_settings(codec=("klt",), bits=("0.0001",), calibration_tokens=1500)
-    with pytest.raises(InputError, match=r"no step gives bits=0\.0001"):
+    with pytest.raises(InputError, match=r"every step gives more than bits=0\.0001"):
         extract(prepare(settings))
     assert not settings.cache.exists() or not list(settings.cache.rglob("journal.jsonl"))

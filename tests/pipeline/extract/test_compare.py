@@ -16,6 +16,8 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.fidelity.asked import PRESETS
+from tests.conftest import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,31 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(small_cache: Path, 
     assert all(point.kl is None for point in layer.points)
     with pytest.raises(AssertionError, match="was loaded"):
         compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000))
+
+
+def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_out(
+    embedded_settings: Callable[..., ExtractSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[object] = [{"question": f"What is {number}?", "answer": "A number."} for number in (1, 1, 1, 1, 1, 2, 3)]
+    settings = embedded_settings(dataset=str(write_rows(tmp_path / "rows.jsonl", rows)), limit=None)
+    extract(prepare(settings))
+    monkeypatch.setitem(PRESETS, "far", ("kl", 1e5))
+    (layer,) = compare(FidelitySettings(settings.cache, layer=-1, tokens=50, kl_tokens=50, calibration_tokens=20, device="cpu"))
+    assert layer.measured_tokens > 0
+    assert layer.bound_is_low
+    assert "far: kl=100000" in layer.unmet
+    assert all("far" not in point.setting for point in layer.points)
+    same = write_rows(tmp_path / "same.jsonl", [rows[0]] * 5)
+    settings = embedded_settings(dataset=str(same), limit=None)
+    extract(prepare(settings))
+    with pytest.raises(CacheError, match="has 0 examples with text of their own"):
+        compare(FidelitySettings(settings.cache, kl=False))
+
+
+def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.extract.compare.load_same_teacher", None)
+    (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
+    assert layer.kl_tokens == 0
 
 
 def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(small_cache: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import CacheError
+from cache import CacheError, open_cache
 from cache.formats import FORMAT_NAMES
 from pipeline.extract.forecast import forecast
 from pipeline.extract.prepare import prepare
@@ -28,7 +28,7 @@ def test_bytes_are_foretold_exactly_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
     assert expected.tokens_per_second is not None
     assert expected.tokens_per_second > 0
-    assert expected.seconds == round(expected.tokens / expected.tokens_per_second, 1)
+    assert expected.seconds == round(expected.stored_tokens / expected.tokens_per_second, 1)
     for name in FORMAT_NAMES:
         made = replace(settings, cache=tmp_path / name, format=name)
         result = extract(prepare(made))
@@ -36,6 +36,21 @@ def test_bytes_are_foretold_exactly_and_nothing_is_written(
         assert (expected.examples, expected.tokens, expected.shards) == (result.examples, result.tokens, result.shards)
     everything = sum(file.stat().st_size for file in (tmp_path / "zarr").rglob("*") if file.is_file())
     assert everything <= expected.needed_bytes
+
+
+@pytest.mark.parametrize("codec", ["int8", "klt"])
+def test_the_calibration_sample_takes_time_and_a_fit_of_fixed_rate_no_more_than_foretold(
+    codec: str, embedded_settings: Make, tmp_path: Path
+) -> None:
+    settings = embedded_settings(limit=30, cache=tmp_path / "c", codec=(codec,), calibration_tokens=1000)
+    expected = forecast(prepare(settings))
+    assert expected.tokens_per_second is not None
+    assert expected.seconds == round((expected.stored_tokens + 1000) / expected.tokens_per_second, 1)
+    result = extract(prepare(settings))
+    shards = sum(record.bytes for record in open_cache(settings.cache).records)
+    assert result.bytes > shards  # the fits, too
+    if codec == "int8":
+        assert expected.bytes["zarr"]["int8"] == shards
 
 
 def test_what_will_be_left_out_is_counted(embedded_settings: Make, tmp_path: Path) -> None:

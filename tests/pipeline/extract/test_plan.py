@@ -24,6 +24,16 @@ def test_batches_hold_each_example_once_within_the_budget(lengths: list[int], si
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= size
 
 
+@given(rows=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 4000)), max_size=60), size=st.integers(1, 4000))
+def test_what_rows_go_on_from_counts_for_an_eighth(rows: list[tuple[int, int]], size: int) -> None:
+    lengths, before = [length for length, _ in rows], [context for _, context in rows]
+    batches = plan_batches(lengths, size, before)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
+    for batch in batches:
+        padded = max(lengths[i] for i in batch) + max(before[i] for i in batch) / 8
+        assert len(batch) == 1 or len(batch) * padded <= size
+
+
 @given(lengths=LENGTHS, size=st.integers(1, 2000))
 def test_no_batch_is_padded_beyond_a_few_percent_and_none_is_cut_short_for_nothing(lengths: list[int], size: int) -> None:
     batches = plan_batches(lengths, size)

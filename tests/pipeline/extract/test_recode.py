@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,18 @@ import pytest
 
 from cache import CacheError, open_cache
 from cache.convert import convert_cache
+from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.extract import recode
+from pipeline.extract.prepare import prepare
 from pipeline.extract.recode import RecodeSettings, new_codecs
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
 from pipeline.fidelity.measures import relative_error
+from pipeline.teacher.model import decoder_config
+from pipeline.teacher.source import find_teacher
+
+Make = Callable[..., ExtractSettings]
 
 
 def converted(source: Path, target: Path, **settings: object) -> Path:
@@ -49,6 +58,36 @@ def test_a_divergence_is_measured_with_the_caches_own_teacher(small_cache: Path,
     assert 0.01 < found["kl"] + found["kl_error"] <= 0.02
     with pytest.raises(InputError):
         new_codecs(small_cache, tmp_path / "d", RecodeSettings(("-1:klt",), ("kl=0.02",), teacher=str(tmp_path)))
+
+
+def test_the_last_layer_is_known_by_any_of_its_numbers(embedded_settings: Make, tmp_path: Path) -> None:
+    last = decoder_config(find_teacher(EMBEDDED_TEACHER).load_config()).num_hidden_layers
+    settings = embedded_settings(layers=(last, 1))
+    extract(prepare(settings))
+    target = converted(settings.cache, tmp_path / "c", codec=(f"{last}:klt",), fidelity=("kl=0.02",), device="cpu")
+    with open_cache(target) as cache:
+        assert cache.identity["codec"][str(last)]["asked"] == "kl=0.02"
+    with pytest.raises(InputError, match="does not read layer 1"):
+        new_codecs(settings.cache, tmp_path / "d", RecodeSettings(("1:klt",), ("kl=0.02",)))
+
+
+def test_what_cannot_be_is_refused_before_anything_is_fitted(
+    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recode, "calibrate_on_cache", None)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    asked = RecodeSettings(codec=("klt",))
+    refused = {small_cache / "in": "its own folder", tmp_path / "file": "is a file", tmp_path / "full": "holds 'x'"}
+    for target, said in refused.items():
+        with pytest.raises(CacheError, match=said):
+            new_codecs(small_cache, target, asked)
+    with pytest.raises(InputError, match="the teacher is not needed"):
+        new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("klt",), teacher="x"))
+    monkeypatch.setattr("cache.codecs.pages._MOST_ROWS", 100)
+    with pytest.raises(CacheError, match="too large for klt"):
+        new_codecs(small_cache, tmp_path / "c", asked)
 
 
 def test_nothing_asked_is_nothing_coded_anew(small_cache: Path, tmp_path: Path) -> None:

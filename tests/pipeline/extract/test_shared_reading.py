@@ -13,6 +13,7 @@ import pytest
 from cache import open_cache
 from cache.verify import verify_cache
 from pipeline.extract.prepare import prepare
+from pipeline.extract.reading import ShardReader
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.conftest import write_rows
@@ -65,6 +66,37 @@ def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(settings
     result = extract(prepare(settings))
     assert 0 < result.resumed_shards < result.shards
     assert result.content_digest == digest
+
+
+def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
+    embedded_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = [
+        {"messages": [{"role": "user", "content": f"{prompt} " * 60}, {"role": "assistant", "content": f"It is {answer}."}]}
+        for prompt in range(100, 112)
+        for answer in range(4)
+    ]
+    dataset = str(write_rows(tmp_path / "rows.jsonl", rows))
+    settings = embedded_settings(dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600)
+    prepared, held = prepare(settings), []
+    plain = ShardReader._read_stem
+
+    def read_stem(self: ShardReader, number: int) -> Any:
+        piece = plain(self, number)
+        held.append(sum(map(len, self._contexts.values())))
+        return piece
+
+    monkeypatch.setattr(ShardReader, "_read_stem", read_stem)
+    shared = extract(prepared)
+    longest = max(prefix.stop for prefix in prepared.sharing.prefixes)
+    assert len(prepared.sharing.prefixes) >= 12 and longest > 100
+    assert max(held) <= 1600 // 4 + 2 * longest < sum(prefix.stop for prefix in prepared.sharing.prefixes) / 2
+    whole = replace(settings, sharing=False, cache=settings.cache.with_name("whole"))
+    assert extract(prepare(whole)).tokens == shared.tokens
+    for one, other in zip(open_cache(settings.cache), open_cache(whole.cache), strict=True):
+        for layer in one.hidden_states:
+            a, b = (each.hidden_states[layer].astype(np.float32) for each in (one, other))
+            assert np.abs(a - b).max() <= 0.01 * np.abs(b).max()
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])

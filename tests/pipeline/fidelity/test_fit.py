@@ -39,6 +39,7 @@ def test_the_last_layer_is_held_to_a_divergence_and_others_to_an_error() -> None
     [
         ({"codec": ("mp3",)}, "no such codec"),
         ({"codec": ("klt", "int8")}, "given twice"),
+        ({"codec": ("klt", "-1:klt", "-1:int8")}, "given twice for layer -1"),
         ({"codec": ("7:klt",)}, "none of the layers"),
         ({"codec": ("int8",), "bits": ("3",)}, "fixed rate"),
         ({"codec": ("klt",), "fidelity": ("rel=0",)}, "not a number above 0"),
@@ -74,9 +75,22 @@ def test_a_divergence_is_met_with_its_standard_error() -> None:
     assert 0.97 * 0.01 <= found["kl"] + found["kl_error"] <= 0.01
 
 
-def test_what_no_step_gives_is_refused() -> None:
-    with pytest.raises(InputError, match="no step gives bits=1e-05"):
-        fit_codec(AskedCodec("klt", "bits", 1e-5), sample_of(pieces()), None)
+@pytest.mark.parametrize(
+    ("measure", "target", "said"),
+    [("bits", 1e-5, "more .* larger"), ("bits", 25, "less .* smaller"), ("rel", 1.5, "less .* smaller")],
+)
+def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(measure: Any, target: float, said: str) -> None:
+    with pytest.raises(InputError, match=f"every step gives {said}"):
+        fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
+
+
+def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
+    def divergence(exact: Any, each: Any) -> list[KL]:
+        return [KL(0.001 if relative_error(exact, stored) < 0.1 else 5.0, 0.0) for stored in each]
+
+    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(pieces()), divergence).settings["found"]
+    assert found["kl"] == 0.001
+    assert 0.09 < found["relative_error"] < 0.1
 
 
 @pytest.mark.parametrize("name", ["int8", "klt"])
