@@ -12,6 +12,7 @@ from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.manifest import ATTACHMENTS
+from cache.place import Place, Where, place_of
 from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
 from cache.store import Cache, content_digest_of, open_cache
@@ -40,8 +41,8 @@ class ConvertResult:
 
 
 def convert_cache(
-    source: Path,
-    target: Path,
+    source: Where,
+    target: Where,
     *,
     container: str | None = None,
     codecs: Mapping[int, Codec] | None = None,
@@ -50,8 +51,8 @@ def convert_cache(
     """Write a whole cache anew, shard by shard. Killed, it goes on where it was when it is run again.
 
     Args:
-        source: a whole cache; each shard is checked before it is read.
-        target: folder of the new cache.
+        source: place of a whole cache; each shard is checked before it is read.
+        target: place of the new cache.
         container: format of the new cache; the source's where it is left out.
         codecs: what its layers are coded with; as they are where it is left out. Only exact states can be coded anew.
         progress: called with the examples done and their number in all.
@@ -60,6 +61,7 @@ def convert_cache(
         CacheError: the source is not a whole cache, the target holds another one, or its disk has too little room.
         DamagedCacheError: a shard of the source is damaged.
     """
+    source, target = place_of(source), place_of(target)
     require_apart(source, target)
     with open_cache(source) as cache:
         was = cache.manifest
@@ -77,7 +79,7 @@ def convert_cache(
         sizes = [shard_size(wanted, record.stored.tolist(), record.row_ids, bits) for record in left]
         require_room(target, room_needed(sizes, sum(len(record.row_ids) for record in left)))
         with tempfile.TemporaryDirectory() as attachments:
-            shutil.copytree(source / ATTACHMENTS, attachments, ignore=shutil.ignore_patterns(FITS), dirs_exist_ok=True)
+            shutil.copytree(source.folder / ATTACHMENTS, attachments, ignore=shutil.ignore_patterns(FITS), dirs_exist_ok=True)
             write_fits(Path(attachments), codecs)
             with write_cache(target, wanted, Path(attachments)) as writer:
                 done = 0
@@ -90,9 +92,9 @@ def convert_cache(
                 records = [writer.published[shard] for shard in sorted(writer.published)]
         digest = content_digest_of(records)
         if wanted.identity == was.identity and digest != cache.content_digest:
-            raise DamagedCacheError(f"{target}: its content differs from that of {source}; delete it and convert again")
+            raise DamagedCacheError(f"{target.address}: its content is not that of {source.address}; delete it and convert again")
         return ConvertResult(
-            cache=str(target),
+            cache=target.address,
             format=wanted.format,
             codec=wanted.codec,
             shards=len(records),
@@ -105,15 +107,15 @@ def convert_cache(
         )
 
 
-def require_apart(source: Path, target: Path) -> None:
-    """Refuse a target that cannot be: the source's own folder, or one that stands where a cache cannot.
+def require_apart(source: Place, target: Place) -> None:
+    """Refuse a target that cannot be: the source's own place, or one where a cache cannot stand.
 
     Raises:
         CacheError: says which.
     """
-    places = [source.resolve(), target.resolve()]
+    places = [place.folder.resolve() for place in (source, target)]
     if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
-        raise CacheError(f"{target}: a cache cannot be converted into its own folder; name a new one beside it")
+        raise CacheError(f"{target.address}: a cache cannot be converted into its own folder; name a new one beside it")
     require_cache_place(target)
 
 
@@ -126,7 +128,7 @@ def require_exact(cache: Cache, layer: int, codec: str) -> None:
     was = cache.codecs[layer].name
     if was != EXACT:
         raise CacheError(
-            f"{cache.root}: layer {layer} is stored as {was}, and what that lost cannot come back or be lost anew; "
+            f"{cache.address}: layer {layer} is stored as {was}, and what that lost cannot come back or be lost anew; "
             f"convert a {EXACT} cache, or extract with --codec {codec}"
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -101,16 +100,6 @@ def _hexdigest(path: Path, digest: _Hash) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def require_local(root: Path) -> None:
-    """Refuse an address of an object store, which would silently become a folder of that name.
-
-    Raises:
-        CacheError: it begins with a scheme such as `s3:`.
-    """
-    if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(root)):
-        raise CacheError(f"{root}: object stores are not supported by this release; name a folder on this machine")
 
 
 def inside(root: Path, name: str) -> Path:

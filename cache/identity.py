@@ -38,7 +38,7 @@ def _differences(was: Identity, now: Identity, within: str) -> list[tuple[str, s
 
 
 def require_same_identity(
-    root: Path, cached: Identity, wanted: Identity, mend: str = "choose another --cache, or delete this one"
+    where: str | Path, cached: Identity, wanted: Identity, mend: str = "choose another --cache, or delete this one"
 ) -> None:
     """Refuse to mix numbers of different origin. `mend` tells the user what to do about it.
 
@@ -46,4 +46,4 @@ def require_same_identity(
         CacheError: at least one field differs; the text names each with both values.
     """
     if found := differences(cached, wanted):
-        raise CacheError(f"{root}: holds another run's hidden states ({'; '.join(found)}); {mend}")
+        raise CacheError(f"{where}: holds another run's hidden states ({'; '.join(found)}); {mend}")

@@ -19,6 +19,8 @@ from cache.manifest import Manifest, parse_manifest
 from cache.sealed_json import seal, unseal
 
 JOURNAL_NAME = "journal.jsonl"
+JOURNAL_ENTRIES = "journal"
+"""Where lines lie in an object store until the cache is complete: an object each, since none can be appended to."""
 NON_FINITE = "states not finite"
 """Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20
@@ -154,6 +156,15 @@ class Journal:
         assert self.manifest is not None
         records = [self.records[shard] for shard in sorted(self.records)]
         write_atomically(root / JOURNAL_NAME, _head(self.manifest) + b"".join(record.line() for record in records))
+
+
+def shard_of_line(line: bytes) -> int | None:
+    """Which shard a line of a journal tells of; None where it tells of none."""
+    try:
+        shard = unseal(line).get("shard")
+    except ValueError:
+        return None
+    return shard if type(shard) is int else None
 
 
 def begin_journal(root: Path, manifest: Manifest) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import bytes_below, damage_of, inside, remove, require_local, write_atomically
+from cache.files import bytes_below, damage_of, inside, remove, write_atomically
 from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
-from cache.lock import WriterLock
-from cache.manifest import ATTACHMENTS, Manifest, read_manifest
+from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import SHARDS, shard_name
+from cache.place import Place, Where, place_of
 from cache.shard_content import ShardContent
 from cache.shard_files import restore_record, store_shard
 from cache.verify import Verification, contradictions, verify_cache
@@ -29,11 +29,13 @@ class CacheMender:
         shards: those that are to be made again.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, found: Verification, records: Mapping[int, ShardRecord]) -> None:
-        self.root, self.manifest, self.found, self.records = root, manifest, found, dict(records)
+    def __init__(self, place: Place, manifest: Manifest, found: Verification, records: Mapping[int, ShardRecord]) -> None:
+        self.place, self.root = place, place.folder
+        self.manifest, self.found, self.records = manifest, found, dict(records)
         self.restored: list[int] = []
         for shard in found.missing_shards:
-            if (record := restore_record(root, manifest, shard)) is not None:
+            if (record := restore_record(self.root, manifest, shard)) is not None:
+                place.keep_shard(record)
                 self.records[shard] = record
                 self.restored.append(shard)
         self.shards = [shard for shard in found.damaged_shards() if shard not in self.restored]
@@ -65,10 +67,12 @@ class CacheMender:
         for name in self.damaged_attachments:
             if name not in attached:
                 remove(self.root / name)
+                self.place.remove([name])
         for file in wanted:
             target = inside(self.root, file.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, (attachments / file.name.removeprefix(f"{ATTACHMENTS}/")).read_bytes())
+        self.place.keep([file.name for file in wanted])
 
     def replace(
         self,
@@ -91,13 +95,15 @@ class CacheMender:
         expected = None if lost is None else lost.digest
         inside(self.root, SHARDS).mkdir(exist_ok=True)
         digest = None if other_content else expected
-        self.records[shard] = store_shard(self.root, self.manifest, shard, content, non_finite, provenance, digest)
+        self.records[shard] = store_shard(self.place, self.manifest, shard, content, non_finite, provenance, digest)
         self.write_journal()
         return None if expected is None else self.records[shard].digest == expected
 
     def write_journal(self) -> None:
         """Replace the journal by what is known now."""
         Journal(self.manifest, self.records, []).write(self.root)
+        self.place.keep([JOURNAL_NAME])
+        self.place.settle()
 
     def require_consistent(self) -> None:
         """Refuse what making shards again has not mended.
@@ -111,21 +117,25 @@ class CacheMender:
 
 
 @contextlib.contextmanager
-def mend_cache(root: Path, progress: Callable[[int], None] = lambda size: None) -> Iterator[CacheMender]:
+def mend_cache(where: Where, progress: Callable[[int], None] = lambda size: None) -> Iterator[CacheMender]:
     """Look at every byte of a cache, put manifest and journal back from what has a copy of them, and go on alone.
 
     Args:
-        root: the cache's folder.
+        where: the cache's folder, or its place in an object store.
         progress: called with the bytes just checked.
 
     Raises:
         CacheError: there is no cache, another process writes to it, or manifest and journal are both lost.
     """
-    require_local(root)
-    if not (root / JOURNAL_NAME).is_file():
-        read_manifest(root)  # says what is not there
-    with WriterLock(root):
-        found = verify_cache(root, progress)
+    place = place_of(where)
+    root = place.folder
+    with contextlib.ExitStack() as held:
+        held.enter_context(place.told())
+        place.refresh()
+        if not (root / JOURNAL_NAME).is_file():
+            read_manifest(root)  # says what is not there
+        held.enter_context(place.alone())
+        found = verify_cache(place, progress)
         journal = scan_journal(root)
         try:
             manifest = read_manifest(root)
@@ -134,9 +144,10 @@ def mend_cache(root: Path, progress: Callable[[int], None] = lambda size: None) 
                 raise
             manifest = journal.manifest
             manifest.write(root)
+            place.keep([MANIFEST_NAME])
         if journal.manifest not in (None, manifest):
             raise CacheError(f"{root}: manifest and journal belong to different caches; put back the one that was replaced")
-        mender = CacheMender(root, manifest, found, journal.records)
+        mender = CacheMender(place, manifest, found, journal.records)
         if journal.damage or mender.restored:
             mender.write_journal()
         yield mender

@@ -130,6 +130,11 @@ class OpenShard:
         """What `hold_tokens` would take."""
         return int(5 * self._starts[-1])
 
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether token ids and loss masks are kept in memory."""
+        return self._held is not None
+
     def hold_tokens(self) -> int:
         """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that they take."""
         self._held = self.array("input_ids"), self.array("loss_mask").view(np.bool_)

@@ -19,6 +19,7 @@ from cache.identity import identity_hash
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS, read_arrays, shard_name
+from cache.place import Where, place_of
 from cache.shard import (
     FIXED_ARRAYS,
     content_digest,
@@ -34,7 +35,7 @@ from cache.shard_content import ShardContent
 
 
 def store_shard(
-    root: Path,
+    where: Where,
     manifest: Manifest,
     shard: int,
     content: ShardContent,
@@ -42,7 +43,7 @@ def store_shard(
     provenance: Mapping[str, Any],
     digest: str | None = None,
 ) -> ShardRecord:
-    """Put a whole, durable shard where the journal will look for it; what stood there is replaced.
+    """Put a whole, durable shard where the journal will look for it, in whatever place; what stood there is replaced.
 
     Raises:
         OtherContentError: `digest` is given and is not that of this content; nothing has been touched.
@@ -52,6 +53,8 @@ def store_shard(
     found = content_digest(arrays)
     if digest not in (None, found):
         raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
+    place = place_of(where)
+    root, claim = place.folder, place.claim(shard_name(manifest, shard))
     final = inside(root, SHARDS) / Path(shard_name(manifest, shard)).name
     if not arrays:
         remove(final)
@@ -69,7 +72,10 @@ def store_shard(
         with contextlib.suppress(OSError):
             remove(staged)  # a full disk gets its space back
         raise
-    return _record(root, manifest, shard, arrays, found, non_finite, provenance)
+    record = _record(root, manifest, shard, arrays, found, non_finite, provenance)
+    place.keep_shard(record)
+    del claim
+    return record
 
 
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:

@@ -13,6 +13,7 @@ from cache.files import files_below
 from cache.formats import format_named
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS
+from cache.place import Where, place_of
 from cache.shard import array_specs, presented_arrays, shard_attributes, shard_seal
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
@@ -81,18 +82,26 @@ def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
     return total
 
 
-def require_room(root: Path, needed: int) -> None:
+def disk_needed(where: Where, needed: int) -> int:
+    """How many of the bytes that a cache needs more lie on this machine's disk: of an object store's, copies of some shards."""
+    most = place_of(where).most_held
+    return needed if most is None else min(needed, most)
+
+
+def require_room(where: Where, needed: int) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Args:
-        root: the cache's folder.
+        where: the cache's folder, or its place in an object store.
         needed: bytes, as from `room_needed`, less what will be given back.
 
     Raises:
         CacheError: there is too little room; says how much there is and how much is needed.
     """
-    if needed > (free := free_bytes(root)):
+    place = place_of(where)
+    needed = disk_needed(place, needed)
+    if needed > (free := free_bytes(place.folder)):
         raise CacheError(
-            f"{root}: {readable_bytes(needed)} more are needed, its disk has {readable_bytes(free)} free; "
+            f"{place.folder}: {readable_bytes(needed)} more are needed, its disk has {readable_bytes(free)} free; "
             "free some space, or use another disk"
         )

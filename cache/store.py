@@ -27,6 +27,7 @@ from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
 from cache.open_shard import OpenShard
+from cache.place import Hold, Place, Where, place_of
 from cache.prefixes import Prefixes, StoredPrefix
 from cache.sealed_json import canonical_json
 from cache.shard_content import ShardContent
@@ -46,18 +47,25 @@ class Cache(Sequence[Example]):
     forked from it: what has changed since it was written raises `DamagedCacheError` and is never returned as numbers.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, records: Sequence[ShardRecord], codecs: Mapping[int, Codec]) -> None:
-        self.root, self.manifest, self.records, self.codecs = root, manifest, list(records), dict(codecs)
+    def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord], codecs: Mapping[int, Codec]) -> None:
+        self.place, self.manifest, self.records, self.codecs = place, manifest, list(records), dict(codecs)
         self.prefixes = Prefixes(self.records)
         self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
         self._shards: dict[int, OpenShard] = {}
-        self._open: OrderedDict[int, None] = OrderedDict()
-        self._most_open = max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._open: OrderedDict[int, Hold] = OrderedDict()
+        # Open shards of an object store keep their copies: few, so that others can be brought.
+        self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._prefetcher: Any = None
         self._last = -1
         self._opening = threading.Lock()
         self._held_bytes = 0
         self._checked = mmap.mmap(-1, max(len(self.records), 1))  # shared with forked processes
+
+    @property
+    def address(self) -> str:
+        """Where it is, as its user names it."""
+        return self.place.address
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -105,9 +113,9 @@ class Cache(Sequence[Example]):
         Raises:
             CacheError: nothing of that name is attached.
         """
-        folder = inside(self.root, f"{ATTACHMENTS}/{name}")
+        folder = inside(self.place.folder, f"{ATTACHMENTS}/{name}")
         if not folder.is_dir():
-            raise CacheError(f"{self.root}: has no attachment {name!r}")
+            raise CacheError(f"{self.address}: has no attachment {name!r}")
         return folder
 
     def __len__(self) -> int:
@@ -158,10 +166,11 @@ class Cache(Sequence[Example]):
         row_id = record.row_ids[position]
         wanted = tuple(self.layers if layers is None else layers)
         if missing := set(wanted) - set(self.layers):
-            raise CacheError(f"{self.root}: layer {min(missing)} is not cached, only {', '.join(map(str, self.layers))}")
+            raise CacheError(f"{self.address}: layer {min(missing)} is not cached, only {', '.join(map(str, self.layers))}")
         try:
-            own = self._piece(shard, piece, wanted)
-            before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
+            with self.place.told():
+                own = self._piece(shard, piece, wanted)
+                before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
         whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
@@ -184,7 +193,8 @@ class Cache(Sequence[Example]):
         layers = [layer for layer in self.layers if layer in unpacked]
         try:
             pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
-            packed = {layer: self._shard(shard).packed_array(layer) for layer in self.layers if layer not in unpacked and pieces}
+            opened, _hold = self._shard(shard)
+            packed = {layer: opened.packed_array(layer) for layer in self.layers if layer not in unpacked and pieces}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
         whole = joined(pieces) if pieces else None
@@ -201,29 +211,57 @@ class Cache(Sequence[Example]):
         )
 
     def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
-        opened = self._shard(shard)
+        opened, _hold = self._shard(shard)
         input_ids, loss_mask = opened.tokens(piece)
         return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
 
-    def _shard(self, shard: int) -> OpenShard:
-        if shard != self._last:
-            with self._opening:
-                if shard not in self._shards:
-                    opened = OpenShard(self.root, self.manifest, self.records[shard], check=not self._checked[shard])
-                    self._checked[shard] = 1
-                    self._shards[shard] = opened
-                    if self._held_bytes + opened.token_bytes <= _HELD_BYTES:
-                        self._held_bytes += opened.hold_tokens()
-                self._open.pop(shard, None)
-                self._open[shard] = None
-                if len(self._open) > self._most_open:
-                    self._shards[self._open.popitem(last=False)[0]].close()
-                self._last = shard
-        return self._shards[shard]
+    def _shard(self, shard: int) -> tuple[OpenShard, Hold | None]:
+        """A shard open for reading, and what keeps its files there: to be held while they are read."""
+        if shard == self._last and not self.place.is_remote:
+            return self._shards[shard], None
+        with self._opening:
+            hold = self._open.pop(shard, None) or self.place.hold(self.records[shard])
+            if shard not in self._shards or hold.fetched:
+                try:
+                    self._open_files(shard, check=hold.fetched or not self._checked[shard])
+                except DamagedCacheError:
+                    if not self.place.is_remote:
+                        raise
+                    del hold  # lets go of copies that may have been damaged here
+                    hold = self.place.hold(self.records[shard], anew=True)
+                    self._open_files(shard, check=True)
+                hold.fetched = False
+            self._open[shard] = hold
+            if len(self._open) > self._most_open:
+                self._shards[self._open.popitem(last=False)[0]].close()
+            self._last = shard
+            return self._shards[shard], hold
+
+    def _open_files(self, shard: int, *, check: bool) -> None:
+        opened = OpenShard(self.place.folder, self.manifest, self.records[shard], check=check)
+        self._checked[shard] = 1
+        known, self._shards[shard] = self._shards.get(shard), opened
+        if known is not None and known.holds_tokens:
+            opened.hold_tokens()
+        elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
+            self._held_bytes += opened.hold_tokens()
+
+    def bring(self, shards: Sequence[int]) -> None:
+        """Begin to bring shards that will be read soon, the first ones first, in place of those asked for before.
+
+        There is nothing to bring where the cache is in a folder.
+        """
+        if not self.place.is_remote:
+            return
+        if self._prefetcher is None:
+            from cache.objects.prefetch import Prefetcher
+
+            self._prefetcher = Prefetcher(self.place, self.records)
+        self._prefetcher.ask(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the cache itself."""
-        return open_cache, (self.root,)
+        return open_cache, (self.place,)
 
     def __enter__(self) -> Cache:
         return self
@@ -236,6 +274,9 @@ class Cache(Sequence[Example]):
         while self._open:
             self._shards[self._open.popitem()[0]].close()
         self._last = -1
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
 
 
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
@@ -249,22 +290,25 @@ def content_digest_of(records: Sequence[ShardRecord]) -> str:
     return hashlib.sha256(canonical_json([record.digest for record in records])).hexdigest()
 
 
-def open_cache(root: str | Path) -> Cache:
-    """Open a whole cache for reading.
+def open_cache(where: Where) -> Cache:
+    """Open a whole cache for reading: a folder, or `s3://bucket/prefix`.
 
     Raises:
-        CacheError: the folder is not a cache, not a complete one, or its manifest, journal or attachments are damaged.
+        CacheError: the place is not a cache, not a complete one, or its manifest, journal or attachments are damaged.
+        OSError: an object store cannot be reached.
     """
-    root = Path(root)
-    manifest = read_manifest(root)
-    records = read_journal(root, manifest)
-    if len(records) != manifest.shards:
-        raise CacheError(
-            f"{root}: not complete ({len(records)} of {manifest.shards} shards); run the same `extract` again to go on with it"
-        )
-    require_same_totals(root, manifest, records)
-    manifest.check_attachments(root)
-    return Cache(root, manifest, records, read_codecs(root, manifest))
+    place = place_of(where)
+    root = place.folder
+    with place.told():
+        place.refresh()
+        manifest = read_manifest(root)
+        records = read_journal(root, manifest)
+        if len(records) != manifest.shards:
+            done = f"{len(records)} of {manifest.shards} shards"
+            raise CacheError(f"{root}: not complete ({done}); run the same `extract` again to go on with it")
+        require_same_totals(root, manifest, records)
+        manifest.check_attachments(root)
+        return Cache(place, manifest, records, read_codecs(root, manifest))
 
 
 def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError
 from cache.journal import NON_FINITE, read_journal, scan_journal
 from cache.manifest import read_manifest
+from cache.place import Where, place_of
 from cache.store import bits_per_value, content_digest_of
 
 
-def published_bytes(root: Path) -> int:
+def published_bytes(where: Where) -> int:
     """Size of all published shards; 0 where nothing can be read of them."""
-    return sum(record.bytes for record in scan_journal(root).records.values()) if root.is_dir() else 0
+    place = place_of(where)
+    place.refresh()
+    return sum(record.bytes for record in scan_journal(place.folder).records.values()) if place.folder.is_dir() else 0
 
 
-def summarise_cache(root: Path) -> dict[str, Any]:
+def summarise_cache(where: Where) -> dict[str, Any]:
     """Describe a cache, finished or not, from its manifest and journal.
 
     Raises:
         CacheError: there is no cache, or its manifest or journal is damaged.
+        OSError: an object store cannot be reached.
     """
-    manifest = read_manifest(root)
-    records = read_journal(root, manifest)
+    place = place_of(where)
+    with place.told():
+        place.refresh()
+        manifest = read_manifest(place.folder)
+        records = read_journal(place.folder, manifest)
     tokens = sum(record.tokens for record in records)
     stored = sum(record.stored_tokens for record in records)
     size = sum(record.bytes for record in records) + manifest.fit_bytes
@@ -32,11 +38,11 @@ def summarise_cache(root: Path) -> dict[str, Any]:
     complete = len(records) == manifest.shards
     planned = manifest.provenance.get("left_out", {})
     if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
-        raise CacheError(f"{root}: its manifest does not count what was left out")
+        raise CacheError(f"{place.address}: its manifest does not count what was left out")
     left_out = Counter(planned)
     left_out[NON_FINITE] += sum(len(record.non_finite) for record in records)
     return {
-        "cache": str(root),
+        "cache": place.address,
         "complete": complete,
         "format": manifest.format,
         "codec": manifest.codec,

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from cache.codecs import Pieces
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import damage_of, files_below
+from cache.files import damage_of
 from cache.journal import JOURNAL_NAME, ShardRecord, scan_journal
 from cache.manifest import MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import OpenShard, shard_name
+from cache.place import Hold, Place, Where, place_of
 from cache.prefixes import Prefixes
 from cache.shard import content_digest, piece_checksums
 from cache.store import content_digest_of, require_same_totals
@@ -71,16 +72,25 @@ class Verification:
         return sorted({damage.shard for damage in self.damage if damage.shard is not None} | set(self.missing_shards))
 
 
-def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None) -> Verification:
+def verify_cache(where: Where, progress: Callable[[int], None] = lambda size: None) -> Verification:
     """Check manifest, journal, attachments and all shards of a cache, finished or not; goes on after damage.
 
     Args:
-        root: the cache's folder.
+        where: the cache's folder, or its place in an object store, from which all bytes are brought anew.
         progress: called with the bytes just checked.
 
     Raises:
         CacheError: there is no cache, or neither its manifest nor the copy in its journal can be read.
+        OSError: an object store cannot be reached.
     """
+    place = place_of(where)
+    with place.told():
+        place.refresh()
+        return _verified(place, progress)
+
+
+def _verified(place: Place, progress: Callable[[int], None]) -> Verification:
+    root = place.folder
     damage: list[Damage] = []
     journal = scan_journal(root)
     damage += [Damage(JOURNAL_NAME, what) for what in journal.damage]
@@ -97,13 +107,15 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
     records = [journal.records[shard] for shard in sorted(journal.records)]
     examples = _Examples(records)
     for record in records:
+        hold = _brought(place, record)
         damage += _shard_damage(root, manifest, record, examples)
+        del hold
         progress(record.bytes)
     missing = sorted(set(range(manifest.shards)) - journal.records.keys())
     damage += contradictions(root, manifest, records)
     whole = not damage and not missing
     return Verification(
-        cache=str(root),
+        cache=place.address,
         whole=whole,
         shards=len(records),
         examples=len(examples.row_ids),
@@ -111,9 +123,17 @@ def verify_cache(root: Path, progress: Callable[[int], None] = lambda size: None
         bytes=sum(record.bytes for record in records),
         missing_shards=missing,
         damage=damage,
-        strays=_strays(root, manifest, records),
+        strays=_strays(place, manifest, records),
         content_digest=content_digest_of(records) if whole else None,
     )
+
+
+def _brought(place: Place, record: ShardRecord) -> Hold | None:
+    """A shard's bytes as the place has them, not as an earlier copy had; None where they are not to be had."""
+    try:
+        return place.hold(record, anew=True)
+    except CacheError:  # what is wrong is told of the files
+        return None
 
 
 class _Examples:
@@ -221,8 +241,7 @@ def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord
             yield Damage(JOURNAL_NAME, str(error))
 
 
-def _strays(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> list[str]:
+def _strays(place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> list[str]:
     known = {MANIFEST_NAME, JOURNAL_NAME, ".lock", *(attached.name for attached in manifest.attachments)}
     known |= {name for record in records for name in record.files}
-    held = (path.relative_to(root).as_posix() for path in files_below(root))
-    return [name for name in held if name not in known]
+    return [name for name in place.names() if name not in known]

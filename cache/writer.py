@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, bytes_below, check_file, checksum_of, files_below, fsync_tree, remove, require_local
+from cache.files import MEND, bytes_below, checksum_of, files_below, fsync_tree, remove
 from cache.identity import require_same_identity
-from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, begin_journal, read_journal, scan_journal
-from cache.lock import WriterLock
+from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.open_shard import SHARDS
+from cache.place import Place, Publishing, Where, place_of
 from cache.shard_content import ShardContent
 from cache.shard_files import store_shard
 
@@ -24,11 +24,11 @@ _NAMES_OF_A_BEGUN_CACHE = _OWN_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.p
 
 
 class CacheWriter:
-    """Publishes shards into one cache folder. Get one from `write_cache`."""
+    """Publishes shards into one cache. Get one from `write_cache`."""
 
-    def __init__(self, root: Path, manifest: Manifest, journal: JournalWriter) -> None:
-        self.root, self.manifest, self._journal = root, manifest, journal
-        self.published = {record.shard: record for record in read_journal(root, manifest)}
+    def __init__(self, place: Place, manifest: Manifest, journal: Publishing) -> None:
+        self._place, self.manifest, self._journal = place, manifest, journal
+        self.published = {record.shard: record for record in read_journal(place.folder, manifest)}
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are still to be published."""
@@ -51,79 +51,91 @@ class CacheWriter:
             provenance: how the shard was made; recorded, not compared.
 
         Raises:
-            OSError: the disk is full, or the cache's folder has vanished. What was published before is untouched.
+            CacheError: another process has taken over.
+            OSError: the disk is full, or the cache's place has vanished. What was published before is untouched.
         """
         self._journal.require_in_place()
-        record = store_shard(self.root, self.manifest, shard, content, non_finite or {}, provenance or {})
+        record = store_shard(self._place, self.manifest, shard, content, non_finite or {}, provenance or {})
         self.record(record)
         return record
 
     def record(self, stored: ShardRecord) -> None:
-        """Publish a shard that another process has stored in this cache's folder.
+        """Publish a shard that has been stored in this cache's place, by whichever process.
 
         Raises:
             DamagedCacheError: its files are not here, or not of the size that was stored.
-            OSError: the disk is full, or the cache's folder has vanished.
+            OSError: the disk is full, or the cache's place has vanished.
         """
         self._journal.require_in_place()
-        for name, (size, _) in stored.files.items():
-            check_file(self.root, name, size, None)
+        self._place.check_sizes(stored.files)
         self._journal.append(stored)
         self.published[stored.shard] = stored
 
 
 @contextlib.contextmanager
-def write_cache(root: Path, wanted: Manifest, attachments: Path) -> Iterator[CacheWriter]:
+def write_cache(where: Where, wanted: Manifest, attachments: Path) -> Iterator[CacheWriter]:
     """Begin a cache, or continue the one that stands there, alone.
 
     Args:
-        root: the cache's folder; made if need be.
+        where: the cache's folder, made if need be; or its place in an object store.
         wanted: what the cache is to hold. Its `attachments` field is filled in here.
         attachments: a folder whose files travel with the cache; copied when the cache is begun.
 
     Raises:
         CacheError: the folder holds something else, another run's cache, or another process writes to it.
     """
-    require_continuable(root, wanted)
+    place = place_of(where)
+    require_continuable(place, wanted)
+    root = place.folder
     root.mkdir(parents=True, exist_ok=True)
-    with WriterLock(root):
-        manifest = _continued(root, wanted) if (root / MANIFEST_NAME).exists() else _begun(root, wanted, attachments)
-        with JournalWriter(root) as journal:
-            yield CacheWriter(root, manifest, journal)
+    with place.told(), place.alone():
+        if (root / MANIFEST_NAME).exists():
+            manifest = _continued(root, wanted)
+        else:
+            manifest = _begun(root, wanted, attachments)
+            place.keep_beginning()
+        with place.publishing() as journal:
+            writer = CacheWriter(place, manifest, journal)
+            yield writer
+        if not writer.missing_shards():
+            place.settle()
 
 
-def require_continuable(root: Path, wanted: Manifest) -> list[int]:
+def require_continuable(where: Where, wanted: Manifest) -> list[int]:
     """Check, without touching anything, that a cache can be begun or continued here; the shards still missing.
 
     Raises:
         CacheError: the folder holds something else, or another run's cache.
     """
-    begun = require_cache_place(root)
-    if not (root / MANIFEST_NAME).exists():
-        if begun:
-            _require_nothing_published(root)  # and again under the lock
-        return list(range(wanted.shards))
-    records = read_journal(root, _same_cache(root, wanted))
-    for record in records:
-        for name, (size, _) in record.files.items():
-            check_file(root, name, size, None)
+    place = place_of(where)
+    with place.told():
+        begun, root = require_cache_place(place), place.folder
+        if not (root / MANIFEST_NAME).exists():
+            if begun:
+                _require_nothing_published(root)  # and again under the lock
+            return list(range(wanted.shards))
+        records = read_journal(root, _same_cache(root, wanted))
+        place.check_sizes({name: told for record in records for name, told in record.files.items()})
     return sorted(set(range(wanted.shards)) - {record.shard for record in records})
 
 
-def require_cache_place(root: Path) -> bool:
-    """Check that a cache may stand in a folder, whatever it holds; whether one has been begun there.
+def require_cache_place(where: Where) -> bool:
+    """Check that a cache may stand in a place, whatever it holds; whether one has been begun there.
 
     Raises:
-        CacheError: the folder is none, or holds something else.
+        CacheError: the folder is none, or the place holds something else.
     """
-    require_local(root)
+    place = place_of(where)
+    place.refresh()
+    root = place.folder
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             raise CacheError(f"{path}: is a file; --cache names a folder")
     begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
     names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
-    if root.is_dir() and (strangers := {entry.name for entry in root.iterdir()} - names):
-        raise CacheError(f"{root}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
+    names = names | {JOURNAL_ENTRIES} if place.is_remote else names
+    if strangers := place.entries() - names:
+        raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
     return begun
 
 

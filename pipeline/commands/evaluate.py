@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.evaluation.run import evaluate as run_evaluate
 from pipeline.evaluation.settings import EvaluateSettings
@@ -21,7 +22,7 @@ from pipeline.training.run_folder import RunFolder
 
 @click.command()
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="A finished run.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Its cache, where that has moved.")
+@click.option("--cache", metavar="PLACE", help="Its cache, where that has moved.")
 @click.option("--teacher", help="Its teacher, where that has moved.")
 @click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]")
 @click.option("--dataset-config", help="Configuration of that data set, where the hub has several.")
@@ -31,6 +32,7 @@ from pipeline.training.run_folder import RunFolder
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
 @command
+@cache_places("cache")
 def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
     """Measure a run and its controls on held-out examples; write evaluation/results.json and report.html.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cache.formats import FORMAT_NAMES
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
@@ -53,7 +53,9 @@ class LayerList(click.ParamType[tuple[int, ...]]):
     help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",
 )  # fmt: skip
 @click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
-@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder to write; an unfinished one is continued.")
+@click.option(
+    "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
+)
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
 @codec_options("bf16")
 @click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
@@ -92,6 +94,7 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]")
 @click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing.")
 @command
+@cache_places("cache")
 def extract(
     *, as_json: bool, plan: bool, engine_name: str, address: str | None, workers: int | None, **options: Any
 ) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def extract(
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --engine ray --workers 4
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
       torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
     """
     prepared = prepare(ExtractSettings(**options))

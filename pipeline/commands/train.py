@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.model import CROSS_ATTENTIONS, SIZES
 from pipeline.training.run import train as run_train
@@ -16,7 +17,7 @@ _DEFAULTS = TrainSettings(Path(), Path())
 
 
 @click.command()
-@click.option("--cache", type=click.Path(path_type=Path), required=True, help="A whole cache, made by extract.")
+@click.option("--cache", required=True, metavar="PLACE", help="A whole cache, made by extract: a folder, or s3://bucket/prefix.")
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run.")
 @click.option(
     "--student", default=_DEFAULTS.student, show_default=True, help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id or folder."
@@ -74,6 +75,7 @@ _DEFAULTS = TrainSettings(Path(), Path())
 @click.option("--loader-workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read the cache.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint.")
 @command
+@cache_places("cache")
 def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dict[str, Any]:
     """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in memory.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from cache import Cache, open_cache
 from cache.files import write_atomically
+from cache.place import place_of
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
@@ -44,7 +44,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     record = folder.require_finished()
     runs = {"student": folder, **folder.controls()}
     device = choose_device(settings.device)
-    with open_cache(settings.cache or Path(record["settings"]["cache"])) as cache:
+    trained_from = place_of(record["settings"]["cache"], record["settings"].get("endpoint"))
+    with open_cache(settings.cache or trained_from) as cache:
         require_same_cache(cache, record)
         training_rows, validation_rows = split_rows(
             cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.place import Where
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:
@@ -19,7 +21,7 @@ class EvaluateSettings:
     """
 
     run: Path
-    cache: Path | None = None
+    cache: Where | None = None
     teacher: str | None = None
     dataset: str | None = None
     dataset_config: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from cache import Cache, CacheError, Manifest
 from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.manifest import MANIFEST_NAME, read_manifest
+from cache.place import Place
 from cache.store import read_codecs
 from pipeline.errors import RunError
 from pipeline.extract.prepare import PreparedExtract
@@ -36,7 +36,7 @@ def needs_fit(asked: Mapping[int, AskedCodec]) -> bool:
     return any(each.name != EXACT for each in asked.values())
 
 
-def earlier_codecs(root: Path, prepared: PreparedExtract) -> dict[int, Codec] | None:
+def earlier_codecs(place: Place, prepared: PreparedExtract) -> dict[int, Codec] | None:
     """The codecs of a cache that is gone on with; those that need no fit; None where they are still to be fitted.
 
     Raises:
@@ -44,10 +44,21 @@ def earlier_codecs(root: Path, prepared: PreparedExtract) -> dict[int, Codec] | 
     """
     if not needs_fit(prepared.asked):
         return {layer: Bf16() for layer in prepared.asked}
-    if not (root / MANIFEST_NAME).is_file():
-        return None
-    manifest = read_manifest(root)
-    return read_codecs(root, manifest) if asked_alike(manifest, prepared.asked) else None
+    return begun_codecs(place, prepared.asked)
+
+
+def begun_codecs(place: Place, asked: Mapping[int, AskedCodec]) -> dict[int, Codec] | None:
+    """The codecs of a cache that has been begun with what is asked; None where none has been.
+
+    Raises:
+        CacheError: there is a cache, and its manifest or a fit is damaged.
+    """
+    with place.told():
+        place.refresh()
+        if not (place.folder / MANIFEST_NAME).is_file():
+            return None
+        manifest = read_manifest(place.folder)
+        return read_codecs(place.folder, manifest) if asked_alike(manifest, asked) else None
 
 
 def asked_alike(manifest: Manifest, asked: Mapping[int, AskedCodec]) -> bool:
@@ -188,7 +199,7 @@ def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: T
         InputError: no step gives what is asked.
     """
     if not len(cache):
-        raise CacheError(f"{cache.root}: has no examples to fit a codec to")
+        raise CacheError(f"{cache.address}: has no examples to fit a codec to")
     lengths = own_lengths(cache)
 
     def shared_by(index: int) -> dict[tuple[int, int], int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -16,6 +15,7 @@ from cache import Cache, CacheError, open_cache
 from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
+from cache.place import Where
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
@@ -58,7 +58,7 @@ class FidelitySettings:
         kl: measure KL divergences, which takes the teacher.
     """
 
-    cache: Path
+    cache: Where
     layer: int | None = None
     tokens: int = 65536
     kl_tokens: int = 4096
@@ -129,7 +129,7 @@ def compare(settings: FidelitySettings, step: Step = lambda what, done, total: N
             raise InputError(f"--layer {min(unknown)}: the cache holds layers {', '.join(map(str, cache.layers))}")
         if (different := sum(own > 0 for own in own_lengths(cache))) < 2:
             raise CacheError(
-                f"{cache.root}: has {different} examples with text of their own; at least 2 are needed, to measure apart from "
+                f"{cache.address}: has {different} examples with text of their own; at least 2 are needed, to measure apart from "
                 "calibration"
             )
         teacher = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
 from cache.formats import FORMAT_NAMES
-from cache.space import free_bytes
+from cache.space import disk_needed, free_bytes
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
@@ -75,20 +75,21 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         InputError: the teacher's weights cannot be loaded.
     """
     settings = prepared.settings
-    codecs = earlier_codecs(settings.cache, prepared)
+    place = settings.place
+    codecs = earlier_codecs(place, prepared)
     prepared = prepared.with_codecs(codecs) if codecs else prepared
     manifest = prepared.manifest
-    missing = require_continuable(settings.cache, manifest)
+    missing = require_continuable(place, manifest)
     step("exact sizes")
     sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES}
     left = [example for shard in missing for example in prepared.examples_of(shard)]
     stored = prepared.stored_tokens(missing)
     calibration = 0 if codecs else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
-    needed, free = prepared.room_needed(missing), free_bytes(settings.cache)
+    needed, free = disk_needed(place, prepared.room_needed(missing)), free_bytes(place.folder)
     load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(
-        cache=str(settings.cache),
+        cache=place.address,
         examples=manifest.examples,
         left_out=prepared.dataset.left_out,
         tokens=manifest.tokens,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from cache import CacheError, Manifest
+from cache.place import Where
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.extract.settings import ExtractSettings
@@ -27,7 +27,7 @@ def recorded(manifest: Manifest, name: str) -> str:
 
 
 def settings_of(
-    manifest: Manifest, cache: Path, *, teacher: str | None, dataset: str | None, device: str, skip_non_finite: bool
+    manifest: Manifest, cache: Where, *, teacher: str | None, dataset: str | None, device: str, skip_non_finite: bool
 ) -> ExtractSettings:
     """What was asked of the extract that made a cache.
 

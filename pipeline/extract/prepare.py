@@ -115,9 +115,10 @@ class PreparedExtract:
             bits: as for `shard_sizes`.
         """
         examples = sum(len(self.shards[shard]) for shard in missing)
-        journal = scan_journal(self.settings.cache) if self.settings.cache.is_dir() else None
+        folder = self.settings.place.folder
+        journal = scan_journal(folder) if folder.is_dir() else None
         published = (name for record in journal.records.values() for name in record.files) if journal else ()
-        return room_needed(self.shard_sizes(missing, bits), examples) - reclaimable_bytes(self.settings.cache, published)
+        return room_needed(self.shard_sizes(missing, bits), examples) - reclaimable_bytes(folder, published)
 
     @property
     def batch_tokens(self) -> int:

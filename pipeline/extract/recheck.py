@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from cache import CacheError, open_cache
 from cache.codecs import Codec
+from cache.place import Where
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.extract.origin import recorded
@@ -62,7 +62,7 @@ class Recheck:
 
 
 def recheck(
-    root: Path,
+    where: Where,
     *,
     sample: int,
     teacher: str | None = None,
@@ -73,7 +73,7 @@ def recheck(
     """Run the live teacher over a random sample of a cache's examples and compare.
 
     Args:
-        root: a whole cache.
+        where: place of a whole cache.
         sample: how many examples.
         teacher: where it lies now; None: where it lay when the cache was made.
         device: where it computes; its type is the cache's.
@@ -84,9 +84,9 @@ def recheck(
         CacheError: it is not a whole cache.
         InputError: the teacher is not there, or not the one that the cache was made with.
     """
-    with open_cache(root) as cache:
+    with open_cache(where) as cache:
         if not len(cache):
-            raise CacheError(f"{root}: has no examples to compare")
+            raise CacheError(f"{cache.address}: has no examples to compare")
         teacher = teacher or recorded(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
         live = load_same_teacher(teacher, list(cache.layers), cache.identity, choose_device(device))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cache import Cache, open_cache
 from cache.codecs import EXACT, Codec, packing_named
 from cache.convert import require_apart, require_exact
-from cache.manifest import MANIFEST_NAME, read_manifest
-from cache.store import read_codecs
+from cache.place import Where, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import Step, asked_alike, calibrate_on_cache, needs_lm_head
+from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head
 from pipeline.extract.origin import recorded
 from pipeline.fidelity.asked import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
 from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
@@ -32,7 +30,7 @@ class RecodeSettings:
 
 
 def new_codecs(
-    source: Path, target: Path, settings: RecodeSettings, step: Step = lambda what, done, total: None
+    source: Where, target: Where, settings: RecodeSettings, step: Step = lambda what, done, total: None
 ) -> dict[int, Codec]:
     """The codecs of the layers that are to be coded anew.
 
@@ -48,6 +46,7 @@ def new_codecs(
         CacheError: the source is not a whole cache, or a layer to be coded anew is not stored exactly.
         InputError: something is asked of a codec that it cannot give, or the teacher is needed and not to be had.
     """
+    source, target = place_of(source), place_of(target)
     require_apart(source, target)
     with open_cache(source) as cache:
         asked = _asked(cache, settings)
@@ -59,11 +58,8 @@ def new_codecs(
             raise InputError("--teacher: no KL divergence is asked for, so the teacher is not needed; leave it out")
         if not asked:
             return {}
-        if (target / MANIFEST_NAME).is_file():
-            begun = read_manifest(target)
-            if asked_alike(begun, asked):
-                earlier = read_codecs(target, begun)
-                return {layer: earlier[layer] for layer in asked}
+        if (earlier := begun_codecs(target, asked)) is not None:
+            return {layer: earlier[layer] for layer in asked}
         teacher = None
         if needs_lm_head(asked):
             step("loading the LM head", 0, 0)

@@ -17,6 +17,7 @@ from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
 from cache.mend import CacheMender, mend_cache
+from cache.place import Where
 from cache.space import require_room, room_needed
 from cache.store import read_codecs
 from pipeline.device import choose_device, choose_dtype
@@ -40,7 +41,7 @@ class RepairSettings:
         allow_other_numbers: accept shards whose numbers differ from the lost ones.
     """
 
-    cache: Path
+    cache: Where
     teacher: str | None = None
     dataset: str | None = None
     device: str = "auto"
@@ -105,7 +106,7 @@ def repair(
             content_digest = whole.content_digest
         missing = [f"shard {shard}: missing from the journal" for shard in mender.found.missing_shards]
         return RepairResult(
-            cache=str(settings.cache),
+            cache=mender.place.address,
             found=[f"{damage.file}: {damage.what}" for damage in mender.found.damage] + missing,
             restored=mender.restored,
             shards=mender.shards,
@@ -130,7 +131,7 @@ def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedEx
     prepared = prepare(replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None))
     fitted = {**prepared.manifest.identity, "codec": manifest.identity.get("codec")}  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
-    require_same_identity(settings.cache, manifest.identity, fitted, mend)
+    require_same_identity(mender.place.address, manifest.identity, fitted, mend)
     return prepared
 
 
@@ -228,7 +229,7 @@ def _extract_again(
                 other_content=settings.allow_other_numbers,
             )
         except OtherContentError as error:
-            raise _other_numbers(settings.cache, error, made, now) from error
+            raise _other_numbers(mender.place.address, error, made, now) from error
     return same
 
 
@@ -238,12 +239,12 @@ def _require_room(mender: CacheMender, prepared: PreparedExtract, codecs: dict[i
     sizes = dict(zip(mender.shards, prepared.shard_sizes(mender.shards, bits), strict=True))
     growth = sum(max(0, size - mender.bytes_of(shard)) for shard, size in sizes.items())
     examples = sum(len(prepared.shards[shard]) for shard in mender.shards)
-    require_room(mender.root, room_needed([growth + max(sizes.values())], examples))
+    require_room(mender.place, room_needed([growth + max(sizes.values())], examples))
 
 
-def _other_numbers(root: Path, error: OtherContentError, made: dict[str, Any], now: dict[str, Any]) -> RunError:
+def _other_numbers(address: str, error: OtherContentError, made: dict[str, Any], now: dict[str, Any]) -> RunError:
     differing = [f"{name} {made.get(name)!r} then, {value!r} now" for name, value in now.items() if made.get(name) != value]
     return RunError(
-        f"{root}: {error}; the last bits depend on the machine ({'; '.join(differing) or 'nothing known differs'}): "
+        f"{address}: {error}; the last bits depend on the machine ({'; '.join(differing) or 'nothing known differs'}): "
         "repair where the cache was made, or accept them with --allow-other-numbers"
     )

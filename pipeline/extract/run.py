@@ -10,7 +10,6 @@ from pathlib import Path
 from cache import content_digest_of, write_cache
 from cache.codecs.fit_file import expected_bits
 from cache.journal import NON_FINITE, ShardRecord
-from cache.lock import require_unlocked
 from cache.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError
@@ -70,21 +69,22 @@ def extract(
     """
     settings = prepared.settings
     engine = engine or LocalEngine(prepared)
-    codecs = earlier_codecs(settings.cache, prepared)
+    place = settings.place
+    codecs = earlier_codecs(place, prepared)
     prepared = prepared.with_codecs(codecs) if codecs else prepared
-    missing = require_continuable(settings.cache, prepared.manifest)
-    require_unlocked(settings.cache)
-    require_room(settings.cache, prepared.room_needed(missing))
+    missing = require_continuable(place, prepared.manifest)
+    place.require_unlocked()
+    require_room(place, prepared.room_needed(missing))
     if codecs is None:
         codecs = engine.calibrate(step)
         prepared = prepared.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-        require_room(settings.cache, prepared.room_needed(missing, bits))
+        require_room(place, prepared.room_needed(missing, bits))
     if missing:
         engine.load()
     with tempfile.TemporaryDirectory() as attachments:
         prepared.attach(Path(attachments), codecs)
-        with write_cache(settings.cache, prepared.manifest, Path(attachments)) as writer:
+        with write_cache(place, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             for record in writer.published.values():
                 progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
@@ -106,9 +106,9 @@ def _result(
     if non_finite := sum(len(record.non_finite) for record in records):
         left_out[NON_FINITE] = non_finite
     if not examples:
-        raise RunError(f"{prepared.settings.cache}: no example is left: no states were finite; try --dtype fp32")
+        raise RunError(f"{prepared.settings.place.address}: no example is left: no states were finite; try --dtype fp32")
     return ExtractResult(
-        cache=str(prepared.settings.cache),
+        cache=prepared.settings.place.address,
         examples=examples,
         left_out=left_out,
         tokens=sum(record.tokens for record in records),

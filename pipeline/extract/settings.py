@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from cache.place import Place, Where, place_of
 from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokens import LossOn
@@ -31,7 +31,7 @@ class ExtractSettings:
 
     teacher: str
     dataset: str
-    cache: Path
+    cache: Where
     teacher_kind: TeacherKind = "decoder"
     format: str = "zarr"
     codec: tuple[str, ...] = ("bf16",)
@@ -54,6 +54,11 @@ class ExtractSettings:
     batch_tokens: int | None = None
     device: str = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def place(self) -> Place:
+        """Where the cache is to be."""
+        return place_of(self.cache)
 
     @property
     def shares(self) -> bool:

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
 
-_NOT_COMPARED = {"cache", "run", "device", "loader_workers"}
+_NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers"}
 
 
 def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
     """
     was = {**record["identity"]["cache"], **_digest(record)}
     if found := differences(was, {**cache.identity, "content_digest": cache.content_digest}):
-        raise InputError(f"{cache.root}: not the cache that the run was trained from: {'; '.join(found)}")
+        raise InputError(f"{cache.address}: not the cache that the run was trained from: {'; '.join(found)}")
 
 
 def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _require_fit(cache: Cache, settings: TrainSettings) -> None:
     if settings.layer_read is not None and settings.layer_read not in cache.layers:
         held = ",".join(map(str, cache.layers))
         raise InputError(
-            f"{cache.root}: holds layer {held}, not layer {settings.layer}; extract with --layers {held},{settings.layer}"
+            f"{cache.address}: holds layer {held}, not layer {settings.layer}; extract with --layers {held},{settings.layer}"
         )
     student_body(settings.student, settings.condition, int(cache.lengths.max()))
 
@@ -65,7 +65,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
     try:
         train_rows, validation_rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
     except ValueError as error:
-        raise InputError(f"{cache.root}: {error}; extract more rows, or change --validation") from error
+        raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
     tokenizer = load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer)

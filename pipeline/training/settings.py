@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cache.place import Where, place_of
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -22,7 +24,7 @@ class TrainSettings:
         max_steps: stop after so many optimiser steps, whatever `epochs` says; None for no such limit.
     """
 
-    cache: Path
+    cache: Where
     run: Path
     student: str = "tiny"
     layer: int = -1
@@ -58,7 +60,9 @@ class TrainSettings:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
-        return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        place = place_of(self.cache)
+        where = {"cache": place.recorded, "run": str(self.run.resolve()), "endpoint": place.endpoint}
+        return asdict(replace(self, cache="")) | where
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""

@@ -65,7 +65,7 @@ def test_a_cache_of_shared_prefixes_reads_like_one_of_whole_examples(
             assert same_example(shared[index], [example for shard in made.whole for example in shard][index])
     if codec == "klt":
         assert any(kept_exactly(whole, index) for index in range(len(whole))) == bool(far)
-    assert verify_cache(shared.root).whole
+    assert verify_cache(shared.place).whole
 
 
 @every_format
@@ -108,7 +108,7 @@ def test_examples_cut_in_any_way_are_read_whole(
         assert same_example(shared[index], whole[index])
         path = shared.path_before(index)
         assert [prefix.length for prefix in path] == sorted(prefix.length for prefix in path)
-    assert verify_cache(shared.root).whole
+    assert verify_cache(shared.place).whole
 
 
 @every_format
@@ -138,7 +138,7 @@ def test_who_writes_into_an_example_changes_no_other(container: str, codec: str,
 def test_threads_read_shared_prefixes_at_the_same_time(tmp_path: Path) -> None:
     cache = open_cache(make_shared().write(tmp_path / "c", "zarr", "klt"))
     wanted = [cache[index] for index in range(len(cache))]
-    fresh, together = open_cache(cache.root), threading.Barrier(8)
+    fresh, together = open_cache(cache.place), threading.Barrier(8)
 
     def read(start: int) -> bool:
         together.wait()

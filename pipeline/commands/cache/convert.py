@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
+from cache.place import Place
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.shell import command
 from pipeline.extract.recode import RecodeSettings, new_codecs
@@ -18,14 +19,15 @@ from pipeline.progress import progress_bar
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.argument("target")
 @click.option("--format", "container", type=click.Choice(FORMAT_NAMES), help="Format of the new cache.  [default: the old one's]")
 @codec_options(None)
 @click.option("--teacher", help="With --fidelity kl=…: the cache's teacher, where that has moved; only its LM head is asked.")
 @click.option("--device", default="auto", show_default=True, help="With --fidelity kl=…: cpu, cuda, cuda:1, …")
 @command
-def convert(source: Path, target: Path, *, container: str | None, as_json: bool, **options: Any) -> dict[str, Any]:
+@cache_places("source", "target")
+def convert(source: Place, target: Place, *, container: str | None, as_json: bool, **options: Any) -> dict[str, Any]:
     """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not needed, and the teacher only where
     a KL divergence is asked for.
 

@@ -9,13 +9,15 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
+from cache.place import Place
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
 
 
 @click.command()
-@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@click.argument("cache")
 @click.option("--layer", type=int, help="Only this layer.  [default: all]")
 @click.option("--tokens", type=click.IntRange(min=2), default=65536, show_default=True, help="Tokens to measure on.")
 @click.option("--kl-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Of these, for the LM head.")
@@ -33,7 +35,8 @@ from pipeline.progress import progress_bar
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for fidelity.json, fidelity.svg and fidelity.html."
 )
 @command
-def fidelity(folder: Path, *, out: Path | None, as_json: bool, **options: Any) -> dict[str, Any]:
+@cache_places("cache")
+def fidelity(cache: Place, *, out: Path | None, as_json: bool, **options: Any) -> dict[str, Any]:
     """Compare the codecs on a cache's own data: bits a value against what is lost, beside the Gaussian rate-distortion bound.
 
     The codecs are fitted to some examples and measured on others. Layers that the cache stores exactly are taken from it; of
@@ -47,10 +50,10 @@ def fidelity(folder: Path, *, out: Path | None, as_json: bool, **options: Any) -
     with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("fidelity", total=None)
         found = compare(
-            FidelitySettings(folder, **options),
+            FidelitySettings(cache, **options),
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
         )
-    result = {"kind": "llm-modules fidelity", "cache": str(folder), "layers": [asdict(layer) for layer in found]}
+    result = {"kind": "llm-modules fidelity", "cache": cache.address, "layers": [asdict(layer) for layer in found]}
     if out is not None:
         from pipeline.report.fidelity import write_fidelity  # matplotlib takes a second to load
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
+from cache.place import Place
 from cache.summary import summarise_cache
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 
 
 @click.command()
-@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@click.argument("cache")
 @command
-def inspect(folder: Path, *, as_json: bool) -> dict[str, Any]:
+@cache_places("cache")
+def inspect(cache: Place, *, as_json: bool) -> dict[str, Any]:
     """Say what a cache holds, finished or not. No shard is opened.
 
     \b
@@ -23,7 +25,7 @@ def inspect(folder: Path, *, as_json: bool) -> dict[str, Any]:
       llm-modules cache inspect my-cache
       llm-modules cache inspect my-cache --json | jq .content_digest
     """
-    summary = summarise_cache(folder)
+    summary = summarise_cache(cache)
     if not as_json:
         click.echo(_in_words(summary))
     return summary

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from cache.place import Place
 from cache.summary import published_bytes
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.extract.repair import RepairResult, RepairSettings
 from pipeline.extract.repair import repair as run_repair
@@ -19,7 +20,7 @@ _MOST_LINES = 20
 
 
 @click.command()
-@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@click.argument("cache")
 @click.option("--teacher", help="The cache's teacher, where that has moved.")
 @click.option("--dataset", help="The cache's data set, where that has moved.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
@@ -29,7 +30,8 @@ _MOST_LINES = 20
     help="Accept shards whose numbers differ from the lost ones, as on another machine; the content digest changes.",
 )  # fmt: skip
 @command
-def repair(folder: Path, *, as_json: bool, **options: Any) -> dict[str, Any]:
+@cache_places("cache")
+def repair(cache: Place, *, as_json: bool, **options: Any) -> dict[str, Any]:
     """Verify a cache, and extract again the shards that are damaged or missing, and no others.
 
     Manifest and journal hold a copy of what matters in the other: where one of them is lost it is put back. The repaired cache
@@ -41,10 +43,10 @@ def repair(folder: Path, *, as_json: bool, **options: Any) -> dict[str, Any]:
       llm-modules cache repair my-cache --teacher moved/Qwen2-1.5B --dataset moved/rows.jsonl
     """
     with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()) as bar:
-        checking = bar.add_task("verify", total=published_bytes(folder))
+        checking = bar.add_task("verify", total=published_bytes(cache))
         extracting = bar.add_task("extract", total=None, visible=False)
         result = run_repair(
-            RepairSettings(folder, **options),
+            RepairSettings(cache, **options),
             lambda size: bar.update(checking, advance=size),
             lambda tokens, total: bar.update(extracting, advance=tokens, total=total, visible=True),
         )

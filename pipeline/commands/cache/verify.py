@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from cache.place import Place
 from cache.summary import published_bytes
 from cache.verify import Verification, verify_cache
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.errors import RunError
 from pipeline.extract.recheck import Recheck, recheck
@@ -21,15 +22,16 @@ _MOST_LINES = 20
 
 
 @click.command()
-@click.argument("folder", metavar="CACHE", type=click.Path(path_type=Path))
+@click.argument("cache")
 @click.option("--deep", is_flag=True, help="Also run the live teacher over a sample and compare, layer by layer.")
 @click.option("--sample", type=click.IntRange(min=1), default=16, show_default=True, help="--deep: examples to compare.")
 @click.option("--seed", default=0, show_default=True, help="--deep: of the random sample.")
 @click.option("--teacher", help="--deep: the cache's teacher, where that has moved.")
 @click.option("--device", default="auto", show_default=True, help="--deep: cpu, cuda, cuda:1, …")
 @command
+@cache_places("cache")
 def verify(
-    folder: Path, *, deep: bool, sample: int, seed: int, teacher: str | None, device: str, as_json: bool
+    cache: Place, *, deep: bool, sample: int, seed: int, teacher: str | None, device: str, as_json: bool
 ) -> dict[str, Any]:
     """Check every byte of a cache: checksums, shapes, offsets, row ids, token ids, loss masks, finite values.
 
@@ -42,14 +44,14 @@ def verify(
       llm-modules cache verify my-cache --deep --sample 50
     """
     with progress_bar(TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("verify", total=published_bytes(folder))
-        found = verify_cache(folder, lambda size: bar.update(task, advance=size))
+        task = bar.add_task("verify", total=published_bytes(cache))
+        found = verify_cache(cache, lambda size: bar.update(task, advance=size))
     compared = None
     if deep and found.whole:
         with progress_bar(TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task("compare", total=None)
             compared = recheck(
-                folder,
+                cache,
                 sample=sample,
                 teacher=teacher,
                 device=device,
@@ -57,7 +59,7 @@ def verify(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
-    bad = _complaint(folder, found, compared)
+    bad = _complaint(cache, found, compared)
     if not as_json:
         click.echo(_in_words(found, compared, deep=deep))
     elif bad:
@@ -67,7 +69,7 @@ def verify(
     return result
 
 
-def _complaint(folder: Path, found: Verification, compared: Recheck | None) -> str | None:
+def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> str | None:
     """What is wrong, in one line; None where all is well."""
     parts = []
     if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
@@ -77,11 +79,11 @@ def _complaint(folder: Path, found: Verification, compared: Recheck | None) -> s
     if found.missing_shards:
         parts.append(f"{len(found.missing_shards)} shards are missing")
     if found.missing_shards and not found.damage:
-        return f"{folder}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
+        return f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
     if parts:
-        return f"{folder}: {'; '.join(parts)}; mend it with `cache repair {folder}`"
+        return f"{cache.address}: {'; '.join(parts)}; mend it with `cache repair {cache.address}`"
     if compared and (layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]):
-        return f"{folder}: the stored states of layer {', '.join(layers)} are not the teacher's; extract again"
+        return f"{cache.address}: the stored states of layer {', '.join(layers)} are not the teacher's; extract again"
     return None
 
 

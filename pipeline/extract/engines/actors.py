@@ -49,7 +49,7 @@ class ShardActor:
         if threads:
             torch.set_num_threads(threads)
         self._prepared = prepared
-        self._root = prepared.settings.cache
+        self._place = prepared.settings.place
         self._worker = ShardWorker(prepared)
         self._teacher_is_busy = threading.Lock()
 
@@ -62,7 +62,7 @@ class ShardActor:
         with self._teacher_is_busy:
             states = self._worker.read(shard, unusable)
         provenance = self._prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
-        return store_shard(self._root, manifest, shard, states.coded(codecs), states.non_finite, provenance)
+        return store_shard(self._place, manifest, shard, states.coded(codecs), states.non_finite, provenance)
 
 
 class RayEngine:

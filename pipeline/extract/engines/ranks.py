@@ -101,7 +101,7 @@ class _StoringRank:
     """Reads this rank's shards; each is coded and stored while the next one is read."""
 
     def __init__(self, prepared: PreparedExtract, worker: ShardWorker, manifest: Manifest, codecs: dict[int, Codec]) -> None:
-        self._root, self._manifest, self._worker = prepared.settings.cache, manifest, worker
+        self._place, self._manifest, self._worker = prepared.settings.place, manifest, worker
         self._durable: list[ShardRecord] = []
         self._publisher = BackgroundPublisher(self, codecs, prepared.provenance_of_shards(), self._durable.append)
 
@@ -116,7 +116,7 @@ class _StoringRank:
         self, shard: int, content: ShardContent, *, non_finite: Mapping[str, int], provenance: Mapping[str, Any]
     ) -> ShardRecord:
         """Store a shard; rank 0 will journal it."""
-        return store_shard(self._root, self._manifest, shard, content, non_finite, provenance)
+        return store_shard(self._place, self._manifest, shard, content, non_finite, provenance)
 
     def do(self, task: _Round) -> list[ShardRecord]:
         """Read this rank's shard; on rank 0 the records of all shards that have become durable on any rank, else nothing."""

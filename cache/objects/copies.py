@@ -1,0 +1,142 @@
+"""Copies of remote shards on this machine, shared by its processes, within a limit: those used last stay."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from cache.files import bytes_below, remove
+from cache.open_shard import SHARDS
+from cache.place import Hold
+
+_ROOM = ".room"
+_CACHE, _LOCKS = "cache", "locks"
+
+
+class Copies:
+    """The copies of one remote cache; those of all remote caches together stay within the limit.
+
+    `FOLDER/<cache>/cache` is laid out as a cache is, `FOLDER/<cache>/locks` has a file for each shard: who reads the shard holds
+    it shared, who brings or removes it holds it alone. The kernel lets go of what a process held that dies.
+    """
+
+    def __init__(self, folder: Path, cache: str, limit: int) -> None:
+        """Name the copies; nothing is made yet.
+
+        Args:
+            folder: of all remote caches' copies.
+            cache: name of this one.
+            limit: bytes of all shards, but for those that are being read.
+        """
+        self._root, self._limit = folder, limit
+        self.folder = folder / cache / _CACHE
+        self._locks = folder / cache / _LOCKS
+
+    def make(self) -> None:
+        """Make the folders."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks.mkdir(exist_ok=True)
+
+    def alone(self, name: str) -> Hold:
+        """Hold a shard, or whatever else a name stands for, alone among the processes of this machine."""
+        self.make()
+        locked = _Locked(self._locks / name)
+        locked.take(fcntl.LOCK_EX)
+        return locked
+
+    def hold(self, shard: str, bring: Callable[[Path], None], *, anew: bool = False) -> Hold:
+        """A shard is there for as long as what this returns is held.
+
+        Args:
+            shard: name of its file or folder.
+            bring: makes a copy at the path given; called where there is none.
+            anew: replace the copy that is there.
+        """
+        self.make()
+        locked, brought = _Locked(self._locks / shard), False
+        target = self.folder / SHARDS / shard
+        while True:
+            locked.take(fcntl.LOCK_SH)
+            if not anew and target.exists():
+                os.utime(self._locks / shard)
+                locked.fetched = brought
+                return locked
+            locked.take(fcntl.LOCK_EX)  # lets others in between: look again
+            if anew or not target.exists():
+                staged = target.with_name(f"partial-{shard}")
+                target.parent.mkdir(exist_ok=True)
+                for old in (target, staged):
+                    remove(old)
+                bring(staged)
+                staged.replace(target)
+                anew, brought = False, True
+
+    def make_room(self, size: int, take: Callable[[], None] = lambda: None) -> None:
+        """Remove the shards used longest ago until so many bytes more are within the limit; those being read stay.
+
+        Args:
+            size: bytes that are to come.
+            take: takes that room, before anybody else counts what there is.
+        """
+        room = _Locked(self._root / _ROOM)
+        room.take(fcntl.LOCK_EX)
+        shards = [path for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*") if not path.name.startswith("partial-")]
+        sizes = {path: bytes_below(path) for path in shards}
+        held = sum(map(bytes_below, self._root.glob(f"*/{_CACHE}/{SHARDS}")))
+        for path in sorted(shards, key=_last_used):
+            if held + size <= self._limit:
+                break
+            locked = _Locked(_lock_of(path))
+            if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                remove(path)
+                held -= sizes[path]
+        take()
+
+    def forget(self, shard: str) -> None:
+        """Remove a shard's copy."""
+        held = self.alone(shard)
+        remove(self.folder / SHARDS / shard)
+        del held
+
+
+class _Locked(Hold):
+    """An open lock file; closed when nobody holds it any longer."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._descriptor = -1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+    def take(self, how: int) -> bool:
+        """Lock it, or say that somebody else has."""
+        try:
+            fcntl.flock(self._descriptor, how)
+        except BlockingIOError:
+            return False
+        return True
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _lock_of(shard: Path) -> Path:
+    return shard.parents[2] / _LOCKS / shard.name
+
+
+def _last_used(shard: Path) -> float:
+    lock = _lock_of(shard)
+    return lock.stat().st_mtime if lock.exists() else 0.0
+
+
+def name_of(address: str, endpoint: str | None) -> str:
+    """A folder's name for a remote cache, that tells a person which."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", address.removeprefix("s3://")).strip("-")[:60]
+    return f"{plain}-{hashlib.sha256(f'{endpoint} {address}'.encode()).hexdigest()[:12]}"

@@ -1,0 +1,274 @@
+"""A cache in an object store: published by journal entries, read through copies on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cache.errors import CacheError, DamagedCacheError
+from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
+from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, JournalWriter, ShardRecord, shard_of_line
+from cache.manifest import ATTACHMENTS, MANIFEST_NAME, read_manifest
+from cache.objects.bucket import Bucket, TakenError
+from cache.objects.copies import Copies, name_of
+from cache.objects.lease import Lease, require_free
+from cache.open_shard import SHARDS
+from cache.place import Hold
+
+COPIES_LIMIT = 20 * 10**9
+"""Bytes of copies on this machine, where the user says nothing."""
+
+
+def usual_copies() -> Path:
+    """The folder of copies where the user names none."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-modules" / "copies"
+
+
+class ObjectStore:
+    """A cache below `s3://bucket/prefix`.
+
+    Its objects are the files of a cache in a folder, so that either can be made of the other by copying. A shard is published by
+    its journal entry, an object that is made only where there is none; when all are there, they become the journal itself.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self, address: str, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None
+    ) -> None:
+        """Name a place; nothing is asked of the store yet.
+
+        Args:
+            address: `s3://bucket/prefix`.
+            endpoint: URL of an S3-compatible server; None: what the environment says, or AWS.
+            copies: folder for copies of what is in use, on this machine; None: below the user's own cache folder.
+            copies_limit: bytes that they may take, those of other caches in that folder included; None: 20 GB.
+
+        Raises:
+            CacheError: the address is not one of a bucket with a prefix.
+        """
+        named = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self.address, self.endpoint = address.rstrip("/"), named
+        self._copies_root = (copies or usual_copies()).absolute()
+        self._limit = COPIES_LIMIT if copies_limit is None else copies_limit
+        self._bucket = Bucket(self.address, self.endpoint)
+        self._copies = Copies(self._copies_root, name_of(self.address, self.endpoint), self._limit)
+        self._lease: Lease | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process asks the store itself."""
+        return ObjectStore, (self.address, self.endpoint, self._copies_root, self._limit)
+
+    @property
+    def recorded(self) -> str:
+        """As `Place.recorded`."""
+        return self.address
+
+    @property
+    def folder(self) -> Path:
+        """As `Place.folder`."""
+        return self._copies.folder
+
+    @property
+    def most_held(self) -> int | None:
+        """As `Place.most_held`."""
+        return self._limit
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """As `Place.told`."""
+        try:
+            yield
+        except CacheError as error:
+            text = str(error).replace(str(self.folder), self.address)
+            if text == str(error):
+                raise
+            raise type(error)(text) from error
+
+    def refresh(self) -> None:
+        """As `Place.refresh`. Entries are read before the journal, into which they vanish when the cache is complete."""
+        alone = self._copies.alone(".refresh")
+        lines = self._bucket.get_all(sorted(self._bucket.sizes(JOURNAL_ENTRIES)))
+        found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
+        journal, manifest = found[JOURNAL_NAME], found[MANIFEST_NAME]
+        if journal is not None:
+            there = set(journal.splitlines(keepends=True))
+            journal += b"".join(line for line in lines.values() if line and line not in there)
+        self._forget_others(journal, manifest)
+        _replace(self.folder / JOURNAL_NAME, journal)
+        _replace(self.folder / MANIFEST_NAME, manifest)
+        if manifest is not None:
+            with contextlib.suppress(CacheError):  # whoever reads the manifest says what is wrong with it
+                self._bring_attachments()
+        del alone
+
+    def _forget_others(self, journal: bytes | None, manifest: bytes | None) -> None:
+        """Remove copies of shards that are not those of the journal any longer."""
+        was = [path.read_bytes() if path.is_file() else b"" for path in self._own(JOURNAL_NAME, MANIFEST_NAME)]
+        if was[1] != (manifest or b""):
+            doomed = {path.name for path in (self.folder / SHARDS).glob("*")}
+        else:
+            gone = set(was[0].splitlines()[1:]) - set((journal or b"").splitlines())
+            numbers = {shard_of_line(line) for line in gone}
+            doomed = {path.name for path in (self.folder / SHARDS).glob("*") if path.stem in {f"{n:06d}" for n in numbers}}
+        for name in doomed:
+            self._copies.forget(name)
+
+    def _own(self, *names: str) -> list[Path]:
+        return [self.folder / name for name in names]
+
+    def _bring_attachments(self) -> None:
+        attached = {file.name: file for file in read_manifest(self.folder).attachments}
+        for path in files_below(self.folder / ATTACHMENTS):
+            if path.relative_to(self.folder).as_posix() not in attached:
+                remove(path)
+        wanted = [f.name for f in attached.values() if damage_of(self.folder, f.name, f.bytes, f.checksum)]
+        for name, content in self._bucket.get_all(wanted).items():
+            path = inside(self.folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, content)
+
+    def entries(self) -> set[str]:
+        """As `Place.entries`."""
+        return self._bucket.entries()
+
+    def names(self) -> Iterator[str]:
+        """As `Place.names`; journal entries are part of the journal."""
+        return (name for name in sorted(self._bucket.sizes()) if not name.startswith(f"{JOURNAL_ENTRIES}/"))
+
+    def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
+        """As `Place.check_sizes`."""
+        if not files:
+            return
+        shards = {PurePosixPath(name).parts[:2] for name in files}
+        there = self._bucket.sizes("/".join(next(iter(shards))) if len(shards) == 1 else SHARDS)
+        for name, (size, _) in files.items():
+            found = there.get(name)
+            if found != size:
+                what = "missing" if found is None else f"{found} bytes where {size} were written"
+                raise DamagedCacheError(f"{self.address}/{name}: {what}; {MEND}")
+
+    def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
+        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums."""
+        if not record.files:
+            return Hold()
+        paths = [inside(self.folder, name).relative_to(self.folder / SHARDS) for name in record.files]
+        shard = paths[0].parts[0]
+        if any(path.parts[0] != shard for path in paths):
+            raise DamagedCacheError(f"{self.address}: the journal names files of other shards in shard {record.shard}; {MEND}")
+
+        def bring(staged: Path) -> None:
+            there = self._bucket.sizes(f"{SHARDS}/{shard}")
+            sizes = {name: there[name] for name in record.files if name in there}
+            if not sizes:
+                raise DamagedCacheError(f"{self.address}/{SHARDS}/{shard}: missing; {MEND}")
+            targets = {name: staged.joinpath(*PurePosixPath(name).parts[2:]) for name in sizes}
+            self._copies.make_room(sum(sizes.values()), lambda: _take_room(targets, sizes))
+            self._bucket.download(sizes, targets)
+
+        return self._copies.hold(shard, bring, anew=anew)
+
+    def claim(self, shard: str) -> Hold:
+        """As `Place.claim`."""
+        self.folder.joinpath(SHARDS).mkdir(parents=True, exist_ok=True)
+        return self._copies.alone(PurePosixPath(shard).name)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """As `Place.alone`."""
+        with Lease(self._bucket) as self._lease:
+            self.refresh()
+            yield
+
+    def require_unlocked(self) -> None:
+        """As `Place.require_unlocked`."""
+        require_free(self._bucket)
+
+    def keep_beginning(self) -> None:
+        """As `Place.keep_beginning`. Nothing is published yet: what lies there is what a writer left that died."""
+        for folder in (JOURNAL_ENTRIES, SHARDS, ATTACHMENTS):
+            self._bucket.delete(self._bucket.sizes(folder))
+        attached = [path.relative_to(self.folder).as_posix() for path in files_below(self.folder / ATTACHMENTS)]
+        self.keep([JOURNAL_NAME, *attached])
+        self.keep([MANIFEST_NAME])
+
+    def keep_shard(self, record: ShardRecord) -> None:
+        """As `Place.keep_shard`; the copy stays as long as there is room for it."""
+        self._bucket.upload(self.folder, record.files)
+        self._copies.make_room(0)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """As `Place.keep`."""
+        self._require_lease()
+        self._bucket.upload(self.folder, names)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """As `Place.remove`."""
+        self._require_lease()
+        self._bucket.delete(names)
+
+    @contextlib.contextmanager
+    def publishing(self) -> Iterator[_Entries]:
+        """As `Place.publishing`."""
+        with JournalWriter(self.folder) as copy:
+            yield _Entries(self, copy)
+
+    def settle(self) -> None:
+        """As `Place.settle`: the entries become one journal, as a folder has it."""
+        entries = self._bucket.sizes(JOURNAL_ENTRIES)
+        if entries:
+            self.keep([JOURNAL_NAME])
+            self._bucket.delete(entries)
+
+    def put_entry(self, record: ShardRecord) -> None:
+        """Publish a shard.
+
+        Raises:
+            CacheError: another process has published it, or may write here.
+        """
+        self._require_lease()
+        try:
+            self._bucket.put_if(f"{JOURNAL_ENTRIES}/{record.shard:06d}.jsonl", record.line(), None)
+        except TakenError:
+            raise CacheError(
+                f"{self.address}: another process has published shard {record.shard}; run the same command again to go on"
+            ) from None
+
+    def _require_lease(self) -> None:
+        assert self._lease is not None, "only who writes alone publishes"
+        self._lease.require_held()
+
+
+class _Entries:
+    """Publishes by journal entries; the journal among the copies follows."""
+
+    def __init__(self, place: ObjectStore, copy: JournalWriter) -> None:
+        self._place, self._copy = place, copy
+
+    def require_in_place(self) -> None:
+        """As `Publishing.require_in_place`."""
+        self._place._require_lease()
+
+    def append(self, record: ShardRecord) -> None:
+        """As `Publishing.append`."""
+        self._place.put_entry(record)
+        self._copy.append(record)
+
+
+def _replace(path: Path, content: bytes | None) -> None:
+    """Make a file what it is to be, or remove it; untouched where it is that already."""
+    if content is None:
+        remove(path)
+    elif not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
+
+
+def _take_room(targets: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
+    """Files of their full sizes, to be filled: whoever counts what there is counts them."""
+    for name, path in targets.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as stream:
+            stream.truncate(sizes[name])

@@ -1,0 +1,45 @@
+"""Parameters that say where a cache is: a folder, or an object store with copies on this machine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cache.place import place_of
+from pipeline.errors import InputError
+
+_OPTIONS = (
+    click.option("--endpoint", metavar="URL", help="s3://…: an S3-compatible server.  [default: AWS_ENDPOINT_URL, or AWS]"),
+    click.option(
+        "--copies", type=click.Path(file_okay=False, path_type=Path),
+        help="s3://…: folder for copies of what is in use.  [default: ~/.cache/llm-modules/copies]",
+    ),
+    click.option("--copies-gb", type=click.FloatRange(min=0), help="s3://…: most that these copies take.  [default: 20]"),
+)  # fmt: skip
+
+
+def cache_places(*parameters: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The named parameters are addresses of caches: give the function their places, and the command options for them."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(*args: Any, endpoint: str | None, copies: Path | None, copies_gb: float | None, **kwargs: Any) -> Any:
+            given = {"--endpoint": endpoint, "--copies": copies, "--copies-gb": copies_gb}
+            limit = None if copies_gb is None else int(copies_gb * 1e9)
+            addresses = {name: kwargs[name] for name in parameters if kwargs[name] is not None}
+            places = {name: place_of(address, endpoint, copies, limit) for name, address in addresses.items()}
+            if addresses and not any(place.is_remote for place in places.values()):
+                for option, value in given.items():
+                    if value is not None:
+                        raise InputError(f"{option} is for caches at s3://…, and {next(iter(addresses.values()))} is a folder")
+            return function(*args, **{**kwargs, **places})
+
+        for option in reversed(_OPTIONS):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
