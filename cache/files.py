@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -65,8 +66,12 @@ def remove(path: Path) -> None:
 
 
 def bytes_below(path: Path) -> int:
-    """Size of all files at or below a path; 0 where nothing is there."""
-    return sum(file.lstat().st_size for file in files_below(path)) if path.exists() else 0
+    """Size of all files at or below a path; 0 where nothing is there, or is no longer: another process may be writing there."""
+    total = 0
+    for file in files_below(path):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
 
 
 def files_below(path: Path) -> Iterator[Path]:

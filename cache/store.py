@@ -7,7 +7,7 @@ import mmap
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -175,6 +175,10 @@ class Cache(Sequence[Example]):
             raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
         whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
         return CodedExample(row_id, whole.input_ids, whole.loss_mask, whole.hidden_states)
+
+    def shards_of(self, indices: Iterable[int]) -> list[int]:
+        """Which shard holds each of some examples, given by indices from 0 on."""
+        return [bisect_right(self._first, index) - 1 for index in indices]
 
     def path_before(self, index: int) -> list[StoredPrefix]:
         """The shared prefixes that an example begins with, from the first on."""

@@ -16,8 +16,13 @@ from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 
 
-def training_arguments(settings: TrainSettings, folder: RunFolder) -> TrainingArguments:
+def training_arguments(settings: TrainSettings, folder: RunFolder, *, remote: bool) -> TrainingArguments:
     """Arguments for one process on one device.
+
+    Args:
+        settings: what the user asks.
+        folder: of the run.
+        remote: the cache is in an object store, whose client does not survive a fork.
 
     Raises:
         InputError: there is no such device, or one of several is named.
@@ -57,6 +62,7 @@ def training_arguments(settings: TrainSettings, folder: RunFolder) -> TrainingAr
         bf16=settings.precision == "bf16" or (not on_cpu and choose_dtype(settings.precision, device) == "bf16"),
         dataloader_num_workers=settings.loader_workers,
         dataloader_persistent_workers=settings.loader_workers > 0,
+        dataloader_multiprocessing_context="spawn" if remote and settings.loader_workers else None,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
     )

@@ -12,6 +12,7 @@ from cache import Cache, open_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
+from pipeline.batches.order import order_of
 from pipeline.data.split import split_rows
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.errors import InputError
@@ -72,7 +73,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
     optimizer = build_optimizer(
         model, bridge_lr=settings.bridge_lr, gpt_neo_lr=settings.gpt_neo_lr, weight_decay=settings.weight_decay
     )
-    arguments = training_arguments(settings, folder)
+    arguments = training_arguments(settings, folder, remote=cache.place.is_remote)
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.write_record(record)
     checkpoint = folder.last_checkpoint() if resume else None
@@ -85,6 +86,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             train_dataset=CachedFeatures(cache, train_rows, settings.layer_read),
             eval_dataset=CachedFeatures(cache, validation_rows, settings.layer_read),
             optimizers=(optimizer, None),
+            order=order_of(cache, train_rows, settings.seed),
             decoder=StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read]),
             callbacks=training_callbacks(settings, folder, checkpoint, progress, title),
         )

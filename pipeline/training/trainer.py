@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import AdamW
+from torch.utils.data import Sampler
 from transformers import Trainer
 
 from pipeline.batches.decoder import StatesDecoder
@@ -33,14 +34,24 @@ def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_l
 class StudentTrainer(Trainer):
     """Trains a student from cached features."""
 
-    def __init__(self, *args: Any, decoder: StatesDecoder, **kwargs: Any) -> None:
-        """As `Trainer`; `decoder` decodes the hidden states of each batch on the training device."""
+    def __init__(self, *args: Any, decoder: StatesDecoder, order: Sampler[int] | None = None, **kwargs: Any) -> None:
+        """As `Trainer`.
+
+        Args:
+            decoder: decodes the hidden states of each batch on the training device.
+            order: in which the training examples are read; None: in one of `Trainer`'s own, at random.
+            args, kwargs: of `Trainer`.
+        """
         super().__init__(*args, **kwargs)
+        self._order = order
         self._decoder = decoder.to(self.args.device)
         self._restart_clock()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return self._decoder(super()._prepare_inputs(inputs))  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return self._order if self._order is not None else super()._get_train_sampler(train_dataset)
 
     def compute_loss(
         self,
