@@ -108,6 +108,10 @@ class Place(Protocol):
         """
         ...
 
+    def apart(self) -> AbstractContextManager[Place]:
+        """The same place without any copies that were brought before."""
+        ...
+
     def claim(self, shard: str) -> Hold:
         """A shard's files are this process's to write for as long as what this returns is held; `shard` is its name."""
         ...
@@ -215,6 +219,10 @@ class Folder:
     def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
         """As `Place.hold`."""
         return _HELD
+
+    def apart(self) -> AbstractContextManager[Place]:
+        """As `Place.apart`."""
+        return contextlib.nullcontext(self)
 
     def claim(self, shard: str) -> Hold:
         """As `Place.claim`."""

@@ -83,8 +83,7 @@ def verify_cache(where: Where, progress: Callable[[int], None] = lambda size: No
         CacheError: there is no cache, or neither its manifest nor the copy in its journal can be read.
         OSError: an object store cannot be reached.
     """
-    place = place_of(where)
-    with place.told():
+    with place_of(where).apart() as place, place.told():
         place.refresh()
         return _verified(place, progress)
 
@@ -129,9 +128,9 @@ def _verified(place: Place, progress: Callable[[int], None]) -> Verification:
 
 
 def _brought(place: Place, record: ShardRecord) -> Hold | None:
-    """A shard's bytes as the place has them, not as an earlier copy had; None where they are not to be had."""
+    """A shard's files are there while this is held; None where they are not to be had."""
     try:
-        return place.hold(record, anew=True)
+        return place.hold(record)
     except CacheError:  # what is wrong is told of the files
         return None
 

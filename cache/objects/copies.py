@@ -14,6 +14,7 @@ from cache.open_shard import SHARDS
 from cache.place import Hold
 
 _ROOM = ".room"
+_PARTIAL = "partial-"
 _CACHE, _LOCKS = "cache", "locks"
 
 
@@ -67,7 +68,7 @@ class Copies:
                 return locked
             locked.take(fcntl.LOCK_EX)  # lets others in between: look again
             if anew or not target.exists():
-                staged = target.with_name(f"partial-{shard}")
+                staged = target.with_name(f"{_PARTIAL}{shard}")
                 target.parent.mkdir(exist_ok=True)
                 for old in (target, staged):
                     remove(old)
@@ -84,23 +85,21 @@ class Copies:
         """
         room = _Locked(self._root / _ROOM)
         room.take(fcntl.LOCK_EX)
-        shards = [path for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*") if not path.name.startswith("partial-")]
-        sizes = {path: bytes_below(path) for path in shards}
-        held = sum(map(bytes_below, self._root.glob(f"*/{_CACHE}/{SHARDS}")))
-        for path in sorted(shards, key=_last_used):
-            if held + size <= self._limit:
-                break
+        sizes = {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
+        held = sum(sizes.values())
+        for path in sorted(sizes, key=_last_used):
+            unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
             locked = _Locked(_lock_of(path))
-            if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if (unfinished or held + size > self._limit) and locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 remove(path)
                 held -= sizes[path]
         take()
 
     def forget(self, shard: str) -> None:
-        """Remove a shard's copy."""
-        held = self.alone(shard)
-        remove(self.folder / SHARDS / shard)
-        del held
+        """Remove a shard's copy, unless it is being read."""
+        locked = _Locked(self._locks / shard)
+        if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            remove(self.folder / SHARDS / shard)
 
 
 class _Locked(Hold):
@@ -128,7 +127,7 @@ class _Locked(Hold):
 
 
 def _lock_of(shard: Path) -> Path:
-    return shard.parents[2] / _LOCKS / shard.name
+    return shard.parents[2] / _LOCKS / shard.name.removeprefix(_PARTIAL)
 
 
 def _last_used(shard: Path) -> float:

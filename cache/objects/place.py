@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -170,6 +171,12 @@ class ObjectStore:
             self._bucket.download(sizes, targets)
 
         return self._copies.hold(shard, bring, anew=anew)
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[ObjectStore]:
+        """As `Place.apart`: copies of its own, no more than are held."""
+        with tempfile.TemporaryDirectory() as copies:
+            yield ObjectStore(self.address, self.endpoint, Path(copies), 0)
 
     def claim(self, shard: str) -> Hold:
         """As `Place.claim`."""
