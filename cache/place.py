@@ -158,13 +158,22 @@ class Place(Protocol):
 
 
 class Hold:
-    """Keeps a shard's files in the folder until nobody holds it any longer."""
+    """Keeps a shard's files in the folder, or to this process, until it is let go of, or nobody has it any longer."""
 
     __slots__ = ("fetched",)
 
     def __init__(self) -> None:
         """`fetched`: the files have just been brought, so nobody has looked at them yet."""
         self.fetched = False
+
+    def let_go(self) -> None:
+        """Others may do with the files what they like."""
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self.let_go()
 
 
 _HELD = Hold()

@@ -54,16 +54,31 @@ def store_shard(
     if digest not in (None, found):
         raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
     place = place_of(where)
-    root, claim = place.folder, place.claim(shard_name(manifest, shard))
+    with place.claim(shard_name(manifest, shard)):
+        record = _stored(place.folder, manifest, shard, content, arrays, found, non_finite, provenance)
+        place.keep_shard(record)
+    return record
+
+
+def _stored(
+    root: Path,
+    manifest: Manifest,
+    shard: int,
+    content: ShardContent,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    digest: str,
+    non_finite: Mapping[str, int],
+    provenance: Mapping[str, Any],
+) -> ShardRecord:
     final = inside(root, SHARDS) / Path(shard_name(manifest, shard)).name
     if not arrays:
         remove(final)
         none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        return ShardRecord(shard, {}, found, [], counts, counts, counts, counts, none, {}, dict(non_finite), dict(provenance))
+        return ShardRecord(shard, {}, digest, [], counts, counts, counts, counts, none, {}, dict(non_finite), dict(provenance))
     staged = final.with_name(f"partial-{final.name}")
     remove(staged)
     try:
-        attributes = shard_attributes(manifest.codec_of, shard_seal(_cache_of(manifest), shard, found, non_finite))
+        attributes = shard_attributes(manifest.codec_of, shard_seal(_cache_of(manifest), shard, digest, non_finite))
         presented = presented_arrays(manifest.codec_of, manifest.fits, len(content.input_ids), manifest.hidden_size)
         format_named(manifest.format).write(staged, arrays, attributes, presented)
         remove(final)  # a damaged one, or one that its writer could not name in the journal before it died
@@ -72,10 +87,7 @@ def store_shard(
         with contextlib.suppress(OSError):
             remove(staged)  # a full disk gets its space back
         raise
-    record = _record(root, manifest, shard, arrays, found, non_finite, provenance)
-    place.keep_shard(record)
-    del claim
-    return record
+    return _record(root, manifest, shard, arrays, digest, non_finite, provenance)
 
 
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:

@@ -53,8 +53,8 @@ class Cache(Sequence[Example]):
         self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
         self._shards: dict[int, OpenShard] = {}
-        self._open: OrderedDict[int, Hold] = OrderedDict()
-        # Open shards of an object store keep their copies: few, so that others can be brought.
+        self._open: OrderedDict[int, None] = OrderedDict()
+        # Files that are open take room even when their copies have been removed.
         self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         self._prefetcher: Any = None
         self._last = -1
@@ -224,27 +224,38 @@ class Cache(Sequence[Example]):
         if shard == self._last and not self.place.is_remote:
             return self._shards[shard], None
         with self._opening:
-            hold = self._open.pop(shard, None) or self.place.hold(self.records[shard])
-            if shard not in self._shards or hold.fetched:
-                try:
-                    self._open_files(shard, check=hold.fetched or not self._checked[shard])
-                except DamagedCacheError:
-                    if not self.place.is_remote:
-                        raise
-                    del hold  # lets go of copies that may have been damaged here
-                    hold = self.place.hold(self.records[shard], anew=True)
-                    self._open_files(shard, check=True)
-                hold.fetched = False
-            self._open[shard] = hold
+            hold = self._opened(shard)
+            self._open.pop(shard, None)
+            self._open[shard] = None
             if len(self._open) > self._most_open:
                 self._shards[self._open.popitem(last=False)[0]].close()
             self._last = shard
             return self._shards[shard], hold
 
-    def _open_files(self, shard: int, *, check: bool) -> None:
-        opened = OpenShard(self.place.folder, self.manifest, self.records[shard], check=check)
-        self._checked[shard] = 1
-        known, self._shards[shard] = self._shards.get(shard), opened
+    def _opened(self, shard: int) -> Hold:
+        """Open a shard, where it is not open; a copy that is found to be damaged is brought once more."""
+        hold = self.place.hold(self.records[shard])
+        try:
+            self._open_files(shard, hold)
+        except DamagedCacheError:
+            hold.let_go()
+            if not self.place.is_remote:
+                raise
+            hold = self.place.hold(self.records[shard], anew=True)
+            try:
+                self._open_files(shard, hold)
+            except DamagedCacheError:
+                hold.let_go()
+                raise
+        return hold
+
+    def _open_files(self, shard: int, hold: Hold) -> None:
+        known = self._shards.get(shard)
+        if known is not None and not hold.fetched:
+            return
+        check = hold.fetched or not self._checked[shard]
+        opened = self._shards[shard] = OpenShard(self.place.folder, self.manifest, self.records[shard], check=check)
+        self._checked[shard], hold.fetched = 1, False
         if known is not None and known.holds_tokens:
             opened.hold_tokens()
         elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import find_teacher
+from tests.cache.objects.server import CREDENTIALS, running_server
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -57,6 +58,15 @@ def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
     settings = embedded_settings()
     extract(prepare(settings))
     return settings.cache
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server with a bucket named `bucket`, and the credentials for it in the environment."""
+    with pytest.MonkeyPatch.context() as patch, running_server() as endpoint:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield endpoint
 
 
 @pytest.fixture

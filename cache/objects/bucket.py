@@ -53,7 +53,7 @@ class Bucket:
         bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         if not bucket or not prefix or any(part in ("", ".", "..") for part in prefix.split("/")):
             raise CacheError(f"{address}: write s3://bucket/prefix, where the cache is to be all that lies below the prefix")
-        self.address = address
+        self.address, self.endpoint = address, endpoint
         options: Any = {} if endpoint is None else {"endpoint": endpoint}
         if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" not in os.environ:
             options["region"] = "us-east-1"

@@ -58,17 +58,25 @@ class Copies:
             anew: replace the copy that is there.
         """
         self.make()
-        locked, brought = _Locked(self._locks / shard), False
-        target = self.folder / SHARDS / shard
+        locked = _Locked(self._locks / shard)
+        try:
+            locked.fetched = self._bring_under(locked, self.folder / SHARDS / shard, bring, anew=anew)
+        except BaseException:
+            locked.let_go()
+            raise
+        os.utime(self._locks / shard)
+        return locked
+
+    def _bring_under(self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool) -> bool:
+        """Lock a shard shared, and have it; whether it had to be brought."""
+        brought = False
         while True:
             locked.take(fcntl.LOCK_SH)
             if not anew and target.exists():
-                os.utime(self._locks / shard)
-                locked.fetched = brought
-                return locked
+                return brought
             locked.take(fcntl.LOCK_EX)  # lets others in between: look again
             if anew or not target.exists():
-                staged = target.with_name(f"{_PARTIAL}{shard}")
+                staged = target.with_name(f"{_PARTIAL}{target.name}")
                 target.parent.mkdir(exist_ok=True)
                 for old in (target, staged):
                     remove(old)
@@ -83,23 +91,23 @@ class Copies:
             size: bytes that are to come.
             take: takes that room, before anybody else counts what there is.
         """
-        room = _Locked(self._root / _ROOM)
-        room.take(fcntl.LOCK_EX)
-        sizes = {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
-        held = sum(sizes.values())
-        for path in sorted(sizes, key=_last_used):
-            unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
-            locked = _Locked(_lock_of(path))
-            if (unfinished or held + size > self._limit) and locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                remove(path)
-                held -= sizes[path]
-        take()
+        with _Locked(self._root / _ROOM) as room:
+            room.take(fcntl.LOCK_EX)
+            sizes = {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
+            held = sum(sizes.values())
+            for path in sorted(sizes, key=_last_used):
+                unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
+                with _Locked(_lock_of(path)) as locked:
+                    if (unfinished or held + size > self._limit) and locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        remove(path)
+                        held -= sizes[path]
+            take()
 
     def forget(self, shard: str) -> None:
         """Remove a shard's copy, unless it is being read."""
-        locked = _Locked(self._locks / shard)
-        if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
-            remove(self.folder / SHARDS / shard)
+        with _Locked(self._locks / shard) as locked:
+            if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                remove(self.folder / SHARDS / shard)
 
 
 class _Locked(Hold):
@@ -113,6 +121,9 @@ class _Locked(Hold):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
 
+    def __enter__(self) -> _Locked:
+        return self
+
     def take(self, how: int) -> bool:
         """Lock it, or say that somebody else has."""
         try:
@@ -121,9 +132,14 @@ class _Locked(Hold):
             return False
         return True
 
-    def __del__(self) -> None:
+    def let_go(self) -> None:
+        """As `Hold.let_go`."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.let_go()
 
 
 def _lock_of(shard: Path) -> Path:

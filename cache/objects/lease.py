@@ -46,6 +46,9 @@ class Lease:
             self._put(tag)
         except TakenError:
             raise _taken(self._bucket, "just now") from None
+        except OSError:
+            self._give_back()  # the answer may have been lost, and not the lease
+            raise
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewing.start()
         return self
@@ -56,7 +59,12 @@ class Lease:
         if self._renewing is not None:
             self._renewing.join()
         if not self._lost:
-            with contextlib.suppress(OSError, CacheError):
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(OSError, CacheError, ValueError):
+            found = self._bucket.get(NAME)
+            if found is not None and json.loads(found).get("nonce") == self._nonce:
                 self._bucket.delete([NAME])
 
     def require_held(self) -> None:

@@ -91,20 +91,19 @@ class ObjectStore:
 
     def refresh(self) -> None:
         """As `Place.refresh`. Entries are read before the journal, into which they vanish when the cache is complete."""
-        alone = self._copies.alone(".refresh")
-        lines = self._bucket.get_all(sorted(self._bucket.sizes(JOURNAL_ENTRIES)))
-        found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
-        journal, manifest = found[JOURNAL_NAME], found[MANIFEST_NAME]
-        if journal is not None:
-            there = set(journal.splitlines(keepends=True))
-            journal += b"".join(line for line in lines.values() if line and line not in there)
-        self._forget_others(journal, manifest)
-        _replace(self.folder / JOURNAL_NAME, journal)
-        _replace(self.folder / MANIFEST_NAME, manifest)
-        if manifest is not None:
-            with contextlib.suppress(CacheError):  # whoever reads the manifest says what is wrong with it
-                self._bring_attachments()
-        del alone
+        with self._copies.alone(".refresh"):
+            lines = self._bucket.get_all(sorted(self._bucket.sizes(JOURNAL_ENTRIES)))
+            found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
+            journal, manifest = found[JOURNAL_NAME], found[MANIFEST_NAME]
+            if journal is not None:
+                there = set(journal.splitlines(keepends=True))
+                journal += b"".join(line for line in lines.values() if line and line not in there)
+            self._forget_others(journal, manifest)
+            _replace(self.folder / JOURNAL_NAME, journal)
+            _replace(self.folder / MANIFEST_NAME, manifest)
+            if manifest is not None:
+                with contextlib.suppress(CacheError):  # whoever reads the manifest says what is wrong with it
+                    self._bring_attachments()
 
     def _forget_others(self, journal: bytes | None, manifest: bytes | None) -> None:
         """Remove copies of shards that are not those of the journal any longer."""
@@ -156,10 +155,12 @@ class ObjectStore:
         """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums."""
         if not record.files:
             return Hold()
-        paths = [inside(self.folder, name).relative_to(self.folder / SHARDS) for name in record.files]
-        shard = paths[0].parts[0]
-        if any(path.parts[0] != shard for path in paths):
-            raise DamagedCacheError(f"{self.address}: the journal names files of other shards in shard {record.shard}; {MEND}")
+        for name in record.files:
+            inside(self.folder, name)
+        below = {PurePosixPath(name).parts[:2] for name in record.files}
+        (folder, shard), *others = [(*parts, "")[:2] for parts in sorted(below)]
+        if others or folder != SHARDS:
+            raise DamagedCacheError(f"{self.address}: the journal names other files in shard {record.shard}; {MEND}")
 
         def bring(staged: Path) -> None:
             there = self._bucket.sizes(f"{SHARDS}/{shard}")

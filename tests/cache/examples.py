@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -15,8 +15,11 @@ from cache.codecs.bf16 import Bf16
 from cache.codecs.fit_file import codec_identity, write_fits
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
+from cache.place import Where, place_of
 from cache.sealed_json import seal, unseal
 from cache.shard_content import ShardContent, shard_of_examples
+
+PlaceT = TypeVar("PlaceT", bound=Where)
 
 
 def make_examples(
@@ -74,26 +77,27 @@ def make_manifest(
 
 def make_attachments(root: Path, codecs: dict[int, Codec] | None = None) -> Path:
     attachments = root.parent / f"{root.name}-attachments"
-    attachments.mkdir(exist_ok=True)
+    attachments.mkdir(parents=True, exist_ok=True)
     (attachments / "note.txt").write_text("hello")
     write_fits(attachments, codecs or {})
     return attachments
 
 
 def make_cache(
-    root: Path,
+    where: PlaceT,
     shards: Sequence[Sequence[Example]],
     container: str = "zarr",
     publish: Sequence[int] | None = None,
     codec: str = "bf16",
-) -> Path:
+) -> PlaceT:
     """Publish the shards that are still missing, or of them only those named."""
     codecs = make_codecs(shards, codec)
-    with write_cache(root, make_manifest(shards, container, codecs), make_attachments(root, codecs)) as writer:
+    attachments = make_attachments(place_of(where).folder, codecs)
+    with write_cache(where, make_manifest(shards, container, codecs), attachments) as writer:
         for shard in writer.missing_shards():
             if publish is None or shard in publish:
                 writer.publish(shard, make_content(shards[shard], codecs))
-    return root
+    return where
 
 
 def make_shards(lengths: Sequence[Sequence[int]], **options: Any) -> list[list[Example]]:

@@ -1,0 +1,17 @@
+"""Object stores for tests: a server for each test process, a new address for each cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cache.objects.place import ObjectStore
+from tests.cache.objects.server import new_address
+
+
+@pytest.fixture
+def store(s3_endpoint: str, tmp_path: Path) -> Callable[[], ObjectStore]:
+    """Makes places in the store where nothing is yet."""
+    return lambda: ObjectStore(new_address(), s3_endpoint, tmp_path / "copies")

@@ -1,0 +1,128 @@
+"""Who may write to an object store: one process at a time, and never for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cache import CacheError, write_cache
+from cache.objects import lease as lease_module
+from cache.objects.bucket import Bucket, TakenError
+from cache.objects.lease import NAME, Lease, require_free
+from cache.objects.place import ObjectStore
+from tests.cache.examples import make_attachments, make_content, make_manifest, make_shards
+from tests.conftest import ROOT
+
+SHARDS = make_shards([[5, 3], [4]])
+Store = Callable[[], ObjectStore]
+
+
+@pytest.fixture
+def bucket(store: Store) -> Bucket:
+    place = store()
+    return Bucket(place.address, place.endpoint)
+
+
+def holder_of(bucket: Bucket) -> dict[str, Any]:
+    return json.loads(bucket.get(NAME) or b"{}")
+
+
+def test_an_object_is_made_once_and_replaced_only_as_it_is_known(bucket: Bucket) -> None:
+    tag = bucket.put_if("a", b"1", None)
+    with pytest.raises(TakenError):
+        bucket.put_if("a", b"2", None)
+    newer = bucket.put_if("a", b"2", tag)
+    with pytest.raises(TakenError):
+        bucket.put_if("a", b"3", tag)
+    assert bucket.get_tagged("a") == (b"2", newer)
+    assert bucket.put_if("a", b"2", tag) == newer, "the same put, sent again because its answer was lost"
+    with pytest.raises(TakenError):
+        bucket.put_if("gone", b"1", tag)
+
+
+def test_one_writer_at_a_time(bucket: Bucket) -> None:
+    with Lease(bucket):
+        for attempt in (lambda: Lease(bucket).__enter__(), lambda: require_free(bucket)):
+            with pytest.raises(CacheError, match=f"another process is writing to this cache .process {os.getpid()} on"):
+                attempt()
+    require_free(bucket)
+    assert bucket.get(NAME) is None
+    with Lease(bucket):
+        pass
+
+
+def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Bucket) -> None:
+    program = (
+        "import os, sys; from cache.objects.bucket import Bucket; from cache.objects.lease import Lease\n"
+        "Lease(Bucket(sys.argv[1], sys.argv[2])).__enter__(); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, bucket.address, bucket.endpoint]
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode == -9
+    assert holder_of(bucket)["until"] > time.time() + 30
+    with Lease(bucket):
+        assert holder_of(bucket)["holder"]["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("change", [{"system": "another machine"}, {"system": ""}, {"pid": "1"}])
+def test_a_holder_of_another_machine_is_waited_for_until_its_lease_runs_out(bucket: Bucket, change: dict[str, Any]) -> None:
+    with Lease(bucket):
+        told = holder_of(bucket)
+    told["holder"] |= {"began": "0", **change}
+    bucket.put(NAME, json.dumps(told).encode())
+    with pytest.raises(CacheError, match="another process is writing"):
+        require_free(bucket)
+    bucket.put(NAME, json.dumps(told | {"until": time.time() - 1}).encode())
+    require_free(bucket)
+    with Lease(bucket):
+        assert holder_of(bucket)["nonce"] != told["nonce"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": {}, "until": "x"}'])
+def test_what_is_no_lease_is_not_removed(bucket: Bucket, content: bytes) -> None:
+    bucket.put(NAME, content)
+    with pytest.raises(CacheError, match="is no lease"):
+        Lease(bucket).__enter__()
+    assert bucket.get(NAME) == content
+
+
+def test_a_lease_is_renewed_and_a_lost_one_is_noticed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS", 0.8)
+    with Lease(bucket) as lease:
+        first = holder_of(bucket)["until"]
+        time.sleep(1.5)
+        lease.require_held()
+        assert holder_of(bucket)["until"] > first
+        bucket.put(NAME, b"somebody else's")
+        time.sleep(0.5)
+        with pytest.raises(CacheError, match="the right to write was lost"):
+            lease.require_held()
+    assert bucket.get(NAME) == b"somebody else's", "what is another's is not given back"
+
+
+def test_a_store_that_does_not_answer_costs_the_lease(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS", 0.6)
+    with Lease(bucket) as lease:
+        monkeypatch.setattr(Bucket, "put_if", lambda *_: (_ for _ in ()).throw(OSError("no answer")))
+        time.sleep(0.9)
+        with pytest.raises(CacheError, match="the right to write was lost"):
+            lease.require_held()
+
+
+def test_nothing_is_published_without_the_lease(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = store()
+    with pytest.raises(CacheError, match="the right to write was lost"):  # noqa: SIM117  # who else is raised is of interest
+        with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+            writer.publish(0, make_content(SHARDS[0]))
+            monkeypatch.setattr(lease_module, "time", SimpleNamespace(time=lambda: 1e12))  # the process stood still
+            writer.publish(1, make_content(SHARDS[1]))
+    names = Bucket(place.address, place.endpoint).sizes("journal")
+    assert list(names) == ["journal/000000.jsonl"]

@@ -1,0 +1,166 @@
+"""The pipeline with its cache in an object store, as users meet it: extract, kill, resume, verify, train, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cache.objects.bucket import Bucket
+from cache.summary import summarise_cache
+from tests.cache.objects.server import new_address
+from tests.conftest import ROOT, RunCli
+
+EXTRACT = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", "--device", "cpu"]
+TRAIN = ["--max-steps", "12", "--batch-size", "4", "--eval-every", "6", "--log-every", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def options(s3_endpoint: str, tmp_path: Path) -> list[str]:
+    return ["--endpoint", s3_endpoint, "--copies", str(tmp_path / "copies")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same extract into a folder."""
+    root = tmp_path_factory.mktemp("folder") / "c"
+    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(root), *EXTRACT]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return root
+
+
+def extract_process(address: str, options: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", address, *EXTRACT, *options, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_killed_with_9_it_goes_on_and_is_the_cache_of_a_folder(
+    folder: Path, s3_endpoint: str, options: list[str], run_cli: RunCli
+) -> None:
+    address = new_address()
+    bucket = Bucket(address, s3_endpoint)
+    process = extract_process(address, options)
+    while process.poll() is None and len(bucket.sizes("journal")) < 4:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9
+    published = json.loads(run_cli("cache", "inspect", address, *options, "--json").stdout)
+    assert not published["complete"]
+    assert published["shards"] >= 4
+    assert run_cli("cache", "verify", address, *options).returncode == 1
+    done = json.loads(run_cli("extract", "--cache", address, *EXTRACT, *options, "--json").stdout)
+    assert done["resumed_shards"] >= published["shards"]
+    assert done["content_digest"] == summarise_cache(folder)["content_digest"]
+    assert bucket.sizes("journal") == {}
+    verified = run_cli("cache", "verify", address, *options)
+    assert verified.returncode == 0, verified.stdout
+    assert "not part of the cache" not in verified.stdout
+
+
+def test_ray_actors_write_there(folder: Path, options: list[str]) -> None:
+    process = extract_process(new_address(), [*options, "--engine", "ray", "--workers", "2"])
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout)["content_digest"] == summarise_cache(folder)["content_digest"]
+
+
+@pytest.fixture(scope="module")
+def uploaded(folder: Path, s3_endpoint: str) -> str:
+    address = new_address()
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    Bucket(address, s3_endpoint).upload(folder, files)
+    return address
+
+
+def test_training_from_there_gives_the_weights_that_a_folder_gives(
+    folder: Path, uploaded: str, options: list[str], run_cli: RunCli, tmp_path: Path
+) -> None:
+    for name, cache, more in (("here", str(folder), []), ("there", uploaded, options)):
+        done = run_cli("train", "--cache", cache, "--run", tmp_path / name, *TRAIN, *more)
+        assert done.returncode == 0, done.stderr
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("here", "there")]
+    assert weights[0] == weights[1]
+    evaluated = run_cli("evaluate", "--run", tmp_path / "there", "--samples", "2", "--copies", options[-1], "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["settings"]["cache"] == uploaded
+
+
+def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and_after_a_kill(
+    uploaded: str, s3_endpoint: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    small = ["--endpoint", s3_endpoint, "--copies", str(tmp_path / "small"), "--copies-gb", "0.002"]
+    whole = run_cli("train", "--cache", uploaded, "--run", tmp_path / "whole", *TRAIN, *small)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, str(ROOT / "cli.py"), "train", "--cache", uploaded, "--run", str(tmp_path / "killed"), *TRAIN]
+    process = subprocess.Popen([*command, *small], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint-6"
+    while process.poll() is None and not (checkpoint / "trainer_state.json").exists():
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9
+    resumed = run_cli("train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    workers = subprocess.run(
+        [*command[:-len(TRAIN) - 1], str(tmp_path / "workers"), *TRAIN, *small, "--loader-workers", "2"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert workers.returncode == 0, workers.stderr
+    runs = ("whole", "killed", "workers")
+    weights = {(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs}
+    assert len(weights) == 1
+
+
+def test_convert_and_repair_work_there(
+    folder: Path, uploaded: str, options: list[str], s3_endpoint: str, run_cli: RunCli
+) -> None:
+    address = new_address()
+    done = run_cli("cache", "convert", uploaded, address, "--format", "hdf5", *options, "--json")
+    assert json.loads(done.stdout)["same_content"], done.stderr
+    bucket = Bucket(address, s3_endpoint)
+    bucket.delete(["shards/000001.h5"])
+    damaged = run_cli("cache", "verify", address, *options)
+    assert damaged.returncode == 1
+    assert "shards/000001.h5: missing" in damaged.stdout
+    assert damaged.stderr.count("\n") == 1
+    repaired = run_cli("cache", "repair", address, *options, "--json")
+    assert repaired.returncode == 0, repaired.stderr
+    assert json.loads(repaired.stdout)["content_digest"] == summarise_cache(folder)["content_digest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cache", "inspect", "s3://nobucket/x"], "s3://nobucket/x: there is no such bucket; make it first, or name another"),
+        (["cache", "inspect", "s3://bucket"], "s3://bucket: write s3://bucket/prefix"),
+        (["cache", "verify", "s3://bucket/nothing-here"], "s3://bucket/nothing-here: not a cache"),
+        (["train", "--cache", "gs://bucket/x", "--run", "r"], "gs://bucket/x: no kind of address that is known here"),
+        (["extract", "--cache", "here"], "--endpoint is for caches at s3://…, and here is a folder"),
+    ],
+)
+def test_wrong_addresses_get_one_line(arguments: list[str], said: str, options: list[str], run_cli: RunCli) -> None:
+    done = run_cli(*arguments, *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {said}"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpoint: str) -> None:
+    done = run_cli("cache", "inspect", "s3://bucket/x", "--endpoint", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: s3://bucket/x: the object store does not answer")
+    assert done.stderr.count("\n") == 1
+
+
+def test_credentials_and_endpoint_come_from_the_environment(uploaded: str, s3_endpoint: str, tmp_path: Path) -> None:
+    environment = os.environ | {"AWS_ENDPOINT_URL": s3_endpoint, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "cli.py"), "cache", "inspect", uploaded, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["complete"]
+    assert list((tmp_path / "llm-modules" / "copies").iterdir())
