@@ -12,7 +12,7 @@ from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.manifest import ATTACHMENTS
-from cache.place import Place, Where, place_of
+from cache.places import Place, Where, place_of
 from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
 from cache.store import Cache, content_digest_of, open_cache

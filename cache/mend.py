@@ -12,7 +12,7 @@ from cache.files import bytes_below, damage_of, inside, remove, write_atomically
 from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import SHARDS, shard_name
-from cache.place import Place, Where, place_of
+from cache.places import Place, Where, place_of
 from cache.shard_content import ShardContent
 from cache.shard_files import restore_record, store_shard
 from cache.verify import Verification, contradictions, verify_cache

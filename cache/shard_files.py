@@ -19,7 +19,7 @@ from cache.identity import identity_hash
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS, read_arrays, shard_name
-from cache.place import Where, place_of
+from cache.places import Where, place_of
 from cache.shard import (
     FIXED_ARRAYS,
     content_digest,

@@ -13,7 +13,7 @@ from cache.files import files_below
 from cache.formats import format_named
 from cache.manifest import Manifest
 from cache.open_shard import SHARDS
-from cache.place import Where, place_of
+from cache.places import Where, place_of
 from cache.shard import array_specs, presented_arrays, shard_attributes, shard_seal
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})

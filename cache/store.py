@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -26,16 +23,11 @@ from cache.held_prefixes import CodedPiece, HeldPrefixes, joined
 from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
 from cache.manifest import ATTACHMENTS, Manifest, read_manifest
-from cache.open_shard import OpenShard
-from cache.place import Hold, Place, Where, place_of
+from cache.open_shards import OpenShards
+from cache.places import Place, Where, place_of
 from cache.prefixes import Prefixes, StoredPrefix
 from cache.sealed_json import canonical_json
 from cache.shard_content import ShardContent
-
-_OPEN_FILES = 256
-"""Files held open at a time in each process."""
-_HELD_BYTES = 64 << 20
-"""Token ids and loss masks kept in memory in each process; those of further shards are read with each example."""
 
 
 class Cache(Sequence[Example]):
@@ -52,15 +44,7 @@ class Cache(Sequence[Example]):
         self.prefixes = Prefixes(self.records)
         self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
-        self._shards: dict[int, OpenShard] = {}
-        self._open: OrderedDict[int, None] = OrderedDict()
-        # Files that are open take room even when their copies have been removed.
-        self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
-        self._prefetcher: Any = None
-        self._last = -1
-        self._opening = threading.Lock()
-        self._held_bytes = 0
-        self._checked = mmap.mmap(-1, max(len(self.records), 1))  # shared with forked processes
+        self._shards = OpenShards(place, manifest, self.records)
 
     @property
     def address(self) -> str:
@@ -197,7 +181,7 @@ class Cache(Sequence[Example]):
         layers = [layer for layer in self.layers if layer in unpacked]
         try:
             pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
-            opened, _hold = self._shard(shard)
+            opened, _hold = self._shards.get(shard)
             packed = {layer: opened.packed_array(layer) for layer in self.layers if layer not in unpacked and pieces}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
@@ -215,64 +199,16 @@ class Cache(Sequence[Example]):
         )
 
     def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
-        opened, _hold = self._shard(shard)
+        opened, _hold = self._shards.get(shard)
         input_ids, loss_mask = opened.tokens(piece)
         return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
-
-    def _shard(self, shard: int) -> tuple[OpenShard, Hold | None]:
-        """A shard open for reading, and what keeps its files there: to be held while they are read."""
-        if shard == self._last and not self.place.is_remote:
-            return self._shards[shard], None
-        with self._opening:
-            hold = self._opened(shard)
-            self._open.pop(shard, None)
-            self._open[shard] = None
-            if len(self._open) > self._most_open:
-                self._shards[self._open.popitem(last=False)[0]].close()
-            self._last = shard
-            return self._shards[shard], hold
-
-    def _opened(self, shard: int) -> Hold:
-        """Open a shard, where it is not open; a copy that is found to be damaged is brought once more."""
-        hold = self.place.hold(self.records[shard])
-        try:
-            self._open_files(shard, hold)
-        except DamagedCacheError:
-            hold.let_go()
-            if not self.place.is_remote:
-                raise
-            hold = self.place.hold(self.records[shard], anew=True)
-            try:
-                self._open_files(shard, hold)
-            except DamagedCacheError:
-                hold.let_go()
-                raise
-        return hold
-
-    def _open_files(self, shard: int, hold: Hold) -> None:
-        known = self._shards.get(shard)
-        if known is not None and not hold.fetched:
-            return
-        check = hold.fetched or not self._checked[shard]
-        opened = self._shards[shard] = OpenShard(self.place.folder, self.manifest, self.records[shard], check=check)
-        self._checked[shard], hold.fetched = 1, False
-        if known is not None and known.holds_tokens:
-            opened.hold_tokens()
-        elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
-            self._held_bytes += opened.hold_tokens()
 
     def bring(self, shards: Sequence[int]) -> None:
         """Begin to bring shards that will be read soon, the first ones first, in place of those asked for before.
 
         There is nothing to bring where the cache is in a folder.
         """
-        if not self.place.is_remote:
-            return
-        if self._prefetcher is None:
-            from cache.objects.prefetch import Prefetcher
-
-            self._prefetcher = Prefetcher(self.place, self.records)
-        self._prefetcher.ask(shards)
+        self._shards.bring(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the cache itself."""
@@ -286,12 +222,7 @@ class Cache(Sequence[Example]):
 
     def close(self) -> None:
         """Let go of all open shards."""
-        while self._open:
-            self._shards[self._open.popitem()[0]].close()
-        self._last = -1
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
+        self._shards.close()
 
 
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:

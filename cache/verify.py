@@ -18,7 +18,7 @@ from cache.files import damage_of
 from cache.journal import JOURNAL_NAME, ShardRecord, scan_journal
 from cache.manifest import MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import OpenShard, shard_name
-from cache.place import Hold, Place, Where, place_of
+from cache.places import Hold, Place, Where, place_of
 from cache.prefixes import Prefixes
 from cache.shard import content_digest, piece_checksums
 from cache.store import content_digest_of, require_same_totals

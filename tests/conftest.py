@@ -19,7 +19,7 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import find_teacher
-from tests.cache.objects.server import CREDENTIALS, running_server
+from tests.cache.places.server import CREDENTIALS, running_server
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)

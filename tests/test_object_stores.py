@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.objects.bucket import Bucket
+from cache.places.bucket import Bucket
 from cache.summary import summarise_cache
-from tests.cache.objects.server import new_address
+from tests.cache.places.server import new_address
 from tests.conftest import ROOT, RunCli
 
 EXTRACT = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", "--device", "cpu"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cache.place import place_of
+from cache.places import place_of
 from pipeline.errors import InputError
 
 _OPTIONS = (

@@ -17,7 +17,7 @@ from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
+from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine, leads
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
 from pipeline.extract.prepare import PreparedExtract, prepare
@@ -115,6 +115,8 @@ def extract(
     """
     prepared = prepare(ExtractSettings(**options))
     if plan:
+        if not leads():
+            raise SystemExit(0)
         return _plan(prepared, as_json=as_json)
     with choose_engine(prepared, engine_name, address=address, workers=workers) as engine:
         if not engine.leads:

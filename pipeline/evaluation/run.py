@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cache import Cache, open_cache
 from cache.files import write_atomically
-from cache.place import place_of
+from cache.places import place_of
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures

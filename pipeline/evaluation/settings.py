@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.place import Where
+from cache.places import Where
 
 
 @dataclass(frozen=True)

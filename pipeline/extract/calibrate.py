@@ -12,7 +12,7 @@ from cache import Cache, CacheError, Manifest
 from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.manifest import MANIFEST_NAME, read_manifest
-from cache.place import Place
+from cache.places import Place
 from cache.store import read_codecs
 from pipeline.errors import RunError
 from pipeline.extract.prepare import PreparedExtract

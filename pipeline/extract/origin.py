@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cache import CacheError, Manifest
-from cache.place import Where
+from cache.places import Where
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.extract.settings import ExtractSettings

@@ -13,7 +13,7 @@ import torch
 
 from cache import CacheError, open_cache
 from cache.codecs import Codec
-from cache.place import Where
+from cache.places import Where
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.extract.origin import recorded

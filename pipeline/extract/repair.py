@@ -17,7 +17,7 @@ from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
 from cache.mend import CacheMender, mend_cache
-from cache.place import Where
+from cache.places import Where
 from cache.space import require_room, room_needed
 from cache.store import read_codecs
 from pipeline.device import choose_device, choose_dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cache.place import Place, Where, place_of
+from cache.places import Place, Where, place_of
 from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokens import LossOn

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cache.place import Where, place_of
+from cache.places import Where, place_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, DamagedCacheError, Example, open_cache
-from cache import store as store_module
+from cache import CacheError, DamagedCacheError, Example, open_cache, open_shards
 from cache.formats import FORMAT_NAMES
 from tests.cache.examples import make_cache, make_shards, same_example
 
@@ -32,15 +31,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @given(data=st.data())
 def test_any_order_of_reads_gives_the_examples(made: tuple[Path, list[Example]], data: st.DataObject) -> None:
     root, written = made
-    store_module._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
-    store_module._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
+    open_shards._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
+    open_shards._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
     try:
         with open_cache(root) as store:
             for index in data.draw(st.lists(st.integers(-len(written), len(written) - 1), max_size=40)):
                 assert same_example(store[index], written[index])
                 assert list(store.example(index, (3,)).hidden_states) == [3]
     finally:
-        store_module._OPEN_FILES, store_module._HELD_BYTES = 256, 64 << 20
+        open_shards._OPEN_FILES, open_shards._HELD_BYTES = 256, 64 << 20
 
 
 def test_an_example_is_memory_of_its_own(made: tuple[Path, list[Example]]) -> None:
@@ -86,24 +85,28 @@ def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
     made: tuple[Path, list[Example]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    plain = store_module.OpenShard.__init__
+    plain = open_shards.OpenShard.__init__
 
     def counted(self: object, *arguments: object, check: bool) -> None:
         checked.append("checked" if check else "known")
         plain(self, *arguments, check=check)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store_module.OpenShard, "__init__", counted)
+    monkeypatch.setattr(open_shards.OpenShard, "__init__", counted)
     store = open_cache(made[0])
     list(store)
     list(store)
     assert checked == ["checked"] * len(LENGTHS)
     if (child := os.fork()) == 0:
-        store._shards.clear()
-        store._open.clear()
-        store._last = -1
-        checked.clear()
-        list(store)
-        os._exit(0 if checked == ["known"] * len(LENGTHS) else 1)
+        status = 1
+        try:
+            store._shards._shards.clear()
+            store._shards._open.clear()
+            store._shards._last = -1
+            checked.clear()
+            list(store)
+            status = int(checked != ["known"] * len(LENGTHS))
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -135,13 +138,13 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards, "hdf5"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    store_module._HELD_BYTES = 0
+    open_shards._HELD_BYTES = 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 290, limits[1]))
     try:
         assert all(same_example(store[i], shards[i][0]) for i in random.Random(0).sample(range(300), 300))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        store_module._HELD_BYTES = 64 << 20
+        open_shards._HELD_BYTES = 64 << 20
 
 
 def test_a_layer_that_is_not_cached_is_said_so(made: tuple[Path, list[Example]]) -> None:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
-from cache.place import Place
+from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.shell import command

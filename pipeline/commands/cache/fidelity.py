@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from cache.place import Place
+from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cache.place import Place
+from cache.places import Place
 from cache.summary import summarise_cache
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command

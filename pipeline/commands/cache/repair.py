@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from cache.place import Place
+from cache.places import Place
 from cache.summary import published_bytes
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command

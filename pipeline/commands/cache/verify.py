@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.place import Place
+from cache.places import Place
 from cache.summary import published_bytes
 from cache.verify import Verification, verify_cache
 from pipeline.commands.cache_places import cache_places

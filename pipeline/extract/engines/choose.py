@@ -12,6 +12,11 @@ from pipeline.extract.prepare import PreparedExtract
 ENGINE_NAMES = ("auto", "local", "ray", "torchrun")
 
 
+def leads() -> bool:
+    """Whether this process speaks for the others that torchrun has started; so does one that was started alone."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
+
+
 def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
     """Make the engine of that name; `auto` is torchrun's ranks where torchrun has started this process, else this process.
 

@@ -99,6 +99,12 @@ def test_an_engine_that_is_not_to_be_had_is_told_in_one_line(run_cli: RunCli, tm
         assert said in done.stderr
 
 
+def test_a_plan_is_told_once_however_many_processes_torchrun_starts(tmp_path: Path) -> None:
+    done = torchrun(tmp_path / "c", "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["examples"] == 160
+
+
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path) -> None:
     program = "import sys; sys.modules['ray'] = None; sys.argv = ['cli', *sys.argv[1:]]; from cli import main; main()"
     words = ["extract", "--cache", str(tmp_path / "c"), "--limit", "5", "--engine", "ray"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cache.errors import CacheError
 from cache.journal import ShardRecord
-from cache.place import Place
+from cache.places.interface import Place
 
 _THREADS = 2
 

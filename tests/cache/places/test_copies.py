@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.files import bytes_below
-from cache.objects.bucket import Bucket
-from cache.objects.copies import Copies, name_of
-from cache.objects.place import ObjectStore
+from cache.places.bucket import Bucket
+from cache.places.copies import Copies, name_of
+from cache.places.object_store import ObjectStore
 from tests.cache.examples import make_cache, make_shards, same_example
-from tests.cache.objects.server import new_address
+from tests.cache.places.server import new_address
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[40, 3], [25, 9], [30], [18, 18], [44], [9, 9, 9]])
@@ -130,9 +130,9 @@ READER = """
 import random, sys
 from pathlib import Path
 from cache import open_cache
-from cache.objects.place import ObjectStore
+from cache.places.object_store import ObjectStore
 from tests.cache.examples import same_example
-from tests.cache.objects.test_copies import EXAMPLES
+from tests.cache.places.test_copies import EXAMPLES
 address, endpoint, copies, seed = sys.argv[1:]
 with open_cache(ObjectStore(address, endpoint, Path(copies), 0)) as cache:
     rng = random.Random(seed)

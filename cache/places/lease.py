@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from cache.errors import CacheError
-from cache.objects.bucket import Bucket, TakenError
+from cache.places.bucket import Bucket, TakenError
 from cache.sealed_json import canonical_json
 
 NAME = ".lock"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cache.files import bytes_below, remove
 from cache.open_shard import SHARDS
-from cache.place import Hold
+from cache.places.interface import Hold
 
 _ROOM = ".room"
 _PARTIAL = "partial-"

@@ -20,14 +20,14 @@ from cache.formats import FORMAT_NAMES
 from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, scan_journal
 from cache.manifest import MANIFEST_NAME
 from cache.mend import mend_cache
-from cache.objects.bucket import Bucket
-from cache.objects.place import ObjectStore
-from cache.place import place_of
+from cache.places import place_of
+from cache.places.bucket import Bucket
+from cache.places.object_store import ObjectStore
 from cache.summary import summarise_cache
 from cache.verify import verify_cache
 from cache.writer import require_continuable, write_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
-from tests.cache.objects.server import new_address
+from tests.cache.places.server import new_address
 
 SHARDS = make_shards([[5, 3], [4], [7, 1]])
 RAGGED = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=4), min_size=1, max_size=3)
@@ -112,7 +112,7 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 def test_whichever_request_fails_the_cache_is_gone_on_with(
     after: bool, kind: type[BaseException], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.objects.lease._has_died", lambda holder: True)  # each failure ends its process
+    monkeypatch.setattr("cache.places.lease._has_died", lambda holder: True)  # each failure ends its process
     with failing(0, kind(), after=after) as count:
         make_cache(store(), SHARDS, "hdf5")
     assert count[0] >= 8

@@ -13,11 +13,11 @@ from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
 from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, JournalWriter, ShardRecord, shard_of_line
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, read_manifest
-from cache.objects.bucket import Bucket, TakenError
-from cache.objects.copies import Copies, name_of
-from cache.objects.lease import Lease, require_free
 from cache.open_shard import SHARDS
-from cache.place import Hold
+from cache.places.bucket import Bucket, TakenError
+from cache.places.copies import Copies, name_of
+from cache.places.interface import Hold
+from cache.places.lease import Lease, require_free
 
 COPIES_LIMIT = 20 * 10**9
 """Bytes of copies on this machine, where the user says nothing."""
@@ -155,14 +155,17 @@ class ObjectStore:
         """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums."""
         if not record.files:
             return Hold()
-        for name in record.files:
-            inside(self.folder, name)
-        below = {PurePosixPath(name).parts[:2] for name in record.files}
-        (folder, shard), *others = [(*parts, "")[:2] for parts in sorted(below)]
-        if others or folder != SHARDS:
-            raise DamagedCacheError(f"{self.address}: the journal names other files in shard {record.shard}; {MEND}")
+        folder, shard, *_ = [*next(iter(record.files)).split("/"), ""]
+        if folder != SHARDS or shard in ("", ".", ".."):
+            raise self._other_files(record)
 
         def bring(staged: Path) -> None:
+            for name in record.files:
+                if name != inside(self.folder, name).relative_to(self.folder).as_posix() or name.split("/")[:2] != [
+                    folder,
+                    shard,
+                ]:
+                    raise self._other_files(record)
             there = self._bucket.sizes(f"{SHARDS}/{shard}")
             sizes = {name: there[name] for name in record.files if name in there}
             if not sizes:
@@ -178,6 +181,9 @@ class ObjectStore:
         """As `Place.apart`: copies of its own, no more than are held."""
         with tempfile.TemporaryDirectory() as copies:
             yield ObjectStore(self.address, self.endpoint, Path(copies), 0)
+
+    def _other_files(self, record: ShardRecord) -> DamagedCacheError:
+        return DamagedCacheError(f"{self.address}: the journal names other files in shard {record.shard}; {MEND}")
 
     def claim(self, shard: str) -> Hold:
         """As `Place.claim`."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.objects.place import ObjectStore
-from tests.cache.objects.server import new_address
+from cache.places.object_store import ObjectStore
+from tests.cache.places.server import new_address
 
 
 @pytest.fixture

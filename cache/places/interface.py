@@ -1,18 +1,13 @@
-"""Where a cache is: a folder of this machine, or an object store (`cache.objects`) with copies of what is in use here."""
+"""What a place of a cache can do, whether its files are all here or copies of what is in use."""
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from cache.errors import CacheError
-from cache.files import check_file, files_below
-from cache.journal import JournalWriter, ShardRecord
-from cache.lock import WriterLock, require_unlocked
+from cache.journal import ShardRecord
 
 
 class Publishing(Protocol):
@@ -176,114 +171,5 @@ class Hold:
         self.let_go()
 
 
-_HELD = Hold()
-
-
-class Folder:
-    """A cache in a folder of this machine: all is where it belongs."""
-
-    endpoint = None
-    most_held = None
-    is_remote = False
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Folder) and self.folder == other.folder
-
-    def __hash__(self) -> int:
-        return hash(self.folder)
-
-    @property
-    def address(self) -> str:
-        """The folder's path."""
-        return str(self.folder)
-
-    @property
-    def recorded(self) -> str:
-        """As `Place.recorded`."""
-        return str(self.folder.resolve())
-
-    def told(self) -> AbstractContextManager[None]:
-        """As `Place.told`."""
-        return contextlib.nullcontext()
-
-    def refresh(self) -> None:
-        """As `Place.refresh`."""
-
-    def entries(self) -> set[str]:
-        """As `Place.entries`."""
-        return {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
-
-    def names(self) -> Iterator[str]:
-        """As `Place.names`."""
-        return (path.relative_to(self.folder).as_posix() for path in files_below(self.folder))
-
-    def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
-        """As `Place.check_sizes`."""
-        for name, (size, _) in files.items():
-            check_file(self.folder, name, size, None)
-
-    def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
-        """As `Place.hold`."""
-        return _HELD
-
-    def apart(self) -> AbstractContextManager[Place]:
-        """As `Place.apart`."""
-        return contextlib.nullcontext(self)
-
-    def claim(self, shard: str) -> Hold:
-        """As `Place.claim`."""
-        return _HELD
-
-    def alone(self) -> AbstractContextManager[Any]:
-        """As `Place.alone`."""
-        return WriterLock(self.folder)
-
-    def require_unlocked(self) -> None:
-        """As `Place.require_unlocked`."""
-        require_unlocked(self.folder)
-
-    def keep_beginning(self) -> None:
-        """As `Place.keep_beginning`: it was written durably."""
-
-    def keep_shard(self, record: ShardRecord) -> None:
-        """As `Place.keep_shard`: it was stored durably."""
-
-    def keep(self, names: Sequence[str]) -> None:
-        """As `Place.keep`: they were written durably."""
-
-    def remove(self, names: Sequence[str]) -> None:
-        """As `Place.remove`."""
-
-    def publishing(self) -> AbstractContextManager[Publishing]:
-        """As `Place.publishing`."""
-        return JournalWriter(self.folder)
-
-    def settle(self) -> None:
-        """As `Place.settle`."""
-
-
 Where = str | Path | Place
-
-
-def place_of(where: Where, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None) -> Place:
-    """The place of an address: a folder's path, or `s3://bucket/prefix`.
-
-    Args:
-        where: the address; a place is given back as it is.
-        endpoint, copies, copies_limit: of an object store, see `cache.objects.place.ObjectStore`.
-
-    Raises:
-        CacheError: the address is of a kind that is not known.
-    """
-    if not isinstance(where, str | Path):
-        return where
-    if scheme := re.match(r"([a-z][a-z0-9+.-]+):(/|$)", str(where)):
-        if scheme[1] == "s3" and isinstance(where, str):
-            from cache.objects.place import ObjectStore  # obstore is loaded where it is needed
-
-            return ObjectStore(where, endpoint, copies, copies_limit)
-        raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")
-    return Folder(Path(where))
+"""A place, or its address."""

@@ -1,0 +1,101 @@
+"""The shards of a cache that are open for reading: few files at a time, each shard's checksums compared once."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from cache.errors import DamagedCacheError
+from cache.journal import ShardRecord
+from cache.manifest import Manifest
+from cache.open_shard import OpenShard
+from cache.places import Hold, Place
+from cache.places.prefetch import Prefetcher
+
+_OPEN_FILES = 256
+"""Files held open at a time in each process."""
+_HELD_BYTES = 64 << 20
+"""Token ids and loss masks kept in memory in each process; those of further shards are read with each example."""
+
+
+class OpenShards:
+    """Opens shards when they are first read, and closes the files of those that were not read for longest."""
+
+    def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
+        """Open nothing yet.
+
+        Args:
+            place: of the cache.
+            manifest: of the cache.
+            records: of all its shards.
+        """
+        self._place, self._manifest, self._records = place, manifest, records
+        self._shards: dict[int, OpenShard] = {}
+        self._open: OrderedDict[int, None] = OrderedDict()
+        # Files that are open take room even when their copies have been removed.
+        self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._last = -1
+        self._opening = threading.Lock()
+        self._held_bytes = 0
+        self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
+        self._prefetcher: Prefetcher | None = None
+
+    def get(self, shard: int) -> tuple[OpenShard, Hold | None]:
+        """A shard open for reading, and what keeps its files there: to be held while they are read."""
+        if shard == self._last and not self._place.is_remote:
+            return self._shards[shard], None
+        with self._opening:
+            hold = self._opened(shard)
+            self._open.pop(shard, None)
+            self._open[shard] = None
+            if len(self._open) > self._most_open:
+                self._shards[self._open.popitem(last=False)[0]].close()
+            self._last = shard
+            return self._shards[shard], hold
+
+    def _opened(self, shard: int) -> Hold:
+        """Open a shard, where it is not open; a copy that is found to be damaged is brought once more."""
+        hold = self._place.hold(self._records[shard])
+        try:
+            self._open_files(shard, hold)
+        except DamagedCacheError:
+            hold.let_go()
+            if not self._place.is_remote:
+                raise
+            hold = self._place.hold(self._records[shard], anew=True)
+            try:
+                self._open_files(shard, hold)
+            except DamagedCacheError:
+                hold.let_go()
+                raise
+        return hold
+
+    def _open_files(self, shard: int, hold: Hold) -> None:
+        known = self._shards.get(shard)
+        if known is not None and not hold.fetched:
+            return
+        check = hold.fetched or not self._checked[shard]
+        opened = self._shards[shard] = OpenShard(self._place.folder, self._manifest, self._records[shard], check=check)
+        self._checked[shard], hold.fetched = 1, False
+        if known is not None and known.holds_tokens:
+            opened.hold_tokens()
+        elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
+            self._held_bytes += opened.hold_tokens()
+
+    def bring(self, shards: Sequence[int]) -> None:
+        """As `Cache.bring`."""
+        if self._place.is_remote:
+            if self._prefetcher is None:
+                self._prefetcher = Prefetcher(self._place, self._records)
+            self._prefetcher.ask(shards)
+
+    def close(self) -> None:
+        """Close all files, and bring nothing more."""
+        while self._open:
+            self._shards[self._open.popitem()[0]].close()
+        self._last = -1
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None

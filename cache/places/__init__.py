@@ -1,0 +1,32 @@
+"""Where a cache is: a folder of this machine, or an object store with copies of what is in use here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cache.errors import CacheError
+from cache.places.folder import Folder
+from cache.places.interface import Hold, Place, Publishing, Where
+from cache.places.object_store import ObjectStore
+
+__all__ = ["Folder", "Hold", "ObjectStore", "Place", "Publishing", "Where", "place_of"]
+
+
+def place_of(where: Where, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None) -> Place:
+    """The place of an address: a folder's path, or `s3://bucket/prefix`.
+
+    Args:
+        where: the address; a place is given back as it is.
+        endpoint, copies, copies_limit: of an object store, see `ObjectStore`.
+
+    Raises:
+        CacheError: the address is of a kind that is not known.
+    """
+    if not isinstance(where, str | Path):
+        return where
+    if scheme := re.match(r"([a-z][a-z0-9+.-]+):(/|$)", str(where)):
+        if scheme[1] == "s3" and isinstance(where, str):
+            return ObjectStore(where, endpoint, copies, copies_limit)
+        raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")
+    return Folder(Path(where))
