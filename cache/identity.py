@@ -38,7 +38,7 @@ def _differences(was: Identity, now: Identity, within: str) -> list[tuple[str, s
 
 
 def require_same_identity(
-    where: str | Path, cached: Identity, wanted: Identity, mend: str = "choose another --cache, or delete this one"
+    where: str | Path, cached: Identity, wanted: Identity, mend: str = "choose another place for the cache, or delete this one"
 ) -> None:
     """Refuse to mix numbers of different origin. `mend` tells the user what to do about it.
 

@@ -130,12 +130,12 @@ def require_cache_place(where: Where) -> bool:
     root = place.folder
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
-            raise CacheError(f"{path}: is a file; --cache names a folder")
+            raise CacheError(f"{path}: is a file; a cache is a folder")
     begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
     names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
     names = names | {JOURNAL_ENTRIES} if place.is_remote else names
     if strangers := place.entries() - names:
-        raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new folder for --cache")
+        raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for the cache")
     return begun
 
 

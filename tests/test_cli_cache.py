@@ -47,6 +47,41 @@ def test_inspect_is_for_people_and_quick(small_cache: Path) -> None:
         assert said in done.stdout
 
 
+def test_what_is_asked_of_a_codec_is_refused_before_the_work(run_cli: RunCli, tmp_path: Path) -> None:
+    for words, said in (
+        (["--bits", "16"], "--bits 16: bf16 takes 16 and is exact; ask for fewer"),
+        (["--fidelity", "rel=2"], "--fidelity rel=2: an error as large as the states themselves"),
+        (
+            ["--fidelity", "kl=0.01"],
+            "does not read layer 0; ask it of the last layer alone (--fidelity -1:kl=0.01), or use rel=…",
+        ),
+    ):
+        done = run_cli(
+            "extract", "--cache", tmp_path / "c", "--limit", "5", "--layers", "-1,0", "--codec", "klt", *words, "--plan"
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert said in done.stderr
+
+
+def test_a_cache_whose_fit_is_gone_is_not_gone_on_with(run_cli: RunCli, tmp_path: Path) -> None:
+    words = ["extract", "--cache", tmp_path / "c", "--limit", "20", "--codec", "int8", "--dtype", "fp32", "--device", "cpu"]
+    assert run_cli(*words).returncode == 0
+    (tmp_path / "c" / "attachments" / "codecs" / "layer-1.safetensors").unlink()
+    for more in ([], ["--plan"]):
+        done = run_cli(*words, *more)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "attachments/codecs/layer-1.safetensors: missing; mend it with `cache repair`" in done.stderr
+    assert run_cli("cache", "repair", tmp_path / "c").returncode == 0
+    assert run_cli(*words).returncode == 0
+
+
+def test_fidelity_writes_nothing_into_the_cache(run_cli: RunCli, root: Path) -> None:
+    done = run_cli("cache", "fidelity", root, "--out", root / "here")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "lies in the cache itself" in done.stderr
+    assert not (root / "here").exists()
+
+
 def test_verify_names_damage_on_stdout_and_ends_with_one_line(run_cli: RunCli, root: Path) -> None:
     assert "whole; content digest" in run_cli("cache", "verify", root).stdout
     path = root / "shards" / "000001.zarr" / "hidden_states" / "0" / "c" / "0" / "0"
@@ -94,7 +129,7 @@ def test_repair_brings_the_digest_back(run_cli: RunCli, root: Path) -> None:
 def test_convert_writes_the_other_format(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
     done = run_cli("cache", "convert", small_cache, tmp_path / "h", "--format", "hdf5")
     assert done.returncode == 0, done.stderr
-    assert "the same as before" in done.stdout
+    assert "as before" in done.stdout
     assert {path.suffix for path in shard_paths(tmp_path / "h")} == {".h5"}
     again = json.loads(run_cli("cache", "convert", small_cache, tmp_path / "h", "--format", "hdf5", "--json").stdout)
     assert again["resumed_shards"] == again["shards"]

@@ -73,7 +73,9 @@ _DEFAULTS = TrainSettings(Path(), Path())
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
 @click.option("--loader-workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read the cache.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
+)
 @command
 @cache_places("cache")
 def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def begun_codecs(place: Place, asked: Mapping[int, AskedCodec]) -> dict[int, Cod
         if not (place.folder / MANIFEST_NAME).is_file():
             return None
         manifest = read_manifest(place.folder)
-        return read_codecs(place.folder, manifest) if asked_alike(manifest, asked) else None
+        if not asked_alike(manifest, asked):
+            return None
+        manifest.check_attachments(place.folder)
+        return read_codecs(place.folder, manifest)
 
 
 def asked_alike(manifest: Manifest, asked: Mapping[int, AskedCodec]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
 from cache.formats import FORMAT_NAMES
+from cache.manifest import Manifest
 from cache.space import disk_needed, free_bytes
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
@@ -32,8 +33,8 @@ class Forecast:
         examples, tokens: of the whole cache.
         left_out: rows that will not become examples, by reason.
         shards: of the whole cache; `missing_shards` of them are still to be written.
-        bytes: what the whole cache's shards will take, by format and codec; exactly, but for the codecs of no fixed rate that
-            `approximate` names, of which more is known once they are fitted.
+        bytes: what the whole cache's shards will take, by format and codec, and what their codecs are fitted with apart:
+            exactly, but for the codecs of no fixed rate that `approximate` names, of which more is known once they are fitted.
         stored_tokens: tokens that will be computed and stored, what examples share once.
         needed_bytes: room that the missing shards need in the format and codec asked for, with all that stands beside them.
         free_bytes: room on the cache's disk; `fits` says whether it is enough.
@@ -81,7 +82,8 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
     manifest = prepared.manifest
     missing = require_continuable(place, manifest)
     step("exact sizes")
-    sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in CODEC_NAMES} for name in FORMAT_NAMES}
+    mixes = dict.fromkeys([*CODEC_NAMES, manifest.codec])  # what is asked may differ from layer to layer
+    sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in mixes} for name in FORMAT_NAMES}
     left = [example for shard in missing for example in prepared.examples_of(shard)]
     stored = prepared.stored_tokens(missing)
     calibration = 0 if codecs else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
@@ -97,7 +99,7 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         shards=manifest.shards,
         missing_shards=len(missing),
         bytes=sizes,
-        approximate=[name for name in CODEC_NAMES if packing_named(name).spec(1, 1) is None],
+        approximate=[codec for codec in mixes if not all(map(_of_fixed_rate, _codecs_of(manifest, codec)))],
         needed_bytes=needed,
         free_bytes=free,
         fits=needed <= free,
@@ -110,12 +112,23 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
     )
 
 
+def _codecs_of(manifest: Manifest, codec: str) -> tuple[str, ...]:
+    """Each layer's codec: that one, or those that are asked."""
+    return manifest.codecs if codec == manifest.codec else (codec,) * len(manifest.layers)
+
+
+def _of_fixed_rate(codec: str) -> bool:
+    return packing_named(codec).spec(1, 1) is not None
+
+
 def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
-    codecs = (codec,) * len(prepared.manifest.layers)
-    identity = {"codec": {str(layer): {"name": codec, "fit": "0" * 64} for layer in prepared.manifest.layers}}
+    codecs = _codecs_of(prepared.manifest, codec)
+    of_layer = dict(zip(prepared.manifest.layers, codecs, strict=True))
+    identity = {"codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}}
     manifest = replace(prepared.manifest, format=container, codecs=codecs, identity=identity)
     rates = {
-        layer: asked.expected_bits if asked.name == codec else _USUAL.expected_bits for layer, asked in prepared.asked.items()
+        layer: asked.expected_bits if asked.name == of_layer[layer] else _USUAL.expected_bits
+        for layer, asked in prepared.asked.items()
     }
     return replace(prepared, manifest=manifest).shard_sizes(range(manifest.shards), rates)
 

@@ -165,7 +165,8 @@ def _codecs_again(mender: CacheMender, prepared: PreparedExtract, teacher: _Teac
         mender.root,
         mender.manifest.identity,
         again.manifest.identity,
-        "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back from a copy",
+        "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back from a copy, or convert again"
+        " what was made by `cache convert`",
     )
     return again, codecs
 

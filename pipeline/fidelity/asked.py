@@ -20,6 +20,8 @@ LAST_LAYER: tuple[Measure, float] = PRESETS["close"]
 """What is asked of `klt` for the layer that the LM head reads, where the user asks for nothing."""
 ANY_LAYER: tuple[Measure, float] = ("rel", 0.09)
 """The same for other layers, and wherever no teacher is at hand to measure a KL divergence."""
+BITS_OF_EXACT = 16
+"""Bits a value that the exact codec takes."""
 _RATE = {"kl": (0.01, 2.4, 0.5), "rel": (0.09, 2.6, 1.0)}
 """Measured on Qwen2.5-0.5B's last layer: at this value so many bits, and so many less for each doubling."""
 
@@ -99,6 +101,8 @@ def asked_codecs(
         if layer in wanted:
             raise InputError(f"layer {layer}: --fidelity and --bits both say how it is to be stored; keep one of them")
         wanted[layer] = ("bits", _positive("--bits", text))
+        if wanted[layer][1] >= BITS_OF_EXACT:
+            raise InputError(f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; ask for fewer")
     asked = {}
     for layer, name in names.items():
         if name == EXACT:
@@ -133,9 +137,13 @@ def _fidelity(text: str, layer: int, last_layer: int | None) -> tuple[Measure, f
     wanted = PRESETS.get(text) or (measure, _positive("--fidelity", value) if measure in ("kl", "rel") else 0.0)
     if wanted[0] not in ("kl", "rel"):
         raise InputError(f"--fidelity {text}: write kl=0.01, rel=0.09, or one of {', '.join(PRESETS)}")
+    if wanted[0] == "rel" and wanted[1] >= 1:
+        raise InputError(f"--fidelity {text}: an error as large as the states themselves; ask for less than 1")
     if wanted[0] == "kl" and layer != last_layer:
+        of_last = "" if last_layer is None else f"ask it of the last layer alone (--fidelity {last_layer}:{text}), or "
         raise InputError(
-            f"--fidelity {text}: a KL divergence is measured with the LM head, which does not read layer {layer}; use rel=…"
+            f"--fidelity {text}: a KL divergence is measured with the LM head, which does not read layer {layer}; "
+            f"{of_last}use rel=…"
         )
     return wanted[0], wanted[1]  # type: ignore[return-value]  # checked above
 

@@ -15,7 +15,7 @@ from cache.codecs.bf16 import Bf16
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from pipeline.errors import InputError
-from pipeline.fidelity.asked import AskedCodec
+from pipeline.fidelity.asked import BITS_OF_EXACT, AskedCodec
 from pipeline.fidelity.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error, stored_bits
 
 _HELD_BACK = 4
@@ -76,13 +76,19 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     def measured(step: float) -> float:
         """Nats, relative error or bits of a step, on states that the fit has not seen."""
         found = found_on(klt.with_step(step, sample.held_back), sample, spectrum_D, divergence)
-        tried.append({"step": step, **found})
+        if all(map(math.isfinite, found.values())):  # a step so fine that all is kept exactly has no bound
+            tried.append({"step": step, **found})
         if asked.measure == "kl":
             return found["kl"] + found["kl_error"]
         return found["relative_error"] if asked.measure == "rel" else found["bits_per_value"]
 
     step = _find_step(measured, asked, start=usual_step(sample.held_back))
-    found = next(each for each in reversed(tried) if each["step"] == step)
+    found = next((each for each in reversed(tried) if each["step"] == step), None)
+    if found is None or found["bits_per_value"] >= BITS_OF_EXACT:
+        raise InputError(
+            f"--codec klt: {asked.measure}={asked.target:g} takes {BITS_OF_EXACT} bits a value or more, as many as {EXACT}, "
+            f"which is exact; use --codec {EXACT}, or ask for {'fewer bits' if asked.measure == 'bits' else 'something larger'}"
+        )
     curve = sorted(tried, key=lambda each: each["step"])
     return replace(klt.with_step(step, sample.held_back), settings=settings | {"found": found, "tried": curve})
 

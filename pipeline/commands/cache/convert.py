@@ -57,6 +57,6 @@ def convert(source: Place, target: Place, *, container: str | None, as_json: boo
         click.echo(
             f"{result.cache}: {result.examples:,} examples in {result.shards} shards ({result.resumed_shards} from before), "
             f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
-            f"content digest {result.content_digest[:16]}…, {'the same' if result.same_content else 'another'} as before"
+            f"content digest {result.content_digest[:16]}…, {'as before' if result.same_content else 'not that of before'}"
         )
     return asdict(result)

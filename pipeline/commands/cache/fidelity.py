@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
+from pipeline.errors import InputError
 from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
 
@@ -32,7 +33,9 @@ from pipeline.progress import progress_bar
     "--kl/--no-kl", default=True, show_default=True, help="Measure KL divergences of the last layer; takes the teacher."
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for fidelity.json, fidelity.svg and fidelity.html."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for fidelity.json, fidelity.html and pictures.",
 )
 @command
 @cache_places("cache")
@@ -47,6 +50,8 @@ def fidelity(cache: Place, *, out: Path | None, as_json: bool, **options: Any) -
       llm-modules cache fidelity my-cache --out my-fidelity
       llm-modules cache fidelity my-cache --layer 12 --no-kl
     """
+    if out is not None and out.resolve().is_relative_to(cache.folder.resolve()):
+        raise InputError(f"--out {out}: lies in the cache itself; name another folder")
     with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("fidelity", total=None)
         found = compare(

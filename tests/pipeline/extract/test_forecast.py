@@ -53,6 +53,16 @@ def test_the_calibration_sample_takes_time_and_a_fit_of_fixed_rate_no_more_than_
         assert expected.bytes["zarr"]["int8"] == shards
 
 
+def test_codecs_that_differ_from_layer_to_layer_are_foretold(embedded_settings: Make, tmp_path: Path) -> None:
+    settings = embedded_settings(limit=30, cache=tmp_path / "c", codec=("-1:int8",), calibration_tokens=1000)
+    expected = forecast(prepare(settings))
+    extract(prepare(settings))
+    cache = open_cache(settings.cache)
+    assert expected.bytes["zarr"][cache.manifest.codec] == sum(record.bytes for record in cache.records)
+    assert expected.approximate == ["klt"]
+    assert forecast(prepare(replace(settings, cache=tmp_path / "d", codec=("-1:klt",)))).approximate == ["klt", "-1:klt,0:bf16"]
+
+
 def test_what_will_be_left_out_is_counted(embedded_settings: Make, tmp_path: Path) -> None:
     rows = [{"question": "Q " * n, "answer": "A"} for n in (1, 2, 200)]
     path = write_rows(tmp_path / "rows.jsonl", [*rows, {"question": "Q"}])

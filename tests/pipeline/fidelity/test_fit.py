@@ -84,6 +84,12 @@ def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(measure: Any,
         fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
 
 
+@pytest.mark.parametrize(("measure", "target"), [("rel", 1e-9), ("rel", 1e-5), ("bits", 15.99)])
+def test_what_takes_as_much_as_an_exact_codec_is_refused(measure: Any, target: float) -> None:
+    with pytest.raises(InputError, match=f"{measure}={target:g} takes 16 bits a value or more, as many as bf16, which is exact"):
+        fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
+
+
 def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(0.001 if relative_error(exact, stored) < 0.1 else 5.0, 0.0) for stored in each]
