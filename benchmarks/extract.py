@@ -1,7 +1,7 @@
 """Ways to get hidden states out of a teacher, side by side: the published code's, a simpler one, this project's, the limit.
 
-Run `python benchmarks/extract.py [--teacher T --dataset D] [--limit N] [--rounds N] [--json FILE]`. All read the same rows
-with the same weights in the same type. The ways:
+Run `python benchmarks/extract.py [--teacher T --dataset D] [--limit N] [--rounds N] [--way W …] [--json FILE]`. All read
+the same rows with the same weights in the same type. The ways:
 
 - published: the whole model with its LM head, all layers' states kept, one example at a time, a file an example
 - body: the body without LM head, the last layer kept, one example at a time, a file an example
@@ -134,14 +134,18 @@ def resident() -> float:
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=600, show_default=True, help="Rows.")
 @click.option("--rounds", default=2, show_default=True, help="The best one counts.")
+@click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="Only these ways.  [default: all]")
+@click.option("--shard-tokens", default=65536, show_default=True, help="Tokens of a shard.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
-def main(teacher: str, dataset: str, limit: int, rounds: int, device: str, json_path: Path | None) -> None:
+def main(
+    teacher: str, dataset: str, limit: int, rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: Any
+) -> None:
     """Measure and print."""
-    settings = ExtractSettings(teacher, dataset, Path("unused"), limit=limit, device=device)
+    settings = ExtractSettings(teacher, dataset, Path("unused"), limit=limit, **options)
     best: dict[str, dict[str, Any]] = {}
     for _ in range(rounds):
-        for way in WAYS:
+        for way in ways or WAYS:
             asked = replace(settings, limit=max(1, limit // 10)) if way.endswith("tenth") else settings
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 found = process.submit(measure, way, asked).result()
@@ -156,15 +160,16 @@ def main(teacher: str, dataset: str, limit: int, rounds: int, device: str, json_
     for figure in figures:
         figure["tokens_per_second"] = figure["tokens"] / figure["seconds"]
     for figure in figures:
-        figure["of_published"] = figure["tokens_per_second"] / best["published"]["tokens_per_second"]
-        figure["of_packed"] = figure["tokens_per_second"] / best["packed"]["tokens_per_second"]
+        for other in ("published", "packed"):
+            if other in best:
+                figure[f"of_{other}"] = figure["tokens_per_second"] / best[other]["tokens_per_second"]
     table = Table(title=f"{limit} rows of {Path(dataset).name}, teacher {Path(teacher).name}")
     for heading in ("way", "tokens", "seconds", "tokens/s", "of published", "of packed", "memory, MB"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for figure in figures:
         table.add_row(
             figure["way"], f"{figure['tokens']:,}", f"{figure['seconds']:.2f}", f"{figure['tokens_per_second']:,.0f}",
-            f"{figure['of_published']:.2f}", f"{figure['of_packed']:.2f}", f"{figure['megabytes']:,.0f}",
+            *(f"{figure[of]:.2f}" if of in figure else "" for of in ("of_published", "of_packed")), f"{figure['megabytes']:,.0f}",
         )  # fmt: skip
     Console(width=130).print(table)
     if json_path:

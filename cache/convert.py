@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
@@ -113,7 +113,7 @@ def require_apart(source: Place, target: Place) -> None:
     Raises:
         CacheError: says which.
     """
-    places = [place.folder.resolve() for place in (source, target)]
+    places = [PurePosixPath(place.recorded) for place in (source, target)]
     if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
         raise CacheError(f"{target.address}: a cache cannot be converted into its own folder; name a new one beside it")
     require_cache_place(target)

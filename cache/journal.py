@@ -19,8 +19,6 @@ from cache.manifest import Manifest, parse_manifest
 from cache.sealed_json import seal, unseal
 
 JOURNAL_NAME = "journal.jsonl"
-JOURNAL_ENTRIES = "journal"
-"""Where lines lie in an object store until the cache is complete: an object each, since none can be appended to."""
 NON_FINITE = "states not finite"
 """Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20
@@ -110,6 +108,17 @@ class JournalWriter:
         if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(self._stream.fileno())):
             raise FileNotFoundError(0, "the cache's folder has vanished or been replaced while it was written", str(self._path))
 
+    def line_of(self, record: ShardRecord) -> bytes:
+        """The line that `append` would write.
+
+        Raises:
+            CacheError: the shard holds too many examples for a line.
+        """
+        line = record.line()
+        if len(line) > _LONGEST_LINE:
+            raise CacheError(f"shard {record.shard}: too many examples ({len(record.row_ids)}); choose smaller shards")
+        return line
+
     def append(self, record: ShardRecord) -> None:
         """Publish a shard.
 
@@ -117,9 +126,7 @@ class JournalWriter:
             CacheError: it holds too many examples for a line.
             OSError: the line cannot be written; what stood there before stands there still.
         """
-        line = record.line()
-        if len(line) > _LONGEST_LINE:
-            raise CacheError(f"shard {record.shard}: too many examples ({len(record.row_ids)}); choose smaller shards")
+        line = self.line_of(record)
         self.require_in_place()
         end = self._stream.seek(0, os.SEEK_END)
         try:

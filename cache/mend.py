@@ -34,11 +34,17 @@ class CacheMender:
         self.manifest, self.found, self.records = manifest, found, dict(records)
         self.restored: list[int] = []
         for shard in found.missing_shards:
-            if (record := restore_record(self.root, manifest, shard)) is not None:
-                place.keep_shard(record)
+            if (record := self._restored(shard)) is not None:
                 self.records[shard] = record
                 self.restored.append(shard)
         self.shards = [shard for shard in found.damaged_shards() if shard not in self.restored]
+
+    def _restored(self, shard: int) -> ShardRecord | None:
+        try:
+            with self.place.hold_named(shard_name(self.manifest, shard)):
+                return restore_record(self.root, self.manifest, shard)
+        except DamagedCacheError:  # there is nothing there
+            return None
 
     @property
     def damaged_attachments(self) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import mmap
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 from cache.errors import DamagedCacheError
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
-from cache.open_shard import OpenShard
+from cache.open_shard import OpenShard, shard_name
 from cache.places import Hold, Place
 from cache.places.prefetch import Prefetcher
 
@@ -36,16 +38,21 @@ class OpenShards:
         self._open: OrderedDict[int, None] = OrderedDict()
         # Files that are open take room even when their copies have been removed.
         self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._marks: dict[int, tuple[int, int] | None] = {}
         self._last = -1
         self._opening = threading.Lock()
         self._held_bytes = 0
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
         self._prefetcher: Prefetcher | None = None
 
-    def get(self, shard: int) -> tuple[OpenShard, Hold | None]:
-        """A shard open for reading, and what keeps its files there: to be held while they are read."""
+    def reading(self, shard: int) -> AbstractContextManager[OpenShard]:
+        """A shard open for reading, whose files stay where they are until the end of the block.
+
+        Raises:
+            DamagedCacheError: it is damaged.
+        """
         if shard == self._last and not self._place.is_remote:
-            return self._shards[shard], None
+            return _Reading(self._shards[shard], None)
         with self._opening:
             hold = self._opened(shard)
             self._open.pop(shard, None)
@@ -53,36 +60,54 @@ class OpenShards:
             if len(self._open) > self._most_open:
                 self._shards[self._open.popitem(last=False)[0]].close()
             self._last = shard
-            return self._shards[shard], hold
+            opened = self._shards[shard]
+        return _Reading(opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None)
+
+    def _read(self, shard: int, opened: OpenShard, hold: Hold) -> None:
+        """Let go of copies that have been read; a shard that was closed meanwhile may have been opened by the reading."""
+        hold.let_go()
+        with self._opening:
+            if shard not in self._open:
+                opened.close()
 
     def _opened(self, shard: int) -> Hold:
         """Open a shard, where it is not open; a copy that is found to be damaged is brought once more."""
         hold = self._place.hold(self._records[shard])
         try:
-            self._open_files(shard, hold)
+            self._open_files(shard)
         except DamagedCacheError:
             hold.let_go()
             if not self._place.is_remote:
                 raise
             hold = self._place.hold(self._records[shard], anew=True)
             try:
-                self._open_files(shard, hold)
+                self._open_files(shard)
             except DamagedCacheError:
                 hold.let_go()
                 raise
         return hold
 
-    def _open_files(self, shard: int, hold: Hold) -> None:
+    def _open_files(self, shard: int) -> None:
+        mark = self._mark(shard)
         known = self._shards.get(shard)
-        if known is not None and not hold.fetched:
+        if known is not None and self._marks[shard] == mark:
             return
-        check = hold.fetched or not self._checked[shard]
+        check = mark is not None or not self._checked[shard]
         opened = self._shards[shard] = OpenShard(self._place.folder, self._manifest, self._records[shard], check=check)
-        self._checked[shard], hold.fetched = 1, False
+        self._checked[shard], self._marks[shard] = 1, mark
+        if known is not None:
+            known.close()
         if known is not None and known.holds_tokens:
             opened.hold_tokens()
         elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
             self._held_bytes += opened.hold_tokens()
+
+    def _mark(self, shard: int) -> tuple[int, int] | None:
+        """Tells a copy from another that took its place, whoever brought it; None where files are never replaced."""
+        if not self._place.is_remote:
+            return None
+        found = (self._place.folder / shard_name(self._manifest, shard)).stat()
+        return found.st_ino, found.st_ctime_ns
 
     def bring(self, shards: Sequence[int]) -> None:
         """As `Cache.bring`."""
@@ -99,3 +124,19 @@ class OpenShards:
         if self._prefetcher is not None:
             self._prefetcher.close()
             self._prefetcher = None
+
+
+class _Reading:
+    """A block in which a shard is read: made for each piece, so it costs next to nothing."""
+
+    __slots__ = ("_let_go", "_opened")
+
+    def __init__(self, opened: OpenShard, let_go: Callable[[], None] | None) -> None:
+        self._opened, self._let_go = opened, let_go
+
+    def __enter__(self) -> OpenShard:
+        return self._opened
+
+    def __exit__(self, *ended: object) -> None:
+        if self._let_go is not None:
+            self._let_go()

@@ -84,8 +84,8 @@ def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
 
 def disk_needed(where: Where, needed: int) -> int:
     """How many of the bytes that a cache needs more lie on this machine's disk: of an object store's, copies of some shards."""
-    most = place_of(where).most_held
-    return needed if most is None else min(needed, most)
+    place = place_of(where)
+    return needed if place.most_held is None else max(0, min(needed, place.most_held) - place.held_bytes)
 
 
 def require_room(where: Where, needed: int) -> None:

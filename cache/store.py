@@ -181,8 +181,11 @@ class Cache(Sequence[Example]):
         layers = [layer for layer in self.layers if layer in unpacked]
         try:
             pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
-            opened, _hold = self._shards.get(shard)
-            packed = {layer: opened.packed_array(layer) for layer in self.layers if layer not in unpacked and pieces}
+            kept = [layer for layer in self.layers if layer not in unpacked]
+            packed = {}
+            if pieces:
+                with self._shards.reading(shard) as opened:
+                    packed = {layer: opened.packed_array(layer) for layer in kept}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
         whole = joined(pieces) if pieces else None
@@ -199,9 +202,9 @@ class Cache(Sequence[Example]):
         )
 
     def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
-        opened, _hold = self._shards.get(shard)
-        input_ids, loss_mask = opened.tokens(piece)
-        return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
+        with self._shards.reading(shard) as opened:
+            input_ids, loss_mask = opened.tokens(piece)
+            return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
 
     def bring(self, shards: Sequence[int]) -> None:
         """Begin to bring shards that will be read soon, the first ones first, in place of those asked for before.

@@ -131,7 +131,7 @@ def _brought(place: Place, record: ShardRecord) -> Hold | None:
     """A shard's files are there while this is held; None where they are not to be had."""
     try:
         return place.hold(record)
-    except CacheError:  # what is wrong is told of the files
+    except DamagedCacheError:  # what is wrong is told of the files
         return None
 
 

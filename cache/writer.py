@@ -12,7 +12,7 @@ from typing import Any
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, bytes_below, checksum_of, files_below, fsync_tree, remove
 from cache.identity import require_same_identity
-from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, ShardRecord, begin_journal, read_journal, scan_journal
+from cache.journal import JOURNAL_NAME, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.open_shard import SHARDS
 from cache.places import Place, Publishing, Where, place_of
@@ -133,7 +133,6 @@ def require_cache_place(where: Where) -> bool:
             raise CacheError(f"{path}: is a file; a cache is a folder")
     begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
     names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
-    names = names | {JOURNAL_ENTRIES} if place.is_remote else names
     if strangers := place.entries() - names:
         raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for the cache")
     return begun

@@ -86,9 +86,10 @@ def test_training_from_there_gives_the_weights_that_a_folder_gives(
         assert done.returncode == 0, done.stderr
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("here", "there")]
     assert weights[0] == weights[1]
-    evaluated = run_cli("evaluate", "--run", tmp_path / "there", "--samples", "2", "--copies", options[-1], "--json")
+    evaluated = run_cli("evaluate", "--run", tmp_path / "there", "--samples", "2", "--copies", tmp_path / "e", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["settings"]["cache"] == uploaded
+    assert list((tmp_path / "e").iterdir())
 
 
 def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and_after_a_kill(

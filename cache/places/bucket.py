@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -128,15 +128,19 @@ class Bucket:
 
         _all_of(one, names)
 
-    def download(self, sizes: Mapping[str, int], targets: Mapping[str, Path]) -> None:
+    def download(
+        self, sizes: Mapping[str, int], targets: Mapping[str, Path], unwanted: Callable[[], bool] = lambda: False
+    ) -> None:
         """Bring objects of known sizes into files that have these sizes already, in parts, several at a time.
 
         Raises:
-            OSError: an object has gone, or cannot be read.
+            OSError: an object has gone, or cannot be read, or is `unwanted` after all.
         """
 
         def one(part: tuple[str, int, int]) -> None:
             name, start, stop = part
+            if unwanted():
+                raise InterruptedError(errno.EINTR, "not wanted any longer", name)
             with self._told():
                 content = obstore.get_range(self._store, name, start=start, end=stop)
             with targets[name].open("r+b") as stream:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cache.files import bytes_below, remove
@@ -15,6 +17,7 @@ from cache.places.interface import Hold
 
 _ROOM = ".room"
 _PARTIAL = "partial-"
+_APART = "apart-"
 _CACHE, _LOCKS = "cache", "locks"
 
 
@@ -49,6 +52,11 @@ class Copies:
         locked.take(fcntl.LOCK_EX)
         return locked
 
+    def is_alone(self, name: str) -> bool:
+        """Whether somebody holds a name alone."""
+        with _Locked(self._locks / name) as locked:
+            return not locked.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
+
     def hold(self, shard: str, bring: Callable[[Path], None], *, anew: bool = False) -> Hold:
         """A shard is there for as long as what this returns is held.
 
@@ -60,29 +68,26 @@ class Copies:
         self.make()
         locked = _Locked(self._locks / shard)
         try:
-            locked.fetched = self._bring_under(locked, self.folder / SHARDS / shard, bring, anew=anew)
+            self._bring_under(locked, self.folder / SHARDS / shard, bring, anew=anew)
         except BaseException:
             locked.let_go()
             raise
         os.utime(self._locks / shard)
         return locked
 
-    def _bring_under(self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool) -> bool:
-        """Lock a shard shared, and have it; whether it had to be brought."""
-        brought = False
+    def _bring_under(self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool) -> None:
+        """Lock a shard shared, and have it."""
         while True:
             locked.take(fcntl.LOCK_SH)
             if not anew and target.exists():
-                return brought
+                return
             locked.take(fcntl.LOCK_EX)  # lets others in between: look again
             if anew or not target.exists():
-                staged = target.with_name(f"{_PARTIAL}{target.name}")
                 target.parent.mkdir(exist_ok=True)
-                for old in (target, staged):
-                    remove(old)
-                bring(staged)
-                staged.replace(target)
-                anew, brought = False, True
+                _discard(target)
+                bring(_partial(target))
+                _partial(target).replace(target)
+                anew = False
 
     def make_room(self, size: int, take: Callable[[], None] = lambda: None) -> None:
         """Remove the shards used longest ago until so many bytes more are within the limit; those being read stay.
@@ -93,21 +98,32 @@ class Copies:
         """
         with _Locked(self._root / _ROOM) as room:
             room.take(fcntl.LOCK_EX)
-            sizes = {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
+            sizes = self._sizes()
             held = sum(sizes.values())
             for path in sorted(sizes, key=_last_used):
                 unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
                 with _Locked(_lock_of(path)) as locked:
                     if (unfinished or held + size > self._limit) and locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                        remove(path)
+                        _discard(path)
                         held -= sizes[path]
             take()
 
-    def forget(self, shard: str) -> None:
-        """Remove a shard's copy, unless it is being read."""
-        with _Locked(self._locks / shard) as locked:
-            if locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                remove(self.folder / SHARDS / shard)
+    def held_bytes(self) -> int:
+        """Bytes that all copies take."""
+        return sum(self._sizes().values())
+
+    def _sizes(self) -> dict[Path, int]:
+        return {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Path]:
+        """A folder for copies that nobody shares; it goes with its process, at the latest when another one looks for its own."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for left in self._root.glob(f"{_APART}*"):
+            if not Path(f"/proc/{left.name.removeprefix(_APART).split('-')[0]}").exists():
+                remove(left)
+        with tempfile.TemporaryDirectory(prefix=f"{_APART}{os.getpid()}-", dir=self._root) as folder:
+            yield Path(folder)
 
 
 class _Locked(Hold):
@@ -140,6 +156,21 @@ class _Locked(Hold):
 
     def __del__(self) -> None:
         self.let_go()
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{_PARTIAL}{target.name}")
+
+
+def _discard(path: Path) -> None:
+    """Remove a copy, of which nothing is there any longer from the first moment on."""
+    if path.name.startswith(_PARTIAL):
+        remove(path)
+        return
+    remove(_partial(path))
+    if path.exists():
+        path.replace(_partial(path))
+        remove(_partial(path))
 
 
 def _lock_of(shard: Path) -> Path:

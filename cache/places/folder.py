@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ class Folder:
 
     endpoint = None
     most_held = None
+    held_bytes = 0
     is_remote = False
 
     def __init__(self, folder: Path) -> None:
@@ -62,8 +63,12 @@ class Folder:
         for name, (size, _) in files.items():
             check_file(self.folder, name, size, None)
 
-    def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
+    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
         """As `Place.hold`."""
+        return _HELD
+
+    def hold_named(self, shard: str) -> Hold:
+        """As `Place.hold_named`."""
         return _HELD
 
     def apart(self) -> AbstractContextManager[Place]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +61,11 @@ class Place(Protocol):
         ...
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of copies that give way to others."""
+        ...
+
+    @property
     def is_remote(self) -> bool:
         """Whether the folder holds copies."""
         ...
@@ -94,13 +99,18 @@ class Place(Protocol):
         """
         ...
 
-    def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
+    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
         """A shard's files are in the folder for as long as what this returns is held.
 
         Args:
             record: what the journal knows of the shard.
             anew: bring them even where copies are there.
+            unwanted: asked now and then while they are brought, whether to give up.
         """
+        ...
+
+    def hold_named(self, shard: str) -> Hold:
+        """As `hold`, brought anew, of a shard of which nothing but its name is known."""
         ...
 
     def apart(self) -> AbstractContextManager[Place]:
@@ -155,11 +165,7 @@ class Place(Protocol):
 class Hold:
     """Keeps a shard's files in the folder, or to this process, until it is let go of, or nobody has it any longer."""
 
-    __slots__ = ("fetched",)
-
-    def __init__(self) -> None:
-        """`fetched`: the files have just been brought, so nobody has looked at them yet."""
-        self.fetched = False
+    __slots__ = ()
 
     def let_go(self) -> None:
         """Others may do with the files what they like."""

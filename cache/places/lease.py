@@ -62,10 +62,20 @@ class Lease:
             self._give_back()
 
     def _give_back(self) -> None:
-        with contextlib.suppress(OSError, CacheError, ValueError):
-            found = self._bucket.get(NAME)
-            if found is not None and json.loads(found).get("nonce") == self._nonce:
+        """While it lasts nobody else can have taken it between the look and the removal."""
+        with contextlib.suppress(OSError, CacheError):
+            if self._is_ours() and time.time() < self._until:
                 self._bucket.delete([NAME])
+
+    def _is_ours(self) -> bool:
+        """Look at the lease, and know its tag: the answer to an earlier put may have been lost."""
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            if (found := self._bucket.get_tagged(NAME)) is not None:
+                told = json.loads(found[0])
+                if told["nonce"] == self._nonce:
+                    self._tag, self._until = found[1], float(told["until"])
+                    return True
+        return False
 
     def require_held(self) -> None:
         """Make sure that nobody else may write.
@@ -90,8 +100,9 @@ class Lease:
             try:
                 self._put(self._tag)
             except TakenError:
-                self._lost = True
-                return
+                if not self._is_ours():
+                    self._lost = True
+                    return
             except (OSError, CacheError):  # it may answer again before the lease has run out
                 continue
 
@@ -116,6 +127,8 @@ def _free_tag(bucket: Bucket) -> str | None:
     if found is None:
         return None
     content, tag = found
+    if not content:  # a folder's lock, that was copied here with all else
+        return tag
     try:
         told = json.loads(content)
         holder, until = dict(told["holder"]), float(told["until"])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, JournalWriter, ShardRecord, shard_of_line
+from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, read_manifest
 from cache.open_shard import SHARDS
-from cache.places.bucket import Bucket, TakenError
+from cache.places.bucket import Bucket
 from cache.places.copies import Copies, name_of
+from cache.places.entries import ENTRIES, Entries, journal_with_entries
 from cache.places.interface import Hold
 from cache.places.lease import Lease, require_free
 
@@ -78,6 +78,11 @@ class ObjectStore:
         """As `Place.most_held`."""
         return self._limit
 
+    @property
+    def held_bytes(self) -> int:
+        """As `Place.held_bytes`."""
+        return self._copies.held_bytes()
+
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
         """As `Place.told`."""
@@ -90,38 +95,24 @@ class ObjectStore:
             raise type(error)(text) from error
 
     def refresh(self) -> None:
-        """As `Place.refresh`. Entries are read before the journal, into which they vanish when the cache is complete."""
+        """As `Place.refresh`. While another process of this machine writes here, what it knows is in the folder already."""
         with self._copies.alone(".refresh"):
-            lines = self._bucket.get_all(sorted(self._bucket.sizes(JOURNAL_ENTRIES)))
+            if self._lease is None and self._copies.is_alone(".writing"):
+                return
+            # Entries are read before the journal, into which they vanish when the cache is complete.
+            entries = self._bucket.get_all(sorted(self._bucket.sizes(ENTRIES)))
             found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
-            journal, manifest = found[JOURNAL_NAME], found[MANIFEST_NAME]
-            if journal is not None:
-                there = set(journal.splitlines(keepends=True))
-                journal += b"".join(line for line in lines.values() if line and line not in there)
-            self._forget_others(journal, manifest)
+            journal = journal_with_entries(found[JOURNAL_NAME], [line for line in entries.values() if line])
             _replace(self.folder / JOURNAL_NAME, journal)
-            _replace(self.folder / MANIFEST_NAME, manifest)
-            if manifest is not None:
-                with contextlib.suppress(CacheError):  # whoever reads the manifest says what is wrong with it
-                    self._bring_attachments()
-
-    def _forget_others(self, journal: bytes | None, manifest: bytes | None) -> None:
-        """Remove copies of shards that are not those of the journal any longer."""
-        was = [path.read_bytes() if path.is_file() else b"" for path in self._own(JOURNAL_NAME, MANIFEST_NAME)]
-        if was[1] != (manifest or b""):
-            doomed = {path.name for path in (self.folder / SHARDS).glob("*")}
-        else:
-            gone = set(was[0].splitlines()[1:]) - set((journal or b"").splitlines())
-            numbers = {shard_of_line(line) for line in gone}
-            doomed = {path.name for path in (self.folder / SHARDS).glob("*") if path.stem in {f"{n:06d}" for n in numbers}}
-        for name in doomed:
-            self._copies.forget(name)
-
-    def _own(self, *names: str) -> list[Path]:
-        return [self.folder / name for name in names]
+            _replace(self.folder / MANIFEST_NAME, found[MANIFEST_NAME])
+            if found[MANIFEST_NAME] is not None:
+                self._bring_attachments()
 
     def _bring_attachments(self) -> None:
-        attached = {file.name: file for file in read_manifest(self.folder).attachments}
+        try:
+            attached = {file.name: file for file in read_manifest(self.folder).attachments}
+        except CacheError:  # whoever reads the manifest says what is wrong with it
+            return
         for path in files_below(self.folder / ATTACHMENTS):
             if path.relative_to(self.folder).as_posix() not in attached:
                 remove(path)
@@ -132,12 +123,12 @@ class ObjectStore:
             _replace(path, content)
 
     def entries(self) -> set[str]:
-        """As `Place.entries`."""
-        return self._bucket.entries()
+        """As `Place.entries`; journal entries are part of the journal."""
+        return self._bucket.entries() - {ENTRIES}
 
     def names(self) -> Iterator[str]:
         """As `Place.names`; journal entries are part of the journal."""
-        return (name for name in sorted(self._bucket.sizes()) if not name.startswith(f"{JOURNAL_ENTRIES}/"))
+        return (name for name in sorted(self._bucket.sizes()) if not name.startswith(f"{ENTRIES}/"))
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
         """As `Place.check_sizes`."""
@@ -151,39 +142,53 @@ class ObjectStore:
                 what = "missing" if found is None else f"{found} bytes where {size} were written"
                 raise DamagedCacheError(f"{self.address}/{name}: {what}; {MEND}")
 
-    def hold(self, record: ShardRecord, *, anew: bool = False) -> Hold:
-        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums."""
+    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
+        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums.
+
+        Args:
+            record, anew: as of `Place.hold`.
+            unwanted: asked now and then, whether to give up.
+        """
         if not record.files:
             return Hold()
-        folder, shard, *_ = [*next(iter(record.files)).split("/"), ""]
-        if folder != SHARDS or shard in ("", ".", ".."):
-            raise self._other_files(record)
+        shard = next(iter(record.files)).removeprefix(f"{SHARDS}/").split("/")[0]
+        return self._hold(shard, list(record.files), anew=anew, unwanted=unwanted)
+
+    def hold_named(self, shard: str) -> Hold:
+        """As `Place.hold_named`."""
+        name = PurePosixPath(shard).name
+        return self._hold(name, list(self._bucket.sizes(f"{SHARDS}/{name}")), anew=True, unwanted=lambda: False)
+
+    def _hold(self, shard: str, names: Sequence[str], *, anew: bool, unwanted: Callable[[], bool]) -> Hold:
+        self._require_of(shard, [f"{SHARDS}/{shard}"])
 
         def bring(staged: Path) -> None:
-            for name in record.files:
-                if name != inside(self.folder, name).relative_to(self.folder).as_posix() or name.split("/")[:2] != [
-                    folder,
-                    shard,
-                ]:
-                    raise self._other_files(record)
+            self._require_of(shard, names)
             there = self._bucket.sizes(f"{SHARDS}/{shard}")
-            sizes = {name: there[name] for name in record.files if name in there}
+            sizes = {name: there[name] for name in names if name in there}
             if not sizes:
                 raise DamagedCacheError(f"{self.address}/{SHARDS}/{shard}: missing; {MEND}")
             targets = {name: staged.joinpath(*PurePosixPath(name).parts[2:]) for name in sizes}
             self._copies.make_room(sum(sizes.values()), lambda: _take_room(targets, sizes))
-            self._bucket.download(sizes, targets)
+            self._bucket.download(sizes, targets, unwanted)
 
         return self._copies.hold(shard, bring, anew=anew)
+
+    def _require_of(self, shard: str, names: Sequence[str]) -> None:
+        """Refuse names that a shard's files cannot have, before anything is made of them."""
+        for name in names:
+            try:
+                plain = inside(self.folder, name).relative_to(self.folder).as_posix()
+            except CacheError:
+                plain = ""
+            if plain != name or name.split("/")[:2] != [SHARDS, shard]:
+                raise DamagedCacheError(f"{self.address}: {name!r} is no file of a shard {shard!r}; {MEND}")
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[ObjectStore]:
         """As `Place.apart`: copies of its own, no more than are held."""
-        with tempfile.TemporaryDirectory() as copies:
-            yield ObjectStore(self.address, self.endpoint, Path(copies), 0)
-
-    def _other_files(self, record: ShardRecord) -> DamagedCacheError:
-        return DamagedCacheError(f"{self.address}: the journal names other files in shard {record.shard}; {MEND}")
+        with self._copies.apart() as copies:
+            yield ObjectStore(self.address, self.endpoint, copies, 0)
 
     def claim(self, shard: str) -> Hold:
         """As `Place.claim`."""
@@ -192,10 +197,14 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """As `Place.alone`."""
-        with Lease(self._bucket) as self._lease:
-            self.refresh()
-            yield
+        """As `Place.alone`. On this machine the folder is the writer's, too, until it is done."""
+        with Lease(self._bucket) as lease, self._copies.alone(".writing"):
+            self._lease = lease
+            try:
+                self.refresh()
+                yield
+            finally:
+                self._lease = None
 
     def require_unlocked(self) -> None:
         """As `Place.require_unlocked`."""
@@ -203,7 +212,7 @@ class ObjectStore:
 
     def keep_beginning(self) -> None:
         """As `Place.keep_beginning`. Nothing is published yet: what lies there is what a writer left that died."""
-        for folder in (JOURNAL_ENTRIES, SHARDS, ATTACHMENTS):
+        for folder in (ENTRIES, SHARDS, ATTACHMENTS):
             self._bucket.delete(self._bucket.sizes(folder))
         attached = [path.relative_to(self.folder).as_posix() for path in files_below(self.folder / ATTACHMENTS)]
         self.keep([JOURNAL_NAME, *attached])
@@ -211,6 +220,8 @@ class ObjectStore:
 
     def keep_shard(self, record: ShardRecord) -> None:
         """As `Place.keep_shard`; the copy stays as long as there is room for it."""
+        if self._lease is not None:  # other processes of a writer's store what it asks them for
+            self._require_lease()
         self._bucket.upload(self.folder, record.files)
         self._copies.make_room(0)
 
@@ -225,51 +236,21 @@ class ObjectStore:
         self._bucket.delete(names)
 
     @contextlib.contextmanager
-    def publishing(self) -> Iterator[_Entries]:
+    def publishing(self) -> Iterator[Entries]:
         """As `Place.publishing`."""
         with JournalWriter(self.folder) as copy:
-            yield _Entries(self, copy)
+            yield Entries(self._bucket, copy, self._require_lease)
 
     def settle(self) -> None:
         """As `Place.settle`: the entries become one journal, as a folder has it."""
-        entries = self._bucket.sizes(JOURNAL_ENTRIES)
+        entries = self._bucket.sizes(ENTRIES)
         if entries:
             self.keep([JOURNAL_NAME])
             self._bucket.delete(entries)
 
-    def put_entry(self, record: ShardRecord) -> None:
-        """Publish a shard.
-
-        Raises:
-            CacheError: another process has published it, or may write here.
-        """
-        self._require_lease()
-        try:
-            self._bucket.put_if(f"{JOURNAL_ENTRIES}/{record.shard:06d}.jsonl", record.line(), None)
-        except TakenError:
-            raise CacheError(
-                f"{self.address}: another process has published shard {record.shard}; run the same command again to go on"
-            ) from None
-
     def _require_lease(self) -> None:
         assert self._lease is not None, "only who writes alone publishes"
         self._lease.require_held()
-
-
-class _Entries:
-    """Publishes by journal entries; the journal among the copies follows."""
-
-    def __init__(self, place: ObjectStore, copy: JournalWriter) -> None:
-        self._place, self._copy = place, copy
-
-    def require_in_place(self) -> None:
-        """As `Publishing.require_in_place`."""
-        self._place._require_lease()
-
-    def append(self, record: ShardRecord) -> None:
-        """As `Publishing.append`."""
-        self._place.put_entry(record)
-        self._copy.append(record)
 
 
 def _replace(path: Path, content: bytes | None) -> None:

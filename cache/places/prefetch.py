@@ -44,4 +44,4 @@ class Prefetcher:
                     return
                 shard = self._wanted.pop()
             with contextlib.suppress(OSError, CacheError):
-                self._place.hold(self._records[shard])
+                self._place.hold(self._records[shard], unwanted=lambda: self._closed).let_go()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cache.places import place_of
+from cache.places import Place, place_of
 from pipeline.errors import InputError
 
 _OPTIONS = (
@@ -22,8 +22,13 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def cache_places(*parameters: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The named parameters are addresses of caches: give the function their places, and the command options for them."""
+def cache_places(
+    *parameters: str, otherwise: Callable[[dict[str, Any]], Place] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The named parameters are addresses of caches: give the function their places, and the command options for them.
+
+    `otherwise` tells the place where the first parameter is left out, from all that the command is given.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -32,6 +37,10 @@ def cache_places(*parameters: str) -> Callable[[Callable[..., Any]], Callable[..
             limit = None if copies_gb is None else int(copies_gb * 1e9)
             addresses = {name: kwargs[name] for name in parameters if kwargs[name] is not None}
             places = {name: place_of(address, endpoint, copies, limit) for name, address in addresses.items()}
+            if otherwise is not None and not addresses:
+                known = otherwise(kwargs)
+                addresses = {parameters[0]: known.address}
+                places = {parameters[0]: place_of(known.recorded, endpoint or known.endpoint, copies, limit)}
             if addresses and not any(place.is_remote for place in places.values()):
                 for option, value in given.items():
                     if value is not None:

@@ -17,6 +17,7 @@ from pipeline.evaluation.run import evaluate as run_evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.progress import progress_bar
 from pipeline.report.page import write_report
+from pipeline.training.record import trained_from
 from pipeline.training.run_folder import RunFolder
 
 
@@ -32,7 +33,7 @@ from pipeline.training.run_folder import RunFolder
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
 @command
-@cache_places("cache")
+@cache_places("cache", otherwise=lambda given: trained_from(RunFolder(given["run"])))
 def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
     """Measure a run and its controls on held-out examples; write evaluation/results.json and report.html.
 

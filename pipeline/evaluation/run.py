@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from cache import Cache, open_cache
 from cache.files import write_atomically
-from cache.places import place_of
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
@@ -28,7 +27,7 @@ from pipeline.generation.writer import StudentWriter
 from pipeline.model import LLMModulesConfig
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
-from pipeline.training.record import require_same_cache
+from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import validation_loss
 
@@ -44,8 +43,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     record = folder.require_finished()
     runs = {"student": folder, **folder.controls()}
     device = choose_device(settings.device)
-    trained_from = place_of(record["settings"]["cache"], record["settings"].get("endpoint"))
-    with open_cache(settings.cache or trained_from) as cache:
+    with open_cache(settings.cache or trained_from(folder)) as cache:
         require_same_cache(cache, record)
         training_rows, validation_rows = split_rows(
             cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]

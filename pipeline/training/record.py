@@ -7,6 +7,7 @@ from typing import Any
 
 from cache import Cache
 from cache.identity import differences
+from cache.places import Place, place_of
 from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
@@ -50,6 +51,16 @@ def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -
     if found := differences(was, now):
         raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}")
     return earlier
+
+
+def trained_from(folder: RunFolder) -> Place:
+    """Where the cache of a finished run was.
+
+    Raises:
+        InputError: there is no finished run.
+    """
+    settings = folder.require_finished()["settings"]
+    return place_of(settings["cache"], settings.get("endpoint"))
 
 
 def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, DamagedCacheError, convert, open_cache
+from cache import CacheError, DamagedCacheError, convert, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
 from cache.verify import verify_cache
-from tests.cache.examples import make_cache, make_shards, same_example
+from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.cache.faults import shard_paths
 
 LENGTHS = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=4), min_size=1, max_size=4)
@@ -35,6 +35,15 @@ def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, ba
         if back == "zarr":  # HDF5 writes the time into its files
             files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (source, target)]
             assert files[0] == files[1]
+
+
+def test_a_shard_from_which_all_was_left_out_stays_empty(tmp_path: Path) -> None:
+    shards = make_shards([[4], [5]])
+    with write_cache(tmp_path / "c", make_manifest(shards), make_attachments(tmp_path / "a")) as writer:
+        writer.publish(0, make_content(shards[0]))
+        writer.publish(1, make_content([]), non_finite={shards[1][0].row_id: 5})
+    result = convert_cache(tmp_path / "c", tmp_path / "d", container="hdf5")
+    assert (result.same_content, result.examples, result.shards) == (True, 1, 2)
 
 
 def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

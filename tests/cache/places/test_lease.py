@@ -86,7 +86,7 @@ def test_a_holder_of_another_machine_is_waited_for_until_its_lease_runs_out(buck
         assert holder_of(bucket)["nonce"] != told["nonce"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": {}, "until": "x"}'])
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": {}, "until": "x"}'])
 def test_what_is_no_lease_is_not_removed(bucket: Bucket, content: bytes) -> None:
     bucket.put(NAME, content)
     with pytest.raises(CacheError, match="is no lease"):
@@ -106,6 +106,25 @@ def test_a_lease_is_renewed_and_a_lost_one_is_noticed(bucket: Bucket, monkeypatc
         with pytest.raises(CacheError, match="the right to write was lost"):
             lease.require_held()
     assert bucket.get(NAME) == b"somebody else's", "what is another's is not given back"
+
+
+def test_a_renewal_whose_answer_is_lost_costs_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS", 2.0)
+    plain, lost = Bucket.put_if, list[int]()
+
+    def unanswered(self: Bucket, *arguments: Any) -> str:
+        tag = plain(self, *arguments)
+        lost.append(1)
+        if len(lost) == 1:
+            raise OSError("the answer is lost")
+        return tag
+
+    with Lease(bucket) as lease:
+        monkeypatch.setattr(Bucket, "put_if", unanswered)
+        time.sleep(2.6)
+        lease.require_held()
+    assert len(lost) >= 2
+    assert bucket.get(NAME) is None
 
 
 def test_a_store_that_does_not_answer_costs_the_lease(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

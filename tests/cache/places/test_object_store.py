@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from cache import CacheError, DamagedCacheError, open_cache
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
-from cache.journal import JOURNAL_ENTRIES, JOURNAL_NAME, scan_journal
+from cache.journal import JOURNAL_NAME, scan_journal
 from cache.manifest import MANIFEST_NAME
 from cache.mend import mend_cache
 from cache.places import place_of
 from cache.places.bucket import Bucket
+from cache.places.entries import ENTRIES
 from cache.places.object_store import ObjectStore
 from cache.summary import summarise_cache
 from cache.verify import verify_cache
@@ -132,7 +133,7 @@ def test_whichever_request_fails_the_cache_is_gone_on_with(
         with open_cache(place) as remote:
             assert all(same_example(a, b) for a, b in zip(remote, [e for shard in SHARDS for e in shard], strict=True))
         assert verify_cache(place).whole
-        assert not [name for name in objects_of(place) if name.startswith(f"{JOURNAL_ENTRIES}/")]
+        assert not [name for name in objects_of(place) if name.startswith(f"{ENTRIES}/")]
 
 
 def test_what_is_not_in_the_journal_does_not_exist(store: Store, tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_what_is_not_in_the_journal_does_not_exist(store: Store, tmp_path: Path)
     with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         writer.publish(0, make_content(SHARDS[0]))
         assert summarise_cache(place)["shards"] == 1
-        with mock.patch.object(ObjectStore, "put_entry", side_effect=CrashError), pytest.raises(CrashError):
+        with mock.patch.object(Bucket, "put_if", side_effect=CrashError), pytest.raises(CrashError):
             writer.publish(1, make_content(SHARDS[1]))
         assert any(name.startswith("shards/000001") for name in objects_of(place))
         assert summarise_cache(place)["shards"] == 1
@@ -153,10 +154,10 @@ def test_an_entry_that_another_process_has_put_is_never_replaced(store: Store, t
     place = store()
     with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         writer.publish(0, make_content(SHARDS[0]))
-        before = objects_of(place)[f"{JOURNAL_ENTRIES}/000000.jsonl"]
+        before = objects_of(place)[f"{ENTRIES}/000000.jsonl"]
         with pytest.raises(CacheError, match="another process has published shard 0"):
             writer.publish(0, make_content(SHARDS[1]))
-    assert objects_of(place)[f"{JOURNAL_ENTRIES}/000000.jsonl"] == before
+    assert objects_of(place)[f"{ENTRIES}/000000.jsonl"] == before
 
 
 def test_other_things_and_other_caches_are_refused(store: Store) -> None:
@@ -221,7 +222,71 @@ def test_a_lost_manifest_or_journal_is_put_back(lost: str, store: Store) -> None
     assert verify_cache(place).whole
 
 
-@pytest.mark.parametrize("name", ["shards/../../../../outside", "/outside", "shards/000001.zarr/x", "manifest.json"])
+def test_lost_lines_are_told_from_the_shards_without_the_teacher(store: Store) -> None:
+    place = store()
+    make_cache(place, SHARDS)
+    digest = open_cache(place).content_digest
+    bucket = Bucket(place.address, place.endpoint)
+    lines = (bucket.get(JOURNAL_NAME) or b"").splitlines(keepends=True)
+    bucket.put(JOURNAL_NAME, b"".join(lines[:2]))
+    with mend_cache(ObjectStore(place.address, place.endpoint, place.folder / "new")) as mender:
+        assert (mender.restored, mender.shards) == ([1, 2], [])
+    assert open_cache(place).content_digest == digest
+
+
+def test_readers_beside_a_writer_on_the_same_machine_neither_harm_it_nor_what_it_publishes(store: Store, tmp_path: Path) -> None:
+    place = store()
+    beside = ObjectStore(*place.__reduce__()[1])
+    with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+        for shard in (2, 0, 1):  # in whatever order workers give them
+            writer.publish(shard, make_content(SHARDS[shard]))
+            assert summarise_cache(beside)["shards"] == len(writer.published)
+            with pytest.raises(CacheError, match="another process is writing"):
+                make_cache(beside, SHARDS)
+            elsewhere = ObjectStore(place.address, place.endpoint, tmp_path / f"elsewhere-{shard}")
+            assert summarise_cache(elsewhere)["shards"] == len(writer.published)
+    assert verify_cache(beside).whole
+    assert open_cache(ObjectStore(place.address, place.endpoint, tmp_path / "new")).content_digest
+
+
+def test_what_a_late_writer_says_of_a_published_shard_counts_for_nothing(store: Store) -> None:
+    place = store()
+    make_cache(place, SHARDS)
+    digest = open_cache(place).content_digest
+    late = make_cache(store(), make_shards([[9, 9]]))
+    line = Bucket(late.address, late.endpoint).get(JOURNAL_NAME) or b""
+    Bucket(place.address, place.endpoint).put(f"{ENTRIES}/000000.jsonl", line.splitlines(keepends=True)[1])
+    assert open_cache(place).content_digest == digest
+    assert verify_cache(place).whole
+
+
+def test_access_that_is_denied_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = store()
+    make_cache(place, SHARDS)
+    plain, asked = Bucket.download, list[int]()
+
+    def denied(self: Bucket, *arguments: Any) -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            raise CacheError("access is denied")
+        plain(self, *arguments)
+
+    monkeypatch.setattr(Bucket, "download", denied)
+    with pytest.raises(CacheError, match="access is denied"):
+        verify_cache(place)
+
+
+def test_a_folders_lock_that_was_copied_there_locks_nothing(store: Store) -> None:
+    place = store()
+    make_cache(place, SHARDS)
+    Bucket(place.address, place.endpoint).put(".lock", b"")
+    make_cache(place, SHARDS)
+
+
+OUTSIDE = ["shards/../../../../outside", "/outside", "shards/000001.zarr/x", "manifest.json", "shards/a\0b/c"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_journal_that_names_other_files_makes_no_files(name: str, store: Store, tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", SHARDS)
     manifest = open_cache(root).manifest
