@@ -35,6 +35,8 @@ bench: $(READY)
 	$(RUN) benchmarks/codecs.py
 	$(RUN) benchmarks/extract.py
 	$(RUN) benchmarks/extract_overlap.py
+	$(RUN) benchmarks/teacher_pass.py
+	$(RUN) benchmarks/object_store.py
 
 # Faults for twenty minutes: kills, broken files, repairs.
 soak: $(READY)

@@ -119,8 +119,9 @@ class Copies:
     def apart(self) -> Iterator[Path]:
         """A folder for copies that nobody shares; it goes with its process, at the latest when another one looks for its own."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for left in self._root.glob(f"{_APART}*"):
-            if not Path(f"/proc/{left.name.removeprefix(_APART).split('-')[0]}").exists():
+        processes = Path("/proc")
+        for left in self._root.glob(f"{_APART}*") if (processes / "self").exists() else ():
+            if not (processes / left.name.removeprefix(_APART).split("-")[0]).exists():
                 remove(left)
         with tempfile.TemporaryDirectory(prefix=f"{_APART}{os.getpid()}-", dir=self._root) as folder:
             yield Path(folder)
