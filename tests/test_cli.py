@@ -81,7 +81,7 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
         (["--cache", small_cache, "--cross-attention", "sideways"], "is not one of"),
         (["--cache", small_cache, "--device", "warp"], "--device warp"),
         (["--cache", small_cache, "--bridge-lr", "-1"], "not in the range"),
-        (["--cache", "s3://bucket/prefix"], "object stores"),
+        (["--cache", "s3://bucket"], "write s3://bucket/prefix"),
     ]:
         done = run_cli("train", "--run", tmp_path / "run", *options)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

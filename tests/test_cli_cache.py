@@ -171,7 +171,7 @@ def test_what_is_no_cache_is_said_so_and_left_alone(command: str, what: str, run
     elif what == "a file":
         (tmp_path / "x").write_text("hello")
     elif what == "an object store":
-        place = "s3://bucket/prefix"
+        place = "gs://bucket/prefix"
     before = sorted(tmp_path.rglob("*"))
     done = run_cli("cache", command, place)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr

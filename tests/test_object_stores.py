@@ -99,7 +99,8 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
     whole = run_cli("train", "--cache", uploaded, "--run", tmp_path / "whole", *TRAIN, *small)
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, str(ROOT / "cli.py"), "train", "--cache", uploaded, "--run", str(tmp_path / "killed"), *TRAIN]
-    process = subprocess.Popen([*command, *small], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    alike = os.environ | {"OMP_NUM_THREADS": "1"}  # as this process
+    process = subprocess.Popen([*command, *small], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=alike)
     checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint-6"
     while process.poll() is None and not (checkpoint / "trainer_state.json").exists():
         time.sleep(0.01)
@@ -109,7 +110,7 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
     assert resumed.returncode == 0, resumed.stderr
     workers = subprocess.run(
         [*command[:-len(TRAIN) - 1], str(tmp_path / "workers"), *TRAIN, *small, "--loader-workers", "2"],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+        capture_output=True, text=True, cwd=ROOT, check=False, env=alike,
     )  # fmt: skip
     assert workers.returncode == 0, workers.stderr
     runs = ("whole", "killed", "workers")
@@ -139,6 +140,7 @@ def test_convert_and_repair_work_there(
     [
         (["cache", "inspect", "s3://nobucket/x"], "s3://nobucket/x: there is no such bucket; make it first, or name another"),
         (["cache", "inspect", "s3://bucket"], "s3://bucket: write s3://bucket/prefix"),
+        (["cache", "inspect", "s3:/bucket/x"], "s3:/bucket/x: no kind of address that is known here"),
         (["cache", "verify", "s3://bucket/nothing-here"], "s3://bucket/nothing-here: not a cache"),
         (["train", "--cache", "gs://bucket/x", "--run", "r"], "gs://bucket/x: no kind of address that is known here"),
         (["extract", "--cache", "here"], "--endpoint is for caches at s3://…, and here is a folder"),
@@ -149,6 +151,13 @@ def test_wrong_addresses_get_one_line(arguments: list[str], said: str, options: 
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {said}"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:5700", "http://", "ftp://host", "http:// host"])
+def test_an_endpoint_that_is_no_url_is_refused(endpoint: str, run_cli: RunCli) -> None:
+    done = run_cli("cache", "inspect", "s3://bucket/x", "--endpoint", endpoint)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"--endpoint {' '.join(endpoint.split())}: is no URL of a server" in done.stderr
 
 
 def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpoint: str) -> None:

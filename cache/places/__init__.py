@@ -25,8 +25,8 @@ def place_of(where: Where, endpoint: str | None = None, copies: Path | None = No
     """
     if not isinstance(where, str | Path):
         return where
-    if scheme := re.match(r"([a-z][a-z0-9+.-]+):(/|$)", str(where)):
-        if scheme[1] == "s3" and isinstance(where, str):
+    if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(where)):
+        if isinstance(where, str) and where.startswith("s3://"):
             return ObjectStore(where, endpoint, copies, copies_limit)
         raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")
     return Folder(Path(where))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -26,11 +27,6 @@ _NO_BUCKET = "NoSuchBucket"
 _METADATA_SERVICE = "169.254.169.254"
 """Asked for credentials on Amazon's machines where the environment has none."""
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a public bucket AWS_SKIP_SIGNATURE=true)"
-_RETRIES: Any = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2.0},
-}
 
 
 class TakenError(Exception):
@@ -53,14 +49,25 @@ class Bucket:
         bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         if not bucket or not prefix or any(part in ("", ".", "..") for part in prefix.split("/")):
             raise CacheError(f"{address}: write s3://bucket/prefix, where the cache is to be all that lies below the prefix")
+        if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", endpoint):
+            raise CacheError(f"--endpoint {endpoint}: is no URL of a server; write https://host or http://host:port")
         self.address, self.endpoint = address, endpoint
+        self._has_answered = False
         options: Any = {} if endpoint is None else {"endpoint": endpoint}
         if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" not in os.environ:
             options["region"] = "us-east-1"
         try:
-            self._store = S3Store(bucket, prefix=prefix, config=options, retry_config=_RETRIES, client_options=_CLIENT)
+            self._stores = [
+                S3Store(bucket, prefix=prefix, config=options, retry_config=retries, client_options=_CLIENT)
+                for retries in (_retries(5, timedelta(seconds=10)), _retries(30, timedelta(seconds=45)))
+            ]
         except (BaseError, ValueError) as error:
             raise CacheError(f"{address}: {_first_line(error)}") from error
+
+    @property
+    def _store(self) -> S3Store:
+        """Patient with a server that has answered before; one that never has may have been named wrongly."""
+        return self._stores[self._has_answered]
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all objects below a name, or of the one of that very name."""
@@ -160,6 +167,7 @@ class Bucket:
         """What goes wrong, in words of this project."""
         try:
             yield
+            self._has_answered = True
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise CacheError(f"{self.address}: access is denied; {_CREDENTIALS}") from error
         except (BaseError, FileNotFoundError) as error:
@@ -170,6 +178,11 @@ class Bucket:
             if _METADATA_SERVICE in str(error):
                 raise CacheError(f"{self.address}: no credentials were found; {_CREDENTIALS}") from error
             raise OSError(errno.EIO, f"the object store does not answer ({_first_line(error)})", self.address) from error
+
+
+def _retries(most: int, timeout: timedelta) -> Any:
+    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2.0}
+    return {"max_retries": most, "retry_timeout": timeout, "backoff": backoff}
 
 
 def _all_of(work: Any, items: Iterable[Any]) -> None:

@@ -54,11 +54,11 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give the lease back; where that fails it runs out by itself."""
+        """Give the lease back; where the store does not answer it runs out by itself."""
         self._done.set()
-        if self._renewing is not None:
-            self._renewing.join()
-        if not self._lost:
+        if not self._lost and not isinstance(error, OSError):
+            if self._renewing is not None:
+                self._renewing.join()
             self._give_back()
 
     def _give_back(self) -> None:

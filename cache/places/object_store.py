@@ -10,8 +10,8 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, read_manifest
+from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, scan_journal
+from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
 from cache.open_shard import SHARDS
 from cache.places.bucket import Bucket
 from cache.places.copies import Copies, name_of
@@ -105,14 +105,16 @@ class ObjectStore:
             journal = journal_with_entries(found[JOURNAL_NAME], [line for line in entries.values() if line])
             _replace(self.folder / JOURNAL_NAME, journal)
             _replace(self.folder / MANIFEST_NAME, found[MANIFEST_NAME])
-            if found[MANIFEST_NAME] is not None:
-                self._bring_attachments()
+            self._bring_attachments()
 
     def _bring_attachments(self) -> None:
         try:
-            attached = {file.name: file for file in read_manifest(self.folder).attachments}
+            manifest: Manifest | None = read_manifest(self.folder)
         except CacheError:  # whoever reads the manifest says what is wrong with it
+            manifest = scan_journal(self.folder).manifest
+        if manifest is None:
             return
+        attached = {file.name: file for file in manifest.attachments}
         for path in files_below(self.folder / ATTACHMENTS):
             if path.relative_to(self.folder).as_posix() not in attached:
                 remove(path)

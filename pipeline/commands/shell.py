@@ -137,7 +137,7 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _stopped(error: BaseException) -> str:
-    return f"stopped ({error or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
+    return f"stopped ({str(error) or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
 
 
 def _fail(message: str, status: int) -> NoReturn:
