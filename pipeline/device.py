@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
-import torch
+# oneDNN keeps what it prepares for each shape of a bfloat16 product, a thousand of them: with lengths that hardly ever come
+# again that is memory without end. A forward pass uses a handful of shapes, again and again.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "32")
 
-from pipeline.errors import InputError, reason
+import torch  # noqa: E402  # reads both when it first multiplies
+
+from pipeline.errors import InputError, reason  # noqa: E402
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DtypeName = Literal["fp32", "bf16"]

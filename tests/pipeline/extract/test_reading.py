@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,34 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
+from tests.conftest import ROOT
 
 Make = Callable[..., ExtractSettings]
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.extract.prepare import prepare
+from pipeline.extract.settings import ExtractSettings
+from pipeline.extract.worker import ShardWorker
+settings = ExtractSettings(EMBEDDED_TEACHER, EMBEDDED_DATASET, Path(sys.argv[1]), shard_tokens=4096, dtype="bf16", device="cpu")
+prepared = prepare(settings)
+worker = ShardWorker(prepared)
+for shard in range(len(prepared.shards)):
+    worker.read(shard, ())
+    status = Path("/proc/self/status").read_text().splitlines()
+    print(next(line.split()[1] for line in status if line.startswith("RssAnon:")))
+"""
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "c")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    held = [int(line) / 1024 for line in done.stdout.split()]
+    assert len(held) > 30
+    assert held[-1] < held[10] + 30, f"{held} MB after each shard"
 
 
 def with_memory_for(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
