@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,28 @@ from cache.shard import (
 from cache.shard_content import ShardContent
 
 
+@dataclass(frozen=True)
+class _Sealed:
+    """A shard's arrays and all that its journal line says of them."""
+
+    manifest: Manifest
+    number: int
+    arrays: Mapping[str, npt.NDArray[Any]]
+    digest: str
+    non_finite: Mapping[str, int]
+    provenance: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Where it lies below the cache."""
+        return shard_name(self.manifest, self.number)
+
+    @property
+    def seal(self) -> dict[str, str]:
+        """The attributes by which the files tell whose they are."""
+        return shard_seal(_cache_of(self.manifest), self.number, self.digest, self.non_finite)
+
+
 def store_shard(
     where: Where,
     manifest: Manifest,
@@ -50,44 +73,34 @@ def store_shard(
         OSError: it cannot be written; what was half written is gone again.
     """
     arrays = shard_arrays(content, manifest.codec_of) if len(content.stored) else {}
-    found = content_digest(arrays)
-    if digest not in (None, found):
-        raise OtherContentError(f"shard {shard}: its content digest is {found}, that of the lost one was {digest}")
+    sealed = _Sealed(manifest, shard, arrays, content_digest(arrays), non_finite, provenance)
+    if digest not in (None, sealed.digest):
+        raise OtherContentError(f"shard {shard}: its content digest is {sealed.digest}, that of the lost one was {digest}")
     place = place_of(where)
-    with place.claim(shard_name(manifest, shard)):
-        record = _stored(place.folder, manifest, shard, content, arrays, found, non_finite, provenance)
+    with place.claim(sealed.name):
+        record = _write(place.folder, sealed, len(content.input_ids))
         place.keep_shard(record)
     return record
 
 
-def _stored(
-    root: Path,
-    manifest: Manifest,
-    shard: int,
-    content: ShardContent,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    digest: str,
-    non_finite: Mapping[str, int],
-    provenance: Mapping[str, Any],
-) -> ShardRecord:
-    final = inside(root, SHARDS) / Path(shard_name(manifest, shard)).name
-    if not arrays:
+def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
+    final = inside(root, SHARDS) / Path(sealed.name).name
+    if not sealed.arrays:
         remove(final)
-        none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        return ShardRecord(shard, {}, digest, [], counts, counts, counts, counts, none, {}, dict(non_finite), dict(provenance))
-    staged = final.with_name(f"partial-{final.name}")
+        return _record(root, sealed)
+    manifest, staged = sealed.manifest, final.with_name(f"partial-{final.name}")
     remove(staged)
     try:
-        attributes = shard_attributes(manifest.codec_of, shard_seal(_cache_of(manifest), shard, digest, non_finite))
-        presented = presented_arrays(manifest.codec_of, manifest.fits, len(content.input_ids), manifest.hidden_size)
-        format_named(manifest.format).write(staged, arrays, attributes, presented)
+        attributes = shard_attributes(manifest.codec_of, sealed.seal)
+        presented = presented_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
+        format_named(manifest.format).write(staged, sealed.arrays, attributes, presented)
         remove(final)  # a damaged one, or one that its writer could not name in the journal before it died
         publish(staged, final)
     except BaseException:
         with contextlib.suppress(OSError):
             remove(staged)  # a full disk gets its space back
         raise
-    return _record(root, manifest, shard, arrays, digest, non_finite, provenance)
+    return _record(root, sealed)
 
 
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
@@ -106,9 +119,9 @@ def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | 
         attributes = container.attributes(path)
         arrays = read_arrays(container.locate(path, names))
         non_finite = json.loads(attributes.get("non_finite", "{}"))
-        digest = content_digest(arrays)
-        if shard_seal(_cache_of(manifest), shard, digest, non_finite).items() <= attributes.items():
-            return _record(root, manifest, shard, arrays, digest, non_finite, {})
+        sealed = _Sealed(manifest, shard, arrays, content_digest(arrays), non_finite, {})
+        if sealed.seal.items() <= attributes.items():
+            return _record(root, sealed)
     except (CacheError, OSError, ValueError, TypeError, AttributeError):
         pass
     return None
@@ -118,24 +131,21 @@ def _cache_of(manifest: Manifest) -> str:
     return identity_hash(manifest.identity, layers=manifest.layers, shard_tokens=manifest.shard_tokens, format=manifest.format)
 
 
-def _record(
-    root: Path,
-    manifest: Manifest,
-    shard: int,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    digest: str,
-    non_finite: Mapping[str, int],
-    provenance: Mapping[str, Any],
-) -> ShardRecord:
+def _record(root: Path, sealed: _Sealed) -> ShardRecord:
+    arrays, manifest = sealed.arrays, sealed.manifest
+    said = (dict(sealed.non_finite), dict(sealed.provenance))
+    if not arrays:
+        none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        return ShardRecord(sealed.number, {}, sealed.digest, [], counts, counts, counts, counts, none, {}, *said)
     text, starts = arrays["row_id_bytes"].tobytes(), arrays["row_id_offsets"].tolist()
     numbers = arrays["numbers"]
     return ShardRecord(
-        shard=shard,
+        shard=sealed.number,
         files={
             path.relative_to(root).as_posix(): (path.stat().st_size, checksum_of(path))
-            for path in files_below(root / shard_name(manifest, shard))
+            for path in files_below(root / sealed.name)
         },
-        digest=digest,
+        digest=sealed.digest,
         row_ids=[text[start:stop].decode() for start, stop in itertools.pairwise(starts)],
         lengths=arrays["lengths"],
         stored=np.diff(arrays["offsets"]),
@@ -143,6 +153,6 @@ def _record(
         prefixes=arrays["prefixes"],
         checksums=piece_checksums(arrays, held_pieces(arrays, manifest.codec_of, manifest.hidden_size)),
         state_bytes={str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers},
-        non_finite=dict(non_finite),
-        provenance=dict(provenance),
+        non_finite=said[0],
+        provenance=said[1],
     )

@@ -106,9 +106,8 @@ def _verified(place: Place, progress: Callable[[int], None]) -> Verification:
     records = [journal.records[shard] for shard in sorted(journal.records)]
     examples = _Examples(records)
     for record in records:
-        hold = _brought(place, record)
-        damage += _shard_damage(root, manifest, record, examples)
-        del hold
+        with _brought(place, record):
+            damage += _shard_damage(root, manifest, record, examples)
         progress(record.bytes)
     missing = sorted(set(range(manifest.shards)) - journal.records.keys())
     damage += contradictions(root, manifest, records)
@@ -127,12 +126,12 @@ def _verified(place: Place, progress: Callable[[int], None]) -> Verification:
     )
 
 
-def _brought(place: Place, record: ShardRecord) -> Hold | None:
-    """A shard's files are there while this is held; None where they are not to be had."""
+def _brought(place: Place, record: ShardRecord) -> Hold:
+    """A shard's files are there while this is held, where they are to be had."""
     try:
         return place.hold(record)
     except DamagedCacheError:  # what is wrong is told of the files
-        return None
+        return Hold()
 
 
 class _Examples:
