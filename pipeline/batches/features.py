@@ -57,17 +57,25 @@ class CachedFeatures(Dataset[Features]):
             self._threads = os.getpid(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "decode")
         return list(self._threads[1].map(self.__getitem__, indices))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the cache is in an object store."""
+        return self._cache.place.is_remote
+
     def __getitem__(self, index: int) -> Features:
-        """The tensors `input_ids` `[T]` and `loss_mask` `[T]`, and of the hidden states
+        """One example; `~index` is the same one without a loss: read, and not learned from.
+
+        The tensors `input_ids` `[T]` and `loss_mask` `[T]`, and of the hidden states
 
         either `hidden_states` `[T, d_teacher]` bfloat16, or `coded_states` `[T, d_teacher]` int8 or int16 with `token_scales`
         `[T]` float32 where the codec has them, `exact_rows` `[K]` and `exact_states` `[K, d_teacher]` bfloat16 likewise.
         """
+        learned, index = index >= 0, max(index, ~index)
         example = self._cache.coded_example(self._indices[index], () if self._layer is None else (self._layer,))
         features: Features = {
             "row_id": example.row_id,
             "input_ids": torch.from_numpy(example.input_ids.astype(np.int64)),
-            "loss_mask": torch.from_numpy(np.array(example.loss_mask)),
+            "loss_mask": torch.from_numpy(np.array(example.loss_mask) & learned),
         }
         if self._layer is None:
             return features

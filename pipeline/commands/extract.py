@@ -17,13 +17,14 @@ from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine, leads
+from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
 from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.processes import leads
 from pipeline.progress import progress_bar
 from pipeline.teacher.source import TEACHER_KINDS
 

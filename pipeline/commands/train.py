@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
+from pipeline.errors import InputError
 from pipeline.model import CROSS_ATTENTIONS, SIZES
+from pipeline.processes import leads
 from pipeline.training.run import train as run_train
 from pipeline.training.settings import CONTROLS, TrainSettings
 
@@ -31,13 +34,25 @@ _DEFAULTS = TrainSettings(Path(), Path())
     "--cross-attention", type=click.Choice(CROSS_ATTENTIONS), default=_DEFAULTS.cross_attention, show_default=True,
     help="bidirectional is the published code's variant; it leaks the answer and is labelled so.",
 )  # fmt: skip
+@click.option(
+    "--vocab", type=click.Choice(["teacher", "dataset"]), default=_DEFAULTS.vocab, show_default=True,
+    help="Tokens that the LM head spans: the teacher's, or those that occur in the data set, often ten times fewer; the student "
+    "can write no others.",
+)  # fmt: skip
 @click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps and tokens: {', '.join(CONTROLS)}.")
 @click.option("--epochs", type=click.IntRange(min=1), default=_DEFAULTS.epochs, show_default=True)
 @click.option("--max-steps", type=click.IntRange(min=1), help="Stop after so many optimiser steps.")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=_DEFAULTS.batch_size, show_default=True, help="Examples a batch."
 )
-@click.option("--accumulate", type=click.IntRange(min=1), default=_DEFAULTS.accumulate, show_default=True, help="Batches a step.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(min=1),
+    help="Tokens a batch, padding included, of examples of like length; in place of --batch-size. A longer example stays alone.",
+)  # fmt: skip
+@click.option(
+    "--accumulate", type=click.IntRange(min=1),
+    help="Batches a step, of all processes together.  [default: one of each process]",
+)  # fmt: skip
 @click.option(
     "--bridge-lr",
     type=click.FloatRange(min=0),
@@ -72,7 +87,10 @@ _DEFAULTS = TrainSettings(Path(), Path())
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 AMP on a GPU."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
-@click.option("--loader-workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read the cache.")
+@click.option(
+    "--loader-workers", type=click.IntRange(min=0),
+    help="Processes that read the cache ahead, of each training process.  [default: 2 for a GPU, else 0]",
+)  # fmt: skip
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
 )
@@ -88,9 +106,14 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
     Examples:
       llm-modules train --cache my-cache --run my-run --controls
       llm-modules train --cache my-cache --run my-run --student EleutherAI/gpt-neo-125m
+      llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --resume
+      torchrun --nproc-per-node 2 cli.py train --cache my-cache --run my-run
     """
+    _refuse_two_batch_sizes()
     record = run_train(TrainSettings(**options), controls=CONTROLS if controls else (), resume=resume)
+    if not leads():
+        raise SystemExit(0)  # what there is to say, the leading process says
     if not as_json:
         result = record["result"]
         click.echo(
@@ -100,3 +123,9 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
         if record["leaks"]:
             click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")
     return record
+
+
+def _refuse_two_batch_sizes() -> None:
+    given = click.get_current_context()
+    if all(given.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("batch_size", "batch_tokens")):
+        raise InputError("--batch-size and --batch-tokens: name one of them")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from cache import Cache, open_cache
 from cache.files import write_atomically
-from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
+from pipeline.batches.loader import CachedBatches
+from pipeline.batches.order import BatchSize, order_of
+from pipeline.batches.sampler import ValidationBatches
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
 from pipeline.data.tokenizer import load_same_tokenizer
@@ -25,6 +26,7 @@ from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verd
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.writer import StudentWriter
 from pipeline.model import LLMModulesConfig
+from pipeline.processes import Share
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
 from pipeline.training.record import require_same_cache, trained_from
@@ -55,9 +57,10 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         for name, run in runs.items():
             writer = StudentWriter(run, teacher, device)
             entry = _described(name, run)
+            order = order_of(cache, validation_rows, _size_of_batches(record), 0)
             features = CachedFeatures(cache, validation_rows, entry["layer"])
             step(f"{name}: validation loss", 0, 0)
-            batches = DataLoader(features, record["settings"]["batch_size"], collate_fn=collate)
+            batches = CachedBatches(features, ValidationBatches(order, Share()))
             decoder = StatesDecoder(None if entry["layer"] is None else cache.codecs[entry["layer"]]).to(device)
             loss = validation_loss(writer.model, batches, decoder, device)
             entry |= {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
@@ -84,6 +87,10 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     return results
+
+
+def _size_of_batches(record: dict[str, Any]) -> BatchSize:
+    return BatchSize(record["settings"]["batch_size"], record["settings"]["batch_tokens"])
 
 
 def _prompts(

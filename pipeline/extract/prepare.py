@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -23,6 +24,7 @@ from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.data.tokens import TokenizedDataset, TokenizedExample, tokenize_conversations
+from pipeline.data.vocabulary import VOCABULARY, special_tokens, write_vocabulary
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
@@ -103,8 +105,10 @@ class PreparedExtract:
         }
 
     def attach(self, folder: Path, codecs: Mapping[int, Codec]) -> None:
-        """Write the files that travel with the cache: the tokenizer, and what the codecs were fitted with."""
+        """Write the files that travel with the cache: the tokenizer, the tokens that occur, what the codecs were fitted with."""
         self.tokenizer.save_pretrained(folder / "tokenizer")
+        occurring = np.unique(np.concatenate([example.input_ids for example in self.dataset.examples]))
+        write_vocabulary(folder / VOCABULARY, {*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id})
         write_fits(folder, codecs)
 
     def room_needed(self, missing: Sequence[int], bits: Mapping[int, float] | None = None) -> int:

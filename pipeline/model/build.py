@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import GPTNeoConfig, GPTNeoModel
 
 from pipeline.errors import InputError, reason
@@ -31,6 +33,7 @@ def build_student(
     cross_attention: str,
     eos_token_id: int,
     pad_token_id: int,
+    head_tokens: Sequence[int] | None = None,
 ) -> LLMModulesForCausalLM:
     """A student that is ready to train.
 
@@ -44,6 +47,7 @@ def build_student(
         cross_attention: `causal` or `bidirectional`.
         eos_token_id: the token that ends an answer.
         pad_token_id: the token that fills up batches in generation.
+        head_tokens: tokens that it is able to write, ascending; None: all of the vocabulary.
 
     Raises:
         InputError: no such pretrained GPT-Neo, or it cannot hold the longest example.
@@ -53,6 +57,7 @@ def build_student(
     config = LLMModulesConfig(
         gpt_neo=body,
         vocab_size=vocab_size,
+        head_size=None if head_tokens is None else len(head_tokens),
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
         teacher_layer=teacher_layer,
@@ -63,6 +68,8 @@ def build_student(
         pad_token_id=pad_token_id,
     )
     model = LLMModulesForCausalLM(config)
+    if head_tokens is not None:
+        model.head_tokens = torch.tensor(head_tokens)
     if student not in SIZES:
         _take_over_weights(model, student)
     return model

@@ -15,7 +15,8 @@ class LLMModulesConfig(PreTrainedConfig):
 
     Args:
         gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with `condition="sequence"`.
-        vocab_size: tokens that the LM head spans: the teacher's vocabulary.
+        vocab_size: tokens of the teacher's vocabulary.
+        head_size: tokens that the LM head spans, named by the model's `head_tokens`; None: the whole vocabulary.
         condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `none`: the
             tokens themselves through trained embeddings; no teacher (the control).
         teacher_hidden_size: width `d_teacher` of the hidden states.
@@ -34,6 +35,7 @@ class LLMModulesConfig(PreTrainedConfig):
 
     gpt_neo: dict[str, Any] | GPTNeoConfig | None = None
     vocab_size: int = 151936
+    head_size: int | None = None
     condition: str = "sequence"
     teacher_hidden_size: int = 1536
     teacher_layer: int = -1

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import Cache, DynamicCache, GenerationMixin, GPTNeoModel, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from pipeline.labels import IGNORE
 from pipeline.model.bridge import Bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.loss import next_token_loss
@@ -51,7 +52,9 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         if self.bridge is not None:
             self.body.set_input_embeddings(None)
             self.body.register_module("wpe", NoPositions())
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.head_size or config.vocab_size, bias=False)
+        self.head_tokens: torch.Tensor | None
+        self.register_buffer("head_tokens", None if config.head_size is None else torch.arange(config.head_size))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
@@ -119,12 +122,29 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         states_BTS = output.last_hidden_state
         loss = logits = None
         if labels is not None:
-            total, count = next_token_loss(states_BTS, self.lm_head.weight, labels.to(states_BTS.device))
+            total, count = next_token_loss(states_BTS, self.lm_head.weight, self._rows_of(labels.to(states_BTS.device)))
             loss = total / (count if num_items_in_batch is None else num_items_in_batch)
         if not loss_only:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
-            logits = self.lm_head(states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep])
+            kept_BTS = states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep]
+            logits = self._over_vocabulary(self.lm_head(kept_BTS))
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
+
+    def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
+        """The head's rows of the labelled tokens; one past the last row, which is an error, for those that it does not span."""
+        if self.head_tokens is None:
+            return labels_BT
+        rows_BT = torch.searchsorted(self.head_tokens, labels_BT).clamp(max=len(self.head_tokens) - 1)
+        rows_BT = rows_BT.where(self.head_tokens[rows_BT] == labels_BT, len(self.head_tokens))
+        return rows_BT.where(labels_BT != IGNORE, IGNORE)
+
+    def _over_vocabulary(self, logits_BTH: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, T, vocabulary]`: those of tokens that the head does not span are -inf."""
+        if self.head_tokens is None:
+            return logits_BTH
+        logits_BTV = logits_BTH.new_full((*logits_BTH.shape[:-1], self.config.vocab_size), -torch.inf)
+        logits_BTV[..., self.head_tokens] = logits_BTH
+        return logits_BTV
 
     def prepare_inputs_for_generation(  # type: ignore[override]  # generate() passes everything by keyword
         self,

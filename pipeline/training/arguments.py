@@ -15,18 +15,26 @@ from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, Progress
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 
+_WORKERS = 2
+"""Processes that read ahead where a GPU trains; a CPU has better to do."""
 
-def training_arguments(settings: TrainSettings, folder: RunFolder, *, remote: bool) -> TrainingArguments:
-    """Arguments for one process on one device.
+
+def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes: int) -> TrainingArguments:
+    """Arguments for each of some processes, each with a device of its own.
 
     Args:
         settings: what the user asks.
         folder: of the run.
-        remote: the cache is in an object store, whose client does not survive a fork.
+        processes: how many train together.
 
     Raises:
-        InputError: there is no such device, or one of several is named.
+        InputError: there is no such device, or one of several is named; batches cannot be dealt out to the processes.
     """
+    batches = settings.accumulate or processes
+    if batches % processes:
+        raise InputError(
+            f"--accumulate {batches}: {processes} processes each take as many batches a step; choose a multiple of {processes}"
+        )
     device = choose_device(settings.device)
     if device.index:
         raise InputError(f"--device {settings.device}: training takes the first device it sees; set CUDA_VISIBLE_DEVICES instead")
@@ -36,9 +44,7 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, remote: bo
         output_dir=str(folder.checkpoints.resolve()),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
+        gradient_accumulation_steps=batches // processes,
         learning_rate=settings.bridge_lr,
         lr_scheduler_type="constant",
         max_grad_norm=settings.clip,
@@ -60,10 +66,9 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, remote: bo
         data_seed=settings.seed,
         use_cpu=on_cpu,
         bf16=settings.precision == "bf16" or (not on_cpu and choose_dtype(settings.precision, device) == "bf16"),
-        dataloader_num_workers=settings.loader_workers,
-        dataloader_persistent_workers=settings.loader_workers > 0,
-        dataloader_multiprocessing_context="spawn" if remote and settings.loader_workers else None,
+        dataloader_num_workers=(0 if on_cpu else _WORKERS) if settings.loader_workers is None else settings.loader_workers,
         dataloader_pin_memory=device.type == "cuda",
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: DataParallel would change batch size and steps unasked

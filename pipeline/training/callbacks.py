@@ -23,6 +23,8 @@ class MetricsFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """Write the step down."""
+        if not state.is_world_process_zero:
+            return
         record = {name: float(value) for name, value in (logs or {}).items() if name in _KEPT}
         self._loss = record.get("loss", self._loss)
         if "loss" not in record and "val_loss" not in record:
@@ -56,7 +58,8 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the bar."""
-        self._task = self._progress.add_task(self._title, total=state.max_steps, completed=state.global_step, figures="")
+        if state.is_world_process_zero:
+            self._task = self._progress.add_task(self._title, total=state.max_steps, completed=state.global_step, figures="")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move it on."""

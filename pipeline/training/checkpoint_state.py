@@ -12,7 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 _OPTIMIZER = "optimizer"
-_RANDOM = "random_state"
+
+
+def _random_state(folder: Path, rank: int) -> Path:
+    return folder / f"random_state-{rank}.safetensors"
 
 
 def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
@@ -41,21 +44,28 @@ def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
     scheduler.load_state_dict(rest["scheduler"])
 
 
-def save_random_state(folder: Path) -> None:
-    """Write the states of Python's, NumPy's and torch's random number generators."""
+def save_random_state(folder: Path, rank: int) -> None:
+    """Write the states of Python's, NumPy's and torch's random number generators; `rank` is that of this process."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     tensors = {"torch": torch.random.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys, np.int64))}
     for index in range(torch.cuda.device_count()):
         tensors[f"cuda.{index}"] = torch.cuda.get_rng_state(index)
     rest = {"python": [version, list(words), gauss], "numpy": [kind, int(position), int(has_gauss), float(cached)]}
-    save_file(tensors, folder / f"{_RANDOM}.safetensors")
-    (folder / f"{_RANDOM}.json").write_text(json.dumps(rest))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _random_state(folder, rank)
+    save_file(tensors, file)
+    file.with_suffix(".json").write_text(json.dumps(rest))
 
 
-def load_random_state(folder: Path) -> None:
-    """Put the random number generators back where they were."""
-    tensors, rest = load_file(folder / f"{_RANDOM}.safetensors"), json.loads((folder / f"{_RANDOM}.json").read_text())
+def load_random_state(folder: Path, rank: int) -> None:
+    """Put the random number generators of the process of that rank back where they were.
+
+    A process that was not there before takes over from the first.
+    """
+    file = _random_state(folder, rank)
+    file = file if file.is_file() else _random_state(folder, 0)
+    tensors, rest = load_file(file), json.loads(file.with_suffix(".json").read_text())
     version, words, gauss = rest["python"]
     random.setstate((version, tuple(words), gauss))
     kind, position, has_gauss, cached = rest["numpy"]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, set_seed
 
 from cache import Cache, open_cache
-from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
+from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
+from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 from pipeline.data.split import split_rows
 from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
+from pipeline.processes import own_share
 from pipeline.progress import progress_bar
 from pipeline.training.arguments import training_arguments, training_callbacks
 from pipeline.training.callbacks import progress_columns
@@ -34,6 +38,7 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite.
     """
+    settings = replace(settings, accumulate=settings.accumulate or own_share().processes)
     with open_cache(settings.cache) as cache:
         for each in (settings, *(settings.control(name, steps=1) for name in controls)):
             _require_fit(cache, each)
@@ -73,27 +78,38 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
     optimizer = build_optimizer(
         model, bridge_lr=settings.bridge_lr, gpt_neo_lr=settings.gpt_neo_lr, weight_decay=settings.weight_decay
     )
-    arguments = training_arguments(settings, folder, remote=cache.place.is_remote)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    folder.write_record(record)
+    share = own_share()
+    arguments = training_arguments(settings, folder, processes=share.processes)
     checkpoint = folder.last_checkpoint() if resume else None
-    folder.continue_from(checkpoint)
+    arguments.distributed_state.wait_for_everyone()  # what all have looked at, one may change
+    if share.rank == 0:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.write_record(record)
+        folder.continue_from(checkpoint)
+    arguments.distributed_state.wait_for_everyone()
+    training = order_of(cache, train_rows, settings.size_of_batches, settings.seed)
+    validation = order_of(cache, validation_rows, settings.size_of_batches, settings.seed)
+
+    def loader(rows: Sequence[int], batches: TrainingBatches | ValidationBatches) -> CachedBatches:
+        features = CachedFeatures(cache, rows, settings.layer_read)
+        workers, pinned = arguments.dataloader_num_workers, arguments.dataloader_pin_memory
+        return CachedBatches(features, batches, workers=workers, pinned=pinned)
+
     with progress_bar(*progress_columns()) as progress:
         trainer = StudentTrainer(
             model,
             arguments,
-            data_collator=collate,
-            train_dataset=CachedFeatures(cache, train_rows, settings.layer_read),
-            eval_dataset=CachedFeatures(cache, validation_rows, settings.layer_read),
+            training=loader(train_rows, TrainingBatches(training, settings.accumulate or 1, share)),
+            validation=loader(validation_rows, ValidationBatches(validation, share)),
             optimizers=(optimizer, None),
-            order=order_of(cache, train_rows, settings.seed),
             decoder=StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read]),
             callbacks=training_callbacks(settings, folder, checkpoint, progress, title),
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)
         outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _save_model(folder, model, tokenizer)
+    if share.rank == 0:
+        _save_model(folder, model, tokenizer)
     record |= {
         "finished": True,
         "result": {
@@ -107,7 +123,8 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             "peak_memory": peak_memory(),
         },
     }
-    folder.write_record(record)
+    if share.rank == 0:
+        folder.write_record(record)
     return record
 
 
@@ -123,6 +140,7 @@ def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizer
         cross_attention=settings.cross_attention,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
+        head_tokens=read_vocabulary(cache.attachment(VOCABULARY)) if settings.vocab == "dataset" else None,
     )
     model.config.use_cache = False  # no key-value cache in training; generation asks for one
     return model

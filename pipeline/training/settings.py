@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cache.places import Where, place_of
+from pipeline.batches.order import BatchSize
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,12 @@ class TrainSettings:
     The defaults are the paper's (arXiv 2502.08213, section 4).
 
     Attributes:
+        batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch, padding included.
+        accumulate: batches an optimiser step, of all processes together; None for one of each process.
+        loader_workers: processes that read ahead, of each training process; None for 2 on a GPU, none on a CPU.
         layer: which cached teacher layer the student reads.
         condition: `sequence`, or `none` for the control that reads tokens and no teacher.
+        vocab: what the LM head spans: the `teacher`'s vocabulary, or the tokens that occur in the `dataset`.
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
         patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
         eval_every: optimiser steps between evaluations (and checkpoints); None for once an epoch.
@@ -30,9 +35,11 @@ class TrainSettings:
     layer: int = -1
     condition: Literal["sequence", "none"] = "sequence"
     cross_attention: Literal["causal", "bidirectional"] = "causal"
+    vocab: Literal["teacher", "dataset"] = "teacher"
     epochs: int = 15
     batch_size: int = 1
-    accumulate: int = 1
+    batch_tokens: int | None = None
+    accumulate: int | None = None
     bridge_lr: float = 1e-4
     gpt_neo_lr: float = 5e-5
     weight_decay: float = 0.01
@@ -46,12 +53,17 @@ class TrainSettings:
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
-    loader_workers: int = 0
+    loader_workers: int | None = None
 
     @property
     def layer_read(self) -> int | None:
         """The cached layer whose states the student reads, or None where it reads tokens."""
         return self.layer if self.condition == "sequence" else None
+
+    @property
+    def size_of_batches(self) -> BatchSize:
+        """How much makes a batch."""
+        return BatchSize(self.batch_size, self.batch_tokens)
 
     @property
     def leaks(self) -> bool:

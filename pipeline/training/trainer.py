@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.loader import CachedBatches
 from pipeline.errors import RunError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
@@ -34,24 +35,28 @@ def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_l
 class StudentTrainer(Trainer):
     """Trains a student from cached features."""
 
-    def __init__(self, *args: Any, decoder: StatesDecoder, order: Sampler[int] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, training: CachedBatches, validation: CachedBatches, decoder: StatesDecoder, **kwargs: Any
+    ) -> None:
         """As `Trainer`.
 
         Args:
+            training: this process's batches of each epoch.
+            validation: its share of the examples held out.
             decoder: decodes the hidden states of each batch on the training device.
-            order: in which the training examples are read; None: in one of `Trainer`'s own, at random.
             args, kwargs: of `Trainer`.
         """
-        super().__init__(*args, **kwargs)
-        self._order = order
+        super().__init__(*args, **kwargs | {"eval_dataset": validation.dataset})
+        self._training, self._validation = training, validation
         self._decoder = decoder.to(self.args.device)
         self._restart_clock()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return self._decoder(super()._prepare_inputs(inputs))  # type: ignore[no-any-return]  # a module's call is untyped
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        return self._order if self._order is not None else super()._get_train_sampler(train_dataset)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches that are dealt out to the processes already."""
+        return self._training
 
     def compute_loss(
         self,
@@ -62,7 +67,8 @@ class StudentTrainer(Trainer):
     ) -> Any:
         """The loss without the logits, which do not fit in memory for long examples."""
         output = model(**inputs, loss_only=True, num_items_in_batch=num_items_in_batch)
-        return (output.loss, output) if return_outputs else output.loss
+        loss = output.loss * self.args.world_size  # the processes' gradients are averaged; each token is to count alike
+        return (loss, output) if return_outputs else loss
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -95,7 +101,7 @@ class StudentTrainer(Trainer):
         """Validation loss in nats a labelled token, however the batches are cut."""
         paused = time.perf_counter()
         assert self.model is not None
-        result = validation_loss(self.model, self.get_eval_dataloader(eval_dataset), self._decoder, self.args.device)
+        result = validation_loss(self.model, self._validation, self._decoder, self.args.device, self.accelerator.reduce)
         if not math.isfinite(result.loss):
             raise RunError(f"step {self.state.global_step}: the validation loss is {result.loss}; {_LOWER}")
         metrics = {f"{metric_key_prefix}_loss": result.loss}
@@ -113,15 +119,16 @@ class StudentTrainer(Trainer):
         self.model.save_pretrained(output_dir, state_dict=state_dict)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        checkpoint_state.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)
+        if self.args.should_save:
+            checkpoint_state.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             checkpoint_state.load_optimizer(Path(checkpoint), self.optimizer, self.lr_scheduler)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        checkpoint_state.save_random_state(Path(output_dir))
+        checkpoint_state.save_random_state(Path(output_dir), self.args.process_index)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            checkpoint_state.load_random_state(Path(checkpoint))
+            checkpoint_state.load_random_state(Path(checkpoint), self.args.process_index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,16 +33,28 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validation_loss(
-    model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], decoder: StatesDecoder, device: torch.device
+    model: nn.Module,
+    batches: Iterable[dict[str, torch.Tensor]],
+    decoder: StatesDecoder,
+    device: torch.device,
+    summed: Callable[[torch.Tensor], torch.Tensor] = lambda own: own,
 ) -> ValidationLoss:
-    """Mean loss of a student over batches, teacher-forced; `decoder` decodes their hidden states on the device."""
+    """Mean loss of a student over batches, teacher-forced.
+
+    Args:
+        model: the student.
+        batches: of this process.
+        decoder: decodes their hidden states on the device.
+        device: of the student.
+        summed: adds up figures over all processes.
+    """
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
+    own = torch.zeros(2, dtype=torch.float64)
     for batch in batches:
-        count = int((batch["labels"][:, 1:] != IGNORE).sum())
+        own[1] += int((batch["labels"][:, 1:] != IGNORE).sum())
         moved = decoder({name: value.to(device) for name, value in batch.items()})
-        total += float(model(**moved, loss_only=True, num_items_in_batch=1).loss)
-        tokens += count
+        own[0] += float(model(**moved, loss_only=True, num_items_in_batch=1).loss)
     model.train(was_training)
-    return ValidationLoss(total / max(tokens, 1), tokens)
+    total, tokens = summed(own.to(device)).tolist()
+    return ValidationLoss(total / max(tokens, 1), int(tokens))

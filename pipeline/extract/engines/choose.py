@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from pipeline.errors import InputError
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.prepare import PreparedExtract
+from pipeline.processes import started_by_torchrun
 
 ENGINE_NAMES = ("auto", "local", "ray", "torchrun")
-
-
-def leads() -> bool:
-    """Whether this process speaks for the others that torchrun has started; so does one that was started alone."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
 
 
 def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
@@ -29,9 +23,8 @@ def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, 
     Raises:
         InputError: it is not to be had here, or an option is not for it.
     """
-    started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if name == "auto":
-        name = "torchrun" if started_by_torchrun else "local"
+        name = "torchrun" if started_by_torchrun() else "local"
     for option, value in (("--address", address), ("--workers", workers)):
         if value is not None and name != "ray":
             raise InputError(f"{option} is for --engine ray, not for --engine {name}")
@@ -40,7 +33,7 @@ def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, 
 
         return RayEngine(prepared, address, workers)
     if name == "torchrun":
-        if not started_by_torchrun:
+        if not started_by_torchrun():
             raise InputError(
                 "--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2 cli.py extract …"
             )

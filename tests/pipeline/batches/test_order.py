@@ -1,51 +1,72 @@
-"""The order in which a remote cache is read: everything once an epoch, few shards at a time, the same again after a resume."""
+"""Which examples are read together: everything once an epoch, few shards at a time, the same again after a resume."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches.order import WindowedShuffle, plan_windows
+from pipeline.batches.order import BatchOrder, BatchSize, Window, plan_groups, plan_windows
 
-CASES = st.tuples(
-    st.lists(st.integers(0, 6), min_size=1, max_size=60),
-    st.lists(st.integers(1, 50), min_size=7, max_size=7),
-    st.integers(0, 200),
-    st.integers(0, 3),
-    st.integers(0, 3),
+LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
+SIZES = st.one_of(st.builds(BatchSize, st.integers(1, 7)), st.builds(BatchSize, st.just(1), st.integers(1, 600)))
+
+
+def order(lengths: list[int], size: BatchSize, seed: int) -> BatchOrder:
+    return BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], seed)
+
+
+@given(
+    shards=st.lists(st.integers(0, 6), min_size=1, max_size=60),
+    sizes=st.lists(st.integers(1, 50), min_size=7, max_size=7),
+    window_bytes=st.integers(0, 200),
+    seed=st.integers(0, 3),
 )
+def test_windows_hold_every_example_once_and_their_shards_fit(
+    shards: list[int], sizes: list[int], window_bytes: int, seed: int
+) -> None:
+    windows = plan_windows(shards, sizes, window_bytes, seed)
+    assert sorted(place for _, places in windows for place in places) == list(range(len(shards)))
+    assert sorted(shard for held, _ in windows for shard in held) == sorted(set(shards))
+    for held, places in windows:
+        assert {shards[place] for place in places} == set(held)
+        assert len(held) == 1 or sum(sizes[shard] for shard in held) <= window_bytes
+    assert plan_windows(shards, sizes, window_bytes, seed) == windows
 
 
-@given(case=CASES)
-def test_every_example_is_read_once_and_a_windows_shards_fit(case: tuple[list[int], list[int], int, int, int]) -> None:
-    shards, sizes, window_bytes, seed, epoch = case
-    windows = plan_windows(shards, sizes, window_bytes, seed, epoch)
-    assert sorted(place for window in windows for place in window.places) == list(range(len(shards)))
-    assert sorted(shard for window in windows for shard in window.shards) == sorted(set(shards))
-    for window in windows:
-        assert {shards[place] for place in window.places} == set(window.shards)
-        assert len(window.shards) == 1 or sum(sizes[shard] for shard in window.shards) <= window_bytes
-    assert plan_windows(shards, sizes, window_bytes, seed, epoch) == windows
+@given(lengths=LENGTHS, size=SIZES, seed=st.integers(0, 3), epoch=st.integers(0, 4))
+def test_an_epoch_has_every_example_once_and_no_batch_is_too_large(
+    lengths: list[int], size: BatchSize, seed: int, epoch: int
+) -> None:
+    batches = list(order(lengths, size, seed).of_epoch(epoch))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert len(batches) == len(order(lengths, size, seed))  # in every epoch: a run's steps are counted before it begins
+    assert sorted(place for batch in order(lengths, size, seed).as_they_lie() for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        padded = len(batch) * max(lengths[place] for place in batch)
+        assert len(batch) <= size.examples if size.tokens is None else len(batch) == 1 or padded <= size.tokens
+    assert list(order(lengths, size, seed).of_epoch(epoch)) == batches
+
+
+def test_little_of_a_batch_of_like_lengths_is_padding() -> None:
+    lengths = [100 + (37 * place) % 900 for place in range(4000)]
+    batches = list(order(lengths, BatchSize(1, 8192), 0).of_epoch(0))
+    padded = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches)
+    assert padded < 1.06 * sum(lengths)
+    assert padded / len(batches) > 0.85 * 8192  # and most are full
 
 
 def test_epochs_and_seeds_differ_and_examples_are_shuffled() -> None:
-    shards = [place // 10 for place in range(60)]
-
-    def order(seed: int, epoch: int) -> list[int]:
-        return [place for window in plan_windows(shards, [1] * 6, 2, seed, epoch) for place in window.places]
-
-    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
-    assert order(0, 0) != sorted(order(0, 0))
+    lengths = [50] * 60
+    for size in (BatchSize(4), BatchSize(1, 200)):
+        orders = {tuple(map(tuple, order(lengths, size, seed).of_epoch(epoch))) for seed in range(3) for epoch in range(3)}
+        assert len(orders) == 9
+        assert sorted(range(60)) not in [[place for batch in each for place in batch] for each in orders]
 
 
 def test_the_next_windows_shards_are_asked_for_when_one_begins() -> None:
     asked: list[list[int]] = []
-    order = WindowedShuffle([0, 0, 1, 1, 2], [5, 5, 5], 5, 0, lambda shards: asked.append(list(shards)))
-    order.set_epoch(3)
-    read = list(order)
-    windows = plan_windows([0, 0, 1, 1, 2], [5, 5, 5], 5, 0, 3)
-    assert read == [place for window in windows for place in window.places]
-    assert asked == [
-        windows[0].shards + windows[1].shards, windows[1].shards + windows[2].shards, windows[2].shards,
-    ]  # fmt: skip
-    assert len(order) == 5
+    windows = [Window([number], plan_groups([2 * number, 2 * number + 1], [1] * 6, BatchSize())) for number in range(3)]
+    read = list(BatchOrder(windows, 0, lambda shards: asked.append(list(shards))).of_epoch(1))
+    first, second, third = (batch[0] // 2 for batch in read[::2])
+    assert sorted([first, second, third]) == [0, 1, 2]
+    assert asked == [[first, second], [second, third], [third]]

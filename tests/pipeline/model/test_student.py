@@ -16,15 +16,21 @@ from pipeline.errors import InputError
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM, build_student
 
 VOCABULARY, WIDTH = 50, 12
+HEAD = ("lm_head.weight", "head_tokens")
 
 
 def make(
-    student: str = "tiny", *, longest: int = 400, condition: str = "sequence", cross_attention: str = "causal"
+    student: str = "tiny",
+    *,
+    longest: int = 400,
+    condition: str = "sequence",
+    cross_attention: str = "causal",
+    head_tokens: list[int] | None = None,
 ) -> LLMModulesForCausalLM:
     torch.manual_seed(0)
     model = build_student(
         student, vocab_size=VOCABULARY, longest=longest, teacher_hidden_size=WIDTH, teacher_layer=-1, condition=condition,
-        cross_attention=cross_attention, eos_token_id=1, pad_token_id=0,
+        cross_attention=cross_attention, eos_token_id=1, pad_token_id=0, head_tokens=head_tokens,
     )  # fmt: skip
     return model.eval()
 
@@ -127,6 +133,27 @@ def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(monkeypatch: pytest.
     whole = student(**given_inputs, labels=given_inputs["input_ids"]).loss
     monkeypatch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 7 * VOCABULARY)
     torch.testing.assert_close(student(**given_inputs, labels=given_inputs["input_ids"]).loss, whole)
+
+
+def test_a_head_over_some_tokens_predicts_as_the_whole_one_that_knows_no_others(tmp_path: Path) -> None:
+    tokens = [0, 1, 7, 8, 20, 49]
+    student, whole, given_inputs = make(head_tokens=tokens), make(), inputs(2, 30, 5)
+    whole.load_state_dict({name: value for name, value in student.state_dict().items() if name not in HEAD}, strict=False)
+    with torch.no_grad():
+        whole.lm_head.weight[tokens] = student.lm_head.weight
+    labels = torch.tensor(tokens)[torch.randint(0, len(tokens), (2, 30), generator=torch.Generator().manual_seed(1))]
+    labels[:, ::3] = -100
+    logits_BTV, plain_BTV = student(**given_inputs).logits, whole(**given_inputs).logits
+    assert logits_BTV.shape == plain_BTV.shape
+    torch.testing.assert_close(logits_BTV[..., tokens], plain_BTV[..., tokens])
+    assert torch.isneginf(logits_BTV[..., [token for token in range(VOCABULARY) if token not in tokens]]).all()
+    plain = cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    torch.testing.assert_close(student(**given_inputs, labels=labels).loss, plain)
+    with pytest.raises((IndexError, RuntimeError)):
+        student(**given_inputs, labels=torch.full((2, 30), 9))  # a token that the head does not span
+    student.save_pretrained(tmp_path)
+    loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(**given_inputs).logits, logits_BTV)
 
 
 @CONDITIONS

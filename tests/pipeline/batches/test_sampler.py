@@ -1,0 +1,47 @@
+"""The batches of a step dealt out to processes: together they learn from what one process alone would."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.batches.order import BatchOrder, BatchSize, Window, plan_groups
+from pipeline.batches.sampler import TrainingBatches, ValidationBatches
+from pipeline.processes import Share
+
+
+@given(data=st.data())
+def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=50))
+    size = data.draw(st.one_of(st.builds(BatchSize, st.integers(1, 5)), st.builds(BatchSize, st.just(1), st.integers(1, 200))))
+    processes = data.draw(st.integers(1, 4))
+    a_step = processes * data.draw(st.integers(1, 3))
+    epoch = data.draw(st.integers(0, 3))
+    order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], 5)
+
+    def steps(share: Share) -> list[list[list[int]]]:
+        sampler = TrainingBatches(order, a_step, share)
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        own = a_step // share.processes
+        return [batches[start : start + own] for start in range(0, len(batches), own)]
+
+    alone = steps(Share())
+    together = [steps(Share(rank, processes)) for rank in range(processes)]
+    for number, step in enumerate(alone):
+        counts = {len(each[number]) for each in together}
+        assert len(counts) == 1  # none waits for another that has nothing more
+        read = [place for each in together for batch in each[number] for place in batch]
+        assert all(batch for each in together for batch in each[number])
+        assert sorted(place for place in read if place >= 0) == sorted(place for batch in step for place in batch)
+        assert {~place for place in read if place < 0} <= {place for batch in step for place in batch}
+    assert {len(each) for each in together} == {len(alone)}
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=50), processes=st.integers(1, 4))
+def test_validation_reads_every_example_in_one_process(lengths: list[int], processes: int) -> None:
+    order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, BatchSize(1, 90)))], 0)
+    shares = [ValidationBatches(order, Share(rank, processes)) for rank in range(processes)]
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares]
+    assert sorted(place for share in shares for batch in share for place in batch) == list(range(len(lengths)))

@@ -1,0 +1,62 @@
+"""Several processes that train together reach what one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.errors import InputError
+from pipeline.processes import Share
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import TrainSettings
+from tests.conftest import ROOT
+
+
+def trained(cache: Path, run: Path, processes: int, *options: object) -> subprocess.CompletedProcess[str]:
+    start = (
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--"]
+        if processes > 1
+        else [sys.executable]
+    )
+    command = [
+        *start, ROOT / "cli.py", "train", "--cache", cache, "--run", run, "--device", "cpu", "--batch-tokens", 700,
+        "--accumulate", 2, "--epochs", 2, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3,
+        *options,
+    ]  # fmt: skip
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+
+
+def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(small_cache: Path, tmp_path: Path) -> None:
+    done = {processes: trained(small_cache, tmp_path / f"run-{processes}", processes) for processes in (1, 2)}
+    for process in done.values():
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.count("best validation loss") == 1
+    one, two = (RunFolder(tmp_path / f"run-{processes}") for processes in (1, 2))
+    assert [line["step"] for line in one.read_metrics()] == [line["step"] for line in two.read_metrics()]
+    for alone, together in zip(one.read_metrics(), two.read_metrics(), strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+        assert together.get("val_loss", 0.0) == pytest.approx(alone.get("val_loss", 0.0), rel=1e-3)
+    assert one.read_record()["result"]["tokens"] == two.read_record()["result"]["tokens"]
+    weights = [load_file(run.model / "model.safetensors") for run in (one, two)]
+    for name, values in weights[0].items():
+        assert float((values - weights[1][name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
+
+    record = two.read_record()
+    two.write_record(record | {"finished": False})
+    resumed = trained(small_cache, two.root, 1, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_batches_that_cannot_be_dealt_out_are_refused(small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.run.own_share", lambda: Share(0, 2))
+    with pytest.raises(InputError, match="--accumulate 3: 2 processes"):
+        train(TrainSettings(small_cache, tmp_path / "run", accumulate=3, device="cpu"))
+    assert not (tmp_path / "run").exists()
