@@ -13,7 +13,10 @@ from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.model import CROSS_ATTENTIONS, SIZES
 from pipeline.processes import leads
+from pipeline.report.plots import loss_curves, write_png
+from pipeline.training.arguments import REPORTERS
 from pipeline.training.run import train as run_train
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings
 
 _DEFAULTS = TrainSettings(Path(), Path())
@@ -80,6 +83,13 @@ _DEFAULTS = TrainSettings(Path(), Path())
     "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=_DEFAULTS.validation,
     show_default=True, help="Share held out.",
 )  # fmt: skip
+@click.option(
+    "--gradient-checkpointing", is_flag=True, help="Less memory for more computing: GPT-Neo's blocks run again backwards."
+)
+@click.option(
+    "--report-to", type=click.Choice(REPORTERS), multiple=True,
+    help="Tell a service of the run, too; may be repeated. TensorBoard's files are always written.",
+)  # fmt: skip
 @click.option("--eval-every", type=click.IntRange(min=1), help="Steps between evaluations and checkpoints.  [default: an epoch]")
 @click.option("--log-every", type=click.IntRange(min=1), default=_DEFAULTS.log_every, show_default=True, help="Steps a log line.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
@@ -114,11 +124,14 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
     record = run_train(TrainSettings(**options), controls=CONTROLS if controls else (), resume=resume)
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
+    folder = RunFolder(options["run"])
+    runs = {"student": folder, **folder.controls()}
+    write_png(folder.curve, loss_curves({name: run.read_metrics() for name, run in runs.items()}))
     if not as_json:
         result = record["result"]
         click.echo(
             f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
-            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}"
+            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve.name}"
         )
         if record["leaks"]:
             click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")

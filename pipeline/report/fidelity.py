@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.files import write_atomically
 from pipeline.report.page import rendered
-from pipeline.report.plots import rate_curves
+from pipeline.report.plots import as_svg, rate_curves
 
 
 def write_fidelity(folder: Path, result: dict[str, Any]) -> None:
@@ -19,7 +19,7 @@ def write_fidelity(folder: Path, result: dict[str, Any]) -> None:
         result: what `cache fidelity --json` prints.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {layer["layer"]: rate_curves(layer["points"]) for layer in result["layers"]}
+    pictures = {layer["layer"]: as_svg(rate_curves(layer["points"])) for layer in result["layers"]}
     for layer, picture in pictures.items():
         name = "fidelity.svg" if len(pictures) == 1 else f"fidelity_{layer}.svg"
         write_atomically(folder / name, picture.encode())

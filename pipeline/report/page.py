@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cache.files import write_atomically
-from pipeline.report.plots import loss_curves, rate_curves
+from pipeline.report.plots import as_svg, loss_curves, rate_curves
 
 
 def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
@@ -23,8 +23,10 @@ def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dic
         "page.html",
         title=f"What was transferred: {Path(results['run']).name}",
         results=results,
-        curves=loss_curves(curves),
-        codec_curves={codec["layer"]: rate_curves(codec["tried"]) for codec in results["codecs"] if len(codec["tried"]) > 1},
+        curves=as_svg(loss_curves(curves)),
+        codec_curves={
+            codec["layer"]: as_svg(rate_curves(codec["tried"])) for codec in results["codecs"] if len(codec["tried"]) > 1
+        },
         best_loss=min(student["val_loss"] for student in results["students"]),
     )
     write_atomically(path, page.encode())

@@ -1,15 +1,17 @@
-"""Pictures of a run as inline SVG, legible on a light and on a dark page."""
+"""Pictures of a run, legible on a light and on a dark page."""
 
 from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -17,8 +19,8 @@ COLOURS = ("#2f7ed8", "#d9762b", "#7a7f87", "#3a9d6a", "#a35fc0")
 _INK = "#808890"
 
 
-def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> str:
-    """Training loss (thin) and validation loss (dots) of some runs over their steps, as SVG."""
+def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Training loss (thin) and validation loss (dots) of some runs over their steps."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for (name, records), colour in zip(curves.items(), COLOURS * (len(curves) // len(COLOURS) + 1), strict=False):
@@ -34,8 +36,8 @@ def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> str:
     return _finished(figure, axes)
 
 
-def rate_curves(points: list[dict[str, Any]]) -> str:
-    """Bits a value against what is lost, with the Gaussian rate-distortion bound, as SVG.
+def rate_curves(points: list[dict[str, Any]]) -> Figure:
+    """Bits a value against what is lost, with the Gaussian rate-distortion bound.
 
     Args:
         points: of each codec `bits_per_value`, `relative_error`, `bound_bits` and, where it was measured, `kl`; `codec` and
@@ -62,7 +64,7 @@ def rate_curves(points: list[dict[str, Any]]) -> str:
     return _finished(figure, axes)
 
 
-def _finished(figure: Figure, axes: Axes) -> str:
+def _finished(figure: Figure, axes: Axes) -> Figure:
     axes.legend(frameon=False, labelcolor=_INK)
     axes.tick_params(colors=_INK, which="both")
     axes.xaxis.label.set_color(_INK)
@@ -72,10 +74,17 @@ def _finished(figure: Figure, axes: Axes) -> str:
         spine.set_color(_INK)
     axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
-    return _as_svg(figure)
+    return figure
 
 
-def _as_svg(figure: Figure) -> str:
+def write_png(path: Path, figure: Figure) -> None:
+    """Write a picture to a file, on white."""
+    figure.patch.set(alpha=1, facecolor="white")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def as_svg(figure: Figure) -> str:
+    """A picture to be put into a page."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "llm-modules", "svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})

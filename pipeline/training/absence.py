@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from typing import Any
 
@@ -42,8 +43,8 @@ def require_no_teacher(*known: nn.Module) -> None:
 
 
 def loaded_rooms() -> dict[str, Any]:
-    """What of this project and of transformers' model families has been imported, for run.json."""
-    families = {name.split(".")[2] for name in sys.modules if name.startswith("transformers.models.") and name.count(".") > 2}
+    """What of this project, and whose models' code of transformers, has been imported, for run.json."""
+    families = {name.split(".")[2] for name in sys.modules if re.match(r"transformers\.models\.\w+\.modeling_", name)}
     return {
         "project": sorted(name for name in sys.modules if name.startswith(("pipeline.", "cache."))),
         "model_families": sorted(families - {"auto"}),

@@ -7,14 +7,18 @@ from pathlib import Path
 from rich.progress import Progress
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
-from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, TensorBoardCallback
 
 from pipeline.device import choose_device, choose_dtype
-from pipeline.errors import InputError
+from pipeline.errors import InputError, reason
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 
+REPORTERS = tuple(
+    sorted({*INTEGRATION_TO_CALLBACK} - {"neptune", "tensorboard"})
+)  # the one is deprecated, the other one always told
+"""What `Trainer` can tell of a run, beside TensorBoard, which is always told."""
 _WORKERS = 2
 """Processes that read ahead where a GPU trains; a CPU has better to do."""
 
@@ -62,6 +66,8 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
         include_num_input_tokens_seen="non_padding",
         disable_tqdm=True,
         report_to=[],
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=on_cpu,
@@ -78,9 +84,14 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
 def training_callbacks(
     settings: TrainSettings, folder: RunFolder, checkpoint: Path | None, progress: Progress, title: str
 ) -> list[TrainerCallback]:
-    """What watches a run: metrics.jsonl, a progress bar, TensorBoard, early stopping."""
+    """What watches a run: metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping.
+
+    Raises:
+        InputError: a reporter is not installed.
+    """
     after = None if checkpoint is None else step_of(checkpoint) + 1
     callbacks: list[TrainerCallback] = [
+        *map(_reporter, settings.report_to),
         LogWithEvaluation(),
         MetricsFile(folder.metrics),
         ProgressBar(progress, title),
@@ -89,3 +100,11 @@ def training_callbacks(
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience, settings.min_delta))
     return callbacks
+
+
+def _reporter(name: str) -> TrainerCallback:
+    try:
+        reporter: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise InputError(f"--report-to {name}: {reason(error)}") from error
+    return reporter

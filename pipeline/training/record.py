@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
 
-_NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers"}
+_NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 
 
 def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -> dict[str, Any]:

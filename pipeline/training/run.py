@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import own_share
 from pipeline.progress import progress_bar
+from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_arguments, training_callbacks
 from pipeline.training.callbacks import progress_columns
 from pipeline.training.record import earlier_record, new_record
@@ -36,7 +37,7 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
     Raises:
         CacheError: there is no whole cache there, or it is damaged.
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
-        RunError: the loss is not finite.
+        RunError: the loss is not finite, or another model's weights are in memory.
     """
     settings = replace(settings, accumulate=settings.accumulate or own_share().processes)
     with open_cache(settings.cache) as cache:
@@ -95,6 +96,8 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         workers, pinned = arguments.dataloader_num_workers, arguments.dataloader_pin_memory
         return CachedBatches(features, batches, workers=workers, pinned=pinned)
 
+    decoder = StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read])
+    require_no_teacher(model, decoder)
     with progress_bar(*progress_columns()) as progress:
         trainer = StudentTrainer(
             model,
@@ -102,12 +105,13 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             training=loader(train_rows, TrainingBatches(training, settings.accumulate or 1, share)),
             validation=loader(validation_rows, ValidationBatches(validation, share)),
             optimizers=(optimizer, None),
-            decoder=StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read]),
+            decoder=decoder,
             callbacks=training_callbacks(settings, folder, checkpoint, progress, title),
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)
         outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    require_no_teacher(model, decoder)
     if share.rank == 0:
         _save_model(folder, model, tokenizer)
     record |= {
@@ -121,6 +125,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             "seconds": outcome.metrics["train_runtime"],
             "parameters": model.num_parameters(),
             "peak_memory": peak_memory(),
+            "loaded": loaded_rooms(),
         },
     }
     if share.rank == 0:

@@ -22,7 +22,10 @@ _RECORD_FIELDS = {"finished", "leaks", "controls", "settings", "identity", "prov
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder: `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `tensorboard/`, `controls/`, `evaluation/`."""
+    """A run's folder.
+
+    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `tensorboard/`, `loss.png`, `controls/` and `evaluation/`.
+    """
 
     root: Path
 
@@ -45,6 +48,11 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.root / "tensorboard"
+
+    @property
+    def curve(self) -> Path:
+        """The losses as a picture."""
+        return self.root / "loss.png"
 
     @property
     def evaluation(self) -> Path:

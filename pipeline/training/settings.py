@@ -25,6 +25,8 @@ class TrainSettings:
         vocab: what the LM head spans: the `teacher`'s vocabulary, or the tokens that occur in the `dataset`.
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
         patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
+        gradient_checkpointing: compute GPT-Neo's blocks anew in the backward pass rather than keep what they give.
+        report_to: services that are told of the run, beside TensorBoard's files; as `Trainer` names them.
         eval_every: optimiser steps between evaluations (and checkpoints); None for once an epoch.
         max_steps: stop after so many optimiser steps, whatever `epochs` says; None for no such limit.
     """
@@ -51,6 +53,8 @@ class TrainSettings:
     max_steps: int | None = None
     log_every: int = 10
     seed: int = 0
+    gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     loader_workers: int | None = None

@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cache import CacheError, open_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.sources import load_conversations
+from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.device import choose_device
+from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
@@ -32,7 +35,9 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.teacher.model import load_teacher
 from pipeline.teacher.same import load_same_teacher
+from pipeline.teacher.source import find_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings
@@ -140,6 +145,68 @@ train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}),
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_teacher_in_memory_fails_the_run(small_cache: Path, tmp_path: Path) -> None:
+    teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], choose_device("cpu"), "fp32")
+    with pytest.raises(RunError, match=r"beside the student there are weights in memory: Qwen2Model \([\d.]+ MB\)"):
+        train(quick(small_cache, tmp_path / "run", max_steps=2))
+    del teacher
+    loaded = train(quick(small_cache, tmp_path / "run", max_steps=2), resume=True)["result"]["loaded"]
+    assert "pipeline.training.run" in loaded["project"]
+    assert "gpt_neo" in loaded["model_families"]
+
+
+def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(small_cache: Path, tmp_path: Path) -> None:
+    command = ["train", "--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1, "--device", "cpu"]
+    subprocess.run([sys.executable, ROOT / "cli.py", *map(str, command)], check=True, capture_output=True)
+    result = RunFolder(tmp_path / "run").read_record()["result"]
+    assert not [name for name in result["loaded"]["project"] if name.startswith("pipeline.teacher")]
+    assert result["loaded"]["model_families"] == ["gpt_neo"]
+    assert result["peak_memory"]["host_bytes"] > 1e8
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_blocks_computed_anew_give_the_same_student(small_cache: Path, tmp_path: Path) -> None:
+    for name in (False, True):
+        train(quick(small_cache, tmp_path / str(name), max_steps=3, gradient_checkpointing=name))
+    plain, anew = weights(tmp_path / "False"), weights(tmp_path / "True")
+    assert all(torch.allclose(plain[name], anew[name], atol=1e-6) for name in plain)
+
+
+def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
+    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            told.extend(float(logs[name]) for name in ("loss", "val_loss") if name in logs)
+
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Reporter)
+    train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
+    assert len(told) >= 2
+    with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
+        train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
+
+
+def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
+    embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    extract(prepare(embedded_settings(cache=cache, limit=60)))
+    record = train(quick(cache, tmp_path / "run", vocab="dataset"))
+    whole = train(quick(cache, tmp_path / "whole", max_steps=1))
+    assert record["result"]["parameters"] < whole["result"]["parameters"]
+    with open_cache(cache) as opened:
+        occurring = {int(token) for example in opened for token in example.input_ids}
+        held = set(read_vocabulary(opened.attachment(VOCABULARY)))
+    assert occurring <= held
+    student = LLMModulesForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    assert student.head_tokens is not None
+    assert student.head_tokens.tolist() == sorted(held)
+    results = evaluate(EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu"))
+    assert results["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
