@@ -39,7 +39,8 @@ class OpenShards:
         # Files that are open take room even when their copies have been removed.
         self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         self._marks: dict[int, tuple[int, int] | None] = {}
-        self._last = -1
+        # Shards that nothing will close: where all may be open at a time, and their files are no copies.
+        self._stay_open: set[int] = set()
         self._opening = threading.Lock()
         self._held_bytes = 0
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
@@ -51,7 +52,7 @@ class OpenShards:
         Raises:
             DamagedCacheError: it is damaged.
         """
-        if shard == self._last and not self._place.is_remote:
+        if shard in self._stay_open:
             return _Reading(self._shards[shard], None)
         with self._opening:
             hold = self._opened(shard)
@@ -59,8 +60,9 @@ class OpenShards:
             self._open[shard] = None
             if len(self._open) > self._most_open:
                 self._shards[self._open.popitem(last=False)[0]].close()
-            self._last = shard
             opened = self._shards[shard]
+            if not self._place.is_remote and len(self._records) <= self._most_open:
+                self._stay_open.add(shard)
         return _Reading(opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None)
 
     def _read(self, shard: int, opened: OpenShard, hold: Hold) -> None:
@@ -120,7 +122,7 @@ class OpenShards:
         """Close all files, and bring nothing more."""
         while self._open:
             self._shards[self._open.popitem()[0]].close()
-        self._last = -1
+        self._stay_open.clear()
         if self._prefetcher is not None:
             self._prefetcher.close()
             self._prefetcher = None

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
@@ -22,14 +21,6 @@ from pipeline.training import checkpoint_state
 from pipeline.training.validation import validation_loss
 
 _LOWER = "lower the learning rates and start again"
-
-
-def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float) -> AdamW:
-    """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM head)."""
-    body = [parameter for name, parameter in model.named_parameters() if name.startswith("body.")]
-    around = [parameter for name, parameter in model.named_parameters() if not name.startswith("body.")]
-    groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
-    return AdamW(groups, lr=bridge_lr, weight_decay=weight_decay)
 
 
 class StudentTrainer(Trainer):

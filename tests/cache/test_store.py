@@ -101,7 +101,7 @@ def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
         try:
             store._shards._shards.clear()
             store._shards._open.clear()
-            store._shards._last = -1
+            store._shards._stay_open.clear()
             checked.clear()
             list(store)
             status = int(checked != ["known"] * len(LENGTHS))
