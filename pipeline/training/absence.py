@@ -10,16 +10,17 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import RunError
+from pipeline.model import LLMModulesForCausalLM
 
 
-def weights_beside(*known: nn.Module) -> dict[str, int]:
-    """Bytes of the weights in this process's memory that belong to none of the modules `known`, by their class.
+def weights_beside() -> dict[str, int]:
+    """Bytes of the weights in this process's memory that are of no student, by the class of their model.
 
     A model that another one contains is counted with that one. Weights that are not in memory (`meta`) count nothing.
     """
     gc.collect()
-    own = {id(weights) for module in known for weights in module.parameters()}
     found: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
+    own = {id(weights) for module in found if isinstance(module, LLMModulesForCausalLM) for weights in module.parameters()}
     inner = {id(child) for module in found for child in module.modules() if child is not module}
     beside: dict[str, int] = {}
     for module in found:
@@ -29,13 +30,13 @@ def weights_beside(*known: nn.Module) -> dict[str, int]:
     return beside
 
 
-def require_no_teacher(*known: nn.Module) -> None:
-    """Refuse to train beside any other weights.
+def require_no_teacher() -> None:
+    """Refuse to train beside any other weights than students'.
 
     Raises:
         RunError: names the models, and what they hold.
     """
-    if beside := weights_beside(*known):
+    if beside := weights_beside():
         named = ", ".join(f"{name} ({size / 1e6:,.1f} MB)" for name, size in beside.items())
         raise RunError(
             f"beside the student there are weights in memory: {named}; train in a process of its own, or let go of them"

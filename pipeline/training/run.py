@@ -54,7 +54,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
                 folder.write_record(earlier | {"controls": record["controls"]})
             return earlier
     prepared = prepare_run(cache, settings, share)
-    require_no_teacher(prepared.model, prepared.decoder)
+    require_no_teacher()
     checkpoint = folder.last_checkpoint() if resume else None
     together = prepared.arguments.distributed_state
     together.wait_for_everyone()  # what all have looked at, one may change
@@ -76,7 +76,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)
         outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    require_no_teacher(prepared.model, prepared.decoder)
+    require_no_teacher()
     record |= {
         "finished": True,
         "result": {

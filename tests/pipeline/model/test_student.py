@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, GPTNeoModel
 
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM, build_student
+from pipeline.model.loss import next_token_loss
 
 VOCABULARY, WIDTH = 50, 12
 HEAD = ("lm_head.weight", "head_tokens")
@@ -227,3 +228,22 @@ def test_examples_longer_than_gpt_neos_positions_are_read_whole_or_refused(pretr
 def test_an_unknown_student_is_said_so(name: str) -> None:
     with pytest.raises(InputError, match="neither a size"):
         make(name)
+
+
+def test_the_loss_under_mixed_precision_has_the_gradients_of_the_plain_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden_BTS = torch.randn(2, 30, 16, generator=generator, requires_grad=True)
+    head_VS = torch.randn(VOCABULARY, 16, generator=generator, requires_grad=True)
+    labels_BT = torch.randint(0, VOCABULARY, (2, 30), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        total, count = next_token_loss(hidden_BTS, head_VS, labels_BT)
+        plain = cross_entropy(
+            linear(hidden_BTS[:, :-1], head_VS).float().flatten(0, 1), labels_BT[:, 1:].flatten(), reduction="sum"
+        )
+    assert count == 58
+    torch.testing.assert_close(total, plain)
+    for found, wanted in zip(
+        torch.autograd.grad(3 * total, [hidden_BTS, head_VS]), torch.autograd.grad(3 * plain, [hidden_BTS, head_VS]), strict=True
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, wanted, atol=0.05, rtol=0.02)
