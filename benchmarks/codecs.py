@@ -33,7 +33,9 @@ from rich.table import Table
 from cache import open_cache
 from cache.codecs import EXACT, Codec, CodedStates, packing_named
 from cache.codecs.held import Held
+from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.features import states_features
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
 from pipeline.extract.prepare import prepare
@@ -100,7 +102,7 @@ def fp8() -> Way:
 
 def ours(codec: Codec) -> Way:
     """A codec of this cache, through its packing and the decoder of training batches."""
-    packing, decoder = packing_named(codec.name), StatesDecoder(codec)
+    packing, decoder = packing_named(codec.name), StatesDecoder([codec])
 
     def encode(pieces: list[Array]) -> tuple[Array, list[int]]:
         lengths = list(map(len, pieces))
@@ -119,17 +121,9 @@ def ours(codec: Codec) -> Way:
 
 
 def _on_device(decoder: StatesDecoder, coded: CodedStates) -> Array:
-    batch = {
-        "coded_states": torch.from_numpy(np.array(coded.values))[None],
-        "attention_mask": torch.ones((1, len(coded)), dtype=torch.long),
-    }
-    if coded.scales is not None:
-        batch["token_scales"] = torch.from_numpy(np.array(coded.scales))[None]
-    if coded.exact_rows is not None and coded.exact_values is not None:
-        rows = torch.from_numpy(np.array(coded.exact_rows))
-        batch["exact_rows"] = torch.stack([torch.zeros_like(rows), rows], dim=1)
-        batch["exact_states"] = torch.from_numpy(np.array(coded.exact_values)).view(torch.bfloat16)
-    return decoder(batch)["hidden_states"][0].view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    tokens = {"input_ids": torch.zeros(len(coded), dtype=torch.long), "loss_mask": torch.ones(len(coded), dtype=torch.bool)}
+    states = {f"{name}.0": values for name, values in states_features(coded, exact=False).items()}
+    return decoder(collate([tokens | states]))["hidden_states"][0].view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
 
 
 WAYS: dict[str, Callable[[list[Array]], Way]] = {

@@ -61,8 +61,10 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
     torch.nn.Module.to(model, device)
     with open_cache(exact) as cache:
         _, rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
-        batches = DataLoader(CachedFeatures(cache, rows, settings.layer), settings.batch_size, collate_fn=collate)
-        loss = validation_loss(model, batches, StatesDecoder(cache.codecs[settings.layer]).to(device), device)
+        batches = DataLoader(CachedFeatures(cache, rows, settings.layers_read), settings.batch_size, collate_fn=collate)
+        loss = validation_loss(
+            model, batches, StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]).to(device), device
+        )
     return {"own": record["result"]["best_val_loss"], "exact": loss.loss}
 
 

@@ -17,7 +17,7 @@ from cache import open_cache
 from cache.formats.zarr3 import ZarrFormat
 from tests.conftest import ROOT, RunCli, run_process, write_rows
 
-COMMANDS = ["extract", "train", "evaluate", "generate", "chat"]
+COMMANDS = ["extract", "train", "sweep", "evaluate", "generate", "chat"]
 
 
 @pytest.fixture
@@ -76,7 +76,12 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
         (["--cache", tmp_path / "none"], "no such folder"),
         (["--cache", tmp_path / "not-a-cache"], "not a cache"),
         (["--cache", small_cache, "--student", "huge"], "neither a size"),
-        (["--cache", small_cache, "--layer", "7"], "not layer 7"),
+        (["--cache", small_cache, "--layers", "7"], "not layer 7"),
+        (["--cache", small_cache, "--cross-heads", "7"], "--cross-heads 7: do not divide"),
+        (["--cache", small_cache, "--layers", "-1,0,-1"], "one for each of the 2 cross-attention layers"),
+        (["--cache", small_cache, "--batch-size", "2", "--batch-tokens", "9"], "--batch-size and --batch-tokens: name one"),
+        (["--cache", small_cache, "--report-to", "clearml"], "--report-to clearml"),
+        (["--cache", small_cache, "--freeze", "bridge", "--freeze", "head", "--freeze", "gpt-neo"], "nothing is left to train"),
         (["--cache", small_cache, "--validation", "1.5"], "not in the range"),
         (["--cache", small_cache, "--cross-attention", "sideways"], "is not one of"),
         (["--cache", small_cache, "--device", "warp"], "--device warp"),

@@ -17,9 +17,9 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
     Padding is told by position, never by token id: the end token may be the padding token too, and must be learned.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and `hidden_states`
-        `[B, T, d_teacher]` where the rows have them; where they have coded ones, `coded_states` `[B, T, d_teacher]`,
-        `token_scales` `[B, T]`, `exact_rows` `[K, 2]` (row of the batch, token) and `exact_states` `[K, d_teacher]`.
+        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and of each layer `n` that the rows have
+        `hidden_states.n` `[B, T, d_teacher]`; where the rows have coded ones, `coded_states.n` `[B, T, d_teacher]`,
+        `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch, token) and `exact_states.n` `[K, d_teacher]`.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
@@ -29,14 +29,14 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
         "attention_mask": pad_sequence([torch.ones_like(row["input_ids"]) for row in rows], batch_first=True),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
     }
-    if "hidden_states" in rows[0]:
-        batch["hidden_states"] = pad_sequence([row["hidden_states"] for row in rows], batch_first=True)
-    if "coded_states" in rows[0]:
-        batch["coded_states"] = pad_sequence([row["coded_states"] for row in rows], batch_first=True)
-    if "token_scales" in rows[0]:
-        batch["token_scales"] = pad_sequence([row["token_scales"] for row in rows], batch_first=True)
-    if "exact_rows" in rows[0]:
-        places = [torch.stack([torch.full_like(row["exact_rows"], b), row["exact_rows"]], dim=1) for b, row in enumerate(rows)]
-        batch["exact_rows"] = torch.cat(places)
-        batch["exact_states"] = torch.cat([row["exact_states"] for row in rows])
+    for name in rows[0]:
+        kind = name.partition(".")[0]
+        if kind in ("hidden_states", "coded_states", "token_scales"):
+            batch[name] = pad_sequence([row[name] for row in rows], batch_first=True)
+        elif kind == "exact_rows":
+            batch[name] = torch.cat(
+                [torch.stack([torch.full_like(row[name], b), row[name]], dim=1) for b, row in enumerate(rows)]
+            )
+        elif kind == "exact_states":
+            batch[name] = torch.cat([row[name] for row in rows])
     return batch

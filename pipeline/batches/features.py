@@ -5,46 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from cache import Cache
-from cache.codecs import EXACT
+from cache.codecs import EXACT, CodedStates
 
 _MOST_THREADS = 8
 
 
-class Features(TypedDict, total=False):
-    """One example for the student; where a layer was asked for, its states as they are stored.
-
-    `hidden_states` where they are stored exactly; `coded_states` and what belongs to them where they are still coded.
-    """
-
-    row_id: str
-    input_ids: torch.Tensor
-    loss_mask: torch.Tensor
-    hidden_states: torch.Tensor
-    coded_states: torch.Tensor
-    token_scales: torch.Tensor
-    exact_rows: torch.Tensor
-    exact_states: torch.Tensor
+Features = dict[str, Any]
+"""One example for the student: `row_id`, `input_ids` `[T]` and `loss_mask` `[T]`, and the states of each layer `n` that was asked
+for, counted from 0, as they are stored. Either `hidden_states.n` `[T, d_teacher]` bfloat16, or `coded_states.n`
+`[T, d_teacher]` int8 or int16 with `token_scales.n` `[T]` float32 where the codec has them, and `exact_rows.n` `[K]` and
+`exact_states.n` `[K, d_teacher]` bfloat16 likewise."""
 
 
 class CachedFeatures(Dataset[Features]):
-    """Some examples of a cache with one layer's hidden states, or with none for a student that reads tokens.
+    """Some examples of a cache with some layers' hidden states, or with none for a student that reads tokens.
 
     Coded states stay coded: they are decoded where the student is (see `pipeline.batches.decoder`). Entropy decoding lets go
     of the interpreter's lock, so the examples of a batch are read by as many threads as there are cores.
     """
 
-    def __init__(self, cache: Cache, indices: Sequence[int], layer: int | None) -> None:
-        """Choose examples by their indices in the cache; `layer` None reads no hidden states."""
-        self._cache, self._indices, self._layer = cache, list(indices), layer
+    def __init__(self, cache: Cache, indices: Sequence[int], layers: Sequence[int]) -> None:
+        """Choose examples by their indices in the cache, and cached layers."""
+        self._cache, self._indices, self._layers = cache, list(indices), tuple(layers)
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
-        self._is_coded = layer is not None and cache.codecs[layer].name != EXACT
+        self._is_coded = any(cache.codecs[layer].name != EXACT for layer in layers)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -63,33 +54,32 @@ class CachedFeatures(Dataset[Features]):
         return self._cache.place.is_remote
 
     def __getitem__(self, index: int) -> Features:
-        """One example; `~index` is the same one without a loss: read, and not learned from.
-
-        The tensors `input_ids` `[T]` and `loss_mask` `[T]`, and of the hidden states
-
-        either `hidden_states` `[T, d_teacher]` bfloat16, or `coded_states` `[T, d_teacher]` int8 or int16 with `token_scales`
-        `[T]` float32 where the codec has them, `exact_rows` `[K]` and `exact_states` `[K, d_teacher]` bfloat16 likewise.
-        """
+        """One example; `~index` is the same one without a loss: read, and not learned from."""
         learned, index = index >= 0, max(index, ~index)
-        example = self._cache.coded_example(self._indices[index], () if self._layer is None else (self._layer,))
+        example = self._cache.coded_example(self._indices[index], self._layers)
         features: Features = {
             "row_id": example.row_id,
             "input_ids": torch.from_numpy(example.input_ids.astype(np.int64)),
             "loss_mask": torch.from_numpy(np.array(example.loss_mask) & learned),
         }
-        if self._layer is None:
-            return features
-        coded = example.hidden_states[self._layer]
-        if not self._is_coded:
-            features["hidden_states"] = torch.from_numpy(np.array(coded.values)).view(torch.bfloat16)
-            return features
-        features["coded_states"] = torch.from_numpy(np.array(coded.values))
-        if coded.scales is not None:
-            features["token_scales"] = torch.from_numpy(np.array(coded.scales))
-        if coded.exact_rows is not None and coded.exact_values is not None:
-            features["exact_rows"] = torch.from_numpy(np.array(coded.exact_rows))
-            features["exact_states"] = torch.from_numpy(np.array(coded.exact_values)).view(torch.bfloat16)
+        for number, layer in enumerate(self._layers):
+            exact = self._cache.codecs[layer].name == EXACT
+            states = states_features(example.hidden_states[layer], exact=exact)
+            features |= {f"{name}.{number}": values for name, values in states.items()}
         return features
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_threads": None}
+
+
+def states_features(coded: CodedStates, *, exact: bool) -> dict[str, torch.Tensor]:
+    """A layer's states as tensors, their names without the layer's number; `exact` where the codec codes nothing."""
+    if exact:
+        return {"hidden_states": torch.from_numpy(np.array(coded.values)).view(torch.bfloat16)}
+    states = {"coded_states": torch.from_numpy(np.array(coded.values))}
+    if coded.scales is not None:
+        states["token_scales"] = torch.from_numpy(np.array(coded.scales))
+    if coded.exact_rows is not None and coded.exact_values is not None:
+        states["exact_rows"] = torch.from_numpy(np.array(coded.exact_rows))
+        states["exact_states"] = torch.from_numpy(np.array(coded.exact_values)).view(torch.bfloat16)
+    return states

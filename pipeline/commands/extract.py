@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from cache.formats import FORMAT_NAMES
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
+from pipeline.commands.layer_list import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
@@ -32,21 +33,6 @@ _SLOW_DISK = 0.05
 """Share of the time that the teacher may stand still for the disk before the progress line says so."""
 
 
-class LayerList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between."""
-
-    name = "layers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse `-1,0`."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of layers such as -1 or -1,0", param, ctx)
-
-
 @click.command()
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="Hub id, local folder, or .gguf file.  [default: the embedded one]")
 @click.option(
@@ -60,6 +46,9 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
 @codec_options("bf16")
 @click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
+@click.option(
+    "--keep-head", is_flag=True, help="Keep the LM head's rows of the tokens that occur, too, for train --head-init teacher."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
 @click.option("--dataset-config", help="Configuration of a hub data set that has several, such as main.")
 @click.option("--split", default="train", show_default=True, help="Split of a hub data set.")

@@ -22,6 +22,7 @@ from pipeline.errors import InputError, RunError
 _COMMANDS = {
     "extract": "Run the frozen teacher once over a data set, into a cache.",
     "train": "Train a student from a cache; the teacher is never loaded.",
+    "sweep": "Train a grid of students from one cache, and compare them.",
     "evaluate": "Show with numbers and controls what was transferred.",
     "generate": "Answer one prompt with a trained student.",
     "chat": "Talk with a trained student.",
@@ -127,7 +128,7 @@ def _end(error: BaseException) -> NoReturn:
         message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
-    elif isinstance(error, OSError) and any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):
+    elif any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):  # whatever a library raises
         message = f"the disk is full; free some space, then {_GO_ON}"
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended, {_GO_ON}"

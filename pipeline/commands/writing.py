@@ -49,10 +49,10 @@ def load_writer(run: Path, teacher_name: str | None, device_name: str) -> Studen
     """
     folder, device = RunFolder(run), choose_device(device_name)
     record = folder.require_finished()
-    teacher, layer = None, folder.layer_read()
-    if layer is not None:
+    teacher, layers = None, folder.layers_read()
+    if layers:
         name = teacher_name or record["provenance"]["teacher"]
-        teacher = load_same_teacher(name, [layer], record["identity"]["cache"], device)
+        teacher = load_same_teacher(name, layers, record["identity"]["cache"], device)
     return StudentWriter(folder, teacher, device)
 
 

@@ -1,11 +1,14 @@
-"""The tokens that occur in a data set: a small part of a large model's vocabulary."""
+"""The tokens that occur in a data set, a small part of a large model's vocabulary, and what the model knows of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import InputError
@@ -13,6 +16,7 @@ from pipeline.errors import InputError
 VOCABULARY = "vocabulary"
 """Name of the attachment of a cache that names them."""
 _FILE = "tokens.json"
+_HEAD = "lm_head.safetensors"
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -20,10 +24,12 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(token) for token in tokenizer.all_special_ids]
 
 
-def write_vocabulary(folder: Path, tokens: Iterable[int]) -> None:
-    """Write token ids down, each once and in order."""
+def write_vocabulary(folder: Path, tokens: Sequence[int], lm_head_KD: torch.Tensor | None = None) -> None:
+    """Write token ids down, which ascend, and where it is given the teacher's LM head: a row for each of them."""
     folder.mkdir(parents=True)
-    (folder / _FILE).write_text(json.dumps(sorted(set(tokens))) + "\n")
+    (folder / _FILE).write_text(json.dumps(list(tokens)) + "\n")
+    if lm_head_KD is not None:
+        save_file({"weight": lm_head_KD.contiguous()}, folder / _HEAD)
 
 
 def read_vocabulary(folder: Path) -> list[int]:
@@ -40,3 +46,18 @@ def read_vocabulary(folder: Path) -> list[int]:
     if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
         raise InputError(f"{path}: is no list of token ids")
     return sorted(set(tokens))
+
+
+def read_lm_head(folder: Path) -> torch.Tensor | None:
+    """The teacher's LM head `[K, d_teacher]`, a row for each token id; None where it was not kept.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / _HEAD
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["weight"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error

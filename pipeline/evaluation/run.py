@@ -58,10 +58,10 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             writer = StudentWriter(run, teacher, device)
             entry = _described(name, run)
             order = order_of(cache, validation_rows, _size_of_batches(record), 0)
-            features = CachedFeatures(cache, validation_rows, entry["layer"])
+            features = CachedFeatures(cache, validation_rows, run.layers_read())
             step(f"{name}: validation loss", 0, 0)
             batches = CachedBatches(features, ValidationBatches(order, Share()))
-            decoder = StatesDecoder(None if entry["layer"] is None else cache.codecs[entry["layer"]]).to(device)
+            decoder = StatesDecoder([cache.codecs[layer] for layer in run.layers_read()]).to(device)
             loss = validation_loss(writer.model, batches, decoder, device)
             entry |= {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
             if prompts.conversations:
@@ -121,21 +121,21 @@ def _teacher(
     settings: EvaluateSettings, record: dict[str, Any], runs: dict[str, RunFolder], device: torch.device
 ) -> Teacher | None:
     """The live teacher with the layers that the students read; None where none of them reads any."""
-    layers = {layer for run in runs.values() if (layer := run.layer_read()) is not None}
+    layers = {layer for run in runs.values() for layer in run.layers_read()}
     name = settings.teacher or record["provenance"]["teacher"]
     return load_same_teacher(name, sorted(layers), record["identity"]["cache"], device) if layers else None
 
 
 def _described(name: str, run: RunFolder) -> dict[str, Any]:
     record = run.read_record()
-    result, layer = record["result"], run.layer_read()
-    reads = "the tokens themselves, no teacher" if layer is None else f"teacher layer {layer}"
-    if layer == 0:
+    result, layers = record["result"], run.layers_read()
+    reads = f"teacher layer {', '.join(map(str, layers))}" if layers else "the tokens themselves, no teacher"
+    if layers == [0]:
         reads += " (embeddings only)"
     return {
         "name": name,
         "reads": reads,
-        "layer": layer,
+        "layers": layers,
         "leaks": record["leaks"],
         **{field: result[field] for field in ("steps", "tokens", "parameters", "seconds")},
     }

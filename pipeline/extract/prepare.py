@@ -31,6 +31,7 @@ from pipeline.extract.plan import plan_shards
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
+from pipeline.teacher.lm_head import lm_head_rows
 from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
@@ -105,10 +106,16 @@ class PreparedExtract:
         }
 
     def attach(self, folder: Path, codecs: Mapping[int, Codec]) -> None:
-        """Write the files that travel with the cache: the tokenizer, the tokens that occur, what the codecs were fitted with."""
+        """Write the files that travel with the cache: tokenizer, tokens that occur, the LM head's rows of them where they are to
+        be kept, what the codecs were fitted with.
+
+        Raises:
+            InputError: there is no such LM head.
+        """
         self.tokenizer.save_pretrained(folder / "tokenizer")
         occurring = np.unique(np.concatenate([example.input_ids for example in self.dataset.examples]))
-        write_vocabulary(folder / VOCABULARY, {*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id})
+        tokens = sorted({*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id})
+        write_vocabulary(folder / VOCABULARY, tokens, lm_head_rows(self.source, tokens) if self.settings.keep_head else None)
         write_fits(folder, codecs)
 
     def room_needed(self, missing: Sequence[int], bits: Mapping[int, float] | None = None) -> int:
@@ -186,6 +193,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "condition": "sequence",
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
         "sharing": settings.shares,
+        "lm_head": settings.keep_head,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
     }
     manifest = Manifest(
@@ -205,6 +213,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     )
     prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
     prepared.require_packable()
+    if settings.keep_head and settings.teacher_kind == "encoder":
+        raise InputError("--keep-head: an encoder has no LM head; leave it out")
     return prepared
 
 

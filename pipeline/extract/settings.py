@@ -22,6 +22,7 @@ class ExtractSettings:
         fidelity, bits: what is asked of the codecs that lose something, in the same way.
         calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed` chooses it.
         sharing: compute and store leading tokens that examples share once.
+        keep_head: keep the teacher's LM head beside the states: its rows of the tokens that occur.
         max_tokens: examples of more tokens are left out.
         skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
@@ -40,6 +41,7 @@ class ExtractSettings:
     calibration_tokens: int = 32768
     calibration_seed: int = 0
     sharing: bool = True
+    keep_head: bool = False
     layers: tuple[int, ...] = (-1,)
     dataset_config: str | None = None
     split: str = "train"

@@ -84,7 +84,7 @@ class StudentWriter:
         if sampling.temperature > 0:
             options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         if self._teacher is not None and self.model.bridge is not None:
-            options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layer, self.device)
+            options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
         written_BT = self.model.generate(
             ids_BT,
             attention_mask=mask_BT,

@@ -2,8 +2,8 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.model.build import SIZES, build_student, student_body
-from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, LLMModulesConfig
+from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
+from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
@@ -12,7 +12,9 @@ AutoModelForCausalLM.register(LLMModulesConfig, LLMModulesForCausalLM, exist_ok=
 __all__ = [
     "CONDITIONS",
     "CROSS_ATTENTIONS",
+    "GATES",
     "SIZES",
+    "BridgeShape",
     "LLMModulesConfig",
     "LLMModulesForCausalLM",
     "build_student",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,55 @@ SIZES: dict[str, dict[str, Any]] = {
 _POSITIONS = 2048
 
 
+@dataclass(frozen=True)
+class BridgeShape:
+    """How a bridge is built (the paper leaves it open to study).
+
+    Attributes:
+        reads: teacher layers: one that all cross-attention layers look at, or one for each; the rest reads the last one.
+        cross_layers, cross_heads: Enhanced Cross-Attention layers, and heads of each.
+        adapter_size: inner width of their adapters; None: a third of the student's width.
+        gate, cross_attention: as in `LLMModulesConfig`.
+    """
+
+    reads: tuple[int, ...] = (-1,)
+    cross_layers: int = 2
+    cross_heads: int = 8
+    adapter_size: int | None = None
+    gate: str = "channel"
+    cross_attention: str = "causal"
+
+    @property
+    def teacher_layers(self) -> list[int]:
+        """The layers that are read, each once."""
+        return list(dict.fromkeys(self.reads))
+
+    def require_possible(self, student_width: int) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            InputError: says which option to change.
+        """
+        if student_width % self.cross_heads:
+            raise InputError(f"--cross-heads {self.cross_heads}: do not divide the student's width {student_width}")
+        if len(self.reads) not in (1, self.cross_layers):
+            named = ",".join(map(str, self.reads))
+            raise InputError(
+                f"--layers {named}: name one layer, or one for each of the {self.cross_layers} cross-attention layers "
+                "(--cross-layers)"
+            )
+
+
 def build_student(
     student: str,
     *,
     vocab_size: int,
     longest: int,
     teacher_hidden_size: int,
-    teacher_layer: int,
     condition: str,
-    cross_attention: str,
     eos_token_id: int,
     pad_token_id: int,
+    bridge: BridgeShape | None = None,
     head_tokens: Sequence[int] | None = None,
 ) -> LLMModulesForCausalLM:
     """A student that is ready to train.
@@ -42,27 +81,33 @@ def build_student(
         vocab_size: tokens of the teacher's vocabulary.
         longest: tokens of the longest example it is to read.
         teacher_hidden_size: `d_teacher`.
-        teacher_layer: the teacher layer that it reads.
         condition: `sequence` or `none`.
-        cross_attention: `causal` or `bidirectional`.
         eos_token_id: the token that ends an answer.
         pad_token_id: the token that fills up batches in generation.
+        bridge: how its bridge is built; None: as in the paper.
         head_tokens: tokens that it is able to write, ascending; None: all of the vocabulary.
 
     Raises:
-        InputError: no such pretrained GPT-Neo, or it cannot hold the longest example.
+        InputError: no such pretrained GPT-Neo, it cannot hold the longest example, or the bridge cannot be built.
     """
+    bridge = bridge or BridgeShape()
     body = student_body(student, condition, longest)
+    bridge.require_possible(body.hidden_size)
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
+    layers = bridge.teacher_layers
     config = LLMModulesConfig(
         gpt_neo=body,
         vocab_size=vocab_size,
         head_size=None if head_tokens is None else len(head_tokens),
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
-        teacher_layer=teacher_layer,
-        cross_attention=cross_attention,
-        adapter_size=max(8, body.hidden_size // 3),
+        teacher_layers=layers,
+        reads=[layers.index(layer) for layer in bridge.reads] * (bridge.cross_layers if len(bridge.reads) == 1 else 1),
+        cross_attention=bridge.cross_attention,
+        cross_layers=bridge.cross_layers,
+        cross_heads=bridge.cross_heads,
+        gate=bridge.gate,
+        adapter_size=bridge.adapter_size or max(8, body.hidden_size // 3),
         intermediate_size=(teacher_hidden_size + body.hidden_size) // 2,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,

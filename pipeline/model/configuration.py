@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import GPTNeoConfig, PreTrainedConfig
 
 CONDITIONS = ("sequence", "none")
 CROSS_ATTENTIONS = ("causal", "bidirectional")
+GATES = ("channel", "scalar", "none")
 
 
 class LLMModulesConfig(PreTrainedConfig):
@@ -20,11 +22,15 @@ class LLMModulesConfig(PreTrainedConfig):
         condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `none`: the
             tokens themselves through trained embeddings; no teacher (the control).
         teacher_hidden_size: width `d_teacher` of the hidden states.
-        teacher_layer: which teacher layer they come from, as in transformers' `hidden_states`. Recorded for generation.
+        teacher_layers: which teacher layers they come from, as in transformers' `hidden_states`; they are given side by side.
+        reads: for each cross-attention layer, which of `teacher_layers` it looks at, counted from 0; the bridge's own path reads
+            the one that the last of them looks at. None: all read the first.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a token sees teacher
             states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers.
         cross_heads: heads of each.
+        gate: what mixes old and new states in each: a gate for each `channel` (the paper's), one `scalar` a token, or `none`:
+            the new states are added to the old ones.
         adapter_size: inner width of their adapters.
         intermediate_size: inner width of the FFN that starts the student's states.
     """
@@ -38,10 +44,12 @@ class LLMModulesConfig(PreTrainedConfig):
     head_size: int | None = None
     condition: str = "sequence"
     teacher_hidden_size: int = 1536
-    teacher_layer: int = -1
+    teacher_layers: Sequence[int] = (-1,)
+    reads: Sequence[int] | None = None
     cross_attention: str = "causal"
     cross_layers: int = 2
     cross_heads: int = 8
+    gate: str = "channel"
     adapter_size: int = 256
     intermediate_size: int = 1152
     initializer_range: float = 0.02
@@ -59,6 +67,12 @@ class LLMModulesConfig(PreTrainedConfig):
             raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
         if self.cross_attention not in CROSS_ATTENTIONS:
             raise ValueError(f"cross_attention {self.cross_attention!r} is not one of {', '.join(CROSS_ATTENTIONS)}")
+        if self.gate not in GATES:
+            raise ValueError(f"gate {self.gate!r} is not one of {', '.join(GATES)}")
+        self.teacher_layers = list(self.teacher_layers)
+        self.reads = [0] * self.cross_layers if self.reads is None else list(self.reads)
+        if len(self.reads) != self.cross_layers or not all(0 <= read < len(self.teacher_layers) for read in self.reads):
+            raise ValueError(f"{self.cross_layers} cross-attention layers cannot read {self.reads} of {self.teacher_layers}")
         if self.gpt_neo.hidden_size % self.cross_heads:
             raise ValueError(f"{self.cross_heads} heads do not divide the student's width {self.gpt_neo.hidden_size}")
         super().__post_init__(**kwargs)
@@ -73,6 +87,16 @@ class LLMModulesConfig(PreTrainedConfig):
     def hidden_size(self) -> int:
         """Width of the student, `d_student`."""
         return int(self.body.hidden_size)
+
+    @property
+    def states_width(self) -> int:
+        """Width of what is read: the hidden states of all layers side by side."""
+        return self.teacher_hidden_size * len(self.teacher_layers)
+
+    @property
+    def layer_of_path(self) -> int:
+        """Which of `teacher_layers` the bridge's own path reads."""
+        return int(self.reads[-1]) if self.reads else 0
 
     @property
     def num_hidden_layers(self) -> int:

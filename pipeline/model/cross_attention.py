@@ -29,7 +29,8 @@ class Adapter(nn.Module):
 class EnhancedCrossAttention(nn.Module):
     """Attention from the student's states to the teacher's, then an adapter, then a gate between old and new states.
 
-    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))` for each channel.
+    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, for each channel or one a token;
+    without a gate `attended + states`.
     """
 
     def __init__(self, config: LLMModulesConfig, layer_index: int) -> None:
@@ -44,7 +45,7 @@ class EnhancedCrossAttention(nn.Module):
         self.value = nn.Linear(teacher_size, size)
         self.output = nn.Linear(size, size)
         self.adapter = Adapter(size, config.adapter_size)
-        self.gate = nn.Linear(2 * size, size)
+        self.gate = None if config.gate == "none" else nn.Linear(2 * size, {"channel": size, "scalar": 1}[config.gate])
 
     def forward(
         self, states_BTS: torch.Tensor, teacher_BTD: torch.Tensor, visible_B1TK: torch.Tensor | None, past: Cache | None
@@ -69,6 +70,8 @@ class EnhancedCrossAttention(nn.Module):
             is_causal=visible_B1TK is None,
         )
         attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
+        if self.gate is None:
+            return states_BTS + attended_BTS
         gate_BTS = torch.sigmoid(self.gate(torch.cat([states_BTS, attended_BTS], dim=-1)))
         mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
         return mixed_BTS

@@ -19,7 +19,7 @@ class HiddenStatesReader(Protocol):
     """Who gives the student hidden states while it generates: a live teacher with its key-value cache."""
 
     def read(self, input_ids_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor:
-        """Hidden states `[B, T, d_teacher]` of the next tokens."""
+        """Hidden states `[B, T, layers * d_teacher]` of the next tokens."""
         ...
 
 
@@ -84,7 +84,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
 
         Args:
             input_ids: `[B, T]`; read only with `condition="none"`.
-            hidden_states: `[B, T, d_teacher]` teacher states; read only with `condition="sequence"`.
+            hidden_states: `[B, T, layers * d_teacher]` teacher states; read only with `condition="sequence"`.
             attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past_key_values`, over all tokens so far.
             labels: `[B, T]` token ids, not shifted; -100 where there is no loss.
             past_key_values: key-value cache of the tokens before these; extended in place.
@@ -105,9 +105,9 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             assert read is not None
             attention_mask = torch.ones(read.shape[0], past.get_seq_length() + read.shape[1], device=read.device)
         if self.bridge is not None:
-            if hidden_states is None or hidden_states.shape[-1] != self.config.teacher_hidden_size:
+            if hidden_states is None or hidden_states.shape[-1] != self.config.states_width:
                 found = "none were given" if hidden_states is None else f"they are {hidden_states.shape[-1]} wide"
-                raise ValueError(f"this student reads hidden_states [B, T, {self.config.teacher_hidden_size}]; {found}")
+                raise ValueError(f"this student reads hidden_states [B, T, {self.config.states_width}]; {found}")
             embeds_BTS = self.bridge(hidden_states.to(self.lm_head.weight.dtype), attention_mask, past)
         elif input_ids is None:
             raise ValueError("this student reads input_ids; none were given")

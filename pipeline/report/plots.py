@@ -64,8 +64,27 @@ def rate_curves(points: list[dict[str, Any]]) -> Figure:
     return _finished(figure, axes)
 
 
+def sweep_points(runs: list[dict[str, Any]]) -> Figure:
+    """Best held-out loss of the runs of a grid: the first option varied along the axis, the others as series."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    first, *others = runs[0]["varied"]
+    places = list(dict.fromkeys(run["varied"][first] for run in runs))
+    series: dict[str, list[tuple[int, float]]] = {}
+    for run in runs:
+        name = ", ".join(f"{other} {run['varied'][other]}" for other in others)
+        series.setdefault(name, []).append((places.index(run["varied"][first]), run["best_val_loss"]))
+    for (name, points), colour in zip(series.items(), COLOURS * len(series), strict=False):
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name or None)
+    axes.set_xticks(range(len(places)), places)
+    axes.set_xlabel(first)
+    axes.set_ylabel("held-out loss (nats a token)")
+    return _finished(figure, axes)
+
+
 def _finished(figure: Figure, axes: Axes) -> Figure:
-    axes.legend(frameon=False, labelcolor=_INK)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, labelcolor=_INK)
     axes.tick_params(colors=_INK, which="both")
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)

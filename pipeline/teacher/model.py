@@ -123,6 +123,18 @@ class Teacher:
             logits_NV = torch.tanh(logits_NV / cap) * cap
         return logits_NV.log_softmax(dim=-1)
 
+    def lm_head_rows(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Rows `[len(tokens), d_teacher]` of the LM head, in the type that the teacher computes in.
+
+        Raises:
+            InputError: there is no LM head, or it is no plain product with a row for each token.
+        """
+        weight = getattr(self._lm_head, "weight", None)
+        if weight is None or weight.ndim != 2 or weight.shape[0] <= max(tokens) or weight.shape[1] != self.width:
+            raise InputError(f"--keep-head: teacher {type(self.body).__name__} has no LM head with a row for each token")
+        rows: torch.Tensor = weight.detach()[torch.tensor(tokens, device=weight.device)].clone()
+        return rows
+
     def drop_lm_head(self) -> None:
         """Let go of the LM head, which only a KL divergence needs."""
         self._lm_head = self._head_weights = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
@@ -21,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
 from pipeline.training.arguments import training_arguments
+from pipeline.training.head_init import start_head
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 
@@ -44,12 +46,14 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     Raises:
         InputError: the cache lacks the layer, or there is no such student.
     """
-    if settings.layer_read is not None and settings.layer_read not in cache.layers:
+    if missing := [layer for layer in settings.layers_read if layer not in cache.layers]:
         held = ",".join(map(str, cache.layers))
         raise InputError(
-            f"{cache.address}: holds layer {held}, not layer {settings.layer}; extract with --layers {held},{settings.layer}"
+            f"{cache.address}: holds layer {held}, not layer {missing[0]}; extract with --layers {held},{missing[0]}"
         )
-    student_body(settings.student, settings.condition, int(cache.lengths.max()))
+    body = student_body(settings.student, settings.condition, int(cache.lengths.max()))
+    if settings.condition == "sequence":
+        settings.bridge.require_possible(body.hidden_size)
 
 
 def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> PreparedRun:
@@ -66,9 +70,12 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer)
+    if settings.head_init == "teacher":
+        start_head(model, cache, settings)
+    freeze(model, settings.freeze)
 
     def loader(rows: Sequence[int], batches: TrainingBatches | ValidationBatches) -> CachedBatches:
-        features = CachedFeatures(cache, rows, settings.layer_read)
+        features = CachedFeatures(cache, rows, settings.layers_read)
         workers, pinned = arguments.dataloader_num_workers, arguments.dataloader_pin_memory
         return CachedBatches(features, batches, workers=workers, pinned=pinned)
 
@@ -81,16 +88,30 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
         arguments,
         loader(train_rows, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
         loader(validation_rows, ValidationBatches(validation, share)),
-        StatesDecoder(None if settings.layer_read is None else cache.codecs[settings.layer_read]),
+        StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]),
     )
 
 
 def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float) -> AdamW:
     """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM head)."""
-    body = [parameter for name, parameter in model.named_parameters() if name.startswith("body.")]
-    around = [parameter for name, parameter in model.named_parameters() if not name.startswith("body.")]
+    trained = [(name.startswith("body."), weights) for name, weights in model.named_parameters() if weights.requires_grad]
+    body, around = [weights for of_body, weights in trained if of_body], [weights for of_body, weights in trained if not of_body]
     groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
-    return AdamW(groups, lr=bridge_lr, weight_decay=weight_decay)
+    return AdamW([group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay)
+
+
+def freeze(model: LLMModulesForCausalLM, parts: Sequence[str]) -> None:
+    """Leave the weights of some parts as they are.
+
+    Raises:
+        InputError: nothing is left to train.
+    """
+    for part in parts:
+        module: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[part]
+        if module is not None:
+            module.requires_grad_(False)
+    if not any(weights.requires_grad for weights in model.parameters()):
+        raise InputError(f"--freeze {' --freeze '.join(parts)}: nothing is left to train")
 
 
 def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase) -> LLMModulesForCausalLM:
@@ -100,9 +121,8 @@ def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizer
         vocab_size=cache.manifest.vocab_size,
         longest=int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
-        teacher_layer=settings.layer,
         condition=settings.condition,
-        cross_attention=settings.cross_attention,
+        bridge=settings.bridge,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
         head_tokens=read_vocabulary(cache.attachment(VOCABULARY)) if settings.vocab == "dataset" else None,

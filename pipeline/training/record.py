@@ -31,7 +31,7 @@ def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -
 
 def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
     """Whether the states of a token know what comes after it: an encoder's do, but for its embeddings."""
-    return cache.identity.get("teacher_kind") == "encoder" and settings.layer_read not in (None, 0)
+    return cache.identity.get("teacher_kind") == "encoder" and set(settings.layers_read) - {0} != set()
 
 
 def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:

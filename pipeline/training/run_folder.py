@@ -107,10 +107,10 @@ class RunFolder:
             )
         return record
 
-    def layer_read(self) -> int | None:
-        """The teacher layer that the run's student reads, or None where it reads tokens."""
+    def layers_read(self) -> list[int]:
+        """The teacher layers that the run's student reads; none where it reads tokens."""
         settings = self.read_record()["settings"]
-        return int(settings["layer"]) if settings["condition"] == "sequence" else None
+        return list(dict.fromkeys(settings["layers"])) if settings["condition"] == "sequence" else []
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json, atomically."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
+from pipeline.model import BridgeShape
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,12 @@ class TrainSettings:
         batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch, padding included.
         accumulate: batches an optimiser step, of all processes together; None for one of each process.
         loader_workers: processes that read ahead, of each training process; None for 2 on a GPU, none on a CPU.
-        layer: which cached teacher layer the student reads.
+        layers: which cached teacher layers the student reads: one, or one for each cross-attention layer (see `BridgeShape`).
+        cross_layers, cross_heads, adapter_size, gate, cross_attention: how the bridge is built.
+        freeze: parts whose weights stay as they are: `gpt-neo`, `bridge`, `head`.
         condition: `sequence`, or `none` for the control that reads tokens and no teacher.
         vocab: what the LM head spans: the `teacher`'s vocabulary, or the tokens that occur in the `dataset`.
+        head_init: what the LM head begins as: `random`, or the `teacher`'s, reduced to the student's width.
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
         patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
         gradient_checkpointing: compute GPT-Neo's blocks anew in the backward pass rather than keep what they give.
@@ -34,10 +38,16 @@ class TrainSettings:
     cache: Where
     run: Path
     student: str = "tiny"
-    layer: int = -1
+    layers: tuple[int, ...] = (-1,)
+    cross_layers: int = 2
+    cross_heads: int = 8
+    adapter_size: int | None = None
+    gate: Literal["channel", "scalar", "none"] = "channel"
+    freeze: tuple[str, ...] = ()
     condition: Literal["sequence", "none"] = "sequence"
     cross_attention: Literal["causal", "bidirectional"] = "causal"
     vocab: Literal["teacher", "dataset"] = "teacher"
+    head_init: Literal["random", "teacher"] = "random"
     epochs: int = 15
     batch_size: int = 1
     batch_tokens: int | None = None
@@ -60,9 +70,15 @@ class TrainSettings:
     loader_workers: int | None = None
 
     @property
-    def layer_read(self) -> int | None:
-        """The cached layer whose states the student reads, or None where it reads tokens."""
-        return self.layer if self.condition == "sequence" else None
+    def bridge(self) -> BridgeShape:
+        """How the bridge is built."""
+        shape = (self.cross_layers, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
+        return BridgeShape(self.layers, *shape)
+
+    @property
+    def layers_read(self) -> list[int]:
+        """The cached layers whose states the student reads; none where it reads tokens."""
+        return self.bridge.teacher_layers if self.condition == "sequence" else []
 
     @property
     def size_of_batches(self) -> BatchSize:
@@ -82,10 +98,12 @@ class TrainSettings:
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
-        reads: dict[str, dict[str, Any]] = {"layer-0": {"layer": 0}, "no-teacher": {"condition": "none"}}
+        reads: dict[str, dict[str, Any]] = {"layer-0": {"layers": (0,)}, "no-teacher": {"condition": "none"}}
         changes = reads[name]
         return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
 
 
+PARTS = ("gpt-neo", "bridge", "head")
+"""What of a student may be frozen."""
 CONTROLS = ("layer-0", "no-teacher")
 """Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on tokens without a teacher."""

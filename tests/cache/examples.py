@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,13 +37,13 @@ def make_examples(
     ]
 
 
-def make_codecs(shards: Sequence[Sequence[Example]], name: str = "bf16") -> dict[int, Codec]:
-    """A codec of that name for each layer, fitted to all states there are."""
+def make_codecs(shards: Sequence[Sequence[Example]], name: str | Mapping[int, str] = "bf16") -> dict[int, Codec]:
+    """A codec of that name for each layer, fitted to all states there are; or for each layer one of a name of its own."""
     codecs: dict[int, Codec] = {}
     for layer in shards[0][0].hidden_states:
         states = np.concatenate([example.hidden_states[layer] for shard in shards for example in shard])
         fitted = {"bf16": lambda _: Bf16(), "int8": lambda x: Int8.fit(x, {}), "klt": lambda x: Klt.fit(x, {}).with_step(0.2, x)}
-        codecs[layer] = fitted[name](states)
+        codecs[layer] = fitted[name if isinstance(name, str) else name[layer]](states)
     return codecs
 
 
@@ -88,7 +88,7 @@ def make_cache(
     shards: Sequence[Sequence[Example]],
     container: str = "zarr",
     publish: Sequence[int] | None = None,
-    codec: str = "bf16",
+    codec: str | Mapping[int, str] = "bf16",
 ) -> PlaceT:
     """Publish the shards that are still missing, or of them only those named."""
     codecs = make_codecs(shards, codec)

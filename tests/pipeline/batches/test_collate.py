@@ -15,7 +15,7 @@ def test_padding_is_told_by_position_and_never_by_token(lengths: list[int], seed
             "row_id": str(index),
             "input_ids": torch.randint(0, 3, (length,), generator=generator),  # 0 pads, and is a token like any other
             "loss_mask": torch.ones(length, dtype=torch.bool),
-            "hidden_states": torch.randn(length, 4, generator=generator).bfloat16(),
+            "hidden_states.0": torch.randn(length, 4, generator=generator).bfloat16(),
         }
         for index, length in enumerate(lengths)
     ]
@@ -26,4 +26,4 @@ def test_padding_is_told_by_position_and_never_by_token(lengths: list[int], seed
         assert torch.equal(batch["labels"][index, 1:length], row["input_ids"][1:])
         assert batch["labels"][index, 0] == IGNORE
         assert (batch["labels"][index, length:] == IGNORE).all()
-        assert torch.equal(batch["hidden_states"][index, :length], row["hidden_states"])
+        assert torch.equal(batch["hidden_states.0"][index, :length], row["hidden_states.0"])

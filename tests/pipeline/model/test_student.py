@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, GPTNeoModel
 
 from pipeline.errors import InputError
-from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM, build_student
+from pipeline.model import BridgeShape, LLMModulesConfig, LLMModulesForCausalLM, build_student
 from pipeline.model.loss import next_token_loss
 
 VOCABULARY, WIDTH = 50, 12
@@ -27,11 +28,12 @@ def make(
     condition: str = "sequence",
     cross_attention: str = "causal",
     head_tokens: list[int] | None = None,
+    **shape: Any,
 ) -> LLMModulesForCausalLM:
     torch.manual_seed(0)
     model = build_student(
-        student, vocab_size=VOCABULARY, longest=longest, teacher_hidden_size=WIDTH, teacher_layer=-1, condition=condition,
-        cross_attention=cross_attention, eos_token_id=1, pad_token_id=0, head_tokens=head_tokens,
+        student, vocab_size=VOCABULARY, longest=longest, teacher_hidden_size=WIDTH, condition=condition,
+        bridge=BridgeShape(cross_attention=cross_attention, **shape), eos_token_id=1, pad_token_id=0, head_tokens=head_tokens,
     )  # fmt: skip
     return model.eval()
 
@@ -134,6 +136,60 @@ def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(monkeypatch: pytest.
     whole = student(**given_inputs, labels=given_inputs["input_ids"]).loss
     monkeypatch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 7 * VOCABULARY)
     torch.testing.assert_close(student(**given_inputs, labels=given_inputs["input_ids"]).loss, whole)
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"reads": (3, -1), "cross_heads": 4},
+    {"reads": (5, 3, 5), "cross_layers": 3, "adapter_size": 9},
+    {"cross_layers": 0},
+    {"cross_layers": 1, "gate": "scalar"},
+    {"gate": "none"},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_bridge_is_causal_trains_all_its_weights_and_comes_back(shape: dict[str, Any], tmp_path: Path) -> None:
+    student = make(**shape)
+    layers = len(student.config.teacher_layers)
+    generator = torch.Generator().manual_seed(0)
+    hidden_BTD = torch.randn(1, 20, layers * WIDTH, generator=generator)
+    changed_BTD = torch.cat([hidden_BTD[:, :12], torch.randn(1, 8, layers * WIDTH, generator=generator)], dim=1)
+    before, after = student(hidden_states=hidden_BTD).logits, student(hidden_states=changed_BTD).logits
+    torch.testing.assert_close(before[:, :12], after[:, :12], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-4)
+    for layer in range(layers):  # each of them is read
+        other_BTD = hidden_BTD.clone()
+        other_BTD[..., layer * WIDTH : (layer + 1) * WIDTH] = torch.randn(1, 20, WIDTH, generator=generator)
+        assert not torch.allclose(student(hidden_states=other_BTD).logits, before, atol=1e-5)
+    student(hidden_states=hidden_BTD, labels=torch.randint(0, VOCABULARY, (1, 20))).loss.backward()
+    assert [name for name, weights in student.named_parameters() if weights.grad is None or not weights.grad.any()] == []
+    student.save_pretrained(tmp_path)
+    loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(hidden_states=hidden_BTD).logits, before)
+
+
+def test_the_own_path_reads_the_layer_that_the_last_cross_attention_reads() -> None:
+    student = make(reads=(3, -1))
+    hidden_BTD = torch.randn(1, 6, 2 * WIDTH)
+    bridge = student.bridge
+    assert bridge is not None
+    for layer in bridge.layers:  # silence cross-attention: what is left is the own path
+        torch.nn.init.constant_(layer.gate.bias, -1e4)
+    with torch.no_grad():
+        path = bridge.pre_proj[1](bridge.norm[1](hidden_BTD[..., WIDTH:]))
+        torch.testing.assert_close(bridge(hidden_BTD), 4 * bridge.ffn(path) + bridge.proj(path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"reads": (1, 2, 3)}, "one for each of the 2 cross-attention layers"),
+        ({"cross_heads": 7}, "--cross-heads 7: do not divide"),
+    ],
+)
+def test_a_bridge_that_cannot_be_built_is_said_so(shape: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make(**shape)
 
 
 def test_a_head_over_some_tokens_predicts_as_the_whole_one_that_knows_no_others(tmp_path: Path) -> None:

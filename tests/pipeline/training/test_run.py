@@ -22,6 +22,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cache import CacheError, open_cache
 from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.sources import load_conversations
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
@@ -35,12 +36,14 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.processes import Share
 from pipeline.teacher.model import load_teacher
 from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
+from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import CONTROLS, TrainSettings
+from pipeline.training.settings import CONTROLS, PARTS, TrainSettings
 from tests.cache.examples import rewrite_manifest
 from tests.conftest import ROOT
 
@@ -107,8 +110,8 @@ def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, s
     losses = {line["step"]: line["val_loss"] for line in RunFolder(run_with_controls).read_metrics() if "val_loss" in line}
     assert record["result"]["best_val_loss"] == pytest.approx(min(losses.values()))
     store = open_cache(small_cache)
-    batch = collate([CachedFeatures(store, [0], -1)[0]])
-    assert model(**batch).loss.isfinite()
+    batch = collate([CachedFeatures(store, [0], [-1])[0]])
+    assert model(**StatesDecoder([store.codecs[-1]])(batch)).loss.isfinite()
 
 
 def test_controls_get_equal_steps_and_tokens(run_with_controls: Path) -> None:
@@ -139,8 +142,9 @@ def wall(*_, **__):
 transformers.AutoModel.from_pretrained = transformers.AutoModelForCausalLM.from_pretrained = wall
 transformers.Qwen2Model.__init__ = wall
 from pathlib import Path
+from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.settings import CONTROLS, TrainSettings
+from pipeline.training.settings import CONTROLS, PARTS, TrainSettings
 train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), controls=CONTROLS)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -209,6 +213,26 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     assert results["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
 
 
+def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path) -> None:
+    record = train(quick(small_cache, tmp_path / "run", layers=(0, -1)))
+    results = evaluate(EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu"))
+    assert results["students"][0]["layers"] == [0, -1]
+    assert results["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained(part: str, small_cache: Path, tmp_path: Path) -> None:
+    settings = quick(small_cache, tmp_path / "run", max_steps=2, freeze=(part,))
+    with open_cache(small_cache) as cache:
+        before = {name: values.clone() for name, values in prepare_run(cache, settings, Share()).model.state_dict().items()}
+    train(settings)
+    prefix = {"gpt-neo": "body.", "bridge": "bridge.", "head": "lm_head."}[part]
+    for name, values in weights(tmp_path / "run").items():
+        assert torch.equal(values, before[name]) == name.startswith(prefix), name
+    with pytest.raises(InputError, match="nothing is left to train"):
+        train(quick(small_cache, tmp_path / "none", freeze=PARTS))
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
 
@@ -255,7 +279,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_c
 
 def test_a_layer_that_is_not_cached_is_refused_before_anything_is_made(small_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds layer -1,0, not layer 3"):
-        train(quick(small_cache, tmp_path / "run", layer=3))
+        train(quick(small_cache, tmp_path / "run", layers=(3,)))
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,78 @@
+"""A run that meets a full disk, and one whose cache is ten times as large."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.trainer import StudentTrainer
+from tests.conftest import ROOT, RunCli
+
+OPTIONS = ["--device", "cpu", "--batch-size", "8", "--max-steps", "6", "--eval-every", "2", "--log-every", "1"]
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.safetensors", "random_state-0.safetensors", "trainer_state.json"]
+)
+def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
+    file: str, run_cli: RunCli, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to `/dev/full` fails as it does on a full disk."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run_cli("train", "--cache", small_cache, "--run", whole, *OPTIONS).returncode == 0
+    blocked = cut / "checkpoints" / "checkpoint-4" / file
+    plain = StudentTrainer._save_checkpoint
+
+    def filling(self: StudentTrainer, *arguments: Any) -> None:
+        if self.state.global_step == 4:
+            blocked.parent.mkdir()
+            blocked.symlink_to("/dev/full")
+        plain(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentTrainer, "_save_checkpoint", filling)
+        done = run_cli("train", "--cache", small_cache, "--run", cut, *OPTIONS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the disk is full"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert RunFolder(cut).last_checkpoint() == cut / "checkpoints" / "checkpoint-2"
+    blocked.unlink()
+    resumed = run_cli("train", "--cache", small_cache, "--run", cut, *OPTIONS, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    weights = [load_file(run / "model" / "model.safetensors") for run in (whole, cut)]
+    assert all(torch.equal(values, weights[1][name]) for name, values in weights[0].items())
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pipeline.training.run import train
+from pipeline.training.settings import TrainSettings
+train(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=1000, max_steps=30, eval_every=100, device="cpu"))
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.parametrize("codec", ["bf16", "int8"])
+def test_memory_does_not_grow_with_the_cache(
+    codec: str, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
+) -> None:
+    """Ten times the cache (45 MB of states in bfloat16) and the same number of steps."""
+    peaks = []
+    for rows in (120, 1200):
+        extract(prepare(embedded_settings(cache=tmp_path / str(rows), limit=rows, codec=(codec,))))
+        command = [sys.executable, "-c", PEAK, str(tmp_path / str(rows)), str(tmp_path / f"run-{rows}")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] < peaks[0] + 15, f"{peaks} MB"

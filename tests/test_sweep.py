@@ -1,0 +1,55 @@
+"""A grid of runs from one cache: each combination once, finished ones kept, the best told first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCli
+
+QUICK = ["--device", "cpu", "--batch-size", "8", "--max-steps", "2", "--eval-every", "1"]
+
+
+def test_a_grid_is_trained_compared_and_gone_on_with(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK, "--vary", "layers=-1 0 0,-1"]
+    first = run_cli(*command, "--vary", "gate=channel none")
+    assert first.returncode == 0, first.stderr
+    outcome = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert outcome["varied"] == ["layers", "gate"]
+    assert [run["varied"] for run in outcome["runs"]] == [
+        {"layers": layers, "gate": gate} for layers in ("-1", "0", "0,-1") for gate in ("channel", "none")
+    ]
+    for run in outcome["runs"]:
+        record = json.loads((tmp_path / "runs" / run["run"] / "run.json").read_text())
+        assert record["settings"]["gate"] == run["varied"]["gate"]
+        assert ",".join(map(str, record["settings"]["layers"])) == run["varied"]["layers"]
+        assert record["result"]["best_val_loss"] == run["best_val_loss"]
+        assert record["result"]["steps"] == 2
+    losses = sorted(run["best_val_loss"] for run in outcome["runs"])
+    shown = [line for line in first.stdout.splitlines() if f"{losses[0]:.4f}" in line or f"{losses[-1]:.4f}" in line]
+    assert f"{losses[0]:.4f}" in shown[0]
+    assert (tmp_path / "runs" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/run.json")}
+    wider = run_cli(*command, "--vary", "gate=channel none scalar", "--json")
+    assert len(json.loads(wider.stdout)["runs"]) == 9
+    assert {path: path.stat().st_mtime_ns for path in times} == times  # what was finished was not trained again
+
+
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        ("gates=none", "'gates' is no option of train that can be varied"),
+        ("gate=", "name values that differ"),
+        ("gate=none none", "name values that differ"),
+        ("gate=sideways", "is not one of"),
+        ("cross-layers=x", "is not a valid integer"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_said_so(vary: str, said: str, run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    done = run_cli("sweep", "--cache", small_cache, "--runs", tmp_path / "runs", "--vary", vary)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
