@@ -237,6 +237,7 @@ def main(rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: 
                     continue
                 with ProcessPoolExecutor(1, context) as process:
                     found = process.submit(measure, way, folder, options).result()
+                click.echo(f"{way}: {found}", err=True)
                 if way not in best or found["tokens_per_second"] > best[way]["tokens_per_second"]:
                     best[way] = found
     figures = []

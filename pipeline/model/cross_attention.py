@@ -71,7 +71,8 @@ class EnhancedCrossAttention(nn.Module):
         )
         attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
         if self.gate is None:
-            return states_BTS + attended_BTS
+            added_BTS: torch.Tensor = states_BTS + attended_BTS
+            return added_BTS
         gate_BTS = torch.sigmoid(self.gate(torch.cat([states_BTS, attended_BTS], dim=-1)))
         mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
         return mixed_BTS

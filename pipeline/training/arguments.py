@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import Progress
@@ -82,16 +83,17 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
 
 
 def training_callbacks(
-    settings: TrainSettings, folder: RunFolder, checkpoint: Path | None, progress: Progress, title: str
+    settings: TrainSettings,
+    folder: RunFolder,
+    reporters: Sequence[TrainerCallback],
+    checkpoint: Path | None,
+    progress: Progress,
+    title: str,
 ) -> list[TrainerCallback]:
-    """What watches a run: metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping.
-
-    Raises:
-        InputError: a reporter is not installed.
-    """
+    """What watches a run: metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping."""
     after = None if checkpoint is None else step_of(checkpoint) + 1
     callbacks: list[TrainerCallback] = [
-        *map(_reporter, settings.report_to),
+        *reporters,
         LogWithEvaluation(),
         MetricsFile(folder.metrics),
         ProgressBar(progress, title),
@@ -102,7 +104,12 @@ def training_callbacks(
     return callbacks
 
 
-def _reporter(name: str) -> TrainerCallback:
+def find_reporter(name: str) -> TrainerCallback:
+    """What tells a service of a run.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         reporter: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
     except (ImportError, RuntimeError, ValueError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import AdamW
-from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from cache import Cache
 from pipeline.batches.decoder import StatesDecoder
@@ -21,7 +21,7 @@ from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
-from pipeline.training.arguments import training_arguments
+from pipeline.training.arguments import find_reporter, training_arguments
 from pipeline.training.head_init import start_head
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -38,6 +38,7 @@ class PreparedRun:
     training: CachedBatches
     validation: CachedBatches
     decoder: StatesDecoder
+    reporters: list[TrainerCallback]
 
 
 def require_fit(cache: Cache, settings: TrainSettings) -> None:
@@ -60,7 +61,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
     """Build the student and what feeds it.
 
     Raises:
-        InputError: too few examples, no such student or device, or batches that cannot be dealt out.
+        InputError: too few examples, no such student, device or reporter, or batches that cannot be dealt out.
     """
     try:
         train_rows, validation_rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
@@ -68,6 +69,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
         raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
     tokenizer = load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
+    reporters = [find_reporter(name) for name in settings.report_to]
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer)
     if settings.head_init == "teacher":
@@ -89,6 +91,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
         loader(train_rows, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
         loader(validation_rows, ValidationBatches(validation, share)),
         StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]),
+        reporters,
     )
 
 

@@ -71,7 +71,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             validation=prepared.validation,
             decoder=prepared.decoder,
             optimizers=(prepared.optimizer, None),
-            callbacks=training_callbacks(settings, folder, checkpoint, progress, title),
+            callbacks=training_callbacks(settings, folder, prepared.reporters, checkpoint, progress, title),
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)

@@ -94,7 +94,8 @@ class TrainSettings:
         """The settings as run.json keeps them."""
         place = place_of(self.cache)
         where = {"cache": place.recorded, "run": str(self.run.resolve()), "endpoint": place.endpoint}
-        return asdict(replace(self, cache="")) | where
+        settings = asdict(replace(self, cache="")) | where
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""

@@ -93,7 +93,7 @@ def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -
 
 def test_the_live_teacher_rounds_as_the_cache_does(writer: StudentWriter) -> None:
     assert writer._teacher is not None
-    reader = LiveTeacher(writer._teacher, -1, torch.device("cpu"))
+    reader = LiveTeacher(writer._teacher, [-1], torch.device("cpu"))
     assert reader.read(torch.tensor([[5, 6, 7]]), None).dtype == torch.bfloat16
     assert isinstance(reader._past, DynamicCache)
     assert reader._past.get_seq_length() == 3

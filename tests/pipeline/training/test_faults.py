@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import TrainerState
 
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.trainer import StudentTrainer
 from tests.conftest import ROOT, RunCli
 
 OPTIONS = ["--device", "cpu", "--batch-size", "8", "--max-steps", "6", "--eval-every", "2", "--log-every", "1"]
@@ -28,26 +31,34 @@ OPTIONS = ["--device", "cpu", "--batch-size", "8", "--max-steps", "6", "--eval-e
 def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
     file: str, run_cli: RunCli, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written to `/dev/full` fails as it does on a full disk."""
+    """safetensors and the file system say it as they do on a full disk, with half the file written."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_cli("train", "--cache", small_cache, "--run", whole, *OPTIONS).returncode == 0
     blocked = cut / "checkpoints" / "checkpoint-4" / file
-    plain = StudentTrainer._save_checkpoint
+    save_json = TrainerState.save_to_json
 
-    def filling(self: StudentTrainer, *arguments: Any) -> None:
-        if self.state.global_step == 4:
-            blocked.parent.mkdir()
-            blocked.symlink_to("/dev/full")
-        plain(self, *arguments)
+    def fail_at(path: Any, error: Exception) -> None:
+        if Path(path) == blocked:
+            blocked.write_bytes(b"half")
+            raise error
+
+    def save_tensors(tensors: Any, path: Any, metadata: Any = None) -> None:
+        fail_at(path, SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+        save_file(tensors, path, metadata)
+
+    def save_state(self: TrainerState, path: str) -> None:
+        fail_at(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path))
+        save_json(self, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudentTrainer, "_save_checkpoint", filling)
+        patch.setattr("transformers.modeling_utils.safe_save_file", save_tensors)
+        patch.setattr("pipeline.training.checkpoint_state.save_file", save_tensors)
+        patch.setattr(TrainerState, "save_to_json", save_state)
         done = run_cli("train", "--cache", small_cache, "--run", cut, *OPTIONS)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: the disk is full"), done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert RunFolder(cut).last_checkpoint() == cut / "checkpoints" / "checkpoint-2"
-    blocked.unlink()
     resumed = run_cli("train", "--cache", small_cache, "--run", cut, *OPTIONS, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     weights = [load_file(run / "model" / "model.safetensors") for run in (whole, cut)]

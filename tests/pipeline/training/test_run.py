@@ -88,7 +88,7 @@ def test_a_run_goes_on_only_with_the_cache_it_began_with(
     """The same numbers under another name are refused as well, field by field, before a model is built."""
     stale = shutil.copytree(small_cache, tmp_path / "c")
     rewrite_manifest(stale, lambda content: content["identity"].update({field: "other"}))
-    monkeypatch.setattr("pipeline.training.run.build_student", None)
+    monkeypatch.setattr("pipeline.training.prepare.build_student", None)
     with pytest.raises(InputError, match=f"cannot be resumed: {field} was .*, now it is 'other'"):
         train(quick(stale, run_with_controls), resume=True)
     with pytest.raises(InputError, match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'"):
