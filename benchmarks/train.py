@@ -7,7 +7,8 @@ Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student
 - cache, batch 1: this trainer from a bf16 cache, one example a step like the published way
 - cache bf16, cache klt: in batches of `--batch-tokens`, from a cache
 - RAM: the same batches, features already in memory (the limit)
-- cache klt, vocab dataset: the same with a head over the tokens that occur in the rows
+- …, vocab dataset: with a head over the tokens that occur in the rows
+- …, bf16: in automatic mixed precision
 
 A process each, in turns; the best round counts. Tokens are counted from the end of the first step to the end of the last.
 Memory is the most that the process held while it trained, everything included. `job` is the whole job in 15 epochs, extract
@@ -70,6 +71,8 @@ WAYS = {
     "cache klt": Way("klt", {"batch_tokens": 0}),
     "RAM": Way("bf16", {"batch_tokens": 0}, in_memory=True),
     "cache klt, vocab dataset": Way("klt", {"batch_tokens": 0, "vocab": "dataset"}),
+    "cache klt, bf16": Way("klt", {"batch_tokens": 0, "precision": "bf16"}),
+    "cache klt, vocab dataset, bf16": Way("klt", {"batch_tokens": 0, "vocab": "dataset", "precision": "bf16"}),
 }
 
 

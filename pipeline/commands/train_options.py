@@ -164,7 +164,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "fp32", "bf16"]),
         default="auto",
         show_default=True,
-        help="auto: bf16 AMP on a GPU.",
+        help="auto: bf16 AMP on a GPU; on a CPU with AVX-512 BF16 ask for bf16: twice as fast.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda"),
     click.option(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import linear, nll_loss
 
 from pipeline.labels import IGNORE
 
@@ -45,10 +45,11 @@ class _SummedLoss(torch.autograd.Function):
         head_gradient_VS = torch.zeros_like(head_VS) if to_head else None
         for at in _chunks(len(targets_N), head_VS.shape[0]):
             logits_CV = linear(hidden_NS[at], head_VS)
-            total += cross_entropy(logits_CV.float(), targets_N[at], reduction="sum")
+            log_probabilities_CV = logits_CV.log_softmax(dim=-1, dtype=torch.float32)
+            total += nll_loss(log_probabilities_CV, targets_N[at], reduction="sum")
             if hidden_gradient_NS is None and head_gradient_VS is None:
                 continue
-            slope_CV = logits_CV.softmax(dim=-1, dtype=torch.float32)
+            slope_CV = log_probabilities_CV.exp_()
             slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= 1
             slope_CV = slope_CV.to(logits_CV.dtype)
             if hidden_gradient_NS is not None:
