@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
-from cache import Cache
+from cache import Cache, CacheError
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.batches.loader import CachedBatches
@@ -45,13 +45,15 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     """Find out whether a student can be trained from a cache.
 
     Raises:
-        InputError: the cache lacks the layer, or there is no such student.
+        InputError: the cache lacks a layer, there is no such student, or nothing of it is to be trained.
     """
     if missing := [layer for layer in settings.layers_read if layer not in cache.layers]:
         held = ",".join(map(str, cache.layers))
         raise InputError(
             f"{cache.address}: holds layer {held}, not layer {missing[0]}; extract with --layers {held},{missing[0]}"
         )
+    if not settings.trained_parts:
+        raise InputError(f"--freeze {' --freeze '.join(settings.freeze)}: nothing is left to train")
     body = student_body(settings.student, settings.condition, int(cache.lengths.max()))
     if settings.condition == "sequence":
         settings.bridge.require_possible(body.hidden_size)
@@ -74,7 +76,8 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
     model = _build(settings, cache, tokenizer)
     if settings.head_init == "teacher":
         start_head(model, cache, settings)
-    freeze(model, settings.freeze)
+    for part in settings.freeze:
+        _part(model, part).requires_grad_(False)
 
     def loader(rows: Sequence[int], batches: TrainingBatches | ValidationBatches) -> CachedBatches:
         features = CachedFeatures(cache, rows, settings.layers_read)
@@ -103,18 +106,16 @@ def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_l
     return AdamW([group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay)
 
 
-def freeze(model: LLMModulesForCausalLM, parts: Sequence[str]) -> None:
-    """Leave the weights of some parts as they are.
+def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
+    part: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[name]
+    return part if part is not None else nn.Module()  # without a teacher there is no bridge
 
-    Raises:
-        InputError: nothing is left to train.
-    """
-    for part in parts:
-        module: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[part]
-        if module is not None:
-            module.requires_grad_(False)
-    if not any(weights.requires_grad for weights in model.parameters()):
-        raise InputError(f"--freeze {' --freeze '.join(parts)}: nothing is left to train")
+
+def _occurring(cache: Cache) -> list[int]:
+    try:
+        return read_vocabulary(cache.attachment(VOCABULARY))
+    except CacheError as error:
+        raise InputError(f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again") from error
 
 
 def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase) -> LLMModulesForCausalLM:
@@ -128,7 +129,7 @@ def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizer
         bridge=settings.bridge,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
-        head_tokens=read_vocabulary(cache.attachment(VOCABULARY)) if settings.vocab == "dataset" else None,
+        head_tokens=_occurring(cache) if settings.vocab == "dataset" else None,
     )
     model.config.use_cache = False  # no key-value cache in training; generation asks for one
     return model

@@ -92,6 +92,8 @@ class RunFolder:
             raise InputError(f"{path}: damaged ({error})") from error
         if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
             raise InputError(f"{path}: damaged or not a run's record")
+        if "layers" not in record["settings"]:
+            raise InputError(f"{path}: of a run that another version of this program has made; train again, into a new folder")
         return record
 
     def require_finished(self) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class TrainSettings:
         return BatchSize(self.batch_size, self.batch_tokens)
 
     @property
+    def trained_parts(self) -> set[str]:
+        """Parts of the student whose weights are trained."""
+        return {*PARTS} - {*self.freeze} - ({"bridge"} if self.condition == "none" else set())
+
+    @property
     def leaks(self) -> bool:
         """True where a prediction can see the answer, so that its loss says little about generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"
@@ -99,7 +104,10 @@ class TrainSettings:
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
-        reads: dict[str, dict[str, Any]] = {"layer-0": {"layers": (0,)}, "no-teacher": {"condition": "none"}}
+        reads: dict[str, dict[str, Any]] = {
+            "layer-0": {"layers": (0,)},
+            "no-teacher": {"condition": "none", "head_init": "random"},
+        }
         changes = reads[name]
         return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
 

@@ -231,6 +231,9 @@ def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained(part: str, small_
         assert torch.equal(values, before[name]) == name.startswith(prefix), name
     with pytest.raises(InputError, match="nothing is left to train"):
         train(quick(small_cache, tmp_path / "none", freeze=PARTS))
+    with pytest.raises(InputError, match="nothing is left to train"):  # of a control: found before the student is trained
+        train(quick(small_cache, tmp_path / "none", freeze=("gpt-neo", "head")), controls=["no-teacher"])
+    assert not (tmp_path / "none").exists()
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
