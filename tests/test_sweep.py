@@ -37,6 +37,32 @@ def test_a_grid_is_trained_compared_and_gone_on_with(run_cli: RunCli, small_cach
     assert {path: path.stat().st_mtime_ns for path in times} == times  # what was finished was not trained again
 
 
+def test_a_combination_that_diverges_keeps_no_other_from_being_trained(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
+    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK, "--log-every", "1", "--clip", "1e30"]
+    done = run_cli(*command, "--vary", "bridge-lr=1e30 1e-3")
+    assert done.returncode == 0, done.stderr
+    assert "failed: bridge-lr=1e_30" in done.stdout
+    first, second = json.loads((tmp_path / "runs" / "sweep.json").read_text())["runs"]
+    assert "loss is" in first["failed"]
+    assert second["steps"] == 2
+
+
+def test_what_cannot_be_trained_is_found_before_the_first_run(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
+    for options, said in [
+        (["--vary", "layers=-1 5"], "not layer 5"),
+        (["--vary", "gate=none", "--vary", "gate=channel"], "is named twice"),
+        (["--vary", "batch-tokens=500 900"], "--batch-size and --batch-tokens"),
+        (["--vary", "copies-gb=1 2"], "no option of train"),
+    ]:
+        done = run_cli(*command, *options)
+        assert (done.returncode, done.stdout) == (2, ""), options
+        assert said in done.stderr
+        assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("vary", "said"),
     [

@@ -47,7 +47,7 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
     folder = RunFolder(options["run"])
-    runs = {"student": folder, **folder.controls()}
+    runs = {"student": folder, **folder.finished_controls()}
     write_png(folder.curve, loss_curves({name: run.read_metrics() for name, run in runs.items()}))
     if not as_json:
         result = record["result"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +182,14 @@ def train_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def train_settings(options: Mapping[str, Any]) -> TrainSettings:
-    """The settings that those options come to.
+def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> TrainSettings:
+    """The settings that those options come to; `varied` names those that are still to get their values.
 
     Raises:
         InputError: two of them contradict each other.
     """
     given = click.get_current_context()
-    if all(given.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("batch_size", "batch_tokens")):
+    sizes = ("batch_size", "batch_tokens")
+    if all(name in varied or given.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in sizes):
         raise InputError("--batch-size and --batch-tokens: name one of them")
     return TrainSettings(**options)

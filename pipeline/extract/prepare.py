@@ -114,7 +114,8 @@ class PreparedExtract:
         """
         self.tokenizer.save_pretrained(folder / "tokenizer")
         occurring = np.unique(np.concatenate([example.input_ids for example in self.dataset.examples]))
-        tokens = sorted({*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id})
+        known = {*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id}
+        tokens = sorted(token for token in known if token < self.manifest.vocab_size)  # a tokenizer may know more than the model
         write_vocabulary(folder / VOCABULARY, tokens, lm_head_rows(self.source, tokens) if self.settings.keep_head else None)
         write_fits(folder, codecs)
 

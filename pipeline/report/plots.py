@@ -68,7 +68,7 @@ def sweep_points(runs: list[dict[str, Any]]) -> Figure:
     """Best held-out loss of the runs of a grid: the first option varied along the axis, the others as series."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    first, *others = runs[0]["varied"]
+    first, *others = runs[0]["varied"] if runs else ["no run was finished"]
     places = list(dict.fromkeys(run["varied"][first] for run in runs))
     series: dict[str, list[tuple[int, float]]] = {}
     for run in runs:

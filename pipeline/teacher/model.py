@@ -130,6 +130,8 @@ class Teacher:
             InputError: there is no LM head, or it is no plain product with a row for each token.
         """
         weight = getattr(self._lm_head, "weight", None)
+        if getattr(self._lm_head, "bias", None) is not None:
+            raise InputError(f"--keep-head: the LM head of teacher {type(self.body).__name__} has a bias; leave it out")
         if weight is None or weight.ndim != 2 or weight.shape[0] <= max(tokens) or weight.shape[1] != self.width:
             raise InputError(f"--keep-head: teacher {type(self.body).__name__} has no LM head with a row for each token")
         rows: torch.Tensor = weight.detach()[torch.tensor(tokens, device=weight.device)].clone()
@@ -265,7 +267,7 @@ def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: to
     if float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean()) > _MOST_DIVERGENCE:
         family = type(teacher.body).__name__
         raise InputError(
-            f"teacher {family}: does more than its LM head to predict, so no KL divergence is measured; ask for rel=…"
+            f"teacher {family}: does more than its LM head to predict, so neither kl=… nor --keep-head work; ask for rel=…"
         )
 
 

@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError, reason
+from pipeline.processes import own_share
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
@@ -97,8 +98,9 @@ def training_callbacks(
         LogWithEvaluation(),
         MetricsFile(folder.metrics),
         ProgressBar(progress, title),
-        TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after)),
     ]
+    if own_share().rank == 0:
+        callbacks.append(TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after)))
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience, settings.min_delta))
     return callbacks

@@ -71,7 +71,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
         raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
     tokenizer = load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
-    reporters = [find_reporter(name) for name in settings.report_to]
+    reporters = [find_reporter(name) for name in settings.report_to] if share.rank == 0 else []
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer)
     if settings.head_init == "teacher":
@@ -113,7 +113,7 @@ def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
 
 def _occurring(cache: Cache) -> list[int]:
     try:
-        return read_vocabulary(cache.attachment(VOCABULARY))
+        return [token for token in read_vocabulary(cache.attachment(VOCABULARY)) if token < cache.manifest.vocab_size]
     except CacheError as error:
         raise InputError(f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again") from error
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
+from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
 from pipeline.progress import progress_bar
@@ -18,7 +21,7 @@ from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import progress_columns
 from pipeline.training.prepare import prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
-from pipeline.training.run_folder import RunFolder, peak_memory
+from pipeline.training.run_folder import RunFolder, is_over, peak_memory
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import StudentTrainer
 
@@ -33,6 +36,8 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
+    if controls and settings.report_to:
+        raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
     settings = replace(settings, accumulate=settings.accumulate or own_share().processes)
     with open_cache(settings.cache) as cache:
         for each in (settings, *(settings.control(name, steps=1) for name in controls)):
@@ -75,17 +80,17 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)
-        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = _go_on(trainer, checkpoint)
     require_no_teacher()
     record |= {
         "finished": True,
         "result": {
-            "steps": outcome.global_step,
+            "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
             "tokens": trainer.state.num_input_tokens_seen,
             "best_step": trainer.state.best_global_step,
             "best_val_loss": trainer.state.best_metric,
-            "seconds": outcome.metrics["train_runtime"],
+            "seconds": seconds,
             "parameters": prepared.model.num_parameters(),
             "peak_memory": peak_memory(),
             "loaded": loaded_rooms(),
@@ -95,6 +100,18 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         _save_model(folder, prepared.model, prepared.tokenizer)
         folder.write_record(record)
     return record
+
+
+def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
+    """Train to the end, which may be behind already; the student is then the best one. Gives the seconds that it took."""
+    if checkpoint is None or not is_over(checkpoint):
+        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return float(outcome.metrics["train_runtime"])
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = trainer.state.best_model_checkpoint
+    assert isinstance(trainer.model, LLMModulesForCausalLM)
+    trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"))
+    return 0.0
 
 
 def _save_model(folder: RunFolder, model: LLMModulesForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -65,13 +65,18 @@ class RunFolder:
         Raises:
             InputError: one of them is not finished.
         """
-        runs = {name: RunFolder(self.root / "controls" / name) for name in self.read_record()["controls"]}
-        for name, run in runs.items():
-            if not run.exists() or not run.read_record()["finished"]:
+        finished = self.finished_controls()
+        for name in self.read_record()["controls"]:
+            if name not in finished:
                 raise InputError(
                     f"{self.root}: control {name} is not finished; train with --controls --resume and the other options"
                 )
-        return runs
+        return finished
+
+    def finished_controls(self) -> dict[str, RunFolder]:
+        """The control runs that are finished, by name."""
+        runs = {name: RunFolder(self.root / "controls" / name) for name in self.read_record()["controls"]}
+        return {name: run for name, run in runs.items() if run.exists() and run.read_record()["finished"]}
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -152,6 +157,13 @@ class RunFolder:
         """The newest whole checkpoint: its state file is written last, so where that cannot be read it was cut short."""
         found = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of, reverse=True)
         return next((path for path in found if _is_whole(path)), None)
+
+
+def is_over(checkpoint: Path) -> bool:
+    """Whether a checkpoint was taken after the last step of its run, be it the last one asked for or because it stopped early."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
+    return bool(state["global_step"] >= state["max_steps"] or control.get("should_training_stop"))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -26,6 +26,9 @@ _LOWER = "lower the learning rates and start again"
 class StudentTrainer(Trainer):
     """Trains a student from cached features."""
 
+    _seen: int | None
+    """Tokens that all processes had read when the clock was started; None before the next batch is fetched."""
+
     def __init__(
         self, *args: Any, training: CachedBatches, validation: CachedBatches, decoder: StatesDecoder, **kwargs: Any
     ) -> None:
@@ -65,10 +68,10 @@ class StudentTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """Fetch the batches of one optimiser step, and note how long that took."""
+        self._seen = self.state.num_input_tokens_seen if self._seen is None else self._seen
         began = time.perf_counter()
         fetched, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._waited += time.perf_counter() - began
-        self._tokens += sum(int(batch["attention_mask"].sum()) for batch in fetched)
         return fetched, items
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -81,7 +84,7 @@ class StudentTrainer(Trainer):
             raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; {_LOWER}")
         if "loss" in logs:
             seconds = time.perf_counter() - self._since
-            logs["tokens_per_second"] = round(self._tokens / seconds, 1)
+            logs["tokens_per_second"] = round((self.state.num_input_tokens_seen - (self._seen or 0)) / seconds, 1)
             logs["loader_wait_share"] = round(self._waited / seconds, 4)
             self._restart_clock()
         super().log(logs, start_time)
@@ -102,7 +105,8 @@ class StudentTrainer(Trainer):
         return metrics
 
     def _restart_clock(self) -> None:
-        self._since, self._waited, self._tokens = time.perf_counter(), 0.0, 0
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._seen = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         assert isinstance(self.model, LLMModulesForCausalLM)
@@ -119,6 +123,7 @@ class StudentTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         checkpoint_state.save_random_state(Path(output_dir), self.args.process_index)
+        self.args.distributed_state.wait_for_everyone()  # the state file comes next, and says that the checkpoint is whole
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

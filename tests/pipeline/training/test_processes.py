@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from pipeline.errors import InputError
 from pipeline.processes import Share
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 from tests.conftest import ROOT
 
@@ -49,10 +50,21 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(s
     for name, values in weights[0].items():
         assert float((values - weights[1][name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
-    record = two.read_record()
-    two.write_record(record | {"finished": False})
-    resumed = trained(small_cache, two.root, 1, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    for run, processes in ((one, 2), (two, 1)):  # each is cut in the middle of an epoch, and gone on with by the other number
+        whole, curve = load_file(run.model / "model.safetensors"), run.read_metrics()
+        shutil.rmtree(max(run.checkpoints.iterdir(), key=step_of))
+        shutil.rmtree(run.model)
+        run.write_record(run.read_record() | {"finished": False})
+        last = run.last_checkpoint()
+        assert last is not None
+        assert step_of(last) < curve[-1]["step"]
+        resumed = trained(small_cache, run.root, processes, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        assert [line["step"] for line in run.read_metrics()] == [line["step"] for line in curve]
+        for line, before in zip(run.read_metrics(), curve, strict=True):
+            assert line["loss"] == pytest.approx(before["loss"], rel=1e-3)
+        for name, values in load_file(run.model / "model.safetensors").items():
+            assert float((values - whole[name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
 
 def test_batches_that_cannot_be_dealt_out_are_refused(small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

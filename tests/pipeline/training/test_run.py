@@ -190,6 +190,8 @@ def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Reporter)
     train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
     assert len(told) >= 2
+    with pytest.raises(InputError, match="--report-to: tells of one run"):
+        train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), controls=CONTROLS)
     with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
         train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
 
@@ -268,6 +270,21 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
         for name in ("whole", "cut")
     ]
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("ending", [{"max_steps": 3}, {"patience": 1, "min_delta": 100.0, "epochs": 9}], ids=["steps", "early"])
+def test_killed_after_its_last_checkpoint_it_ends_as_it_would_have(
+    ending: dict[str, Any], small_cache: Path, tmp_path: Path
+) -> None:
+    settings = quick(small_cache, tmp_path / "run", eval_every=1, **ending)
+    whole = train(settings)
+    student, folder = weights(tmp_path / "run"), RunFolder(tmp_path / "run")
+    shutil.rmtree(folder.model)
+    folder.write_record({name: value for name, value in whole.items() if name != "result"} | {"finished": False})
+    again = train(settings, resume=True)
+    same = ("steps", "epochs", "tokens", "best_step", "best_val_loss", "parameters")
+    assert {name: again["result"][name] for name in same} == {name: whole["result"][name] for name in same}
+    assert all(torch.equal(values, student[name]) for name, values in weights(tmp_path / "run").items())
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_controls: Path, small_cache: Path) -> None:
