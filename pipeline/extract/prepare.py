@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,16 @@ class PreparedExtract:
             InputError: there is no such LM head.
         """
         self.tokenizer.save_pretrained(folder / "tokenizer")
+        head = lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
+        write_vocabulary(folder / VOCABULARY, self.vocabulary, head)
+        write_fits(folder, codecs)
+
+    @cached_property
+    def vocabulary(self) -> list[int]:
+        """The tokens that occur, and those that mean no text, ascending."""
         occurring = np.unique(np.concatenate([example.input_ids for example in self.dataset.examples]))
         known = {*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id}
-        tokens = sorted(token for token in known if token < self.manifest.vocab_size)  # a tokenizer may know more than the model
-        write_vocabulary(folder / VOCABULARY, tokens, lm_head_rows(self.source, tokens) if self.settings.keep_head else None)
-        write_fits(folder, codecs)
+        return sorted(token for token in known if token < self.manifest.vocab_size)  # a tokenizer may know more than the model
 
     def room_needed(self, missing: Sequence[int], bits: Mapping[int, float] | None = None) -> int:
         """Bytes that the cache needs more for these shards, once what dead writers left there is removed.
@@ -130,7 +136,8 @@ class PreparedExtract:
         folder = self.settings.place.folder
         journal = scan_journal(folder) if folder.is_dir() else None
         published = (name for record in journal.records.values() for name in record.files) if journal else ()
-        return room_needed(self.shard_sizes(missing, bits), examples) - reclaimable_bytes(folder, published)
+        head = 2 * self.manifest.hidden_size * len(self.vocabulary) if self.settings.keep_head else 0
+        return room_needed(self.shard_sizes(missing, bits), examples) + head - reclaimable_bytes(folder, published)
 
     @property
     def batch_tokens(self) -> int:

@@ -123,6 +123,7 @@ def test_encoders_are_read_whole_and_their_students_marked(
         for layer, states in example.hidden_states.items():
             exact = plain[layer][0].numpy()
             assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (family, layer)
+    del model
     trained = run_cli("train", "--cache", settings.cache, "--run", tmp_path / "run", "--max-steps", 1, "--batch-size", 4)
     assert "LEAK" in trained.stdout, trained.stderr
     evaluated = run_cli("evaluate", "--run", tmp_path / "run", "--samples", 0)

@@ -18,8 +18,7 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher, load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.run import train
-from pipeline.training.settings import TrainSettings
+from tests.conftest import run_process
 
 TOKENS = [
     *(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]),
@@ -104,8 +103,9 @@ def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
     store = open_cache(tmp_path / "c")
     tokenizer = load_same_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
     assert tokenizer.eos_token_id == store.manifest.end_token_id
-    run = train(TrainSettings(tmp_path / "c", tmp_path / "run", max_steps=1, validation=0.5, device="cpu"))
-    assert run["finished"]
+    options = ["--max-steps", 1, "--validation", 0.5, "--device", "cpu"]  # in a process without the module's teacher
+    trained = run_process("train", "--cache", tmp_path / "c", "--run", tmp_path / "run", *options)
+    assert trained.returncode == 0, trained.stderr
     assert open_cache(tmp_path / "c").identity["teacher_weights"] == find_teacher(str(gguf_file)).weights_hash()
 
 
