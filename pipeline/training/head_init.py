@@ -64,7 +64,7 @@ def _sampled_states(cache: Cache, seed: int) -> torch.Tensor:
     states, tokens = [], 0
     for index in order:
         example = cache.example(index, (-1,))
-        states.append(torch.from_numpy(example.hidden_states[-1].view("uint16")).view(torch.bfloat16).float())
+        states.append(torch.from_numpy(example.hidden_states[-1].astype("float32")))
         tokens += len(example)
         if tokens >= _SAMPLE_TOKENS:
             break
