@@ -55,7 +55,7 @@ class EnhancedCrossAttention(nn.Module):
         Args:
             states_BTS: the student's states.
             teacher_BTD: the teacher's hidden states of the same tokens.
-            visible_B1TK: True where token t may see teacher state k; None for plain causal attention over T = K.
+            visible_B1TK: True where token t may see teacher state k; None: the states up to its own.
             past: key-value cache of the tokens before these; extended in place.
         """
         teacher_BTD = self.teacher_norm(teacher_BTD)
@@ -67,7 +67,7 @@ class EnhancedCrossAttention(nn.Module):
             key_BHKC,
             value_BHKC,
             attn_mask=visible_B1TK,
-            is_causal=visible_B1TK is None,
+            is_causal=visible_B1TK is None and states_BTS.shape[1] > 1,
         )
         attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
         if self.gate is None:
@@ -87,11 +87,13 @@ def visible_tokens(
 ) -> torch.Tensor | None:
     """Which teacher states each of the last `tokens` tokens may see, `[B, 1, T, K]` or `[1, 1, T, K]` bool.
 
-    None stands for plain causal attention without padding or past. A token always sees its own state, so that padding
-    tokens, whose output nobody reads, do not divide by zero.
+    None stands for plain causal attention: nothing is padding, and T is K or 1. A token always sees its own state, so that
+    padding tokens, whose output nobody reads, do not divide by zero.
     """
     if attention_mask_BK is None:
         return None if causal else torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
+    if causal and tokens in (1, attention_mask_BK.shape[1]) and bool(attention_mask_BK.all()):
+        return None
     keys = attention_mask_BK.shape[1]
     key_K = torch.arange(keys, device=device)
     query_T = key_K[keys - tokens :, None]

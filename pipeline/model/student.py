@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, GenerationMixin, GPTNeoModel, PreTrainedModel
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pipeline.labels import IGNORE
+from pipeline.model.body import GPTNeoBody
 from pipeline.model.bridge import Bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.loss import next_token_loss
@@ -43,11 +44,12 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "body"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     _no_split_modules = ["GPTNeoBlock", "EnhancedCrossAttention"]
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__(config)
-        self.body = GPTNeoModel(config.body)
+        self.body = GPTNeoBody(config.body)
         self.bridge = Bridge(config) if config.condition == "sequence" else None
         if self.bridge is not None:
             self.body.set_input_embeddings(None)

@@ -1,0 +1,114 @@
+"""GPT-Neo's body with fused attention: transformers has it with eager attention and a positions × positions mask a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Cache, GPTNeoConfig, GPTNeoModel
+from transformers.models.gpt_neo.modeling_gpt_neo import GPT_NEO_ATTENTION_CLASSES
+
+_WINDOWS_A_BLOCK = 4
+"""Local attention takes so many windows of tokens at a time, so that its cost follows the length and not its square."""
+
+
+class FusedSelfAttention(nn.Module):
+    """GPT-Neo's self-attention, its weights named alike, through PyTorch's fused kernels; no mask is kept.
+
+    GPT-Neo does not divide by the square root of the width. In a `local` layer a token sees the `window_size` tokens up to
+    itself.
+    """
+
+    def __init__(self, config: GPTNeoConfig, attention_type: str, layer_id: int) -> None:
+        """Build the layer; `layer_id` is its place in the key-value cache.
+
+        Raises:
+            ValueError: the heads do not divide the width.
+        """
+        super().__init__()
+        size = config.hidden_size
+        if size % config.num_heads:
+            raise ValueError(f"{config.num_heads} heads do not divide GPT-Neo's width {size}")
+        self.heads, self.layer_id = config.num_heads, layer_id
+        self.window: int | None = config.window_size if attention_type == "local" else None
+        self.dropout = float(config.attention_dropout)
+        self.resid_dropout = nn.Dropout(float(config.resid_dropout))
+        self.k_proj = nn.Linear(size, size, bias=False)
+        self.v_proj = nn.Linear(size, size, bias=False)
+        self.q_proj = nn.Linear(size, size, bias=False)
+        self.out_proj = nn.Linear(size, size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        layer_past: Cache | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """New states `[B, T, d]`, and None for the weights, which are never made.
+
+        Args:
+            hidden_states: `[B, T, d]`.
+            attention_mask: `[B, 1, T, K]`, True for what may be seen; None: all tokens up to each.
+            layer_past: key-value cache of the tokens before these; extended in place.
+        """
+        query_BHTC, key_BHKC, value_BHKC = (
+            project(hidden_states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if layer_past is not None:
+            key_BHKC, value_BHKC = layer_past.update(key_BHKC, value_BHKC, self.layer_id)
+        attended_BHTC = self._attend(query_BHTC, key_BHKC, value_BHKC, attention_mask)
+        attended_BTS: torch.Tensor = self.out_proj(attended_BHTC.transpose(1, 2).flatten(-2))
+        return self.resid_dropout(attended_BTS), None
+
+    def _attend(
+        self,
+        query_BHTC: torch.Tensor,
+        key_BHKC: torch.Tensor,
+        value_BHKC: torch.Tensor,
+        visible_B1TK: torch.Tensor | None,
+    ) -> torch.Tensor:
+        tokens, keys = query_BHTC.shape[-2], key_BHKC.shape[-2]
+        if self.window is None or keys <= self.window:
+            return self._fused(query_BHTC, key_BHKC, value_BHKC, visible_B1TK)
+        past, block = keys - tokens, _WINDOWS_A_BLOCK * self.window
+        attended = []
+        for start in range(0, tokens, block):
+            end = min(start + block, tokens)
+            first = max(0, past + start - self.window + 1)
+            own = slice(first, past + end)
+            near_TK = _near(past + start, past + end, first, self.window, query_BHTC.device)
+            seen = near_TK if visible_B1TK is None else near_TK & visible_B1TK[:, :, start:end, own]
+            attended.append(self._fused(query_BHTC[..., start:end, :], key_BHKC[..., own, :], value_BHKC[..., own, :], seen))
+        return torch.cat(attended, dim=-2)
+
+    def _fused(
+        self, query_BHTC: torch.Tensor, key_BHKC: torch.Tensor, value_BHKC: torch.Tensor, visible: torch.Tensor | None
+    ) -> torch.Tensor:
+        return scaled_dot_product_attention(
+            query_BHTC,
+            key_BHKC,
+            value_BHKC,
+            attn_mask=visible,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=visible is None and query_BHTC.shape[-2] > 1,
+            scale=1.0,
+        )
+
+
+class GPTNeoBody(GPTNeoModel):
+    """GPT-Neo's blocks with `FusedSelfAttention`."""
+
+    _supports_sdpa = True
+
+
+def _near(start: int, end: int, first: int, window: int, device: torch.device) -> torch.Tensor:
+    """True where token `start … end` sees token `first … end`: itself and the ones before it in its window."""
+    back_TK = torch.arange(start, end, device=device)[:, None] - torch.arange(first, end, device=device)
+    return (back_TK >= 0) & (back_TK < window)
+
+
+GPT_NEO_ATTENTION_CLASSES["sdpa"] = FusedSelfAttention

@@ -1,0 +1,114 @@
+"""GPT-Neo's blocks with fused attention, beside transformers' own."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel
+
+from pipeline.model import build_student
+from pipeline.model.body import GPTNeoBody
+
+WINDOW = 8
+
+
+def bodies(window: int = WINDOW) -> tuple[GPTNeoModel, GPTNeoBody]:
+    made = []
+    for kind, attention in ((GPTNeoModel, "eager"), (GPTNeoBody, "sdpa")):
+        torch.manual_seed(0)
+        config = GPTNeoConfig(
+            vocab_size=10, hidden_size=16, num_layers=4, num_heads=2, attention_types=[[["global", "local"], 2]],
+            max_position_embeddings=200, window_size=window, bos_token_id=None, eos_token_id=None, attn_implementation=attention,
+        )  # fmt: skip
+        made.append(kind(config).eval())
+    plain, fused = made
+    fused.load_state_dict(plain.state_dict())
+    return plain, fused
+
+
+PLAIN, FUSED = bodies()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=3), left=st.booleans(), masked=st.booleans(), seed=st.integers(0, 99)
+)
+def test_states_and_gradients_are_those_of_eager_attention(lengths: list[int], left: bool, masked: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    longest = max(lengths)
+    mask = torch.zeros(len(lengths), longest, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        mask[row, longest - length if left else 0 : longest if left else length] = 1
+    if not masked:
+        mask[:] = 1
+    states, slope = (torch.randn(len(lengths), longest, 16, generator=generator) for _ in range(2))
+    found = []
+    for body in (PLAIN, FUSED):
+        body.zero_grad()
+        inputs = states.clone().requires_grad_()
+        output = body(inputs_embeds=inputs, attention_mask=mask if masked else None, use_cache=False).last_hidden_state
+        (output * slope * mask[..., None]).sum().backward()
+        assert inputs.grad is not None
+        weights = [weight.grad for weight in body.parameters() if weight.grad is not None]
+        found.append([output[mask.bool()], inputs.grad[mask.bool()], *weights])
+    assert len(found[0]) == len(found[1]) > 20
+    for plain, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain, atol=2e-4, rtol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(pieces=st.lists(st.integers(1, 40), min_size=1, max_size=5), padding=st.integers(0, 3), seed=st.integers(0, 99))
+@torch.no_grad()
+def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(pieces: list[int], padding: int, seed: int) -> None:
+    tokens = sum(pieces) + padding
+    states = torch.randn(2, tokens, 16, generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones(2, tokens, dtype=torch.long)
+    mask[0, :padding] = 0
+    plain = PLAIN(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
+    past, start, read = DynamicCache(), 0, []
+    for length in [pieces[0] + padding, *pieces[1:]]:
+        end = start + length
+        output = FUSED(inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past, use_cache=True)
+        read.append(output.last_hidden_state)
+        start = end
+    torch.testing.assert_close(torch.cat(read, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4)
+
+
+def test_dropout_is_applied_in_training_alone() -> None:
+    config = GPTNeoConfig(
+        vocab_size=10, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
+        attention_dropout=0.5, resid_dropout=0.0, embed_dropout=0.0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    body, states = GPTNeoBody(config), torch.randn(1, 30, 16)
+    first, second = (body(inputs_embeds=states, use_cache=False).last_hidden_state for _ in range(2))
+    assert not torch.allclose(first, second)
+    body.eval()
+    first, second = (body(inputs_embeds=states, use_cache=False).last_hidden_state for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_student_for_long_examples_keeps_no_masks_and_learns_from_all_of_one() -> None:
+    longest = 6000
+    gc.collect()
+    student = build_student(
+        "tiny", vocab_size=20, longest=32_768, teacher_hidden_size=12, condition="sequence", eos_token_id=1, pad_token_id=0
+    )
+    assert not [name for name, _ in student.named_buffers()]
+    states = torch.randn(1, longest, 12, requires_grad=True)
+    labels = torch.full((1, longest), -100)
+    labels[0, -1] = 7
+    student(hidden_states=states, labels=labels, attention_mask=torch.ones_like(labels), loss_only=True).loss.backward()
+    assert states.grad is not None
+    reached = states.grad[0].norm(dim=-1)
+    assert (reached[:-1] > 0).all(), "no token before the label is cut off"
+    assert reached[-1] == 0
+
+
+def test_heads_that_do_not_divide_the_width_are_said_so() -> None:
+    config = GPTNeoConfig(hidden_size=10, num_layers=1, num_heads=4, attention_types=[[["global"], 1]])
+    with pytest.raises(ValueError, match="4 heads do not divide"):
+        GPTNeoBody(config)
