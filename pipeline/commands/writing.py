@@ -49,7 +49,7 @@ def load_writer(run: Path, teacher_name: str | None, device_name: str) -> Studen
     """
     folder, device = RunFolder(run), choose_device(device_name)
     record = folder.require_finished()
-    teacher, layers = None, folder.layers_read()
+    teacher, layers = None, folder.settings().layers_read
     if layers:
         name = teacher_name or record["provenance"]["teacher"]
         teacher = load_same_teacher(name, layers, record["identity"]["cache"], device)

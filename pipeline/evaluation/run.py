@@ -13,7 +13,7 @@ from cache.files import write_atomically
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.batches.loader import CachedBatches
-from pipeline.batches.order import BatchSize, order_of
+from pipeline.batches.order import order_of
 from pipeline.batches.sampler import ValidationBatches
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
@@ -56,12 +56,12 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         students, answers = [], {}
         for name, run in runs.items():
             writer = StudentWriter(run, teacher, device)
-            entry = _described(name, run)
-            order = order_of(cache, validation_rows, _size_of_batches(record), 0)
-            features = CachedFeatures(cache, validation_rows, run.layers_read())
+            entry, trained = _described(name, run), run.settings()
+            order = order_of(cache, validation_rows, trained.size_of_batches, 0)
+            features = CachedFeatures(cache, validation_rows, trained.layers_read)
             step(f"{name}: validation loss", 0, 0)
             batches = CachedBatches(features, ValidationBatches(order, Share()))
-            decoder = StatesDecoder([cache.codecs[layer] for layer in run.layers_read()]).to(device)
+            decoder = StatesDecoder([cache.codecs[layer] for layer in trained.layers_read]).to(device)
             loss = validation_loss(writer.model, batches, decoder, device)
             entry |= {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
             if prompts.conversations:
@@ -87,10 +87,6 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     return results
-
-
-def _size_of_batches(record: dict[str, Any]) -> BatchSize:
-    return BatchSize(record["settings"]["batch_size"], record["settings"]["batch_tokens"])
 
 
 def _prompts(
@@ -121,14 +117,14 @@ def _teacher(
     settings: EvaluateSettings, record: dict[str, Any], runs: dict[str, RunFolder], device: torch.device
 ) -> Teacher | None:
     """The live teacher with the layers that the students read; None where none of them reads any."""
-    layers = {layer for run in runs.values() for layer in run.layers_read()}
+    layers = {layer for run in runs.values() for layer in run.settings().layers_read}
     name = settings.teacher or record["provenance"]["teacher"]
     return load_same_teacher(name, sorted(layers), record["identity"]["cache"], device) if layers else None
 
 
 def _described(name: str, run: RunFolder) -> dict[str, Any]:
     record = run.read_record()
-    result, layers = record["result"], run.layers_read()
+    result, layers = record["result"], run.settings().layers_read
     reads = f"teacher layer {', '.join(map(str, layers))}" if layers else "the tokens themselves, no teacher"
     if layers == [0]:
         reads += " (embeddings only)"

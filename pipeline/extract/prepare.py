@@ -106,16 +106,18 @@ class PreparedExtract:
             for number in set(self.sharing.stored_with(self.shards[shard])) - set(record.prefix_numbers.tolist())
         }
 
-    def attach(self, folder: Path, codecs: Mapping[int, Codec]) -> None:
-        """Write the files that travel with the cache: tokenizer, tokens that occur, the LM head's rows of them where they are to
-        be kept, what the codecs were fitted with.
+    def lm_head(self) -> torch.Tensor | None:
+        """The LM head's rows of the tokens that occur, where they are to be kept; the teacher is loaded and let go of.
 
         Raises:
             InputError: there is no such LM head.
         """
+        return lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
+
+    def attach(self, folder: Path, codecs: Mapping[int, Codec], lm_head: torch.Tensor | None) -> None:
+        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, what the codecs were fitted with."""
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        head = lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
-        write_vocabulary(folder / VOCABULARY, self.vocabulary, head)
+        write_vocabulary(folder / VOCABULARY, self.vocabulary, lm_head)
         write_fits(folder, codecs)
 
     @cached_property

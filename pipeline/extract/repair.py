@@ -94,12 +94,13 @@ def repair(
         same: dict[int, bool | None] = {}
         if mender.shards or mender.damaged_attachments:
             prepared = _prepared_again(mender, settings)
+            lm_head = prepared.lm_head() if mender.damaged_attachments else None
             teacher = _Teacher(prepared)
             prepared, codecs = _codecs_again(mender, prepared, teacher)
             same = _extract_again(mender, prepared, codecs, teacher, settings, extracted)
             if mender.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
-                    prepared.attach(Path(attachments), codecs)
+                    prepared.attach(Path(attachments), codecs, lm_head)
                     mender.put_back_attachments(Path(attachments))
         mender.require_consistent()
         with open_cache(settings.cache) as whole:

@@ -75,6 +75,7 @@ def extract(
     missing = require_continuable(place, prepared.manifest)
     place.require_unlocked()
     require_room(place, prepared.room_needed(missing))
+    lm_head = prepared.lm_head() if missing else None  # before the teacher is loaded for the pass: one at a time in memory
     if codecs is None:
         codecs = engine.calibrate(step)
         prepared = prepared.with_codecs(codecs)
@@ -83,7 +84,7 @@ def extract(
     if missing:
         engine.load()
     with tempfile.TemporaryDirectory() as attachments:
-        prepared.attach(Path(attachments), codecs)
+        prepared.attach(Path(attachments), codecs, lm_head)
         with write_cache(place, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             for record in writer.published.values():

@@ -1,4 +1,4 @@
-"""GPT-Neo's body with fused attention: transformers has it with eager attention and a positions × positions mask a layer."""
+"""GPT-Neo's body with fused attention: in transformers it has eager attention alone, and keeps a mask for each layer."""
 
 from __future__ import annotations
 
@@ -111,4 +111,4 @@ def _near(start: int, end: int, first: int, window: int, device: torch.device) -
     return (back_TK >= 0) & (back_TK < window)
 
 
-GPT_NEO_ATTENTION_CLASSES["sdpa"] = FusedSelfAttention
+GPT_NEO_ATTENTION_CLASSES["sdpa"] = FusedSelfAttention  # type: ignore[assignment]  # weights and call are the same

@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError, reason
-from pipeline.processes import own_share
+from pipeline.processes import Share
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
@@ -36,7 +36,7 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
     Raises:
         InputError: there is no such device, or one of several is named; batches cannot be dealt out to the processes.
     """
-    batches = settings.accumulate or processes
+    batches = settings.batches_a_step(processes)
     if batches % processes:
         raise InputError(
             f"--accumulate {batches}: {processes} processes each take as many batches a step; choose a multiple of {processes}"
@@ -86,6 +86,7 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
 def training_callbacks(
     settings: TrainSettings,
     folder: RunFolder,
+    share: Share,
     reporters: Sequence[TrainerCallback],
     checkpoint: Path | None,
     progress: Progress,
@@ -99,7 +100,7 @@ def training_callbacks(
         MetricsFile(folder.metrics),
         ProgressBar(progress, title),
     ]
-    if own_share().rank == 0:
+    if share.rank == 0:
         callbacks.append(TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after)))
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience, settings.min_delta))

@@ -38,7 +38,7 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
     """
     if controls and settings.report_to:
         raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
-    settings = replace(settings, accumulate=settings.accumulate or own_share().processes)
+    settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         for each in (settings, *(settings.control(name, steps=1) for name in controls)):
             require_fit(cache, each)
@@ -76,7 +76,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             validation=prepared.validation,
             decoder=prepared.decoder,
             optimizers=(prepared.optimizer, None),
-            callbacks=training_callbacks(settings, folder, prepared.reporters, checkpoint, progress, title),
+            callbacks=training_callbacks(settings, folder, share, prepared.reporters, checkpoint, progress, title),
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)

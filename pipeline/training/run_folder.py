@@ -15,6 +15,7 @@ import torch
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
+from pipeline.training.settings import TrainSettings
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
 _RECORD_FIELDS = {"finished", "leaks", "controls", "settings", "identity", "provenance"}
@@ -114,10 +115,13 @@ class RunFolder:
             )
         return record
 
-    def layers_read(self) -> list[int]:
-        """The teacher layers that the run's student reads; none where it reads tokens."""
-        settings = self.read_record()["settings"]
-        return list(dict.fromkeys(settings["layers"])) if settings["condition"] == "sequence" else []
+    def settings(self) -> TrainSettings:
+        """What the run was asked to be.
+
+        Raises:
+            InputError: there is no run here, or its record cannot be read.
+        """
+        return TrainSettings.from_json(self.read_record()["settings"])
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json, atomically."""

@@ -95,12 +95,24 @@ class TrainSettings:
         """True where a prediction can see the answer, so that its loss says little about generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"
 
+    def batches_a_step(self, processes: int) -> int:
+        """Batches an optimiser step, of all processes together."""
+        return self.accumulate or processes
+
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
         place = place_of(self.cache)
         where = {"cache": place.recorded, "run": str(self.run.resolve()), "endpoint": place.endpoint}
         settings = asdict(replace(self, cache="")) | where
         return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+    @classmethod
+    def from_json(cls, recorded: dict[str, Any]) -> TrainSettings:
+        """The settings that run.json keeps."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items() if name != "endpoint"
+        }
+        return cls(**values | {"run": Path(recorded["run"])})
 
     def control(self, name: str, *, steps: int) -> TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""

@@ -35,7 +35,10 @@ PLAIN, FUSED = bodies()
 
 @settings(max_examples=60, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=3), left=st.booleans(), masked=st.booleans(), seed=st.integers(0, 99)
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=3),
+    left=st.booleans(),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
 )
 def test_states_and_gradients_are_those_of_eager_attention(lengths: list[int], left: bool, masked: bool, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

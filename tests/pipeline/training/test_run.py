@@ -36,6 +36,7 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.model.body import FusedSelfAttention
 from pipeline.processes import Share
 from pipeline.teacher.model import load_teacher
 from pipeline.teacher.same import load_same_teacher
@@ -171,9 +172,17 @@ def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(small_cache: Path, 
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_blocks_computed_anew_give_the_same_student(small_cache: Path, tmp_path: Path) -> None:
+def test_blocks_computed_anew_give_the_same_student(small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attend, computed = FusedSelfAttention.forward, {False: 0, True: 0}
     for name in (False, True):
+
+        def counted(layer: FusedSelfAttention, *args: Any, anew: bool = name, **kwargs: Any) -> Any:
+            computed[anew] += layer.training
+            return attend(layer, *args, **kwargs)
+
+        monkeypatch.setattr(FusedSelfAttention, "forward", counted)
         train(quick(small_cache, tmp_path / str(name), max_steps=3, gradient_checkpointing=name))
+    assert computed[True] == 2 * computed[False] > 0
     plain, anew = weights(tmp_path / "False"), weights(tmp_path / "True")
     assert all(torch.allclose(plain[name], anew[name], atol=1e-6) for name in plain)
 
