@@ -59,12 +59,12 @@ def write_synthetic(root: Path, examples: int) -> None:
     with (root / "journal.jsonl").open("ab") as journal:
         first = 0
         for shard, part in enumerate(lengths):
-            files = {f"shards/{shard:06d}.zarr/array{number}": (10**6, "0" * 32) for number in range(14)}
+            files = {f"shards/{shard:06d}.zarr/array{number}": (10**6, "0" * 32) for number in range(16)}
             row_ids = [str(row) for row in range(first, first + len(part))]
             checksums = rng.integers(0, 1 << 63, len(part)).astype(np.uint64)
             counted, none, apart = part.astype(np.int64), np.zeros(0, np.int64), np.full(len(part), -1)
             states = {"-1": 10**6}
-            record = ShardRecord(shard, files, "0" * 64, row_ids, counted, counted, none, apart, checksums, states)
+            record = ShardRecord(shard, files, "0" * 64, row_ids, 10**5, counted, counted, none, apart, checksums, states)
             journal.write(record.line())
             first += len(part)
     assert (root / MANIFEST_NAME).is_file()

@@ -3,7 +3,8 @@
 from cache.errors import CacheError, DamagedCacheError
 from cache.example import Example
 from cache.manifest import Manifest
-from cache.store import Cache, content_digest_of, open_cache
+from cache.store import Cache, open_cache
+from cache.totals import content_digest_of
 from cache.writer import CacheWriter, write_cache
 
 __all__ = [

@@ -15,7 +15,8 @@ from cache.manifest import ATTACHMENTS
 from cache.places import Place, Where, place_of
 from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
-from cache.store import Cache, content_digest_of, open_cache
+from cache.store import Cache, open_cache
+from cache.totals import content_digest_of
 from cache.writer import require_cache_place, require_continuable, write_cache
 
 
@@ -76,7 +77,7 @@ def convert_cache(
         left = [cache.records[shard] for shard in missing if cache.records[shard].files]
         bits = {layer: expected_bits(codecs[layer]) for layer in cache.layers}
         bits |= {layer: rate for layer, rate in cache.bits_per_value.items() if codecs[layer] is cache.codecs[layer]}
-        sizes = [shard_size(wanted, record.stored.tolist(), record.row_ids, bits) for record in left]
+        sizes = [shard_size(wanted, record.stored.tolist(), record.row_ids, record.text_bytes, bits) for record in left]
         require_room(target, room_needed(sizes, sum(len(record.row_ids) for record in left)))
         with tempfile.TemporaryDirectory() as attachments:
             shutil.copytree(source.folder / ATTACHMENTS, attachments, ignore=shutil.ignore_patterns(FITS), dirs_exist_ok=True)

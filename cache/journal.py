@@ -36,6 +36,7 @@ class ShardRecord:
         files: for each file (name relative to the cache) its size in bytes and its checksum, the 128-bit XXH3.
         digest: SHA-256 of the arrays it holds, the same in every format.
         row_ids: the row id of each example, in order.
+        text_bytes: size of their texts together.
         lengths: `[examples]` int64, tokens of each example as it is read.
         stored: `[pieces]` int64, tokens of each piece: first the shared prefixes stored here, then each example's own.
         prefix_numbers: `[prefixes]` int64, numbers of the shared prefixes stored here.
@@ -50,6 +51,7 @@ class ShardRecord:
     files: dict[str, tuple[int, str]]
     digest: str
     row_ids: list[str]
+    text_bytes: int
     lengths: npt.NDArray[np.int64]
     stored: npt.NDArray[np.int64]
     prefix_numbers: npt.NDArray[np.int64]
@@ -236,7 +238,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _record(content: dict[str, Any]) -> ShardRecord:
-    kinds: dict[str, type] = {"shard": int, "digest": str, "row_ids": list}
+    kinds: dict[str, type] = {"shard": int, "digest": str, "row_ids": list, "text_bytes": int}
     for name, kind in (kinds | dict.fromkeys(("files", "non_finite", "provenance", "state_bytes"), dict)).items():
         if type(content[name]) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")
@@ -248,6 +250,7 @@ def _record(content: dict[str, Any]) -> ShardRecord:
         and _fit_together(len(content["row_ids"]), len(checksums), **counts)
         and all(type(size) is int and 0 <= size < _MOST and _is_number(layer) for layer, size in content["state_bytes"].items())
         and 0 <= content["shard"] <= _MOST_SHARDS
+        and 0 <= content["text_bytes"] < _MOST
         and all(type(row_id) is str for row_id in content["row_ids"])
         and all(type(size) is int and type(checksum) is str for size, checksum in files.values())
         and all(type(tokens) is int and tokens > 0 for tokens in content["non_finite"].values())

@@ -16,7 +16,7 @@ from cache.sealed_json import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 ATTACHMENTS = "attachments"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
 _LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31, "shards": 1 << 22, "examples": 1 << 36}

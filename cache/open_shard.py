@@ -43,6 +43,7 @@ def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec
         tokens=record.stored_tokens,
         examples=len(record.row_ids),
         row_id_bytes=sum(len(row_id.encode()) for row_id in record.row_ids),
+        text_bytes=record.text_bytes,
         state_bytes=record.layer_bytes,
         hidden_size=manifest.hidden_size,
         codecs=manifest.codec_of,
@@ -84,6 +85,7 @@ class OpenShard:
             )
             for layer, name in manifest.codec_of.items()
         }
+        self._texts = array("q", self.array("text_offsets").tolist())
         self._held: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
     def _require_same_pieces(self, path: Path, record: ShardRecord) -> None:
@@ -95,6 +97,7 @@ class OpenShard:
             and self.array("lengths").tolist() == record.lengths.tolist()
             and self.array("row_id_offsets").tolist() == offsets_of(map(len, row_ids)).tolist()
             and self.array("row_id_bytes").tobytes() == b"".join(row_ids)
+            and _may_be_offsets(self.array("text_offsets"), record.text_bytes)
         )
         if not same:
             raise DamagedCacheError(f"{path}: its examples are not the ones that the journal names")
@@ -147,6 +150,17 @@ class OpenShard:
             return self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
         return self._rows["input_ids"].read(start, stop), self._rows["loss_mask"].read(start, stop).view(np.bool_)
 
+    def text(self, position: int) -> str:
+        """The text of the shard's example at a position.
+
+        Raises:
+            DamagedCacheError: it cannot be read.
+        """
+        try:
+            return self._rows["text_bytes"].read(self._texts[position], self._texts[position + 1]).tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise DamagedCacheError(f"the text is not UTF-8 ({error})") from error
+
     def coded(self, piece: int, layer: int) -> CodedStates:
         """A piece's coded hidden states.
 
@@ -171,6 +185,10 @@ def read_arrays(located: Mapping[str, StoredArray]) -> dict[str, npt.NDArray[Any
         DamagedCacheError: a file ends before its array does.
     """
     return {name: _Rows(stored).read_all() for name, stored in located.items()}
+
+
+def _may_be_offsets(offsets: npt.NDArray[np.int64], size: int) -> bool:
+    return bool(offsets[0] == 0 and offsets[-1] == size and (np.diff(offsets) >= 0).all())
 
 
 class _Rows:

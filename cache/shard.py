@@ -10,6 +10,8 @@
 | `loss_mask` | uint8 | tokens | 1 where the student is to predict this token |
 | `row_id_offsets` | int64 | examples + 1 | likewise for the row ids, in the order of the pieces numbered -1 |
 | `row_id_bytes` | uint8 | | row ids as UTF-8, end to end |
+| `text_offsets` | int64 | examples + 1 | likewise for the texts |
+| `text_bytes` | uint8 | | what each example's tokens were made from, as UTF-8, end to end |
 | `hidden_states/<layer>` | the codec's | the codec's | teacher activations of a layer, `[tokens, d_teacher]` |
 """
 
@@ -39,6 +41,8 @@ FIXED_ARRAYS = (
     "loss_mask",
     "row_id_offsets",
     "row_id_bytes",
+    "text_offsets",
+    "text_bytes",
 )
 
 
@@ -49,7 +53,7 @@ def hidden_states_name(layer: int) -> str:
 
 def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, npt.NDArray[Any]]:
     """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are packed its way, unless they are."""
-    row_ids = [row_id.encode() for row_id in content.row_ids]
+    row_ids, texts = ([each.encode() for each in listed] for listed in (content.row_ids, content.texts))
     lengths = content.stored.tolist()
     return {
         "offsets": offsets_of(lengths),
@@ -60,6 +64,8 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
         "loss_mask": content.loss_mask.astype(np.uint8),
         "row_id_offsets": offsets_of([len(row_id) for row_id in row_ids]),
         "row_id_bytes": np.frombuffer(b"".join(row_ids), np.uint8),
+        "text_offsets": offsets_of([len(text) for text in texts]),
+        "text_bytes": np.frombuffer(b"".join(texts), np.uint8),
         **{
             hidden_states_name(layer): packing_named(name).pack(states, lengths) if isinstance(states, CodedStates) else states
             for layer, name in codecs.items()
@@ -69,14 +75,14 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
 
 
 def array_specs(
-    *, pieces: int, tokens: int, examples: int, row_id_bytes: int, state_bytes: Mapping[int, int], hidden_size: int,
-    codecs: Mapping[int, str],
+    *, pieces: int, tokens: int, examples: int, row_id_bytes: int, text_bytes: int, state_bytes: Mapping[int, int],
+    hidden_size: int, codecs: Mapping[int, str],
 ) -> dict[str, ArraySpec]:  # fmt: skip
     """Shapes and types of a shard's arrays.
 
     Args:
         pieces, tokens, examples: how many it holds; tokens as they are stored.
-        row_id_bytes: of all its row ids together.
+        row_id_bytes, text_bytes: of all its row ids, and of all its texts together.
         state_bytes: bytes of each layer's stored states, asked where they do not follow from the number of tokens.
         hidden_size: width of the hidden states.
         codecs: name of each layer's codec.
@@ -90,6 +96,8 @@ def array_specs(
         "loss_mask": ((tokens,), np.uint8),
         "row_id_offsets": ((examples + 1,), np.int64),
         "row_id_bytes": ((row_id_bytes,), np.uint8),
+        "text_offsets": ((examples + 1,), np.int64),
+        "text_bytes": ((text_bytes,), np.uint8),
     }
     states = {
         hidden_states_name(layer): packing_named(name).spec(tokens, hidden_size)
@@ -109,6 +117,7 @@ def shard_attributes(codecs: Mapping[int, str], seal: Mapping[str, str]) -> dict
             **seal,
         },
         "row_id_bytes": {"encoding": "utf-8, end to end; see row_id_offsets"},
+        "text_bytes": {"encoding": "utf-8, end to end; see text_offsets"},
     }
     for layer, name in codecs.items():
         attributes = packing_named(name).attributes
@@ -161,17 +170,22 @@ def content_digest(arrays: Arrays) -> str:
 
 
 def piece_checksums(arrays: Arrays, pieces: Mapping[str, Pieces]) -> npt.NDArray[np.uint64]:
-    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in the order of their names.
+    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in the order of their names,
+    and of an example's text.
 
     A file's checksum says that it is damaged; these say which pieces, and so which examples, are.
     """
     offsets = arrays["offsets"].tolist()
     checksums = np.zeros(len(offsets) - 1, np.uint64)
+    texts = arrays["text_offsets"].tolist()
+    first = len(checksums) + 1 - len(texts)
     for piece in range(len(checksums)):
         digest = xxhash.xxh3_64()
         for name in sorted({"input_ids", "loss_mask", *pieces}):
             start, stop = pieces[name].stored_range(piece) if name in pieces else offsets[piece : piece + 2]
             digest.update(np.ascontiguousarray(arrays[name][start:stop]).data)
+        if piece >= first:
+            digest.update(np.ascontiguousarray(arrays["text_bytes"][slice(*texts[piece - first : piece - first + 2])]).data)
         checksums[piece] = digest.intdigest()
     return checksums
 

@@ -43,6 +43,7 @@ class ShardContent:
 
     Attributes:
         row_ids: of each example.
+        texts: of each example, what its tokens were made from, as whoever writes the cache puts it; "" for nothing.
         lengths: `[examples]` int64, tokens of each example as it is read, its prefix included.
         stored: `[pieces]` int64, tokens of each piece.
         numbers: `[pieces]` int64, number of the prefix that a piece is; -1 for an example's.
@@ -53,6 +54,7 @@ class ShardContent:
     """
 
     row_ids: list[str]
+    texts: list[str]
     lengths: npt.NDArray[np.int64]
     stored: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.int64]
@@ -63,12 +65,12 @@ class ShardContent:
 
 
 def shard_of_pieces(
-    row_ids: Sequence[str], lengths: Sequence[int], pieces: Sequence[Piece], codecs: Mapping[int, Codec]
+    row_ids: Sequence[str], texts: Sequence[str], lengths: Sequence[int], pieces: Sequence[Piece], codecs: Mapping[int, Codec]
 ) -> ShardContent:
     """Lay pieces end to end and code their states.
 
     Args:
-        row_ids: of each example.
+        row_ids, texts: of each example.
         lengths: of each example as it is read.
         pieces: prefixes first, in the order of their numbers, then one for each example.
         codecs: of each layer.
@@ -76,6 +78,7 @@ def shard_of_pieces(
     count = np.int64
     return ShardContent(
         list(row_ids),
+        list(texts),
         np.fromiter(lengths, count, len(lengths)),
         np.fromiter(map(len, pieces), count, len(pieces)),
         np.fromiter((piece.number for piece in pieces), count, len(pieces)),
@@ -91,7 +94,7 @@ def shard_of_pieces(
 
 
 def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) -> ShardContent:
-    """A shard of whole examples that share nothing.
+    """A shard of whole examples that share nothing, without texts.
 
     Raises:
         CacheError: an example has no tokens or no row id.
@@ -100,4 +103,5 @@ def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) 
         if not len(example) or not example.row_id:
             raise CacheError(f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a row id")
     pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
-    return shard_of_pieces([example.row_id for example in examples], list(map(len, examples)), pieces, codecs)
+    row_ids = [example.row_id for example in examples]
+    return shard_of_pieces(row_ids, [""] * len(examples), list(map(len, examples)), pieces, codecs)

@@ -136,7 +136,7 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
     said = (dict(sealed.non_finite), dict(sealed.provenance))
     if not arrays:
         none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        return ShardRecord(sealed.number, {}, sealed.digest, [], counts, counts, counts, counts, none, {}, *said)
+        return ShardRecord(sealed.number, {}, sealed.digest, [], 0, counts, counts, counts, counts, none, {}, *said)
     text, starts = arrays["row_id_bytes"].tobytes(), arrays["row_id_offsets"].tolist()
     numbers = arrays["numbers"]
     return ShardRecord(
@@ -147,6 +147,7 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
         },
         digest=sealed.digest,
         row_ids=[text[start:stop].decode() for start, stop in itertools.pairwise(starts)],
+        text_bytes=len(arrays["text_bytes"]),
         lengths=arrays["lengths"],
         stored=np.diff(arrays["offsets"]),
         prefix_numbers=numbers[numbers >= 0],

@@ -25,7 +25,11 @@ _REST = 16 << 20
 
 
 def shard_size(
-    manifest: Manifest, stored: Sequence[int], row_ids: Sequence[str], bits: Mapping[int, float] = MappingProxyType({})
+    manifest: Manifest,
+    stored: Sequence[int],
+    row_ids: Sequence[str],
+    text_bytes: int,
+    bits: Mapping[int, float] = MappingProxyType({}),
 ) -> int:
     """The bytes of a shard's files in the manifest's format and codecs: exactly, where these are of fixed rate.
 
@@ -33,6 +37,7 @@ def shard_size(
         manifest: says format, codecs, layers and width.
         stored: tokens of each piece; of the prefixes first, then of the examples.
         row_ids: of the examples.
+        text_bytes: of their texts together.
         bits: what a value is expected to take in each layer whose codec is of no fixed rate.
     """
     values = sum(stored) * manifest.hidden_size
@@ -41,6 +46,7 @@ def shard_size(
         tokens=sum(stored),
         examples=len(row_ids),
         row_id_bytes=sum(len(row_id.encode()) for row_id in row_ids),
+        text_bytes=text_bytes,
         state_bytes={layer: round(values * rate / 8) for layer, rate in bits.items()},
         hidden_size=manifest.hidden_size,
         codecs=manifest.codec_of,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -26,8 +26,8 @@ from cache.manifest import ATTACHMENTS, Manifest, read_manifest
 from cache.open_shards import OpenShards
 from cache.places import Place, Where, place_of
 from cache.prefixes import Prefixes, StoredPrefix
-from cache.sealed_json import canonical_json
 from cache.shard_content import ShardContent
+from cache.totals import bits_per_value, content_digest_of, require_same_totals
 
 
 class Cache(Sequence[Example]):
@@ -139,26 +139,46 @@ class Cache(Sequence[Example]):
         Raises:
             as `example`.
         """
-        count = self._first[-1]
-        if not -count <= index < count:
-            raise IndexError(f"example {index} of a cache of {count}")
-        index %= count
-        shard = bisect_right(self._first, index) - 1
+        shard, position = self._located(index)
         record = self.records[shard]
-        position = index - self._first[shard]
         piece = len(record.prefix_numbers) + position
-        row_id = record.row_ids[position]
         wanted = tuple(self.layers if layers is None else layers)
         if missing := set(wanted) - set(self.layers):
             raise CacheError(f"{self.address}: layer {min(missing)} is not cached, only {', '.join(map(str, self.layers))}")
+        with self._reading(shard, position):
+            own = self._piece(shard, piece, wanted)
+            before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
+        whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
+        return CodedExample(record.row_ids[position], whole.input_ids, whole.loss_mask, whole.hidden_states)
+
+    def text(self, index: int) -> str:
+        """What an example's tokens were made from, as whoever wrote the cache put it; its states are not read.
+
+        Raises:
+            IndexError: there is no such example.
+            DamagedCacheError: the shard that holds it is damaged; names both.
+        """
+        shard, position = self._located(index)
+        with self._reading(shard, position), self._shards.reading(shard) as opened:
+            return opened.text(position)
+
+    def _located(self, index: int) -> tuple[int, int]:
+        """The shard of an example, and its position there."""
+        count = self._first[-1]
+        if not -count <= index < count:
+            raise IndexError(f"example {index} of a cache of {count}")
+        shard = bisect_right(self._first, index % count) - 1
+        return shard, index % count - self._first[shard]
+
+    @contextlib.contextmanager
+    def _reading(self, shard: int, position: int) -> Iterator[None]:
+        """Damage that is found here names the example."""
         try:
             with self.place.told():
-                own = self._piece(shard, piece, wanted)
-                before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
+                yield
         except CacheError as error:
-            raise DamagedCacheError(f"shard {shard}, example {index} (row {row_id}): {error}") from error
-        whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
-        return CodedExample(row_id, whole.input_ids, whole.loss_mask, whole.hidden_states)
+            row_id = self.records[shard].row_ids[position]
+            raise DamagedCacheError(f"shard {shard}, example {self._first[shard] + position} (row {row_id}): {error}") from error
 
     def shards_of(self, indices: Iterable[int]) -> list[int]:
         """Which shard holds each of some examples, given by indices from 0 on."""
@@ -166,9 +186,9 @@ class Cache(Sequence[Example]):
 
     def path_before(self, index: int) -> list[StoredPrefix]:
         """The shared prefixes that an example begins with, from the first on."""
-        shard = bisect_right(self._first, index) - 1
+        shard, position = self._located(index)
         record = self.records[shard]
-        piece = len(record.prefix_numbers) + index - self._first[shard]
+        piece = len(record.prefix_numbers) + position
         return self.prefixes.path(int(record.prefixes[piece]))
 
     def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
@@ -182,9 +202,10 @@ class Cache(Sequence[Example]):
         try:
             pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
             kept = [layer for layer in self.layers if layer not in unpacked]
-            packed = {}
+            packed, texts = {}, []
             if pieces:
                 with self._shards.reading(shard) as opened:
+                    texts = [opened.text(position) for position in range(len(record.row_ids))]
                     packed = {layer: opened.packed_array(layer) for layer in kept}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
@@ -192,6 +213,7 @@ class Cache(Sequence[Example]):
         empty = [-1] * len(record.row_ids)
         return ShardContent(
             record.row_ids,
+            texts,
             record.lengths,
             record.stored,
             np.array([*record.prefix_numbers.tolist(), *empty], np.int64),
@@ -226,17 +248,6 @@ class Cache(Sequence[Example]):
     def close(self) -> None:
         """Let go of all open shards."""
         self._shards.close()
-
-
-def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
-    """Bits that a stored value takes in each layer of some shards; 0 where they hold none."""
-    values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
-    return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values for layer in manifest.layers}
-
-
-def content_digest_of(records: Sequence[ShardRecord]) -> str:
-    """SHA-256 over the digests of the shards, in their order."""
-    return hashlib.sha256(canonical_json([record.digest for record in records])).hexdigest()
 
 
 def open_cache(where: Where) -> Cache:
@@ -274,18 +285,3 @@ def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
         if identity_of(codecs[layer]) != told.get(str(layer)):
             raise DamagedCacheError(f"{root}: layer {layer} is not coded as the cache's identity says; {MEND}")
     return codecs
-
-
-def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-    """Hold the number of examples and tokens that a journal tells of against the manifest of a complete cache.
-
-    Raises:
-        DamagedCacheError: they differ.
-    """
-    examples = sum(len(record.row_ids) + len(record.non_finite) for record in records)
-    tokens = sum(record.tokens + sum(record.non_finite.values()) for record in records)
-    if (examples, tokens) != (manifest.examples, manifest.tokens):
-        raise DamagedCacheError(
-            f"{root}: the journal counts {examples} examples and {tokens} tokens, "
-            f"the manifest {manifest.examples} and {manifest.tokens}; do not use this cache"
-        )

@@ -21,7 +21,7 @@ from cache.open_shard import OpenShard, shard_name
 from cache.places import Hold, Place, Where, place_of
 from cache.prefixes import Prefixes
 from cache.shard import content_digest, piece_checksums
-from cache.store import content_digest_of, require_same_totals
+from cache.totals import content_digest_of, require_same_totals
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
         `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and of each layer `n` that the rows have
         `hidden_states.n` `[B, T, d_teacher]`; where the rows have coded ones, `coded_states.n` `[B, T, d_teacher]`,
         `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch, token) and `exact_states.n` `[K, d_teacher]`.
+        Where the states are those of prompts they are as long as the longest prompt, and `states_mask` is 0 for padding.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
@@ -31,7 +32,7 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
     }
     for name in rows[0]:
         kind = name.partition(".")[0]
-        if kind in ("hidden_states", "coded_states", "token_scales"):
+        if kind in ("hidden_states", "coded_states", "token_scales", "states_mask"):
             batch[name] = pad_sequence([row[name] for row in rows], batch_first=True)
         elif kind == "exact_rows":
             batch[name] = torch.cat(

@@ -30,7 +30,7 @@ class StatesDecoder(nn.Module):
         states = []
         for number, layer in enumerate(self._layers):
             own = {name.partition(".")[0]: values for name, values in stored.items() if name.endswith(f".{number}")}
-            states.append(layer(own, batch["attention_mask"]))
+            states.append(layer(own, batch["states_mask" if "states_mask" in batch else "attention_mask"]))
         whole_BTD = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
         return {name: values for name, values in batch.items() if name not in stored} | {"hidden_states": whole_BTD}
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline.batches.collate import collate
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.features import CachedExamples
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 
 
@@ -16,23 +16,23 @@ class CachedBatches(DataLoader[Any]):
     """The batches that a sampler names, read from a cache and padded (see `collate`)."""
 
     def __init__(
-        self, features: CachedFeatures, batches: TrainingBatches | ValidationBatches, *, workers: int = 0, pinned: bool = False
+        self, examples: CachedExamples, batches: TrainingBatches | ValidationBatches, *, workers: int = 0, pinned: bool = False
     ) -> None:
-        """Read `features`.
+        """Read `examples`.
 
         Args:
-            features: the examples.
+            examples: the examples.
             batches: which of them make a batch, and in which order.
             workers: processes that read ahead; 0: none, batches are read when they are asked for.
             pinned: put batches in memory from which a GPU copies fast.
         """
         super().__init__(
-            features,
+            examples,
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            multiprocessing_context="spawn" if workers and features.is_remote else None,  # its client does not survive a fork
+            multiprocessing_context="spawn" if workers and examples.is_remote else None,  # its client does not survive a fork
             pin_memory=pinned,
             generator=torch.Generator(),  # of its own: torch's is the student's, and must be where it was after a resume
         )

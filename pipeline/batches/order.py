@@ -131,12 +131,18 @@ def _cut(groups: Sequence[Group], chance: random.Random | None) -> list[list[int
     return batches
 
 
-def order_of(cache: Cache, indices: Sequence[int], size: BatchSize, seed: int) -> BatchOrder:
+def order_of(cache: Cache, indices: Sequence[int], lengths: Sequence[int], size: BatchSize, seed: int) -> BatchOrder:
     """The order in which some examples of a cache are read, so that what is in use fits where its copies are kept.
 
     Of an object store, what fits is brought in the background from now on.
+
+    Args:
+        cache: holds them.
+        indices: of the example at each place, in the cache.
+        lengths: tokens that are read at each place.
+        size: of a batch.
+        seed: chooses the order.
     """
-    lengths = cache.lengths[list(indices)].tolist()
     most, sizes = cache.place.most_held, [record.bytes for record in cache.records]
     if most is not None and sum(sizes) > most:
         windows = plan_windows(cache.shards_of(indices), sizes, most // _WINDOWS_HELD, seed)

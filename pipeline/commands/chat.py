@@ -22,7 +22,16 @@ from pipeline.generation.writer import Sampling
 @click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it.")
 @command
 def chat(
-    *, as_json: bool, run: Path, teacher: str | None, device: str, system: str | None, forget: bool, **sampling: Any
+    *,
+    as_json: bool,
+    run: Path,
+    teacher: str | None,
+    device: str,
+    teacher_device: str | None,
+    cache: str | None,
+    system: str | None,
+    forget: bool,
+    **sampling: Any,
 ) -> dict[str, Any]:
     """Talk with a trained student. The models are loaded once; end with an empty line or Ctrl-D, /new starts afresh.
 
@@ -32,7 +41,7 @@ def chat(
     Example:
       llm-modules chat --run my-run
     """
-    writer = load_writer(run, teacher, device)
+    writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=True)
     opening = opening_turns(writer, system)
     turns, answers = list(opening), []
     while message := _next_message():

@@ -17,6 +17,7 @@ from pipeline.commands.layer_list import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
+from pipeline.data.tokens import CONDITIONS
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
 from pipeline.extract.engines.interface import Engine
@@ -45,6 +46,11 @@ _SLOW_DISK = 0.05
 )
 @click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
 @codec_options("bf16")
+@click.option(
+    "--condition", type=click.Choice(CONDITIONS), default="sequence", show_default=True,
+    help="What is read and cached: whole examples, or of each only what stands before its last answer, for a student that "
+    "needs the teacher once.",
+)  # fmt: skip
 @click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
 @click.option(
     "--keep-head", is_flag=True, help="Keep the LM head's rows of the tokens that occur, too, for train --head-init teacher."
@@ -99,6 +105,7 @@ def extract(
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --condition prompt
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --engine ray --workers 4
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
       torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache

@@ -20,7 +20,16 @@ from pipeline.generation.writer import Sampling
 @sampling_options
 @command
 def generate(
-    *, as_json: bool, run: Path, teacher: str | None, device: str, system: str | None, prompt: str, **sampling: Any
+    *,
+    as_json: bool,
+    run: Path,
+    teacher: str | None,
+    device: str,
+    teacher_device: str | None,
+    cache: str | None,
+    system: str | None,
+    prompt: str,
+    **sampling: Any,
 ) -> dict[str, Any]:
     """Answer one prompt with a trained student; the answer is streamed to stdout as it is written.
 
@@ -28,7 +37,7 @@ def generate(
     Example:
       llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
     """
-    writer = load_writer(run, teacher, device)
+    writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
     turns = [*opening_turns(writer, system), Turn("user", prompt)]
     show = None if as_json else lambda text: click.echo(text, nl=False)
     (written,) = writer.write([turns], Sampling(**sampling), show)

@@ -39,6 +39,7 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
       llm-modules train --cache my-cache --run my-run --student EleutherAI/gpt-neo-125m
       llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --vocab dataset --layers 12,-1
+      llm-modules train --cache my-prompts --run my-run --condition prompt --student EleutherAI/gpt-neo-125m
       llm-modules train --cache my-cache --run my-run --resume
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """
@@ -55,6 +56,8 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
             f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
             f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve.name}"
         )
+        for reason, count in record["left_out"].items():
+            click.echo(f"left out: {count} {reason}")
         if record["leaks"]:
             click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")
     return record

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from pipeline.commands.layer_list import LayerList
 from pipeline.errors import InputError
-from pipeline.model import CROSS_ATTENTIONS, GATES, SIZES
+from pipeline.model import CONDITIONS, CROSS_ATTENTIONS, GATES, SIZES
 from pipeline.training.arguments import REPORTERS
 from pipeline.training.settings import PARTS, TrainSettings
 
@@ -32,7 +32,14 @@ _OPTIONS = (
         type=click.IntRange(min=0),
         default=_DEFAULTS.cross_layers,
         show_default=True,
-        help="Enhanced Cross-Attention layers.",
+        help="Enhanced Cross-Attention layers, with --condition sequence.",
+    ),
+    click.option(
+        "--cross-every",
+        type=click.IntRange(min=1),
+        default=_DEFAULTS.cross_every,
+        show_default=True,
+        help="With --condition prompt: one stands before the last of every so many of GPT-Neo's blocks.",
     ),
     click.option(
         "--cross-heads",
@@ -61,10 +68,21 @@ _OPTIONS = (
     ),
     click.option(
         "--condition",
-        type=click.Choice(["sequence", "none"]),
+        type=click.Choice(CONDITIONS),
         default=_DEFAULTS.condition,
         show_default=True,
-        help="Read the teacher's states of every token, or tokens without a teacher (the control).",
+        help="What the student reads: the teacher's states of every token; those of the prompt, once, while it writes in its own "
+        "tokens; or no teacher, as a control: the teacher's tokens (none), prompt and answer in its own tokens (text).",
+    ),
+    click.option(
+        "--student-tokenizer",
+        help="Hub id or folder of the student's own tokens, with --condition prompt or text.  [default: the student; for a "
+        "new one the teacher]",
+    ),
+    click.option(
+        "--max-answer-tokens",
+        type=click.IntRange(min=2),
+        help="Leave answers of more of the student's own tokens out, and count them.",
     ),
     click.option(
         "--cross-attention",
@@ -75,10 +93,10 @@ _OPTIONS = (
     ),
     click.option(
         "--vocab",
-        type=click.Choice(["teacher", "dataset"]),
+        type=click.Choice(["whole", "dataset"]),
         default=_DEFAULTS.vocab,
         show_default=True,
-        help="Tokens that the LM head spans: the teacher's, or those that occur in the data set, often ten times fewer; "
+        help="Tokens that the LM head spans: all, or those that occur in the data set, often ten times fewer; "
         "the student can write no others.",
     ),
     click.option(
@@ -192,4 +210,7 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     sizes = ("batch_size", "batch_tokens")
     if all(name in varied or given.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in sizes):
         raise InputError("--batch-size and --batch-tokens: name one of them")
+    unused, used = ("cross_layers", "--cross-every") if options["condition"] == "prompt" else ("cross_every", "--cross-layers")
+    if "condition" not in varied and (unused in varied or given.get_parameter_source(unused) is ParameterSource.COMMANDLINE):
+        raise InputError(f"--{unused.replace('_', '-')}: with --condition {options['condition']} it is {used}")
     return TrainSettings(**options)

@@ -8,10 +8,14 @@ from typing import Any
 
 import click
 
+from cache import Cache, CacheError, open_cache
 from pipeline.data.conversations import Turn
 from pipeline.device import choose_device
+from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
+from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder
 
 
@@ -19,6 +23,10 @@ def writer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which student writes, and where."""
     for option in (
         click.option("--system", help="System prompt ('' for none).  [default: the one the student learned with]"),
+        click.option(
+            "--cache", metavar="PLACE", help="The run's cache of prompts, where that has moved: what is in it needs no teacher."
+        ),
+        click.option("--teacher-device", help="Of the teacher, such as cuda:1.  [default: the student's]"),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda"),
         click.option("--teacher", help="The run's teacher, where that has moved."),
         click.option("--run", type=click.Path(path_type=Path), required=True, help="A finished run."),
@@ -41,19 +49,40 @@ def sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def load_writer(run: Path, teacher_name: str | None, device_name: str) -> StudentWriter:
-    """Load a finished run's student, and its teacher if it reads one.
+def load_writer(
+    run: Path, *, teacher: str | None, device: str, teacher_device: str | None, cache: str | None, keep_teacher: bool
+) -> StudentWriter:
+    """Load a finished run's student, and its teacher if it reads one for every token.
+
+    Args:
+        run, teacher, device, teacher_device, cache: the options.
+        keep_teacher: whether more than one prompt will be asked.
 
     Raises:
         InputError: the run is not finished, or the teacher is not the one it learned from.
     """
-    folder, device = RunFolder(run), choose_device(device_name)
-    record = folder.require_finished()
-    teacher, layers = None, folder.settings().layers_read
-    if layers:
-        name = teacher_name or record["provenance"]["teacher"]
-        teacher = load_same_teacher(name, layers, record["identity"]["cache"], device)
-    return StudentWriter(folder, teacher, device)
+    folder, students = RunFolder(run), choose_device(device)
+    record, settings = folder.require_finished(), folder.settings()
+    teachers = students if teacher_device is None else choose_device(teacher_device)
+    name = teacher or record["provenance"]["teacher"]
+
+    def load() -> Teacher:
+        return load_same_teacher(name, settings.layers_read, record["identity"]["cache"], teachers)
+
+    prompts = _prompts_at_hand(folder, cache) if settings.condition == "prompt" else None
+    return StudentWriter(folder, load if settings.reads_states else None, students, prompts, keep_teacher=keep_teacher)
+
+
+def _prompts_at_hand(run: RunFolder, named: str | None) -> Cache | None:
+    """The cache that a run learned from, if it is still there; one that is named must be."""
+    try:
+        cache = open_cache(named or trained_from(run))
+        require_same_cache(cache, run.read_record())
+    except (CacheError, InputError):
+        if named is not None:
+            raise
+        return None
+    return cache
 
 
 def opening_turns(writer: StudentWriter, system: str | None) -> list[Turn]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,13 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.said import Answer, Said
 from pipeline.data.templates import Segment, TemplateName, render, render_prompt
 
 LossOn = Literal["assistant", "all"]
+Condition = Literal["sequence", "prompt"]
+CONDITIONS: tuple[Condition, ...] = ("sequence", "prompt")
+"""What the teacher reads: whole examples, or of each only what stands before its last answer."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class TokenizedExample:
         row_id: the conversation's row id.
         input_ids: `[T]` int32.
         loss_mask: `[T]` bool, True where the student is to predict this token.
+        text: what is said, as `Said` puts it.
     """
 
     row_id: str
     input_ids: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.bool_]
+    text: str = ""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -44,11 +51,11 @@ class TokenizedDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all row ids, token ids and loss masks."""
+        """SHA-256 of all row ids, token ids, loss masks and texts."""
         digest = hashlib.sha256()
         for example in self.examples:
-            digest.update(f"{example.row_id} {len(example)}\n".encode())
-            digest.update(example.input_ids.tobytes() + example.loss_mask.tobytes())
+            digest.update(f"{example.row_id} {len(example)} {len(example.text)}\n".encode())
+            digest.update(example.input_ids.tobytes() + example.loss_mask.tobytes() + example.text.encode())
         return digest.hexdigest()
 
     def leave_out(self, reason: str, count: int = 1) -> None:
@@ -63,13 +70,18 @@ def tokenize_segments(
 
     The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`, everything (the paper's way).
     """
-    ids, mask = _leading_ids(tokenizer, segments), []
-    mask += [loss_on == "all"] * len(ids)
-    for segment in segments:
-        piece = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
-        ids += piece
-        mask += [segment.learn or loss_on == "all"] * len(piece)
-    return ids, mask
+    return _joined(_tokenized(segments, tokenizer), loss_on)
+
+
+def _joined(pieces: Sequence[tuple[Segment, list[int]]], loss_on: LossOn) -> tuple[list[int], list[bool]]:
+    ids = [token for _, piece in pieces for token in piece]
+    return ids, [segment.learn or loss_on == "all" for segment, piece in pieces for _ in piece]
+
+
+def _tokenized(segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase) -> list[tuple[Segment, list[int]]]:
+    """Each segment with its token ids, after one for what the tokenizer puts before every text."""
+    found = [(Segment("", learn=False), _leading_ids(tokenizer, segments))]
+    return found + [(segment, tokenizer(segment.text, add_special_tokens=False)["input_ids"]) for segment in segments]
 
 
 def tokenize_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -85,18 +97,47 @@ def tokenize_conversations(
     template: TemplateName,
     loss_on: LossOn,
     max_tokens: int,
+    condition: Condition = "sequence",
+    last_answer_only: bool = False,
 ) -> TokenizedDataset:
-    """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and counted, never cut."""
+    """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and counted, never cut.
+
+    Args:
+        conversations: of the data set.
+        tokenizer: the teacher's.
+        template: how turns become text.
+        loss_on: which tokens a student is to predict.
+        max_tokens: of an example, as the teacher reads it.
+        condition: whether the teacher reads whole examples, or what stands before their last answers.
+        last_answer_only: no answer but the last is to be learned from: the teacher's states of a token know what comes after it.
+    """
     dataset = TokenizedDataset()
     for conversation in conversations:
-        ids, mask = tokenize_segments(render(conversation.turns, template, tokenizer), tokenizer, loss_on)
+        pieces = _tokenized(render(conversation.turns, template, tokenizer), tokenizer)
+        answers = _answers(conversation.turns, pieces)
+        ids, mask = _joined(pieces, loss_on)
+        if condition == "prompt":
+            ids = ids[: answers[-1].start] if answers else []
+            mask = [False] * len(ids)
         if len(ids) > max_tokens:
             dataset.leave_out(f"over {max_tokens} tokens")
-        elif not any(mask[1:]):
+        elif condition == "sequence" and not any(mask[1:]):
             dataset.leave_out("nothing to learn (no assistant turn)")
+        elif not ids:
+            dataset.leave_out("asks nothing (nothing stands before an assistant turn)")
         else:
-            dataset.examples.append(TokenizedExample(conversation.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_)))
+            text = Said(conversation.turns, answers[-1:] if last_answer_only else answers).as_text()
+            arrays = np.asarray(ids, np.int32), np.asarray(mask, np.bool_)
+            dataset.examples.append(TokenizedExample(conversation.row_id, *arrays, text))
     return dataset
+
+
+def _answers(turns: Sequence[Turn], pieces: Sequence[tuple[Segment, list[int]]]) -> tuple[Answer, ...]:
+    """Where in the tokens each assistant turn begins."""
+    ends = list(accumulate(len(piece) for _, piece in pieces))
+    starts = [end - len(piece) for (segment, piece), end in zip(pieces, ends, strict=True) if segment.learn]
+    written = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
+    return tuple(Answer(turn, start) for turn, start in zip(written, starts, strict=False))  # plain text is nobody's answer
 
 
 def _leading_ids(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment]) -> list[int]:

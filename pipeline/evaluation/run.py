@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache as cache_result
 from typing import Any
 
 import torch
+from torch import nn
 
 from cache import Cache, open_cache
 from cache.files import write_atomically
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import ValidationBatches
+from pipeline.data.conversations import Conversation
+from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
+from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.tokens import tokenize_prompt
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.evaluation.codecs import described_codecs
-from pipeline.evaluation.prompts import HeldOutPrompts, own_rows, unseen_prompts
+from pipeline.evaluation.feature_controls import NoStates, OtherPrompts
+from pipeline.evaluation.prompts import HeldOutPrompts, cached_rows, unseen_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.writer import StudentWriter
-from pipeline.model import LLMModulesConfig
+from pipeline.model import OWN_TOKENS, LLMModulesConfig
 from pipeline.processes import Share
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
+from pipeline.training.examples import examples_of
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder, environment
-from pipeline.training.validation import validation_loss
+from pipeline.training.settings import TrainSettings
+from pipeline.training.validation import ValidationLoss, validation_loss
 
 
 def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: None) -> dict[str, Any]:
@@ -50,20 +59,15 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         training_rows, validation_rows = split_rows(
             cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]
         )
-        prompts = _prompts(settings, record, runs, cache, training_rows, validation_rows)
-        teacher = _teacher(settings, record, runs, device) if prompts.conversations else None
+        prompts = _prompts(settings, runs, cache, training_rows, validation_rows)
+        load = _teacher_loader(settings, record, runs, device)
         codecs = described_codecs(cache)
         students, answers = [], {}
         for name, run in runs.items():
-            writer = StudentWriter(run, teacher, device)
-            entry, trained = _described(name, run), run.settings()
-            order = order_of(cache, validation_rows, trained.size_of_batches, 0)
-            features = CachedFeatures(cache, validation_rows, trained.layers_read)
+            trained = run.settings()
+            writer = StudentWriter(run, load if prompts.conversations and trained.reads_states else None, device, cache)
             step(f"{name}: validation loss", 0, 0)
-            batches = CachedBatches(features, ValidationBatches(order, Share()))
-            decoder = StatesDecoder([cache.codecs[layer] for layer in trained.layers_read]).to(device)
-            loss = validation_loss(writer.model, batches, decoder, device)
-            entry |= {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
+            entry = _described(name, run) | _held_out_loss(trained, cache, validation_rows, writer)
             if prompts.conversations:
                 scores, answers[name] = answer_prompts(name, writer, prompts.conversations, settings, step)
                 entry |= scores
@@ -89,9 +93,27 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     return results
 
 
+def _held_out_loss(trained: TrainSettings, cache: Cache, rows: Sequence[int], writer: StudentWriter) -> dict[str, Any]:
+    """The loss on examples held out; where a student looks at prompts, with other prompts' states and with none, too."""
+    examples = examples_of(trained, cache, rows, writer.tokenizer)
+    decoder = StatesDecoder([cache.codecs[layer] for layer in trained.layers_read]).to(writer.device)
+    order = order_of(cache, examples.indices, examples.lengths, trained.size_of_batches, 0)
+
+    def loss_of(given: CachedExamples, decode: nn.Module) -> ValidationLoss:
+        return validation_loss(writer.model, CachedBatches(given, ValidationBatches(order, Share())), decode, writer.device)
+
+    loss = loss_of(examples, decoder)
+    found: dict[str, Any] = {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
+    if trained.condition == "prompt":
+        features = {"matched": loss.loss, "zeroed": loss_of(examples, NoStates(decoder)).loss}
+        if len(set(examples.indices)) > 1:
+            features["mismatched"] = loss_of(OtherPrompts(examples), decoder).loss
+        found["features"] = features
+    return found
+
+
 def _prompts(
     settings: EvaluateSettings,
-    record: dict[str, Any],
     runs: dict[str, RunFolder],
     cache: Cache,
     training_rows: Sequence[int],
@@ -100,37 +122,62 @@ def _prompts(
     """What the students are to answer: rows of another data set, or the run's own validation rows."""
     if not settings.samples:
         return HeldOutPrompts([], {})
-    positions = min(LLMModulesConfig.from_pretrained(run.model).body.max_position_embeddings for run in runs.values())
-    longest = positions - settings.max_new_tokens
-    if longest < 1:
-        raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {positions} tokens; ask for fewer")
     if settings.dataset is None:
-        row_ids = cache.row_ids
-        rows = own_rows(record, [row_ids[i] for i in validation_rows])
+        rows = list(cached_rows(cache, validation_rows))
     else:
         rows = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split).conversations
-    tokenizer = load_same_tokenizer(runs["student"].model, cache.identity["tokenizer"])
-    return unseen_prompts(rows, record, cache, training_rows, tokenizer, longest=longest, count=settings.samples)
+    readers = [_Reader(run, cache) for run in runs.values()]
+    most = min(reader.positions for reader in readers)
+    if settings.max_new_tokens >= most:
+        raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
+
+    def too_long(row: Conversation) -> str | None:
+        for reader in readers:
+            if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
+                return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
+        return None
+
+    return unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
 
 
-def _teacher(
+class _Reader:
+    """How much a run's student can read."""
+
+    def __init__(self, run: RunFolder, cache: Cache) -> None:
+        config = LLMModulesConfig.from_pretrained(run.model)
+        self.positions, self._condition = int(config.body.max_position_embeddings), config.condition
+        identity = run.read_record()["identity"]
+        self._tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
+        self._template: TemplateName = cache.identity["template"]
+
+    def tokens_before(self, row: Conversation) -> int:
+        """Tokens that it reads before it writes."""
+        if self._condition in OWN_TOKENS:
+            return len(prompt_tokens(row.prompt_turns if self._condition == "text" else None, self._tokenizer))
+        return len(tokenize_prompt(row.prompt_turns, self._template, self._tokenizer))
+
+
+def _teacher_loader(
     settings: EvaluateSettings, record: dict[str, Any], runs: dict[str, RunFolder], device: torch.device
-) -> Teacher | None:
-    """The live teacher with the layers that the students read; None where none of them reads any."""
+) -> Callable[[], Teacher]:
+    """Loads the teacher, once, with the layers that the students read."""
     layers = {layer for run in runs.values() for layer in run.settings().layers_read}
     name = settings.teacher or record["provenance"]["teacher"]
-    return load_same_teacher(name, sorted(layers), record["identity"]["cache"], device) if layers else None
+    return cache_result(lambda: load_same_teacher(name, sorted(layers), record["identity"]["cache"], device))
 
 
 def _described(name: str, run: RunFolder) -> dict[str, Any]:
     record = run.read_record()
     result, layers = record["result"], run.settings().layers_read
+    condition = run.settings().condition
     reads = f"teacher layer {', '.join(map(str, layers))}" if layers else "the tokens themselves, no teacher"
+    reads = {"prompt": f"{reads}, of the prompt", "text": "prompt and answer in its own tokens, no teacher"}.get(condition, reads)
     if layers == [0]:
         reads += " (embeddings only)"
     return {
         "name": name,
         "reads": reads,
+        "condition": condition,
         "layers": layers,
         "leaks": record["leaks"],
         **{field: result[field] for field in ("steps", "tokens", "parameters", "seconds")},

@@ -14,6 +14,7 @@ from pipeline.generation.writer import Sampling, StudentWriter
 Step = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
 _SHOWN_SAMPLES = 8
+_OTHER_FEATURES = {"mismatched": "with those of another", "zeroed": "with none"}
 
 
 def verdict(students: list[dict[str, Any]]) -> str:
@@ -22,11 +23,14 @@ def verdict(students: list[dict[str, Any]]) -> str:
     loss = f"validation loss {student['val_loss']:.3f}"
     if student["leaks"]:
         return f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the answers themselves."
+    if features := student.get("features"):
+        others = ", ".join(f"{features[name]:.3f} {how}" for name, how in _OTHER_FEATURES.items() if name in features)
+        loss += f" with the states of each prompt, {others}"
     if not controls:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
     finding = "Transferred" if all(student["val_loss"] < control["val_loss"] for control in controls) else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
-    text = f"{loss} against {beside}"
+    text = f"{loss}, against {beside}" if "features" in student else f"{loss} against {beside}"
     if "exact_match" in student:
         if finding == "Transferred" and any(student["exact_match"] <= control["exact_match"] for control in controls):
             finding = "Transferred in loss alone"

@@ -13,7 +13,7 @@ class EvaluateSettings:
     """One evaluation, as asked for on the command line; each field is the option of that name.
 
     Attributes:
-        cache, teacher, dataset: None for those that the run was trained from.
+        cache, teacher, dataset: None for those that the run was trained from; prompts are then the rows held out, from the cache.
         dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
         batch_size: prompts answered at a time.

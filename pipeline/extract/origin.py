@@ -8,6 +8,7 @@ from cache import CacheError, Manifest
 from cache.places import Where
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
+from pipeline.data.tokens import CONDITIONS
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TEACHER_KINDS
 
@@ -54,6 +55,7 @@ def settings_of(
         form=manifest.provenance.get("form"),
         template=manifest.identity.get("template", "?"),
         loss_on=manifest.identity.get("loss_on", "?"),
+        condition=manifest.identity.get("condition", "?"),
         keep_head=manifest.identity.get("lm_head") is True,
         sharing=manifest.identity.get("sharing") is True,
         max_tokens=manifest.identity.get("max_tokens", 0),
@@ -71,6 +73,7 @@ def settings_of(
         "teacher_kind": settings.teacher_kind in TEACHER_KINDS,
         "template": settings.template in TEMPLATE_NAMES,
         "loss_on": settings.loss_on in ("assistant", "all"),
+        "condition": settings.condition in CONDITIONS,
         "sharing": type(manifest.identity.get("sharing")) is bool,
         "lm_head": type(manifest.identity.get("lm_head")) is bool,
         "max_tokens": type(settings.max_tokens) is int and settings.max_tokens > 0,

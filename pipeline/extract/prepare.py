@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
 from cache.space import reclaimable_bytes, room_needed, shard_size
-from pipeline.data.sources import ConversationSet, load_conversations
+from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.data.tokens import TokenizedDataset, TokenizedExample, tokenize_conversations
@@ -29,16 +26,13 @@ from pipeline.data.vocabulary import VOCABULARY, special_tokens, write_vocabular
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
 from pipeline.extract.plan import plan_shards
+from pipeline.extract.provenance import cache_provenance, most_batch_tokens, shard_provenance
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
 from pipeline.teacher.model import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
-
-_RECORDED_VERSIONS = ("h5py", "ml_dtypes", "numpy", "pcodec", "safetensors", "torch", "transformers", "zarr")
-_USUAL_BATCH = {"cpu": 4096}
-_LARGE_BATCH = 32768
 
 
 @dataclass(frozen=True)
@@ -75,10 +69,12 @@ class PreparedExtract:
             bits: of a value in each layer whose codec is of no fixed rate; None: as is expected from what was asked.
         """
         bits = {layer: asked.expected_bits for layer, asked in self.asked.items()} if bits is None else bits
-        return [
-            shard_size(self.manifest, self._stored_lengths(shard), [e.row_id for e in self.examples_of(shard)], bits)
-            for shard in shards
-        ]
+        return [self._shard_size(shard, bits) for shard in shards]
+
+    def _shard_size(self, shard: int, bits: Mapping[int, float]) -> int:
+        held = self.examples_of(shard)
+        text_bytes = sum(len(example.text.encode()) for example in held)
+        return shard_size(self.manifest, self._stored_lengths(shard), [each.row_id for each in held], text_bytes, bits)
 
     def _stored_lengths(self, shard: int) -> list[int]:
         return self.sharing.stored_lengths(self.shards[shard], [len(example) for example in self.examples_of(shard)])
@@ -144,14 +140,14 @@ class PreparedExtract:
     @property
     def batch_tokens(self) -> int:
         """Most tokens of a padded batch, where the device's memory does not turn out to be too small for it."""
-        return _batch_tokens(self.settings)
+        return most_batch_tokens(self.settings)
 
     def provenance_of_shards(self) -> dict[str, Any]:
         """On what the last bits of a shard's numbers depend, the tokens of its batches aside.
 
         Both are recorded with each shard, so that a lost one can be made again.
         """
-        return _shard_provenance(self.settings)
+        return shard_provenance(self.settings)
 
 
 def prepare(settings: ExtractSettings) -> PreparedExtract:
@@ -161,6 +157,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         CacheError: a shard would be too large for its codec.
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
+    _require_sense(settings)
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config)
@@ -180,6 +177,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         template=settings.template,
         loss_on=settings.loss_on,
         max_tokens=_longest(settings, getattr(shape, "max_position_embeddings", None)),
+        condition=settings.condition,
+        last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
     )
     if conversations.malformed:
         dataset.leave_out("malformed row", conversations.malformed)
@@ -200,7 +199,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "loss_on": settings.loss_on,
         "limit": settings.limit,
         "max_tokens": settings.max_tokens,
-        "condition": "sequence",
+        "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
         "sharing": settings.shares,
         "lm_head": settings.keep_head,
@@ -218,14 +217,21 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         tokens=sum(lengths),
         shard_tokens=settings.shard_tokens,
         identity=identity,
-        provenance=_provenance(settings, source, conversations, dataset),
+        provenance=cache_provenance(settings, source, conversations, dataset),
         attachments=(),
     )
     prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
     prepared.require_packable()
+    return prepared
+
+
+def _require_sense(settings: ExtractSettings) -> None:
     if settings.keep_head and settings.teacher_kind == "encoder":
         raise InputError("--keep-head: an encoder has no LM head; leave it out")
-    return prepared
+    if settings.condition == "prompt" and settings.keep_head:
+        raise InputError("--keep-head: with --condition prompt the student has an LM head of its own; leave it out")
+    if settings.condition == "prompt" and settings.loss_on == "all":
+        raise InputError("--loss-on all: with --condition prompt the student learns the answers alone; leave it out")
 
 
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
@@ -248,52 +254,3 @@ def _longest(settings: ExtractSettings, context: int | None) -> int:
     if context is not None and settings.max_tokens > context:
         return int(context)
     return settings.max_tokens
-
-
-def _batch_tokens(settings: ExtractSettings) -> int:
-    return settings.batch_tokens or _USUAL_BATCH.get(choose_device(settings.device).type, _LARGE_BATCH)
-
-
-def _shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
-    device = choose_device(settings.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": str(device),
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "versions": recorded_versions(),
-    }
-
-
-def _provenance(
-    settings: ExtractSettings, source: TeacherSource, conversations: ConversationSet, dataset: TokenizedDataset
-) -> dict[str, object]:
-    return {
-        "teacher": _located(source.name),
-        "dataset": _located(settings.dataset),
-        "dataset_config": settings.dataset_config,
-        "split": settings.split,
-        "form": conversations.form,
-        "system_prompt": _usual_system_prompt(conversations),
-        "limit": settings.limit,
-        "skip_bad_rows": settings.skip_bad_rows,
-        "left_out": dataset.left_out,
-        "shards": {**_shard_provenance(settings), "batch_tokens": _batch_tokens(settings)},
-        "versions": recorded_versions(),
-    }
-
-
-def recorded_versions() -> dict[str, str]:
-    """Library versions, recorded and never compared."""
-    return {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()}
-
-
-def _usual_system_prompt(conversations: ConversationSet) -> str | None:
-    """The system prompt that most conversations begin with, for prompts that are typed later."""
-    prompts = [row.turns[0].text for row in conversations.conversations if row.turns[0].role == "system"]
-    return Counter(prompts).most_common(1)[0][0] if prompts else None
-
-
-def _located(name: str) -> str:
-    """A path as it is found from any folder; a hub id as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -32,13 +32,14 @@ class ShardStates:
     """What the teacher gave for a shard.
 
     Attributes:
-        row_ids, lengths: of the examples, in the order of the data set.
+        row_ids, texts, lengths: of the examples, in the order of the data set.
         pieces: the prefixes that are stored with them, then what each has of its own.
         non_finite: examples left out because their states are not finite: tokens by row id.
         batch_tokens: most tokens of the padded batches that they were read in.
     """
 
     row_ids: list[str]
+    texts: list[str]
     lengths: list[int]
     pieces: list[Piece]
     non_finite: dict[str, int]
@@ -46,7 +47,7 @@ class ShardStates:
 
     def coded(self, codecs: dict[int, Codec]) -> ShardContent:
         """The shard as it is stored."""
-        return shard_of_pieces(self.row_ids, self.lengths, self.pieces, codecs)
+        return shard_of_pieces(self.row_ids, self.texts, self.lengths, self.pieces, codecs)
 
 
 class ShardReader:
@@ -213,6 +214,7 @@ class ShardReader:
                 raise RunError(f"row {example.row_id}, {fault}; leave such rows out with --skip-non-finite, or try --dtype fp32")
         return ShardStates(
             [example.row_id for example, _ in kept],
+            [example.text for example, _ in kept],
             [len(example) for example, _ in kept],
             [prefixes[number] for number in stored if number not in self._faults] + [piece for _, piece in kept],
             non_finite,

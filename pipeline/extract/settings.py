@@ -8,7 +8,7 @@ from typing import Literal
 from cache.places import Place, Where, place_of
 from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
-from pipeline.data.tokens import LossOn
+from pipeline.data.tokens import Condition, LossOn
 from pipeline.teacher.source import TeacherKind
 
 
@@ -21,6 +21,7 @@ class ExtractSettings:
         codec: how each layer's states are stored, as on the command line: a name for all layers, or `LAYER:NAME`.
         fidelity, bits: what is asked of the codecs that lose something, in the same way.
         calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed` chooses it.
+        condition: whether whole examples are read and cached, or of each only what stands before its last answer.
         sharing: compute and store leading tokens that examples share once.
         keep_head: keep the teacher's LM head beside the states: its rows of the tokens that occur.
         max_tokens: examples of more tokens are left out.
@@ -40,6 +41,7 @@ class ExtractSettings:
     bits: tuple[str, ...] = ()
     calibration_tokens: int = 32768
     calibration_seed: int = 0
+    condition: Condition = "sequence"
     sharing: bool = True
     keep_head: bool = False
     layers: tuple[int, ...] = (-1,)

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
+from cache import Cache
 from pipeline.data.conversations import Turn
+from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError, reason
 from pipeline.generation.live_teacher import LiveTeacher
+from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.teacher.model import Teacher
 from pipeline.training.run_folder import RunFolder
@@ -40,29 +43,56 @@ class Written:
 
 
 class StudentWriter:
-    """A student with its tokenizer and, where it reads hidden states, its teacher."""
+    """A student with its tokenizer and, where it reads hidden states, what gives them."""
 
-    def __init__(self, run: RunFolder, teacher: Teacher | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        load_teacher: Callable[[], Teacher] | None,
+        device: torch.device,
+        cache: Cache | None = None,
+        *,
+        keep_teacher: bool = True,
+    ) -> None:
         """Load a finished run's student.
+
+        Args:
+            run: the run.
+            load_teacher: gives its teacher; called now where the student needs it for every token, else when a prompt asks for
+                it. None: nothing will be written.
+            device: of the student.
+            cache: of prompts whose states need no teacher.
+            keep_teacher: keep it in memory for the next prompts, where it is needed for prompts alone.
 
         Raises:
             InputError: the run is not finished, its model cannot be loaded, or its teacher is an encoder.
         """
         self.record = run.require_finished()
-        self.template: TemplateName = self.record["identity"]["cache"]["template"]
-        self.device, self._teacher = device, teacher
-        if teacher is not None and not teacher.causal:
-            raise InputError(
-                f"{run.root}: its teacher is an encoder, whose states of the prompt change with each token that is written: this "
-                "student cannot write; evaluate it with --samples 0"
-            )
+        identity = self.record["identity"]
+        self.template: TemplateName = identity["cache"]["template"]
+        self.device = device
         try:
             self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
             torch.nn.Module.to(self.model, device)
         except (OSError, ValueError) as error:
             raise InputError(f"{run.model}: the student cannot be loaded ({reason(error)})") from error
-        self.tokenizer = load_same_tokenizer(run.model, self.record["identity"]["cache"]["tokenizer"])
-        self._pad = self.model.config.pad_token_id
+        config = self.model.config
+        self.tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
+        self._teachers_tokenizer = (
+            load_same_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"]) if config.own_tokens else self.tokenizer
+        )
+        self._pad = config.pad_token_id
+        self._teacher: Teacher | None = None
+        self._prompts: PromptStates | None = None
+        if load_teacher is not None and config.condition == "sequence":
+            self._teacher = load_teacher()
+            if not self._teacher.causal:
+                raise InputError(
+                    f"{run.root}: its teacher is an encoder, whose states of the prompt change with each token that is written: "
+                    "this student cannot write; evaluate it with --samples 0"
+                )
+        elif load_teacher is not None and config.condition == "prompt":
+            self._prompts = PromptStates(config.teacher_layers, load_teacher, cache, keep_teacher=keep_teacher)
 
     def write(
         self, prompts: Sequence[Sequence[Turn]], sampling: Sampling, streamer: Callable[[str], None] | None = None
@@ -72,7 +102,7 @@ class StudentWriter:
         Raises:
             InputError: a prompt leaves no room for an answer.
         """
-        ids = [tokenize_prompt(turns, self.template, self.tokenizer) for turns in prompts]
+        ids = [self._read_first(turns) for turns in prompts]
         longest = max(len(prompt) for prompt in ids)
         room = self.model.config.body.max_position_embeddings - longest
         if room < 1:
@@ -83,8 +113,11 @@ class StudentWriter:
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        if self._teacher is not None and self.model.bridge is not None:
+        if self._teacher is not None:
             options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
+        if self._prompts is not None:
+            hidden_BKD, mask_BK = self._prompts.read([self._as_the_teacher_reads(turns) for turns in prompts])
+            options |= {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
         written_BT = self.model.generate(
             ids_BT,
             attention_mask=mask_BT,
@@ -93,6 +126,15 @@ class StudentWriter:
             **options,
         )[:, longest:]
         return [self._cut(answer.tolist()) for answer in written_BT]
+
+    def _as_the_teacher_reads(self, turns: Sequence[Turn]) -> list[int]:
+        return tokenize_prompt(turns, self.template, self._teachers_tokenizer)
+
+    def _read_first(self, turns: Sequence[Turn]) -> list[int]:
+        """The tokens that the student itself reads before it writes."""
+        if self.model.config.own_tokens:
+            return prompt_tokens(turns if self.model.config.condition == "text" else None, self.tokenizer)
+        return self._as_the_teacher_reads(turns)
 
     def _cut(self, ids: list[int]) -> Written:
         end = self.model.config.eos_token_id

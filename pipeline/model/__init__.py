@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
-from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, LLMModulesConfig
+from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
@@ -13,6 +13,7 @@ __all__ = [
     "CONDITIONS",
     "CROSS_ATTENTIONS",
     "GATES",
+    "OWN_TOKENS",
     "SIZES",
     "BridgeShape",
     "LLMModulesConfig",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Cache, GPTNeoConfig, GPTNeoModel
+from transformers.masking_utils import create_causal_mask
 from transformers.models.gpt_neo.modeling_gpt_neo import GPT_NEO_ATTENTION_CLASSES
 
 _WINDOWS_A_BLOCK = 4
@@ -100,9 +103,47 @@ class FusedSelfAttention(nn.Module):
 
 
 class GPTNeoBody(GPTNeoModel):
-    """GPT-Neo's blocks with `FusedSelfAttention`."""
+    """GPT-Neo with `FusedSelfAttention`, and room for something before each of its blocks."""
 
     _supports_sdpa = True
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        before_blocks: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType({}),
+    ) -> torch.Tensor:
+        """The last states `[B, T, d]`.
+
+        Args:
+            input_ids: `[B, T]`; or
+            inputs_embeds: `[B, T, d]`.
+            attention_mask: `[B, K]`, 1 for tokens, 0 for padding, over all tokens so far.
+            position_ids: `[B, T]`; None: counted from the first token.
+            past_key_values: key-value cache of the tokens before these; extended in place.
+            before_blocks: what is done to the states before a block, by its number.
+        """
+        states_BTS = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
+        if position_ids is None:
+            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = torch.arange(seen, seen + states_BTS.shape[1], device=states_BTS.device)[None]
+        mask_B1TK = create_causal_mask(
+            config=self.config,
+            inputs_embeds=states_BTS,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        states_BTS = self.drop(states_BTS + self.wpe(position_ids))
+        for number, block in enumerate(self.h):
+            if number in before_blocks:
+                states_BTS = before_blocks[number](states_BTS)
+            states_BTS = block(states_BTS, layer_past=past_key_values, attention_mask=mask_B1TK)[0]
+        last_BTS: torch.Tensor = self.ln_f(states_BTS)
+        return last_BTS
 
 
 def _near(start: int, end: int, first: int, window: int, device: torch.device) -> torch.Tensor:

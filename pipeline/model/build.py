@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPTNeoConfig, GPTNeoModel
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel, PreTrainedModel
 
 from pipeline.errors import InputError, reason
-from pipeline.model.configuration import LLMModulesConfig
+from pipeline.model.configuration import OWN_TOKENS, LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ class BridgeShape:
 
     Attributes:
         reads: teacher layers: one that all cross-attention layers look at, or one for each; the rest reads the last one.
+        cross_every: with `condition="prompt"`, one layer stands before the last of every so many of GPT-Neo's blocks.
         cross_layers, cross_heads: Enhanced Cross-Attention layers, and heads of each.
         adapter_size: inner width of their adapters; None: a third of the student's width.
         gate, cross_attention: as in `LLMModulesConfig`.
@@ -36,6 +37,7 @@ class BridgeShape:
 
     reads: tuple[int, ...] = (-1,)
     cross_layers: int = 2
+    cross_every: int = 2
     cross_heads: int = 8
     adapter_size: int | None = None
     gate: str = "channel"
@@ -46,20 +48,29 @@ class BridgeShape:
         """The layers that are read, each once."""
         return list(dict.fromkeys(self.reads))
 
-    def require_possible(self, student_width: int) -> None:
+    def layers_in(self, body: GPTNeoConfig, condition: str) -> int:
+        """How many cross-attention layers there are with such a GPT-Neo."""
+        return int(body.num_layers) // self.cross_every if condition == "prompt" else self.cross_layers
+
+    def require_possible(self, body: GPTNeoConfig, condition: str) -> None:
         """Refuse what cannot be built.
 
         Raises:
             InputError: says which option to change.
         """
-        if student_width % self.cross_heads:
-            raise InputError(f"--cross-heads {self.cross_heads}: do not divide the student's width {student_width}")
-        if len(self.reads) not in (1, self.cross_layers):
-            named = ",".join(map(str, self.reads))
-            raise InputError(
-                f"--layers {named}: name one layer, or one for each of the {self.cross_layers} cross-attention layers "
-                "(--cross-layers)"
-            )
+        if body.hidden_size % self.cross_heads:
+            raise InputError(f"--cross-heads {self.cross_heads}: do not divide the student's width {body.hidden_size}")
+        layers = self.layers_in(body, condition)
+        if condition == "prompt":
+            if not layers:
+                raise InputError(f"--cross-every {self.cross_every}: this GPT-Neo has {body.num_layers} blocks; choose fewer")
+            if self.gate == "none":
+                raise InputError("--gate none: with --condition prompt a gate starts closed; choose channel or scalar")
+            if self.cross_attention != "causal":
+                raise InputError(f"--cross-attention {self.cross_attention}: with --condition prompt all is seen; leave it out")
+        if len(self.reads) not in (1, layers):
+            named, by = ",".join(map(str, self.reads)), "--cross-every" if condition == "prompt" else "--cross-layers"
+            raise InputError(f"--layers {named}: name one layer, or one for each of the {layers} cross-attention layers ({by})")
 
 
 def build_student(
@@ -71,6 +82,7 @@ def build_student(
     condition: str,
     eos_token_id: int,
     pad_token_id: int,
+    bos_token_id: int | None = None,
     bridge: BridgeShape | None = None,
     head_tokens: Sequence[int] | None = None,
 ) -> LLMModulesForCausalLM:
@@ -78,11 +90,11 @@ def build_student(
 
     Args:
         student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo.
-        vocab_size: tokens of the teacher's vocabulary.
+        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of the student's tokenizer.
         longest: tokens of the longest example it is to read.
         teacher_hidden_size: `d_teacher`.
-        condition: `sequence` or `none`.
-        eos_token_id: the token that ends an answer.
+        condition: as in `LLMModulesConfig`.
+        bos_token_id, eos_token_id: the tokens that begin, with `prompt`, and end an answer.
         pad_token_id: the token that fills up batches in generation.
         bridge: how its bridge is built; None: as in the paper.
         head_tokens: tokens that it is able to write, ascending; None: all of the vocabulary.
@@ -92,9 +104,16 @@ def build_student(
     """
     bridge = bridge or BridgeShape()
     body = student_body(student, condition, longest)
-    bridge.require_possible(body.hidden_size)
+    bridge.require_possible(body, condition)
+    own_tokens = condition in OWN_TOKENS
+    if own_tokens and student not in SIZES:
+        if vocab_size > body.vocab_size:
+            raise InputError(
+                f"student {student}: knows {body.vocab_size} tokens, the tokenizer {vocab_size}; see --student-tokenizer"
+            )
+        vocab_size = body.vocab_size
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
-    layers = bridge.teacher_layers
+    layers, cross_layers = bridge.teacher_layers, bridge.layers_in(body, condition)
     config = LLMModulesConfig(
         gpt_neo=body,
         vocab_size=vocab_size,
@@ -102,21 +121,26 @@ def build_student(
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
         teacher_layers=layers,
-        reads=[layers.index(layer) for layer in bridge.reads] * (bridge.cross_layers if len(bridge.reads) == 1 else 1),
+        reads=[layers.index(layer) for layer in bridge.reads] * (cross_layers if len(bridge.reads) == 1 else 1),
         cross_attention=bridge.cross_attention,
-        cross_layers=bridge.cross_layers,
+        cross_layers=cross_layers,
+        cross_every=bridge.cross_every,
         cross_heads=bridge.cross_heads,
         gate=bridge.gate,
         adapter_size=bridge.adapter_size or max(8, body.hidden_size // 3),
         intermediate_size=(teacher_hidden_size + body.hidden_size) // 2,
+        bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
+        tie_word_embeddings=own_tokens and head_tokens is None and bool(body.tie_word_embeddings),
     )
     model = LLMModulesForCausalLM(config)
     if head_tokens is not None:
         model.head_tokens = torch.tensor(head_tokens)
-    if student not in SIZES:
-        _take_over_weights(model, student)
+    if student not in SIZES and own_tokens:
+        _take_over_all(model, student)
+    elif student not in SIZES:
+        _take_over_blocks(model, student)
     return model
 
 
@@ -136,21 +160,39 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
         raise InputError(f"student {student}: no GPT-Neo could be loaded ({reason(error)})") from error
     if body.model_type != "gpt_neo":
         raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
-    if condition == "none" and longest > body.max_position_embeddings:
+    if condition != "sequence" and longest > body.max_position_embeddings:
+        mend = (
+            "leave longer answers out with --max-answer-tokens"
+            if condition in OWN_TOKENS
+            else ("extract with a smaller --max-tokens, or train without this control")
+        )
         raise InputError(
-            f"student {student}: without a teacher it has {body.max_position_embeddings} positions, the longest example "
-            f"{longest} tokens; extract with a smaller --max-tokens, or train without this control"
+            f"student {student}: has {body.max_position_embeddings} positions, the longest example {longest} tokens; {mend}"
         )
     body.max_position_embeddings = max(body.max_position_embeddings, longest)
     return body
 
 
-def _take_over_weights(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy GPT-Neo's blocks and, where the student has them, its positions. Its tokens are not the teacher's."""
+def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
+    """Copy a whole GPT-Neo: embeddings, positions, blocks, and of its LM head what the student has."""
+    pretrained: Any = _pretrained(GPTNeoForCausalLM, student)
+    model.body.load_state_dict(pretrained.transformer.state_dict())
+    head = pretrained.get_output_embeddings().weight.detach()
+    with torch.no_grad():
+        model.lm_head.weight.copy_(head if model.head_tokens is None else head[model.head_tokens])
+
+
+def _pretrained(kind: type[PreTrainedModel], student: str) -> PreTrainedModel:
     try:
-        pretrained = GPTNeoModel.from_pretrained(student, use_safetensors=True)
+        model: PreTrainedModel = kind.from_pretrained(student, use_safetensors=True)
     except Exception as error:
         raise InputError(f"student {student}: its weights could not be loaded ({reason(error)})") from error
+    return model
+
+
+def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
+    """Copy GPT-Neo's blocks and, where the student has them, its positions. Its tokens are not the teacher's."""
+    pretrained = _pretrained(GPTNeoModel, student)
     weights = {name: value for name, value in pretrained.state_dict().items() if not name.startswith("wte.")}
     if model.bridge is not None:
         weights.pop("wpe.weight")

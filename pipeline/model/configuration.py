@@ -7,7 +7,9 @@ from typing import Any
 
 from transformers import GPTNeoConfig, PreTrainedConfig
 
-CONDITIONS = ("sequence", "none")
+CONDITIONS = ("sequence", "prompt", "none", "text")
+OWN_TOKENS = ("prompt", "text")
+"""Conditions in which the student's tokens are GPT-Neo's own, and not the teacher's."""
 CROSS_ATTENTIONS = ("causal", "bidirectional")
 GATES = ("channel", "scalar", "none")
 
@@ -17,20 +19,22 @@ class LLMModulesConfig(PreTrainedConfig):
 
     Args:
         gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with `condition="sequence"`.
-        vocab_size: tokens of the teacher's vocabulary.
+        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of GPT-Neo's own.
         head_size: tokens that the LM head spans, named by the model's `head_tokens`; None: the whole vocabulary.
-        condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `none`: the
-            tokens themselves through trained embeddings; no teacher (the control).
+        condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `prompt`: its own
+            tokens of the answer, and the teacher's hidden states of what the answer answers. The two controls have no teacher:
+            `none` reads the teacher's tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
         teacher_hidden_size: width `d_teacher` of the hidden states.
         teacher_layers: which teacher layers they come from, as in transformers' `hidden_states`; they are given side by side.
         reads: for each cross-attention layer, which of `teacher_layers` it looks at, counted from 0; the bridge's own path reads
             the one that the last of them looks at. None: all read the first.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a token sees teacher
             states of later tokens: the answer leaks into its own prediction.
-        cross_layers: Enhanced Cross-Attention layers.
+        cross_layers: Enhanced Cross-Attention layers; with `prompt` as many as `cross_every` comes to.
+        cross_every: with `prompt`, one stands before the last of every so many of GPT-Neo's blocks.
         cross_heads: heads of each.
         gate: what mixes old and new states in each: a gate for each `channel` (the paper's), one `scalar` a token, or `none`:
-            the new states are added to the old ones.
+            the new states are added to the old ones. With `prompt` there is one, and it starts closed.
         adapter_size: inner width of their adapters.
         intermediate_size: inner width of the FFN that starts the student's states.
     """
@@ -48,12 +52,14 @@ class LLMModulesConfig(PreTrainedConfig):
     reads: Sequence[int] | None = None
     cross_attention: str = "causal"
     cross_layers: int = 2
+    cross_every: int = 2
     cross_heads: int = 8
     gate: str = "channel"
     adapter_size: int = 256
     intermediate_size: int = 1152
     initializer_range: float = 0.02
     use_cache: bool = True
+    bos_token_id: int | None = None
     eos_token_id: int | None = None
     pad_token_id: int | None = None
     tie_word_embeddings: bool = False
@@ -69,6 +75,10 @@ class LLMModulesConfig(PreTrainedConfig):
             raise ValueError(f"cross_attention {self.cross_attention!r} is not one of {', '.join(CROSS_ATTENTIONS)}")
         if self.gate not in GATES:
             raise ValueError(f"gate {self.gate!r} is not one of {', '.join(GATES)}")
+        if self.condition == "prompt":
+            self.cross_layers = len(self.cross_blocks)
+            if self.gate == "none":
+                raise ValueError("condition 'prompt' needs a gate that can start closed, gate is 'none'")
         self.teacher_layers = list(self.teacher_layers)
         self.reads = [0] * self.cross_layers if self.reads is None else list(self.reads)
         if len(self.reads) != self.cross_layers or not all(0 <= read < len(self.teacher_layers) for read in self.reads):
@@ -94,6 +104,21 @@ class LLMModulesConfig(PreTrainedConfig):
         return self.teacher_hidden_size * len(self.teacher_layers)
 
     @property
+    def reads_states(self) -> bool:
+        """Whether the student reads a teacher's hidden states."""
+        return self.condition in ("sequence", "prompt")
+
+    @property
+    def own_tokens(self) -> bool:
+        """Whether its tokens are GPT-Neo's own, and not the teacher's."""
+        return self.condition in OWN_TOKENS
+
+    @property
+    def cross_blocks(self) -> list[int]:
+        """Numbers of the blocks before which it looks at the prompt."""
+        return list(range(self.cross_every - 1, int(self.body.num_layers), self.cross_every))
+
+    @property
     def layer_of_path(self) -> int:
         """Which of `teacher_layers` the bridge's own path reads."""
         return int(self.reads[-1]) if self.reads else 0
@@ -101,7 +126,7 @@ class LLMModulesConfig(PreTrainedConfig):
     @property
     def num_hidden_layers(self) -> int:
         """Layers with a key-value cache in generation, which transformers sizes by this name: GPT-Neo's, then the bridge's."""
-        return int(self.body.num_layers) + (self.cross_layers if self.condition == "sequence" else 0)
+        return int(self.body.num_layers) + (self.cross_layers if self.reads_states else 0)
 
     @property
     def leaks(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import Cache
 
 from pipeline.model.configuration import LLMModulesConfig
 
@@ -26,11 +25,26 @@ class Adapter(nn.Module):
         return adapted
 
 
+class Gate(nn.Linear):
+    """How much of the new states there is to be in place of the old ones."""
+
+    def __init__(self, size: int, gates: int, *, closed: bool) -> None:
+        """Make so many gates of two times `size` channels; one that starts `closed` is a `tanh` of what starts as zero."""
+        super().__init__(2 * size, gates)
+        self.starts_closed = closed
+
+    def forward(self, both_BTC: torch.Tensor) -> torch.Tensor:
+        """`[B, T, gates]` of old and new states side by side."""
+        opening_BTG = super().forward(both_BTC)
+        return torch.tanh(opening_BTG) if self.starts_closed else torch.sigmoid(opening_BTG)
+
+
 class EnhancedCrossAttention(nn.Module):
     """Attention from the student's states to the teacher's, then an adapter, then a gate between old and new states.
 
     `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, for each channel or one a token;
-    without a gate `attended + states`.
+    without a gate `attended + states`. A layer within a pretrained GPT-Neo (`condition="prompt"`) starts closed: its gate is a
+    `tanh` of what starts as zero, so that the states pass as if it were not there, while its weights learn from the first step.
     """
 
     def __init__(self, config: LLMModulesConfig, layer_index: int) -> None:
@@ -45,35 +59,46 @@ class EnhancedCrossAttention(nn.Module):
         self.value = nn.Linear(teacher_size, size)
         self.output = nn.Linear(size, size)
         self.adapter = Adapter(size, config.adapter_size)
-        self.gate = None if config.gate == "none" else nn.Linear(2 * size, {"channel": size, "scalar": 1}[config.gate])
+        self.gate = (
+            None
+            if config.gate == "none"
+            else Gate(size, {"channel": size, "scalar": 1}[config.gate], closed=config.condition == "prompt")
+        )
+
+    def keys_and_values(self, teacher_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values `[B, heads, K, d_head]` of the teacher's hidden states."""
+        teacher_BKD = self.teacher_norm(teacher_BKD)
+        return self._heads(self.key(teacher_BKD)), self._heads(self.value(teacher_BKD))
 
     def forward(
-        self, states_BTS: torch.Tensor, teacher_BTD: torch.Tensor, visible_B1TK: torch.Tensor | None, past: Cache | None
+        self,
+        states_BTS: torch.Tensor,
+        key_BHKC: torch.Tensor,
+        value_BHKC: torch.Tensor,
+        visible_B1TK: torch.Tensor | None,
+        *,
+        causal: bool = True,
     ) -> torch.Tensor:
         """New student states `[B, T, d_student]`.
 
         Args:
             states_BTS: the student's states.
-            teacher_BTD: the teacher's hidden states of the same tokens.
-            visible_B1TK: True where token t may see teacher state k; None: the states up to its own.
-            past: key-value cache of the tokens before these; extended in place.
+            key_BHKC, value_BHKC: of the teacher's hidden states.
+            visible_B1TK: True where token t may see teacher state k; None: the states up to its own, or all.
+            causal: which of the two.
         """
-        teacher_BTD = self.teacher_norm(teacher_BTD)
-        key_BHKC, value_BHKC = self._heads(self.key(teacher_BTD)), self._heads(self.value(teacher_BTD))
-        if past is not None:
-            key_BHKC, value_BHKC = past.update(key_BHKC, value_BHKC, self.layer_index)
         attended_BHTC = scaled_dot_product_attention(
             self._heads(self.query(self.states_norm(states_BTS))),
             key_BHKC,
             value_BHKC,
             attn_mask=visible_B1TK,
-            is_causal=visible_B1TK is None and states_BTS.shape[1] > 1,
+            is_causal=causal and visible_B1TK is None and states_BTS.shape[1] > 1,
         )
         attended_BTS = self.adapter(self.output(attended_BHTC.transpose(1, 2).flatten(-2)))
         if self.gate is None:
             added_BTS: torch.Tensor = states_BTS + attended_BTS
             return added_BTS
-        gate_BTS = torch.sigmoid(self.gate(torch.cat([states_BTS, attended_BTS], dim=-1)))
+        gate_BTS = self.gate(torch.cat([states_BTS, attended_BTS], dim=-1))
         mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
         return mixed_BTS
 

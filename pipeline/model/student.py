@@ -1,4 +1,4 @@
-"""The student: a bridge from teacher states, a GPT-Neo body, and an LM head over the teacher's vocabulary."""
+"""The student: a bridge from teacher states, a GPT-Neo body, and an LM head."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pipeline.labels import IGNORE
 from pipeline.model.body import GPTNeoBody
-from pipeline.model.bridge import Bridge
+from pipeline.model.bridge import Bridge, PromptBridge
 from pipeline.model.configuration import LLMModulesConfig
+from pipeline.model.cross_attention import Gate
 from pipeline.model.loss import next_token_loss
 
 
@@ -36,7 +38,8 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
     """GPT-Neo that reads a frozen large model's hidden states instead of tokens (arXiv 2502.08213). No teacher inside.
 
     With `condition="sequence"` GPT-Neo's token and position embeddings do not exist: they have no weights here, take no
-    memory and are in no checkpoint. With `condition="none"` they are trained, and there is no bridge.
+    memory and are in no checkpoint. With `prompt` GPT-Neo is whole, its LM head tied to its embeddings, and looks at the
+    teacher's states of a prompt from within; untrained it is GPT-Neo as it was. With `none` and `text` there is no bridge.
     """
 
     config_class = LLMModulesConfig
@@ -45,19 +48,26 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _tied_weights_keys = {"lm_head.weight": "body.wte.weight"}
     _no_split_modules = ["GPTNeoBlock", "EnhancedCrossAttention"]
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__(config)
         self.body = GPTNeoBody(config.body)
-        self.bridge = Bridge(config) if config.condition == "sequence" else None
-        if self.bridge is not None:
+        kinds: dict[str, type[Bridge | PromptBridge]] = {"sequence": Bridge, "prompt": PromptBridge}
+        self.bridge = kinds[config.condition](config) if config.reads_states else None
+        if isinstance(self.bridge, Bridge):
             self.body.set_input_embeddings(None)
             self.body.register_module("wpe", NoPositions())
         self.lm_head = nn.Linear(config.hidden_size, config.head_size or config.vocab_size, bias=False)
         self.head_tokens: torch.Tensor | None
         self.register_buffer("head_tokens", None if config.head_size is None else torch.arange(config.head_size))
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Gate) and module.starts_closed:
+            init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
         """The token embeddings, or None where hidden states take their place."""
@@ -73,6 +83,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.Tensor | None = None,
         hidden_states: torch.Tensor | None = None,
+        states_mask: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -85,8 +96,10 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         """Predict the next token at each position.
 
         Args:
-            input_ids: `[B, T]`; read only with `condition="none"`.
-            hidden_states: `[B, T, layers * d_teacher]` teacher states; read only with `condition="sequence"`.
+            input_ids: `[B, T]`; not read with `condition="sequence"`.
+            hidden_states: teacher states, `[B, T, layers * d_teacher]` of the same tokens with `condition="sequence"`,
+                `[B, K, layers * d_teacher]` of the prompts with `prompt`, which `past_key_values` keeps from then on.
+            states_mask: `[B, K]`, 1 for states of a prompt, 0 for padding; with `prompt`.
             attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past_key_values`, over all tokens so far.
             labels: `[B, T]` token ids, not shifted; -100 where there is no loss.
             past_key_values: key-value cache of the tokens before these; extended in place.
@@ -98,30 +111,22 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: what the condition reads was not given, or is of the wrong width.
         """
-        embeds_BTS = None
         past = past_key_values
         if past is None and use_cache:
             past = DynamicCache()
+        self._require_input(input_ids, hidden_states)
+        if hidden_states is not None:
+            hidden_states = hidden_states.to(self.lm_head.weight.dtype)
+        read = hidden_states if self.config.condition == "sequence" else input_ids
+        assert read is not None
         if attention_mask is None and past is not None and past.get_seq_length():
-            read = hidden_states if self.bridge is not None else input_ids
-            assert read is not None
             attention_mask = torch.ones(read.shape[0], past.get_seq_length() + read.shape[1], device=read.device)
-        if self.bridge is not None:
-            if hidden_states is None or hidden_states.shape[-1] != self.config.states_width:
-                found = "none were given" if hidden_states is None else f"they are {hidden_states.shape[-1]} wide"
-                raise ValueError(f"this student reads hidden_states [B, T, {self.config.states_width}]; {found}")
-            embeds_BTS = self.bridge(hidden_states.to(self.lm_head.weight.dtype), attention_mask, past)
-        elif input_ids is None:
-            raise ValueError("this student reads input_ids; none were given")
-        output = self.body(
-            input_ids=None if embeds_BTS is not None else input_ids,
-            inputs_embeds=embeds_BTS,
-            attention_mask=attention_mask,
-            position_ids=self._positions(input_ids, attention_mask),
-            past_key_values=past,
-            use_cache=past is not None,
-        )
-        states_BTS = output.last_hidden_state
+        inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": self._positions(read, attention_mask)}
+        if isinstance(self.bridge, Bridge):
+            inputs = {"inputs_embeds": self.bridge(hidden_states, attention_mask, past)}
+        elif isinstance(self.bridge, PromptBridge):
+            inputs["before_blocks"] = self.bridge.before_blocks(hidden_states, states_mask, past)
+        states_BTS = self.body(**inputs, attention_mask=attention_mask, past_key_values=past)
         loss = logits = None
         if labels is not None:
             total, count = next_token_loss(states_BTS, self.lm_head.weight, self._rows_of(labels.to(states_BTS.device)))
@@ -131,6 +136,16 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             kept_BTS = states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep]
             logits = self._over_vocabulary(self.lm_head(kept_BTS))
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
+
+    def _require_input(self, input_ids: torch.Tensor | None, hidden_states: torch.Tensor | None) -> None:
+        """Refuse input that the condition cannot read."""
+        if self.config.condition != "sequence" and input_ids is None:
+            raise ValueError("this student reads input_ids; none were given")
+        width = self.config.states_width
+        if self.config.condition == "sequence" and hidden_states is None:
+            raise ValueError(f"this student reads hidden_states [B, T, {width}]; none were given")
+        if self.config.reads_states and hidden_states is not None and hidden_states.shape[-1] != width:
+            raise ValueError(f"this student reads hidden_states [B, T, {width}]; they are {hidden_states.shape[-1]} wide")
 
     def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
         """The head's rows of the labelled tokens; one past the last row, which is an error, for those that it does not span."""
@@ -154,9 +169,13 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         reader: HiddenStatesReader | None = None,
+        hidden_states: torch.Tensor | None = None,
+        states_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Read the hidden states of the tokens not yet in the key-value cache (`generate` calls this for each step)."""
+        """What one step of `generate` needs: with `condition="sequence"` the states of the tokens that the key-value cache does
+        not have are read now; with `prompt` those of the prompts are given to `generate` and needed at the first step alone.
+        """
         seen = past_key_values.get_seq_length() if past_key_values is not None else 0
         new_ids_BT = input_ids[:, seen:]
         inputs = {
@@ -166,15 +185,16 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             "use_cache": kwargs.get("use_cache"),
             "logits_to_keep": 1,
         }
-        if self.bridge is not None:
+        if self.config.condition == "prompt":
+            inputs |= {"hidden_states": None if seen else hidden_states, "states_mask": states_mask}
+        elif self.config.condition == "sequence":
             if reader is None:
                 raise ValueError("this student reads a teacher's hidden states; pass generate(..., reader=...)")
             inputs["hidden_states"] = reader.read(new_ids_BT, attention_mask)
         return inputs
 
-    def _positions(self, input_ids_BT: torch.Tensor | None, attention_mask_BK: torch.Tensor | None) -> torch.Tensor | None:
-        """Positions `[B, T]` counted without padding, where GPT-Neo's own embeddings need them."""
-        if self.bridge is not None or attention_mask_BK is None:
+    def _positions(self, read_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor | None:
+        """Positions `[B, T]` counted without padding."""
+        if attention_mask_BK is None:
             return None
-        assert input_ids_BT is not None
-        return (attention_mask_BK.long().cumsum(-1) - 1).clamp(min=0)[:, -input_ids_BT.shape[1] :]
+        return (attention_mask_BK.long().cumsum(-1) - 1).clamp(min=0)[:, -read_BT.shape[1] :]

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from cache import Cache, CacheError
+from pipeline.batches.answers import CachedAnswers, Step
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
+from pipeline.data.own_tokens import begin_token
 from pipeline.data.split import split_rows
-from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
-from pipeline.model import LLMModulesForCausalLM, build_student, student_body
+from pipeline.model import SIZES, LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
 from pipeline.training.arguments import find_reporter, training_arguments
+from pipeline.training.examples import examples_of, left_out_of, students_tokenizer, teachers_tokenizer
 from pipeline.training.head_init import start_head
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -29,9 +31,14 @@ from pipeline.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that is ready to begin in this process, which takes its share of the batches."""
+    """A run that is ready to begin in this process, which takes its share of the batches.
+
+    `left_out` counts what the student does not learn from or is not measured on, by reason.
+    """
 
     tokenizer: PreTrainedTokenizerBase
+    teachers_tokenizer: PreTrainedTokenizerBase
+    left_out: dict[str, int]
     model: LLMModulesForCausalLM
     optimizer: AdamW
     arguments: TrainingArguments
@@ -47,6 +54,15 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     Raises:
         InputError: the cache lacks a layer, there is no such student, or nothing of it is to be trained.
     """
+    kind = cache.identity.get("condition")
+    if kind == "prompt" and not settings.own_tokens:
+        raise InputError(f"{cache.address}: holds the states of prompts alone; train with --condition prompt")
+    if not settings.own_tokens and (settings.student_tokenizer or settings.max_answer_tokens):
+        raise InputError(
+            "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
+        )
+    if settings.own_tokens and settings.head_init == "teacher":
+        raise InputError("--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out")
     if missing := [layer for layer in settings.layers_read if layer not in cache.layers]:
         held = ",".join(map(str, cache.layers))
         raise InputError(
@@ -54,13 +70,18 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         )
     if not settings.trained_parts:
         raise InputError(f"--freeze {' --freeze '.join(settings.freeze)}: nothing is left to train")
-    body = student_body(settings.student, settings.condition, int(cache.lengths.max()))
-    if settings.condition == "sequence":
-        settings.bridge.require_possible(body.hidden_size)
+    body = student_body(settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max()))
+    if settings.reads_states:
+        settings.bridge.require_possible(body, settings.condition)
+    if settings.own_tokens:
+        tokenizer = students_tokenizer(settings, cache)
+        if settings.student not in SIZES:  # a new one gets as many positions as are needed
+            lengths = examples_of(replace(settings, layers=()), cache, range(len(cache)), tokenizer).lengths
+            student_body(settings.student, settings.condition, max(lengths))
 
 
-def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> PreparedRun:
-    """Build the student and what feeds it.
+def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: Step = lambda done, total: None) -> PreparedRun:
+    """Build the student and what feeds it. `step` is told how many rows have been looked at, where that takes a while.
 
     Raises:
         InputError: too few examples, no such student, device or reporter, or batches that cannot be dealt out.
@@ -69,30 +90,34 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share) -> Prepared
         train_rows, validation_rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
     except ValueError as error:
         raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
-    tokenizer = load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
+    tokenizer = students_tokenizer(settings, cache)
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
     reporters = [find_reporter(name) for name in settings.report_to] if share.rank == 0 else []
+    learned, held_out = (examples_of(settings, cache, rows, tokenizer, step) for rows in (train_rows, validation_rows))
     set_seed(settings.seed)
-    model = _build(settings, cache, tokenizer)
+    model = _build(settings, cache, tokenizer, learned, held_out)
     if settings.head_init == "teacher":
         start_head(model, cache, settings)
     for part in settings.freeze:
         _part(model, part).requires_grad_(False)
 
-    def loader(rows: Sequence[int], batches: TrainingBatches | ValidationBatches) -> CachedBatches:
-        features = CachedFeatures(cache, rows, settings.layers_read)
+    def loader(examples: CachedExamples, batches: TrainingBatches | ValidationBatches) -> CachedBatches:
         workers, pinned = arguments.dataloader_num_workers, arguments.dataloader_pin_memory
-        return CachedBatches(features, batches, workers=workers, pinned=pinned)
+        return CachedBatches(examples, batches, workers=workers, pinned=pinned)
 
-    training = order_of(cache, train_rows, settings.size_of_batches, settings.seed)
-    validation = order_of(cache, validation_rows, settings.size_of_batches, settings.seed)
+    training, validation = (
+        order_of(cache, examples.indices, examples.lengths, settings.size_of_batches, settings.seed)
+        for examples in (learned, held_out)
+    )
     return PreparedRun(
         tokenizer,
+        teachers_tokenizer(cache),
+        left_out_of(settings, (learned, held_out)),
         model,
         build_optimizer(model, bridge_lr=settings.bridge_lr, gpt_neo_lr=settings.gpt_neo_lr, weight_decay=settings.weight_decay),
         arguments,
-        loader(train_rows, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
-        loader(validation_rows, ValidationBatches(validation, share)),
+        loader(learned, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
+        loader(held_out, ValidationBatches(validation, share)),
         StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]),
         reporters,
     )
@@ -111,25 +136,33 @@ def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
     return part if part is not None else nn.Module()  # without a teacher there is no bridge
 
 
-def _occurring(cache: Cache) -> list[int]:
+def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
+    """The tokens that a head over the data set's own spans, ascending."""
+    answers = [each for each in examples if isinstance(each, CachedAnswers)]
+    if answers:
+        return sorted(set().union(*(each.occurring for each in answers)))
     try:
         return [token for token in read_vocabulary(cache.attachment(VOCABULARY)) if token < cache.manifest.vocab_size]
     except CacheError as error:
         raise InputError(f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again") from error
 
 
-def _build(settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase) -> LLMModulesForCausalLM:
-    end, pad = cache.manifest.end_token_id, tokenizer.pad_token_id
+def _build(
+    settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase, *examples: CachedExamples
+) -> LLMModulesForCausalLM:
+    own, pad = settings.own_tokens, tokenizer.pad_token_id
+    end = int(tokenizer.eos_token_id) if own else cache.manifest.end_token_id
     model = build_student(
         settings.student,
-        vocab_size=cache.manifest.vocab_size,
-        longest=int(cache.lengths.max()),
+        vocab_size=len(tokenizer) if own else cache.manifest.vocab_size,
+        longest=max(max(each.lengths) for each in examples) if own else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
         condition=settings.condition,
         bridge=settings.bridge,
+        bos_token_id=begin_token(tokenizer) if own else None,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
-        head_tokens=_occurring(cache) if settings.vocab == "dataset" else None,
+        head_tokens=_occurring(cache, examples) if settings.vocab == "dataset" else None,
     )
     model.config.use_cache = False  # no key-value cache in training; generation asks for one
     return model

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from cache import Cache
 from cache.identity import differences
 from cache.places import Place, place_of
+from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
@@ -15,23 +18,30 @@ from pipeline.training.settings import TrainSettings
 _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 
 
-def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str]) -> dict[str, Any]:
-    """The record of a run that is about to begin."""
+def new_record(
+    settings: TrainSettings, cache: Cache, controls: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """The record of a run that is about to begin; `tokenizer` is the student's."""
     return {
         "kind": "llm-modules run",
         "finished": False,
         "leaks": settings.leaks or _is_told_what_comes(settings, cache),
         "controls": sorted(controls),
         "settings": settings.as_json(),
-        "identity": {"cache": cache.identity, "content_digest": cache.content_digest},
+        "identity": {
+            "cache": cache.identity,
+            "content_digest": cache.content_digest,
+            "student_tokenizer": tokenizer_hash(tokenizer),
+        },
         "provenance": cache.manifest.provenance,
         "environment": environment(),
     }
 
 
 def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
-    """Whether the states of a token know what comes after it: an encoder's do, but for its embeddings."""
-    return cache.identity.get("teacher_kind") == "encoder" and set(settings.layers_read) - {0} != set()
+    """Whether the states that are read know the answer: an encoder's of the whole text do, but for its embeddings."""
+    knows = cache.identity.get("teacher_kind") == "encoder" and cache.identity.get("condition") != "prompt"
+    return knows and set(settings.layers_read) - {0} != set()
 
 
 def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
@@ -47,7 +57,7 @@ def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -
     if not resume:
         raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
     earlier = folder.read_record()
-    was, now = ({**_compared_settings(each), **each["identity"]["cache"], **_digest(each)} for each in (earlier, record))
+    was, now = (_compared_settings(each) | each["identity"]["cache"] | _content(each) for each in (earlier, record))
     if found := differences(was, now):
         raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}")
     return earlier
@@ -69,7 +79,7 @@ def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
     Raises:
         InputError: a field of the identity or the content differs; names each with both values.
     """
-    was = {**record["identity"]["cache"], **_digest(record)}
+    was = {**record["identity"]["cache"], "content_digest": record["identity"]["content_digest"]}
     if found := differences(was, {**cache.identity, "content_digest": cache.content_digest}):
         raise InputError(f"{cache.address}: not the cache that the run was trained from: {'; '.join(found)}")
 
@@ -78,5 +88,5 @@ def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:
     return {f"--{name.replace('_', '-')}": value for name, value in record["settings"].items() if name not in _NOT_COMPARED}
 
 
-def _digest(record: dict[str, Any]) -> dict[str, Any]:
-    return {"content_digest": record["identity"]["content_digest"]}
+def _content(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record["identity"][name] for name in ("content_digest", "student_tokenizer")}

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerState
+from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
 from pipeline.errors import InputError
@@ -19,7 +20,8 @@ from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import progress_columns
-from pipeline.training.prepare import prepare_run, require_fit
+from pipeline.training.examples import students_tokenizer
+from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
 from pipeline.training.run_folder import RunFolder, is_over, peak_memory
 from pipeline.training.settings import TrainSettings
@@ -51,14 +53,16 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
 
 def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
-    record = new_record(settings, cache, controls)
+    record = new_record(settings, cache, controls, students_tokenizer(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
         record["controls"] = sorted({*earlier["controls"], *controls})
         if earlier["finished"]:
             if record["controls"] != earlier["controls"] and share.rank == 0:
                 folder.write_record(earlier | {"controls": record["controls"]})
             return earlier
-    prepared = prepare_run(cache, settings, share)
+    with progress_bar(TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=None, visible=settings.own_tokens)
+        prepared = prepare_run(cache, settings, share, lambda done, total: bar.update(task, completed=done, total=total))
     require_no_teacher()
     checkpoint = folder.last_checkpoint() if resume else None
     together = prepared.arguments.distributed_state
@@ -84,6 +88,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
     require_no_teacher()
     record |= {
         "finished": True,
+        "left_out": prepared.left_out,
         "result": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -97,7 +102,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         },
     }
     if share.rank == 0:
-        _save_model(folder, prepared.model, prepared.tokenizer)
+        _save_model(folder, prepared)
         folder.write_record(record)
     return record
 
@@ -110,16 +115,19 @@ def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     assert isinstance(trainer.model, LLMModulesForCausalLM)
-    trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"))
+    trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"), strict=False)
+    trainer.model.tie_weights()
     return 0.0
 
 
-def _save_model(folder: RunFolder, model: LLMModulesForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
-    staged = folder.root / "model.partial"
+def _save_model(folder: RunFolder, prepared: PreparedRun) -> None:
+    model, staged = prepared.model, folder.root / "model.partial"
     shutil.rmtree(staged, ignore_errors=True)
     model.config.use_cache = True
     model.generation_config.use_cache = True
     model.save_pretrained(staged)
-    tokenizer.save_pretrained(staged)
+    prepared.tokenizer.save_pretrained(staged)
+    if model.config.own_tokens:
+        prepared.teachers_tokenizer.save_pretrained(staged / folder.teachers_tokenizer.name)
     shutil.rmtree(folder.model, ignore_errors=True)
     staged.rename(folder.model)

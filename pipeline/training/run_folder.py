@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,11 @@ class RunFolder:
     def model(self) -> Path:
         """The best student with its tokenizer, as `save_pretrained` writes it."""
         return self.root / "model"
+
+    @property
+    def teachers_tokenizer(self) -> Path:
+        """The teacher's tokenizer, where the student's tokens are its own."""
+        return self.model / "teacher_tokenizer"
 
     @property
     def checkpoints(self) -> Path:
@@ -98,7 +103,7 @@ class RunFolder:
             raise InputError(f"{path}: damaged ({error})") from error
         if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
             raise InputError(f"{path}: damaged or not a run's record")
-        if "layers" not in record["settings"]:
+        if not record["settings"].keys() >= {field.name for field in fields(TrainSettings)}:
             raise InputError(f"{path}: of a run that another version of this program has made; train again, into a new folder")
         return record
 

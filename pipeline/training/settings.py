@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
-from pipeline.model import BridgeShape
+from pipeline.model import OWN_TOKENS, BridgeShape
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,14 @@ class TrainSettings:
         batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch, padding included.
         accumulate: batches an optimiser step, of all processes together; None for one of each process.
         loader_workers: processes that read ahead, of each training process; None for 2 on a GPU, none on a CPU.
+        student_tokenizer: where the student's own tokens are those of another tokenizer: hub id or folder; None: of the student
+            itself, and for a new GPT-Neo the teacher's.
+        max_answer_tokens: answers of more of the student's own tokens are left out.
         layers: which cached teacher layers the student reads: one, or one for each cross-attention layer (see `BridgeShape`).
-        cross_layers, cross_heads, adapter_size, gate, cross_attention: how the bridge is built.
+        cross_layers, cross_every, cross_heads, adapter_size, gate, cross_attention: how the bridge is built.
         freeze: parts whose weights stay as they are: `gpt-neo`, `bridge`, `head`.
-        condition: `sequence`, or `none` for the control that reads tokens and no teacher.
-        vocab: what the LM head spans: the `teacher`'s vocabulary, or the tokens that occur in the `dataset`.
+        condition: what the student reads, as in `LLMModulesConfig`.
+        vocab: what the LM head spans: the `whole` vocabulary, or the tokens that occur in the `dataset`.
         head_init: what the LM head begins as: `random`, or the `teacher`'s, reduced to the student's width.
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
         patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
@@ -38,15 +41,18 @@ class TrainSettings:
     cache: Where
     run: Path
     student: str = "tiny"
+    student_tokenizer: str | None = None
+    max_answer_tokens: int | None = None
     layers: tuple[int, ...] = (-1,)
     cross_layers: int = 2
+    cross_every: int = 2
     cross_heads: int = 8
     adapter_size: int | None = None
     gate: Literal["channel", "scalar", "none"] = "channel"
     freeze: tuple[str, ...] = ()
-    condition: Literal["sequence", "none"] = "sequence"
+    condition: Literal["sequence", "prompt", "none", "text"] = "sequence"
     cross_attention: Literal["causal", "bidirectional"] = "causal"
-    vocab: Literal["teacher", "dataset"] = "teacher"
+    vocab: Literal["whole", "dataset"] = "whole"
     head_init: Literal["random", "teacher"] = "random"
     epochs: int = 15
     batch_size: int = 1
@@ -72,13 +78,23 @@ class TrainSettings:
     @property
     def bridge(self) -> BridgeShape:
         """How the bridge is built."""
-        shape = (self.cross_layers, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
+        shape = (self.cross_layers, self.cross_every, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
         return BridgeShape(self.layers, *shape)
 
     @property
     def layers_read(self) -> list[int]:
         """The cached layers whose states the student reads; none where it reads tokens."""
-        return self.bridge.teacher_layers if self.condition == "sequence" else []
+        return self.bridge.teacher_layers if self.reads_states else []
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether the student reads a teacher's hidden states."""
+        return self.condition in ("sequence", "prompt")
+
+    @property
+    def own_tokens(self) -> bool:
+        """Whether the student's tokens are its own, and not the teacher's."""
+        return self.condition in OWN_TOKENS
 
     @property
     def size_of_batches(self) -> BatchSize:
@@ -88,7 +104,7 @@ class TrainSettings:
     @property
     def trained_parts(self) -> set[str]:
         """Parts of the student whose weights are trained."""
-        return {*PARTS} - {*self.freeze} - ({"bridge"} if self.condition == "none" else set())
+        return {*PARTS} - {*self.freeze} - (set() if self.reads_states else {"bridge"})
 
     @property
     def leaks(self) -> bool:
@@ -118,7 +134,7 @@ class TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
         reads: dict[str, dict[str, Any]] = {
             "layer-0": {"layers": (0,)},
-            "no-teacher": {"condition": "none", "head_init": "random"},
+            "no-teacher": {"condition": "text" if self.own_tokens else "none", "head_init": "random"},
         }
         changes = reads[name]
         return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
@@ -127,4 +143,4 @@ class TrainSettings:
 PARTS = ("gpt-neo", "bridge", "head")
 """What of a student may be frozen."""
 CONTROLS = ("layer-0", "no-teacher")
-"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on tokens without a teacher."""
+"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the tokens without a teacher."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.batches.decoder import StatesDecoder
 from pipeline.labels import IGNORE
 
 
@@ -35,7 +34,7 @@ class ValidationLoss:
 def validation_loss(
     model: nn.Module,
     batches: Iterable[dict[str, torch.Tensor]],
-    decoder: StatesDecoder,
+    decoder: nn.Module,
     device: torch.device,
     summed: Callable[[torch.Tensor], torch.Tensor] = lambda own: own,
 ) -> ValidationLoss:

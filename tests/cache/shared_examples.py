@@ -60,7 +60,9 @@ class SharedExamples:
             for shard in writer.missing_shards():
                 examples = self.whole[shard]
                 ids, lengths = [example.row_id for example in examples], list(map(len, examples))
-                writer.publish(shard, shard_of_pieces(ids, lengths, self.pieces[shard], codecs))
+                writer.publish(
+                    shard, shard_of_pieces(ids, [f"{each} says ü" for each in ids], lengths, self.pieces[shard], codecs)
+                )
         return root
 
     def codecs(self, codec: str) -> dict[int, Codec]:

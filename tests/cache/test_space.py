@@ -29,7 +29,7 @@ def test_a_shard_takes_exactly_what_was_foretold(
     manifest = make_manifest(shards, name)
     with tempfile.TemporaryDirectory() as folder:
         store = open_cache(make_cache(Path(folder) / "c", shards, name))
-        foretold = [shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard]) for shard in shards]
+        foretold = [shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard], 0) for shard in shards]
         assert foretold == [record.bytes for record in store.records]
         rest = sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file()) - store.bytes
         assert store.bytes + rest <= room_needed(foretold, len(store))

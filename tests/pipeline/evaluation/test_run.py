@@ -42,7 +42,7 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def writer(run: Path) -> StudentWriter:
     record = RunFolder(run).read_record()
     teacher = load_same_teacher(EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu"))
-    return StudentWriter(RunFolder(run), teacher, choose_device("cpu"))
+    return StudentWriter(RunFolder(run), lambda: teacher, choose_device("cpu"))
 
 
 PROMPTS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,24 +14,26 @@ from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel
 from pipeline.model import build_student
 from pipeline.model.body import GPTNeoBody
 
-WINDOW = 8
 
-
-def bodies(window: int = WINDOW) -> tuple[GPTNeoModel, GPTNeoBody]:
-    made = []
+@pytest.fixture(scope="module")
+def bodies() -> Iterator[list[GPTNeoModel]]:
+    """The same weights with eager and with fused attention."""
+    made: list[GPTNeoModel] = []
     for kind, attention in ((GPTNeoModel, "eager"), (GPTNeoBody, "sdpa")):
-        torch.manual_seed(0)
         config = GPTNeoConfig(
             vocab_size=10, hidden_size=16, num_layers=4, num_heads=2, attention_types=[[["global", "local"], 2]],
-            max_position_embeddings=200, window_size=window, bos_token_id=None, eos_token_id=None, attn_implementation=attention,
+            max_position_embeddings=200, window_size=8, bos_token_id=None, eos_token_id=None, attn_implementation=attention,
         )  # fmt: skip
         made.append(kind(config).eval())
-    plain, fused = made
-    fused.load_state_dict(plain.state_dict())
-    return plain, fused
+    made[1].load_state_dict(made[0].state_dict())
+    yield made
+    made.clear()  # whoever trains in this process wants no other weights in it
 
 
-PLAIN, FUSED = bodies()
+def read(body: GPTNeoModel, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    output = body(inputs_embeds=states, attention_mask=mask)
+    last: torch.Tensor = output if isinstance(body, GPTNeoBody) else output.last_hidden_state
+    return last
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,7 +43,9 @@ PLAIN, FUSED = bodies()
     masked=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_states_and_gradients_are_those_of_eager_attention(lengths: list[int], left: bool, masked: bool, seed: int) -> None:
+def test_states_and_gradients_are_those_of_eager_attention(
+    bodies: list[GPTNeoModel], lengths: list[int], left: bool, masked: bool, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
     mask = torch.zeros(len(lengths), longest, dtype=torch.long)
@@ -50,10 +55,10 @@ def test_states_and_gradients_are_those_of_eager_attention(lengths: list[int], l
         mask[:] = 1
     states, slope = (torch.randn(len(lengths), longest, 16, generator=generator) for _ in range(2))
     found = []
-    for body in (PLAIN, FUSED):
+    for body in bodies:
         body.zero_grad()
         inputs = states.clone().requires_grad_()
-        output = body(inputs_embeds=inputs, attention_mask=mask if masked else None, use_cache=False).last_hidden_state
+        output = read(body, inputs, mask if masked else None)
         (output * slope * mask[..., None]).sum().backward()
         assert inputs.grad is not None
         weights = [weight.grad for weight in body.parameters() if weight.grad is not None]
@@ -66,19 +71,21 @@ def test_states_and_gradients_are_those_of_eager_attention(lengths: list[int], l
 @settings(max_examples=30, deadline=None)
 @given(pieces=st.lists(st.integers(1, 40), min_size=1, max_size=5), padding=st.integers(0, 3), seed=st.integers(0, 99))
 @torch.no_grad()
-def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(pieces: list[int], padding: int, seed: int) -> None:
+def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
+    bodies: list[GPTNeoModel], pieces: list[int], padding: int, seed: int
+) -> None:
     tokens = sum(pieces) + padding
     states = torch.randn(2, tokens, 16, generator=torch.Generator().manual_seed(seed))
     mask = torch.ones(2, tokens, dtype=torch.long)
     mask[0, :padding] = 0
-    plain = PLAIN(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
-    past, start, read = DynamicCache(), 0, []
+    plain = read(bodies[0], states, mask)
+    past, start, found = DynamicCache(), 0, []
     for length in [pieces[0] + padding, *pieces[1:]]:
         end = start + length
-        output = FUSED(inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past, use_cache=True)
-        read.append(output.last_hidden_state)
+        output = bodies[1](inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past)
+        found.append(output)
         start = end
-    torch.testing.assert_close(torch.cat(read, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(found, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4)
 
 
 def test_dropout_is_applied_in_training_alone() -> None:
@@ -87,10 +94,10 @@ def test_dropout_is_applied_in_training_alone() -> None:
         attention_dropout=0.5, resid_dropout=0.0, embed_dropout=0.0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     body, states = GPTNeoBody(config), torch.randn(1, 30, 16)
-    first, second = (body(inputs_embeds=states, use_cache=False).last_hidden_state for _ in range(2))
+    first, second = (body(inputs_embeds=states) for _ in range(2))
     assert not torch.allclose(first, second)
     body.eval()
-    first, second = (body(inputs_embeds=states, use_cache=False).last_hidden_state for _ in range(2))
+    first, second = (body(inputs_embeds=states) for _ in range(2))
     assert torch.equal(first, second)
 
 

@@ -45,7 +45,7 @@ def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(seed: i
     torch.testing.assert_close(moment, torch.eye(len(moment)), atol=2e-2, rtol=0)  # white, as what a LayerNorm lets out
 
 
-@pytest.mark.parametrize("vocab", ["teacher", "dataset"])
+@pytest.mark.parametrize("vocab", ["whole", "dataset"])
 def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(vocab: str, embedded_settings: Make, tmp_path: Path) -> None:
     settings = embedded_settings(cache=tmp_path / "cache", keep_head=True)
     extract(prepare(settings))
@@ -62,7 +62,7 @@ def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(vocab: str, emb
     logits_NK = states @ (kept.float() - kept.float().mean(dim=0)).T
     left = logits_NK - logits_NK @ torch.linalg.pinv(rows).T @ rows.T
     assert float(left.norm() / logits_NK.norm()) < 0.2  # 128 of the teacher's directions tell nearly all
-    if vocab == "teacher":
+    if vocab == "whole":
         others = torch.ones(len(begun), dtype=torch.bool)
         others[tokens] = False
         assert torch.equal(begun[others], random.model.lm_head.weight.detach()[others])

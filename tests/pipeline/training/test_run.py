@@ -339,7 +339,7 @@ def test_the_student_learns_to_stop(embedded_settings: Callable[..., ExtractSett
     options = quick(settings.cache, tmp_path / "run", epochs=60, validation=0.2, patience=0, bridge_lr=3e-3, gpt_neo_lr=3e-3)
     record = train(replace(options, eval_every=60))
     teacher = load_same_teacher(record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu"))
-    writer = StudentWriter(RunFolder(tmp_path / "run"), teacher, choose_device("cpu"))
+    writer = StudentWriter(RunFolder(tmp_path / "run"), lambda: teacher, choose_device("cpu"))
     rows = load_conversations(settings.dataset, limit=8).conversations
     written = writer.write([row.prompt_turns for row in rows], Sampling(max_new_tokens=200))
     assert sum(answer.stopped for answer in written) >= 7

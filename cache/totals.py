@@ -1,0 +1,38 @@
+"""What the shards of a cache come to together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from cache.errors import DamagedCacheError
+from cache.journal import ShardRecord
+from cache.manifest import Manifest
+from cache.sealed_json import canonical_json
+
+
+def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
+    """Bits that a stored value takes in each layer of some shards; 0 where they hold none."""
+    values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
+    return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values for layer in manifest.layers}
+
+
+def content_digest_of(records: Sequence[ShardRecord]) -> str:
+    """SHA-256 over the digests of the shards, in their order."""
+    return hashlib.sha256(canonical_json([record.digest for record in records])).hexdigest()
+
+
+def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
+    """Hold the number of examples and tokens that a journal tells of against the manifest of a complete cache.
+
+    Raises:
+        DamagedCacheError: they differ.
+    """
+    examples = sum(len(record.row_ids) + len(record.non_finite) for record in records)
+    tokens = sum(record.tokens + sum(record.non_finite.values()) for record in records)
+    if (examples, tokens) != (manifest.examples, manifest.tokens):
+        raise DamagedCacheError(
+            f"{root}: the journal counts {examples} examples and {tokens} tokens, "
+            f"the manifest {manifest.examples} and {manifest.tokens}; do not use this cache"
+        )

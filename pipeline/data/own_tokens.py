@@ -1,0 +1,57 @@
+"""What a student reads and writes that has a tokenizer of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from pipeline.data.conversations import Turn
+from pipeline.data.tokens import tokenize_prompt
+from pipeline.errors import InputError, reason
+
+
+def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A student's tokenizer, by hub id or folder.
+
+    Raises:
+        InputError: there is none, or it has no token that ends an answer.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except Exception as error:
+        raise InputError(
+            f"{name}: holds no tokenizer for the student ({reason(error)}); name one with --student-tokenizer"
+        ) from error
+    return require_end(tokenizer, name)
+
+
+def require_end(tokenizer: PreTrainedTokenizerBase, name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, which can end an answer.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name}: the tokenizer names no end token, so a student could never learn to stop")
+    return tokenizer
+
+
+def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token before an answer's first: GPT-Neo has one for beginning and end."""
+    begin = tokenizer.bos_token_id
+    return int(tokenizer.eos_token_id if begin is None else begin)
+
+
+def prompt_tokens(turns: Sequence[Turn] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What a student has read before it writes: the begin token, and the turns where it is to read them (None: not)."""
+    begin = [begin_token(tokenizer)]
+    ids = [] if turns is None else tokenize_prompt(turns, "paper", tokenizer)
+    return ids if ids[:1] == begin else begin + ids
+
+
+def answer_tokens(words: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """An answer with the token that ends it."""
+    ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
+    return [*ids, int(tokenizer.eos_token_id)]

@@ -1,0 +1,67 @@
+"""What a cached example says, beside its tokens: the turns that these were made from, as the cache's text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from pipeline.data.conversations import Role, Turn
+from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An assistant turn: which turn it is, and how many of the teacher's tokens come before it."""
+
+    turn: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """The turns of a conversation, and its answers as the teacher's tokens have them; none where nobody asks anything."""
+
+    turns: tuple[Turn, ...]
+    answers: tuple[Answer, ...]
+
+    def prompt_of(self, answer: Answer) -> tuple[Turn, ...]:
+        """The turns before an answer."""
+        return self.turns[: answer.turn]
+
+    def words_of(self, answer: Answer) -> str:
+        """What the answer says."""
+        return self.turns[answer.turn].text
+
+    def as_text(self) -> str:
+        """As a cache keeps it."""
+        turns = [[turn.role, turn.text] for turn in self.turns]
+        return json.dumps({"turns": turns, "answers": [[each.turn, each.start] for each in self.answers]}, ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> Said:
+        """Read what a cache has kept; `where` names it in errors.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            content = json.loads(text)
+            turns = tuple(Turn(role, words) for role, words in content["turns"])
+            answers = tuple(Answer(turn, start) for turn, start in content["answers"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{where}: the text of an example is not of this program's making ({error})") from error
+        if not _is_sound(turns, answers):
+            raise InputError(f"{where}: the text of an example contradicts itself")
+        return cls(turns, answers)
+
+
+def _is_sound(turns: Sequence[Turn], answers: Sequence[Answer]) -> bool:
+    return all(turn.role in get_args(Role) and type(turn.text) is str for turn in turns) and all(
+        type(answer.turn) is type(answer.start) is int
+        and 0 <= answer.turn < len(turns)
+        and answer.start >= 0
+        and turns[answer.turn].role == "assistant"
+        for answer in answers
+    )

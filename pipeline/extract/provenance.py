@@ -1,0 +1,73 @@
+"""How a cache comes about: recorded in it, and not compared."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.data.sources import ConversationSet
+from pipeline.data.tokens import TokenizedDataset
+from pipeline.device import choose_device
+from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.source import TeacherSource
+
+_RECORDED_VERSIONS = ("h5py", "ml_dtypes", "numpy", "pcodec", "safetensors", "torch", "transformers", "zarr")
+_USUAL_BATCH = {"cpu": 4096}
+_LARGE_BATCH = 32768
+
+
+def most_batch_tokens(settings: ExtractSettings) -> int:
+    """Most tokens of a padded batch: as asked, or as suits the device."""
+    return settings.batch_tokens or _USUAL_BATCH.get(choose_device(settings.device).type, _LARGE_BATCH)
+
+
+def shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
+    """On what the last bits of a shard's numbers depend, the tokens of its batches aside."""
+    device = choose_device(settings.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "versions": recorded_versions(),
+    }
+
+
+def cache_provenance(
+    settings: ExtractSettings, source: TeacherSource, conversations: ConversationSet, dataset: TokenizedDataset
+) -> dict[str, object]:
+    """Where a cache comes from, and what of the data set is not in it."""
+    return {
+        "teacher": _located(source.name),
+        "dataset": _located(settings.dataset),
+        "dataset_config": settings.dataset_config,
+        "split": settings.split,
+        "form": conversations.form,
+        "system_prompt": _usual_system_prompt(conversations),
+        "limit": settings.limit,
+        "skip_bad_rows": settings.skip_bad_rows,
+        "left_out": dataset.left_out,
+        "shards": {**shard_provenance(settings), "batch_tokens": most_batch_tokens(settings)},
+        "versions": recorded_versions(),
+    }
+
+
+def recorded_versions() -> dict[str, str]:
+    """Library versions, recorded and never compared."""
+    return {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()}
+
+
+def _usual_system_prompt(conversations: ConversationSet) -> str | None:
+    """The system prompt that most conversations begin with, for prompts that are typed later."""
+    prompts = [row.turns[0].text for row in conversations.conversations if row.turns[0].role == "system"]
+    return Counter(prompts).most_common(1)[0][0] if prompts else None
+
+
+def _located(name: str) -> str:
+    """A path as it is found from any folder; a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,0 +1,85 @@
+"""What a run learns from, and in whose tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from cache import Cache
+from pipeline.batches.answers import CachedAnswers, Step
+from pipeline.batches.features import CachedExamples, CachedFeatures
+from pipeline.data.own_tokens import load_own_tokenizer, require_end
+from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.errors import InputError
+from pipeline.model import SIZES
+from pipeline.training.settings import TrainSettings
+
+
+def teachers_tokenizer(cache: Cache) -> PreTrainedTokenizerBase:
+    """The teacher's tokenizer, which travels with the cache.
+
+    Raises:
+        InputError: these libraries would make other tokens with it.
+    """
+    return load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
+
+
+def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedTokenizerBase:
+    """The tokenizer of what a student reads and writes: the teacher's, where its tokens are not its own.
+
+    A new GPT-Neo has no tokens yet: it takes the teacher's, where no others are named.
+
+    Raises:
+        InputError: there is none, or it has no token that ends an answer.
+    """
+    if settings.own_tokens and settings.student_tokenizer is not None:
+        return load_own_tokenizer(settings.student_tokenizer)
+    if settings.own_tokens and settings.student not in SIZES:
+        return load_own_tokenizer(settings.student)
+    tokenizer = teachers_tokenizer(cache)
+    return require_end(tokenizer, cache.address) if settings.own_tokens else tokenizer
+
+
+def examples_of(
+    settings: TrainSettings,
+    cache: Cache,
+    rows: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    step: Step = lambda done, total: None,
+) -> CachedExamples:
+    """What a student reads of some rows of a cache.
+
+    Args:
+        settings: of the run.
+        cache: holds them.
+        rows: indices of examples.
+        tokenizer: the student's.
+        step: told how many rows have been looked at.
+
+    Raises:
+        InputError: nothing is left of them.
+    """
+    if not settings.own_tokens:
+        return CachedFeatures(cache, rows, settings.layers_read)
+    answers = CachedAnswers(
+        cache,
+        rows,
+        settings.layers_read,
+        tokenizer,
+        with_prompts=settings.condition == "text",
+        longest=settings.max_answer_tokens,
+        step=step,
+    )
+    if not len(answers):
+        raise InputError(
+            f"{cache.address}: of {len(rows)} rows no answer is left, {answers.left_out} are over "
+            f"{settings.max_answer_tokens} tokens; raise --max-answer-tokens, or choose another --seed"
+        )
+    return answers
+
+
+def left_out_of(settings: TrainSettings, examples: Sequence[CachedExamples]) -> dict[str, int]:
+    """How much is not read, by reason."""
+    count = sum(each.left_out for each in examples if isinstance(each, CachedAnswers))
+    return {f"answers over {settings.max_answer_tokens} tokens": count} if count else {}

@@ -1,0 +1,329 @@
+"""`--condition prompt` from end to end: prompts cached, a student with tokens of its own, the teacher needed once or never."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
+
+from cache import open_cache
+from pipeline.batches.answers import CachedAnswers
+from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
+from pipeline.data.conversations import Turn
+from pipeline.data.said import Said
+from pipeline.data.sources import load_conversations
+from pipeline.data.split import split_rows
+from pipeline.data.tokens import tokenize_prompt
+from pipeline.device import choose_device
+from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.source import find_teacher
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import CONTROLS, TrainSettings
+from tests.conftest import ROOT, RunCli, write_rows
+
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Ann has 2 pens. Ann buys 3 pens. How many pens does Ann have now?"},
+    {"role": "assistant", "content": "She has 5 pens now."},
+    {"role": "user", "content": "And if Ann sells 1?"},
+    {"role": "assistant", "content": "Then 4."},
+]
+
+
+@pytest.fixture(scope="module")
+def prompts(embedded_settings: Callable[..., ExtractSettings]) -> Path:
+    """A finished cache of the prompts of 40 embedded problems."""
+    settings = embedded_settings(condition="prompt")
+    extract(prepare(settings))
+    return Path(str(settings.cache))
+
+
+@pytest.fixture(scope="module")
+def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_gpt_neo(tmp_path_factory.mktemp("gpt-neo"), positions=1024)
+
+
+def make_gpt_neo(folder: Path, positions: int) -> Path:
+    """A pretrained GPT-Neo with a tokenizer of its own: a token a byte, and one for beginning and end."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    rules = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+    rules.pre_tokenizer, rules.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rules, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPTNeoConfig(
+        vocab_size=300, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
+        max_position_embeddings=positions, window_size=64, bos_token_id=256, eos_token_id=256,
+    )  # fmt: skip
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
+    settings = TrainSettings(
+        cache, run, condition="prompt", cross_every=1, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2,
+        device="cpu",
+    )  # fmt: skip
+    return replace(settings, **changes)
+
+
+def test_of_each_example_only_what_is_asked_is_cached_and_its_states_are_the_whole_texts(
+    prompts: Path, small_cache: Path
+) -> None:
+    asked, whole = open_cache(prompts), open_cache(small_cache)
+    assert asked.identity["condition"] == "prompt"
+    assert asked.row_ids == whole.row_ids
+    assert asked.bytes < whole.bytes
+    for index in range(len(asked)):
+        said = Said.from_text(asked.text(index), "test")
+        assert said == Said.from_text(whole.text(index), "test")
+        example, other = asked[index], whole[index]
+        length = len(example)
+        assert length == said.answers[-1].start == int(other.loss_mask.argmax())
+        assert not example.loss_mask.any()
+        assert example.input_ids.tolist() == other.input_ids[:length].tolist()
+        for layer in (-1, 0):
+            states, others = (torch.from_numpy(e.hidden_states[layer].astype("float32")) for e in (example, other))
+            torch.testing.assert_close(states, others[:length], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("condition", ["prompt", "sequence"])
+def test_each_answer_of_a_conversation_has_the_states_of_all_before_it_and_of_nothing_after(
+    condition: Any, embedded_settings: Callable[..., ExtractSettings], gpt_neo: Path, tmp_path: Path
+) -> None:
+    later = [*TURNS[:3], {"role": "user", "content": "And then?"}, {"role": "assistant", "content": "Nothing."}]
+    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}, {"messages": later}])
+    settings = embedded_settings(dataset=str(rows), condition=condition, layers=(-1,), limit=None, sharing=False)
+    extract(prepare(settings))
+    tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
+    with open_cache(settings.cache) as cache:
+        answers = CachedAnswers(cache, [0, 1], [-1], tokenizer)
+        assert answers.indices == [0, 0, 1, 1]
+        teachers = AutoTokenizer.from_pretrained(cache.attachment("tokenizer"))
+        for place, (row, upto) in enumerate([(TURNS, 2), (TURNS, 4), (later, 2), (later, 4)]):
+            features = answers[place]
+            written = tokenizer.decode(features["input_ids"][features["loss_mask"]])
+            assert written == row[upto]["content"] + "<|endoftext|>"
+            assert features["input_ids"][~features["loss_mask"]].tolist() == [tokenizer.bos_token_id]
+            turns = [Turn(each["role"], each["content"]) for each in row[:upto]]  # type: ignore[arg-type]
+            before = tokenize_prompt(turns, "paper", teachers)
+            assert len(features["hidden_states.0"]) == len(features["states_mask"]) == len(before)
+            assert cache[answers.indices[place]].input_ids[: len(before)].tolist() == before
+        torch.testing.assert_close(answers[0]["hidden_states.0"], answers[2]["hidden_states.0"])
+        reading = CachedAnswers(cache, [0], [], tokenizer, with_prompts=True)
+        assert tokenizer.decode(reading[1]["input_ids"]).endswith("Assistant:\nThen 4.<|endoftext|>")
+        assert "She has 5 pens now.<|endoftext|>" in tokenizer.decode(reading[1]["input_ids"][~reading[1]["loss_mask"]])
+        short = CachedAnswers(cache, [0, 1], [-1], tokenizer, longest=12)
+        assert (short.indices, short.left_out) == ([0, 1], 2)
+
+
+def test_coded_states_are_cut_like_exact_ones(
+    embedded_settings: Callable[..., ExtractSettings], gpt_neo: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}] + [{"messages": TURNS[:3]}] * 3)
+    tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
+    for codec in ("int8", "klt"):
+        lossy: dict[str, Any] = {"fidelity": ("rel=0.05",)} if codec == "klt" else {}
+        settings = embedded_settings(dataset=str(rows), condition="prompt", codec=(codec,), layers=(-1, 0), limit=None, **lossy)
+        extract(prepare(settings))
+        with open_cache(settings.cache) as cache:
+            answers = CachedAnswers(cache, range(len(cache)), [-1, 0], tokenizer)
+            batch = StatesDecoder([cache.codecs[-1], cache.codecs[0]])(collate(answers.__getitems__(range(len(answers)))))
+            for place, index in enumerate(answers.indices):
+                length = int(batch["states_mask"][place].sum())
+                expected = [torch.from_numpy(cache[index].hidden_states[each][:length].astype("float32")) for each in (-1, 0)]
+                found = batch["hidden_states"][place, :length].float()
+                torch.testing.assert_close(found, torch.cat(expected, dim=-1), atol=1e-2, rtol=1e-2)
+                assert not batch["hidden_states"][place, length:].any()
+
+
+def test_one_cache_trains_students_of_different_tokens_each_with_its_identity(
+    prompts: Path, gpt_neo: Path, tmp_path: Path
+) -> None:
+    own = train(quick(prompts, tmp_path / "own", student=str(gpt_neo)))
+    taken = train(quick(prompts, tmp_path / "taken", student="tiny", vocab="dataset"))
+    tokenizers = {record["identity"]["student_tokenizer"] for record in (own, taken)}
+    assert len(tokenizers) == 2 and own["identity"]["cache"]["tokenizer"] == taken["identity"]["student_tokenizer"]
+    for name in ("own", "taken"):
+        config = json.loads((tmp_path / name / "model" / "config.json").read_text())
+        assert config["condition"] == "prompt"
+        assert (tmp_path / name / "model" / "teacher_tokenizer" / "tokenizer.json").is_file()
+    with pytest.raises(InputError, match="student_tokenizer was"):
+        again = quick(prompts, tmp_path / "own", student=str(gpt_neo), student_tokenizer=str(EMBEDDED_TEACHER))
+        train(replace(again), resume=True)
+
+
+def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
+    lengths = CachedAnswers(open_cache(prompts), range(40), [], AutoTokenizer.from_pretrained(gpt_neo)).lengths
+    most = sorted(lengths)[20]
+    record = train(quick(prompts, tmp_path / "run", student=str(gpt_neo), max_answer_tokens=most, epochs=1))
+    assert record["left_out"] == {f"answers over {most} tokens": sum(length > most for length in lengths)}
+    with pytest.raises(InputError, match=r"no answer is left, \d+ are over 2 tokens; raise --max-answer-tokens"):
+        train(quick(prompts, tmp_path / "none", student=str(gpt_neo), max_answer_tokens=2))
+
+
+def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(prompts: Path, tmp_path: Path) -> None:
+    narrow = make_gpt_neo(tmp_path / "gpt-neo", positions=450)
+    with pytest.raises(InputError, match=r"has 450 positions, the longest example \d+ tokens; leave longer answers out"):
+        train(quick(prompts, tmp_path / "run", student=str(narrow)), controls=CONTROLS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"condition": "sequence"}, "holds the states of prompts alone; train with --condition prompt"),
+        ({"condition": "none"}, "holds the states of prompts alone"),
+        ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's own"),
+        ({"student_tokenizer": "/nowhere"}, "/nowhere: holds no tokenizer"),
+        ({"cross_every": 9}, "--cross-every 9"),
+        ({"layers": (-1, 0, 5)}, "not layer 5"),
+    ],
+)
+def test_what_does_not_go_together_is_said_so(changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        train(quick(prompts, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_extract_refuses_what_makes_no_sense_with_prompts(
+    embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
+) -> None:
+    for changes, said in (
+        ({"keep_head": True}, "--keep-head: .*of its own"),
+        ({"loss_on": "all"}, "--loss-on all: .*answers alone"),
+    ):
+        with pytest.raises(InputError, match=said):
+            prepare(embedded_settings(condition="prompt", **changes))
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks."}] * 2)
+    with pytest.raises(InputError, match=r"no example is left .*asks nothing"):
+        prepare(embedded_settings(condition="prompt", dataset=str(rows), limit=None))
+
+
+@pytest.fixture(scope="module")
+def run_with_controls(prompts: Path, gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("prompt") / "run"
+    train(quick(prompts, run, student=str(gpt_neo), epochs=3), controls=CONTROLS)
+    return run
+
+
+def no_teacher() -> Teacher:
+    raise AssertionError("the teacher was loaded")
+
+
+def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether_features_matter(
+    run_with_controls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.evaluation.run.load_same_teacher", lambda *_, **__: no_teacher())
+    results = evaluate(EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu"))
+    student, layer_0, text = results["students"]
+    assert [each["condition"] for each in results["students"]] == ["prompt", "prompt", "text"]
+    assert student["features"].keys() == {"matched", "mismatched", "zeroed"}
+    assert student["features"]["matched"] == student["val_loss"]
+    assert len(set(student["features"].values())) == 3
+    assert "features" in layer_0 and "features" not in text
+    assert "with those of another" in results["verdict"]
+    assert "exact_match" in student and len(results["samples"][0]["answers"]) == 3
+
+
+def test_cached_or_live_batched_or_alone_the_answers_are_the_same(run_with_controls: Path, prompts: Path) -> None:
+    cache, cpu = open_cache(prompts), choose_device("cpu")
+    asked = [Said.from_text(cache.text(index), "test").turns[:-1] for index in (0, 7)]
+    teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
+    cached = StudentWriter(RunFolder(run_with_controls), no_teacher, cpu, cache).write(asked, Sampling(15))
+    live = StudentWriter(RunFolder(run_with_controls), lambda: teacher, cpu)
+    assert live.write(asked, Sampling(15)) == cached
+    assert [live.write([turns], Sampling(15))[0] for turns in asked] == cached
+
+
+def test_the_teacher_is_let_go_of_after_the_prefill(run_with_controls: Path) -> None:
+    loaded: list[Teacher] = []
+
+    def load() -> Teacher:
+        loaded.append(load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], choose_device("cpu"), "fp32"))
+        return loaded[-1]
+
+    for keep, times in ((False, 2), (True, 1)):
+        loaded.clear()
+        writer = StudentWriter(RunFolder(run_with_controls), load, choose_device("cpu"), keep_teacher=keep)
+        for _ in range(2):
+            writer.write([[Turn("user", "Ann has 20 pens.")]], Sampling(5))
+        assert len(loaded) == times
+        assert writer._prompts is not None
+        assert (writer._prompts._teacher is not None) == keep
+
+
+def test_generate_and_chat_write(run_with_controls: Path, run_cli: RunCli) -> None:
+    row = load_conversations(EMBEDDED_DATASET, limit=1).conversations[0]
+    system = next((turn.text for turn in row.turns if turn.role == "system"), "")
+    question = row.prompt_turns[-1].text
+    common = ("--run", run_with_controls, "--max-new-tokens", 8, "--device", "cpu", "--json")
+    cached = run_cli("generate", *common, "--system", system, "--prompt", question, "--teacher", "/gone")
+    assert cached.returncode == 0, cached.stderr
+    unknown = run_cli("generate", *common, "--prompt", "Something else?", "--teacher", "/gone")
+    assert (unknown.returncode, "/gone" in unknown.stderr) == (2, True)
+    chat = run_cli("chat", *common, text_input="Something else?\nAnd now?\n")
+    assert len(json.loads(chat.stdout)["answers"]) == 2
+    away = run_cli("generate", *common, "--prompt", question, "--cache", "/nowhere")
+    assert (away.returncode, "/nowhere" in away.stderr) == (2, True)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
+    options: list[Any] = [
+        sys.executable, ROOT / "cli.py", "train", "--cache", prompts, "--condition", "prompt", "--cross-every", 1,
+        "--student", gpt_neo, "--batch-tokens", 900, "--epochs", 3, "--eval-every", 2, "--log-every", 1, "--device", "cpu",
+    ]  # fmt: skip
+    whole = [*options, "--run", tmp_path / "whole"]
+    subprocess.run(list(map(str, whole)), check=True, capture_output=True)
+    process = subprocess.Popen(list(map(str, [*options, "--run", tmp_path / "cut"])), stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(RunFolder(tmp_path / "cut").read_metrics()) < 5:
+        pass
+    process.kill()
+    process.wait()
+    assert RunFolder(tmp_path / "cut").last_checkpoint() is not None
+    subprocess.run(list(map(str, [*options, "--run", tmp_path / "cut", "--resume"])), check=True, capture_output=True)
+    ends = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_the_options_of_the_other_kind_are_refused(run_cli: RunCli, prompts: Path, tmp_path: Path) -> None:
+    common = ("train", "--cache", prompts, "--run", tmp_path / "run")
+    for options, said in (
+        (("--condition", "prompt", "--cross-layers", 2), "--cross-layers: with --condition prompt it is --cross-every"),
+        (("--cross-every", 2), "--cross-every: with --condition sequence it is --cross-layers"),
+        (("--condition", "sequence", "--max-answer-tokens", 9), "prompts alone"),
+    ):
+        found = run_cli(*common, *options)
+        assert (found.returncode, said in found.stderr) == (2, True), found.stderr
+
+
+def test_rows_that_train_are_not_asked(prompts: Path, run_with_controls: Path, tmp_path: Path) -> None:
+    settings = RunFolder(run_with_controls).settings()
+    with open_cache(prompts) as cache:
+        training, held_out = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
+        said = [Said.from_text(cache.text(index), "test").turns for index in (training[0], held_out[0])]
+    rows = write_rows(
+        tmp_path / "rows.jsonl", [{"messages": [{"role": t.role, "content": t.text} for t in turns]} for turns in said]
+    )
+    results = evaluate(EvaluateSettings(run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"))
+    assert (results["prompts"], results["prompts_left_out"]) == (1, {"was trained on": 1})
