@@ -37,8 +37,9 @@ from pipeline.training.run_folder import RunFolder
 def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
     """Measure a run and its controls on held-out examples; write evaluation/results.json and report.html.
 
-    Validation loss comes from the cache. Prompts are answered with the teacher live (greedily), and scored by exact match
-    of the final answer and by form.
+    Validation loss comes from the cache. Prompts are answered greedily, with the teacher live where the student needs it, and
+    scored by exact match of the final answer and by form. A student of prompts is also measured with the states of other
+    prompts, and with none.
 
     \b
     Examples:
@@ -75,6 +76,10 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
         losses = [f"{student['val_loss']:.4f}", f"{student['perplexity']:.3f}"]
         table.add_row(name, student["reads"], *losses, *shares, str(student["steps"]), f"{student['tokens']:,}")
     console.print(table)
+    for student in results["students"]:
+        if features := student.get("features"):
+            told = ", ".join(f"{name} {loss:.4f}" for name, loss in features.items())
+            console.print(f"{student['name']}, held-out loss by whose states it sees: {told}", highlight=False, soft_wrap=True)
     console.print(results["verdict"], highlight=False, soft_wrap=True)
     for reason, count in results["prompts_left_out"].items():
         console.print(f"not answered: {count} rows: {reason}", highlight=False)

@@ -10,7 +10,7 @@ from cache import Cache
 from pipeline.batches.answers import CachedAnswers, Step
 from pipeline.batches.features import CachedExamples, CachedFeatures
 from pipeline.data.own_tokens import load_own_tokenizer, require_end
-from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.model import SIZES
 from pipeline.training.settings import TrainSettings
@@ -39,6 +39,15 @@ def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedToken
         return load_own_tokenizer(settings.student)
     tokenizer = teachers_tokenizer(cache)
     return require_end(tokenizer, cache.address) if settings.own_tokens else tokenizer
+
+
+def students_hash(settings: TrainSettings, cache: Cache) -> str:
+    """What makes the student's tokenizer the same one (see `tokenizer_hash`).
+
+    Raises:
+        InputError: as `students_tokenizer`.
+    """
+    return tokenizer_hash(students_tokenizer(settings, cache)) if settings.own_tokens else str(cache.identity["tokenizer"])
 
 
 def examples_of(

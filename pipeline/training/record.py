@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from cache import Cache
 from cache.identity import differences
 from cache.places import Place, place_of
-from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
@@ -18,10 +15,8 @@ from pipeline.training.settings import TrainSettings
 _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 
 
-def new_record(
-    settings: TrainSettings, cache: Cache, controls: Sequence[str], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """The record of a run that is about to begin; `tokenizer` is the student's."""
+def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str], tokenizer: str) -> dict[str, Any]:
+    """The record of a run that is about to begin; `tokenizer` is the hash of the student's."""
     return {
         "kind": "llm-modules run",
         "finished": False,
@@ -31,7 +26,7 @@ def new_record(
         "identity": {
             "cache": cache.identity,
             "content_digest": cache.content_digest,
-            "student_tokenizer": tokenizer_hash(tokenizer),
+            "student_tokenizer": tokenizer,
         },
         "provenance": cache.manifest.provenance,
         "environment": environment(),
@@ -89,4 +84,7 @@ def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record["identity"][name] for name in ("content_digest", "student_tokenizer")}
+    """The content that a run depends on, and its own tokens where they are not the teacher's."""
+    identity = record["identity"]
+    names = ["content_digest"] + ["student_tokenizer"] * (identity["student_tokenizer"] != identity["cache"]["tokenizer"])
+    return {name: identity[name] for name in names}

@@ -20,7 +20,7 @@ from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import progress_columns
-from pipeline.training.examples import students_tokenizer
+from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
 from pipeline.training.run_folder import RunFolder, is_over, peak_memory
@@ -53,7 +53,7 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
 
 def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
-    record = new_record(settings, cache, controls, students_tokenizer(settings, cache))
+    record = new_record(settings, cache, controls, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
         record["controls"] = sorted({*earlier["controls"], *controls})
         if earlier["finished"]:

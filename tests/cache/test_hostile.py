@@ -228,7 +228,7 @@ def test_names_that_no_file_can_have(name: str, root: Path) -> None:
 def test_another_version_is_told_from_damage(root: Path) -> None:
     """The first version sealed its manifest in another way."""
     (root / "manifest.json").write_text(json.dumps({"kind": "llm-modules cache", "version": 1, "sha256": "0" * 64}))
-    with pytest.raises(CacheError, match="not a version 3 cache") as error:
+    with pytest.raises(CacheError, match="not a version 4 cache") as error:
         open_cache(root)
     assert not isinstance(error.value, DamagedCacheError)
 

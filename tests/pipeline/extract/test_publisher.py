@@ -19,12 +19,13 @@ from tests.cache.examples import make_attachments, make_codecs, make_manifest, m
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [2]])
 CODECS = make_codecs(SHARDS)
-NOTHING = ShardStates([], [], [], {}, 1)
+NOTHING = ShardStates([], [], [], [], {}, 1)
 
 
 def states_of(examples: list[Example]) -> ShardStates:
     pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
-    return ShardStates([example.row_id for example in examples], list(map(len, examples)), pieces, {}, 1)
+    row_ids = [example.row_id for example in examples]
+    return ShardStates(row_ids, [""] * len(examples), list(map(len, examples)), pieces, {}, 1)
 
 
 def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp_path: Path) -> None:
