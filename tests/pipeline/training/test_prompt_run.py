@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, GPTNeoConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
 
 from cache import open_cache
 from pipeline.batches.answers import CachedAnswers
@@ -39,6 +39,7 @@ from pipeline.teacher.source import find_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import CONTROLS, TrainSettings
+from tests.cache.places.server import new_address
 from tests.conftest import ROOT, RunCli, write_rows
 
 TURNS = [
@@ -327,3 +328,58 @@ def test_rows_that_train_are_not_asked(prompts: Path, run_with_controls: Path, t
     )
     results = evaluate(EvaluateSettings(run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"))
     assert (results["prompts"], results["prompts_left_out"]) == (1, {"was trained on": 1})
+
+
+def test_a_cache_in_an_object_store_gives_the_same_weights(
+    prompts: Path, s3_endpoint: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    address = new_address()
+    store = ("--endpoint", s3_endpoint, "--copies", tmp_path / "copies")
+    extracted = run_cli(
+        "extract", "--condition", "prompt", "--layers", "-1,0", "--limit", 40, "--shard-tokens", 1500, "--dtype", "fp32",
+        "--device", "cpu", "--cache", address, *store, "--json",
+    )  # fmt: skip
+    assert json.loads(extracted.stdout)["content_digest"] == open_cache(prompts).content_digest
+    options = ("--condition", "prompt", "--cross-every", 1, "--batch-size", 8, "--max-steps", 4, "--device", "cpu")
+    for name, cache, more in (("here", prompts, ()), ("there", address, store)):
+        trained = run_cli("train", "--cache", cache, "--run", tmp_path / name, *options, *more)
+        assert trained.returncode == 0, trained.stderr
+    ends = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("here", "there")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_sweep_compares_how_often_it_looks(prompts: Path, run_cli: RunCli, tmp_path: Path) -> None:
+    swept = run_cli(
+        "sweep", "--cache", prompts, "--runs", tmp_path / "runs", "--condition", "prompt", "--vary", "cross-every=1 2",
+        "--max-steps", 2, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert swept.returncode == 0, swept.stderr
+    one, two = json.loads(swept.stdout)["runs"]
+    assert one["parameters"] > two["parameters"]
+
+
+def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
+    embedded_settings: Callable[..., ExtractSettings], gpt_neo: Path, tmp_path: Path
+) -> None:
+    encoder = BertModel(
+        BertConfig(
+            vocab_size=600,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            initializer_range=0.5,
+        )  # fmt: skip
+    )
+    encoder.save_pretrained(tmp_path / "encoder")
+    find_teacher(EMBEDDED_TEACHER).load_tokenizer().save_pretrained(tmp_path / "encoder")
+    del encoder
+    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}] * 3)
+    settings = embedded_settings(
+        teacher=str(tmp_path / "encoder"), teacher_kind="encoder", condition="prompt", layers=(-1,), dataset=str(rows), limit=None
+    )
+    extract(prepare(settings))
+    record = train(quick(Path(str(settings.cache)), tmp_path / "run", student=str(gpt_neo), max_steps=2))
+    assert record["leaks"] is False
+    with open_cache(settings.cache) as cache:
+        assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [1, 1, 1]
