@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from cache import Cache
+from pipeline.errors import InputError
 from pipeline.teacher.model import Teacher
 
 
@@ -37,7 +38,7 @@ class PromptStates:
         """States `[B, K, layers * d_teacher]` bfloat16 of prompts of teacher tokens, and their mask `[B, K]`, 0 for padding.
 
         Raises:
-            InputError: the teacher is needed, and not to be had.
+            InputError: the teacher is needed, and not to be had, or a prompt is longer than it reads.
             DamagedCacheError: the cache is damaged.
         """
         found = [self._cached(ids) for ids in prompts]
@@ -58,6 +59,9 @@ class PromptStates:
 
     def _read_live(self, prompts: Sequence[list[int]]) -> list[torch.Tensor]:
         teacher = self._teacher = self._teacher or self._load()
+        context, longest = getattr(teacher.body.config, "max_position_embeddings", None), max(map(len, prompts))
+        if context is not None and longest > context:
+            raise InputError(f"the prompt has {longest} tokens, the teacher reads {context}; ask something shorter")
         ids_BK = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True).to(teacher.device)
         mask_BK = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in prompts], batch_first=True).to(teacher.device)
         states = teacher.hidden_states(ids_BK, mask_BK)

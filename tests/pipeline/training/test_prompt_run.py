@@ -369,7 +369,7 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
             num_attention_heads=2,
             intermediate_size=64,
             initializer_range=0.5,
-        )  # fmt: skip
+        )
     )
     encoder.save_pretrained(tmp_path / "encoder")
     find_teacher(EMBEDDED_TEACHER).load_tokenizer().save_pretrained(tmp_path / "encoder")
