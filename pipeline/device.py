@@ -18,7 +18,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DtypeName = Literal["fp32", "bf16"]
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto", option: str = "--device") -> torch.device:
     """The device of that name, or with `auto` the first accelerator there is, else the CPU.
 
     Raises:
@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: not usable on this machine ({reason(error)}); use --device cpu") from error
+        raise InputError(f"{option} {name}: not usable on this machine ({reason(error)}); use {option} cpu") from error
     return device
 
 

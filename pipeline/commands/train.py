@@ -21,7 +21,7 @@ from pipeline.training.settings import CONTROLS
 @click.option("--cache", required=True, metavar="PLACE", help="A whole cache, made by extract: a folder, or s3://bucket/prefix.")
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run.")
 @train_options
-@click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps and tokens: {', '.join(CONTROLS)}.")
+@click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.")
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
 )

@@ -72,7 +72,8 @@ _OPTIONS = (
         default=_DEFAULTS.condition,
         show_default=True,
         help="What the student reads: the teacher's states of every token; those of the prompt, once, while it writes in its own "
-        "tokens; or no teacher, as a control: the teacher's tokens (none), prompt and answer in its own tokens (text).",
+        "tokens (from a cache of prompts or of whole examples); or no teacher, as a control: the teacher's tokens (none), prompt "
+        "and answer in its own tokens (text).",
     ),
     click.option(
         "--student-tokenizer",

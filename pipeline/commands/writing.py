@@ -63,12 +63,16 @@ def load_writer(
     """
     folder, students = RunFolder(run), choose_device(device)
     record, settings = folder.require_finished(), folder.settings()
-    teachers = students if teacher_device is None else choose_device(teacher_device)
+    teachers = students if teacher_device is None else choose_device(teacher_device, "--teacher-device")
     name = teacher or record["provenance"]["teacher"]
 
     def load() -> Teacher:
         return load_same_teacher(name, settings.layers_read, record["identity"]["cache"], teachers)
 
+    if cache is not None and settings.condition != "prompt":
+        raise InputError(
+            f"--cache: prompts are looked for in it, and {run} is a run of --condition {settings.condition}; leave it out"
+        )
     prompts = _prompts_at_hand(folder, cache) if settings.condition == "prompt" else None
     return StudentWriter(folder, load if settings.reads_states else None, students, prompts, keep_teacher=keep_teacher)
 

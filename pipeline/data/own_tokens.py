@@ -22,7 +22,7 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer for the student ({reason(error)}); name one with --student-tokenizer"
+            f"{name}: holds no tokenizer ({reason(error)}); --student-tokenizer takes a hub id or folder that does"
         ) from error
     return require_end(tokenizer, name)
 

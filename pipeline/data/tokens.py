@@ -124,7 +124,7 @@ def tokenize_conversations(
         elif condition == "sequence" and not any(mask[1:]):
             dataset.leave_out("nothing to learn (no assistant turn)")
         elif not ids:
-            dataset.leave_out("asks nothing (nothing stands before an assistant turn)")
+            dataset.leave_out("without a prompt (nothing before an assistant turn)")
         else:
             text = Said(conversation.turns, answers[-1:] if last_answer_only else answers).as_text()
             arrays = np.asarray(ids, np.int32), np.asarray(mask, np.bool_)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cache import Cache, open_cache
+from cache import Cache, CacheError, open_cache
 from cache.files import write_atomically
+from cache.places import place_of
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
@@ -54,7 +55,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     record = folder.require_finished()
     runs = {"student": folder, **folder.controls()}
     device = choose_device(settings.device)
-    with open_cache(settings.cache or trained_from(folder)) as cache:
+    with _opened(settings, folder) as cache:
         require_same_cache(cache, record)
         training_rows, validation_rows = split_rows(
             cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]
@@ -91,6 +92,17 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     return results
+
+
+def _opened(settings: EvaluateSettings, run: RunFolder) -> Cache:
+    """The cache that is named, or else the run's own."""
+    place = place_of(settings.cache or trained_from(run))
+    try:
+        return open_cache(place)
+    except CacheError as error:
+        if place.entries():
+            raise
+        raise InputError(f"{place.address}: there is no cache; name with --cache where the run's own is now") from error
 
 
 def _held_out_loss(trained: TrainSettings, cache: Cache, rows: Sequence[int], writer: StudentWriter) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def verdict(students: list[dict[str, Any]]) -> str:
         loss += f" with the states of each prompt, {others}"
     if not controls:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
-    finding = "Transferred" if all(student["val_loss"] < control["val_loss"] for control in controls) else "No transfer shown"
+    better = all(student["val_loss"] < control["val_loss"] for control in controls)
+    looks = all(student["val_loss"] < other for name, other in student.get("features", {}).items() if name != "matched")
+    finding = "Transferred" if better and looks else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
     text = f"{loss}, against {beside}" if "features" in student else f"{loss} against {beside}"
     if "exact_match" in student:
@@ -69,9 +71,15 @@ def shown_samples(prompts: list[Conversation], answers: dict[str, list[str]]) ->
     return [
         {
             "row_id": prompt.row_id,
-            "prompt": prompt.prompt_turns[-1].text,
+            "prompt": _shown_prompt(prompt),
             "reference": prompt.reference,
             "answers": {name: texts[index] for name, texts in answers.items()},
         }
         for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
     ]
+
+
+def _shown_prompt(prompt: Conversation) -> str:
+    """What is asked; with who said what where that is more than one turn."""
+    turns = [turn for turn in prompt.prompt_turns if turn.role != "system"]
+    return turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)

@@ -184,7 +184,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         dataset.leave_out("malformed row", conversations.malformed)
     if not dataset.examples:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
-        raise InputError(f"{settings.dataset}: no example is left ({reasons}); raise --max-tokens, or choose another data set")
+        mend = "raise --max-tokens, or " if any(reason.startswith("over ") for reason in dataset.left_out) else ""
+        raise InputError(f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
     sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel, PreTrainedModel
+from transformers import AutoConfig, GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel, PreTrainedModel
 
 from pipeline.errors import InputError, reason
 from pipeline.model.configuration import OWN_TOKENS, LLMModulesConfig
@@ -155,9 +155,10 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     if not Path(student).is_dir() and (student.startswith((".", "/")) or student.count("/") != 1):
         raise InputError(f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
     try:
-        body: GPTNeoConfig = GPTNeoConfig.from_pretrained(student)
+        body: GPTNeoConfig = AutoConfig.from_pretrained(student)
     except Exception as error:
-        raise InputError(f"student {student}: no GPT-Neo could be loaded ({reason(error)})") from error
+        found = "its configuration cannot be read" if Path(student).is_dir() else "no such folder, and no such model on the hub"
+        raise InputError(f"student {student}: {found} ({reason(error)})") from error
     if body.model_type != "gpt_neo":
         raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
     if condition != "sequence" and longest > body.max_position_embeddings:

@@ -54,7 +54,7 @@ def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -
     earlier = folder.read_record()
     was, now = (_compared_settings(each) | each["identity"]["cache"] | _content(each) for each in (earlier, record))
     if found := differences(was, now):
-        raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}")
+        raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}; give what it began with, or a new --run")
     return earlier
 
 

@@ -38,6 +38,12 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
+    if controls and not settings.reads_states:
+        raise InputError(
+            f"--controls: a student of --condition {settings.condition} reads no teacher to control for; leave it out"
+        )
+    if controls and settings.layers_read == [0]:
+        raise InputError("--controls: the student reads layer 0 itself, as its control would; leave it out, or choose --layers")
     if controls and settings.report_to:
         raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))

@@ -156,6 +156,9 @@ def test_the_verdict_follows_the_figures() -> None:
     assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
     assert verdict([student("student", 0.6, 0.9), student("c", 0.5, 0.1)]).startswith("No transfer shown")
     assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("Transferred in loss alone:")
+    looks, does_not = ({"features": {"matched": 0.1, "mismatched": other, "zeroed": 0.9}} for other in (0.2, 0.1))
+    assert verdict([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith("Transferred:")
+    assert verdict([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith("No transfer shown")
     assert "--controls" in verdict([student("student", 0.1, 0.9)])
     assert verdict([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,7 +218,7 @@ def test_extract_refuses_what_makes_no_sense_with_prompts(
         with pytest.raises(InputError, match=said):
             prepare(embedded_settings(condition="prompt", **changes))
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks."}] * 2)
-    with pytest.raises(InputError, match=r"no example is left .*asks nothing"):
+    with pytest.raises(InputError, match=r"no example is left \(2 without a prompt.*\); choose another"):
         prepare(embedded_settings(condition="prompt", dataset=str(rows), limit=None))
 
 
@@ -383,3 +384,33 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
     assert record["leaks"] is False
     with open_cache(settings.cache) as cache:
         assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("changes", [{"condition": "text"}, {"layers": (0,)}])
+def test_controls_that_would_be_the_student_itself_are_refused(changes: dict[str, Any], prompts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--controls: .*leave it out"):
+        train(quick(prompts, tmp_path / "run", **changes), controls=CONTROLS)
+
+
+def test_what_is_gone_or_does_not_apply_is_said_so(
+    run_with_controls: Path, small_cache: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    sequence = tmp_path / "sequence"
+    train(TrainSettings(small_cache, sequence, max_steps=1, device="cpu"))
+    for arguments, said in (
+        (
+            ("generate", "--run", sequence, "--prompt", "a", "--cache", small_cache),
+            "--cache: .*--condition sequence; leave it out",
+        ),
+        (
+            ("generate", "--run", run_with_controls, "--prompt", "a", "--teacher-device", "no:1"),
+            "--teacher-device no:1: not usable",
+        ),
+        (
+            ("evaluate", "--run", run_with_controls, "--cache", tmp_path / "gone"),
+            "gone: there is no cache; name with --cache where",
+        ),
+    ):
+        found = run_cli(*arguments)
+        assert found.returncode == 2
+        assert re.search(said, found.stderr), found.stderr
