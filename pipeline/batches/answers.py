@@ -50,7 +50,7 @@ class CachedAnswers(CachedExamples):
             layers: cached layers to read.
             tokenizer: the student's.
             with_prompts: the student reads the prompts, too, in its own tokens.
-            longest: leave longer ones out, and count them.
+            longest: leave answers of more tokens, their end included, out, and count them.
             step: told how far this is.
 
         Raises:
@@ -65,12 +65,12 @@ class CachedAnswers(CachedExamples):
             step(done, len(indices))
             said = self._said(index)
             for answer in said.answers:
-                ids, _ = self._tokens(said, answer)
-                if longest is not None and len(ids) > longest:
+                ids, learned = self._tokens(said, answer)
+                if longest is not None and learned > longest:
                     self.left_out += 1
                 else:
                     self._items.append(_Item(index, answer, len(ids)))
-                    self.occurring.update(ids)
+                    self.occurring.update(ids[-learned:])
         step(len(indices), len(indices))
 
     @property
@@ -82,6 +82,11 @@ class CachedAnswers(CachedExamples):
     def lengths(self) -> list[int]:
         """Tokens that the student reads at each place."""
         return [item.length for item in self._items]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens that a batch counts at each place: those that the student reads, and those whose states it looks at."""
+        return [item.length + (item.answer.start if self.layers else 0) for item in self._items]
 
     def at(self, place: int) -> Features:
         """The answer at a place."""

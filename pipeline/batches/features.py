@@ -51,6 +51,11 @@ class CachedExamples(Dataset[Features], ABC):
     def lengths(self) -> list[int]:
         """Tokens that the student reads at each place."""
 
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens that a batch counts at each place."""
+        return self.lengths
+
     @abstractmethod
     def at(self, place: int) -> Features:
         """What stands at a place."""

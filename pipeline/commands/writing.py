@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cache import Cache, CacheError, open_cache
+from cache.places import place_of
 from pipeline.data.conversations import Turn
 from pipeline.device import choose_device
 from pipeline.errors import InputError
@@ -18,13 +19,18 @@ from pipeline.teacher.same import load_same_teacher
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder
 
+_SMALL = 1_000_000_000
+"""Bytes of a cache that is looked into unasked."""
+
 
 def writer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which student writes, and where."""
     for option in (
         click.option("--system", help="System prompt ('' for none).  [default: the one the student learned with]"),
         click.option(
-            "--cache", metavar="PLACE", help="The run's cache of prompts, where that has moved: what is in it needs no teacher."
+            "--cache",
+            metavar="PLACE",
+            help="Cache of prompts that need no teacher.  [default: the run's own, up to 1 GB]",
         ),
         click.option("--teacher-device", help="Of the teacher, such as cuda:1.  [default: the student's]"),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda"),
@@ -63,6 +69,8 @@ def load_writer(
     """
     folder, students = RunFolder(run), choose_device(device)
     record, settings = folder.require_finished(), folder.settings()
+    if not settings.reads_states and (teacher or teacher_device):
+        raise InputError(f"--teacher, --teacher-device: {run} is a run of --condition {settings.condition}, without a teacher")
     teachers = students if teacher_device is None else choose_device(teacher_device, "--teacher-device")
     name = teacher or record["provenance"]["teacher"]
 
@@ -78,15 +86,24 @@ def load_writer(
 
 
 def _prompts_at_hand(run: RunFolder, named: str | None) -> Cache | None:
-    """The cache that a run learned from, if it is still there; one that is named must be."""
+    """The cache of prompts that a run learned from: the one that is named, or its own where it is in a folder still, and small.
+
+    To look for a prompt can open many shards, and to open one is to read all of it.
+    """
+    place = place_of(named or trained_from(run))
+    if named is None and place.is_remote:
+        return None
     try:
-        cache = open_cache(named or trained_from(run))
+        cache = open_cache(place)
         require_same_cache(cache, run.read_record())
-    except (CacheError, InputError):
+    except (CacheError, InputError, OSError):
         if named is not None:
             raise
         return None
-    return cache
+    holds_prompts = cache.identity.get("condition") == "prompt"
+    if named is not None and not holds_prompts:
+        raise InputError(f"--cache {named}: holds whole examples, and no prompts to look for; leave it out")
+    return cache if holds_prompts and (named is not None or cache.bytes <= _SMALL) else None
 
 
 def opening_turns(writer: StudentWriter, system: str | None) -> list[Turn]:

@@ -38,12 +38,19 @@ def render(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedT
     return _render_paper(turns, end_token(tokenizer)) if template == "paper" else _render_chat(turns, tokenizer)
 
 
-def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Render turns up to where the assistant begins to write; the same text that `render` puts before the answer."""
-    if template == "chat":
-        return _apply_chat_template(turns, tokenizer, ask=True)
-    segments = _render_paper([*turns, Turn("assistant", "")], end_token(tokenizer))
-    return "".join(segment.text for segment in segments[:-1])
+def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+    """Render turns up to where the assistant begins to write; the same segments that `render` puts before the answer."""
+    if template == "paper":
+        return _render_paper([*turns, Turn("assistant", "")], end_token(tokenizer))[:-1]
+    whole = _apply_chat_template(turns, tokenizer, ask=True)
+    try:
+        earlier = _render_chat(turns, tokenizer)
+    except InputError:  # a template that rewrites earlier turns: nothing can be learned from such, so nothing has to be the same
+        return [Segment(whole, learn=False)]
+    while earlier and not earlier[-1].learn:
+        earlier.pop()
+    done = sum(len(segment.text) for segment in earlier)
+    return [*earlier, Segment(whole[done:], learn=False)]
 
 
 def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -86,8 +86,7 @@ def _tokenized(segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase) 
 
 def tokenize_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids of a prompt, ending where the assistant begins to write."""
-    prompt = Segment(render_prompt(turns, template, tokenizer), learn=False)
-    return tokenize_segments([prompt], tokenizer)[0]
+    return tokenize_segments(render_prompt(turns, template, tokenizer), tokenizer)[0]
 
 
 def tokenize_conversations(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -15,6 +17,7 @@ class OtherPrompts(CachedExamples):
         """Exchange the states; the examples must be more than one."""
         super().__init__(matched.cache, matched.layers)
         self._matched = matched
+        self._other = _partners(matched.indices)
 
     @property
     def indices(self) -> list[int]:
@@ -28,11 +31,18 @@ class OtherPrompts(CachedExamples):
 
     def at(self, place: int) -> Features:
         """The answer at a place, with the states that belong to the next one that is of another example."""
-        indices = self.indices
-        places = [(place + step) % len(indices) for step in range(1, len(indices))]
-        other = next(each for each in places if indices[each] != indices[place])
-        own, states = self._matched.at(place), self._matched.at(other)
+        own, states = self._matched.at(place), self._matched.at(self._other[place])
         return {name: states[name] if "." in name or name == "states_mask" else own[name] for name in own}
+
+
+def _partners(indices: Sequence[int]) -> list[int]:
+    """For each place the next one, in a circle, that is of another example."""
+    partners, after = [0] * len(indices), 0
+    for place in reversed(range(2 * len(indices))):  # the second time round is the circle
+        here, following = place % len(indices), (place + 1) % len(indices)
+        after = following if indices[following] != indices[here] else after
+        partners[here] = after
+    return partners
 
 
 class NoStates(nn.Module):

@@ -37,7 +37,7 @@ from pipeline.model import OWN_TOKENS, LLMModulesConfig
 from pipeline.processes import Share
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
-from pipeline.training.examples import examples_of
+from pipeline.training.examples import examples_of, teachers_tokenizer
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
@@ -109,7 +109,7 @@ def _held_out_loss(trained: TrainSettings, cache: Cache, rows: Sequence[int], wr
     """The loss on examples held out; where a student looks at prompts, with other prompts' states and with none, too."""
     examples = examples_of(trained, cache, rows, writer.tokenizer)
     decoder = StatesDecoder([cache.codecs[layer] for layer in trained.layers_read]).to(writer.device)
-    order = order_of(cache, examples.indices, examples.lengths, trained.size_of_batches, 0)
+    order = order_of(cache, examples.indices, examples.sizes, trained.size_of_batches, 0)
 
     def loss_of(given: CachedExamples, decode: nn.Module) -> ValidationLoss:
         return validation_loss(writer.model, CachedBatches(given, ValidationBatches(order, Share())), decode, writer.device)
@@ -144,6 +144,9 @@ def _prompts(
         raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
 
     def too_long(row: Conversation) -> str | None:
+        most_read = cache.identity["max_tokens"]  # as in the extract
+        if any(reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers):
+            return f"prompts over {most_read} tokens of the teacher"
         for reader in readers:
             if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
                 return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
@@ -160,7 +163,17 @@ class _Reader:
         self.positions, self._condition = int(config.body.max_position_embeddings), config.condition
         identity = run.read_record()["identity"]
         self._tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
+        self._teachers_tokenizer = teachers_tokenizer(cache)
         self._template: TemplateName = cache.identity["template"]
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the teacher reads prompts for it that it does not read itself."""
+        return self._condition == "prompt"
+
+    def tokens_of_teacher(self, row: Conversation) -> int:
+        """Tokens that the teacher reads."""
+        return len(tokenize_prompt(row.prompt_turns, self._template, self._teachers_tokenizer))
 
     def tokens_before(self, row: Conversation) -> int:
         """Tokens that it reads before it writes."""

@@ -68,8 +68,14 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         raise InputError(
             f"{cache.address}: holds layer {held}, not layer {missing[0]}; extract with --layers {held},{missing[0]}"
         )
+    if settings.has_tied_head and "head" in settings.freeze:
+        raise InputError(
+            "--freeze head: over its own tokens the LM head is GPT-Neo's embeddings; --freeze gpt-neo, or --vocab dataset"
+        )
     if not settings.trained_parts:
-        raise InputError(f"--freeze {' --freeze '.join(settings.freeze)}: nothing is left to train")
+        raise InputError(
+            f"--freeze {' --freeze '.join(settings.freeze)}: nothing is left to train (--condition {settings.condition})"
+        )
     body = student_body(settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max()))
     if settings.reads_states:
         settings.bridge.require_possible(body, settings.condition)
@@ -106,7 +112,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: Step 
         return CachedBatches(examples, batches, workers=workers, pinned=pinned)
 
     training, validation = (
-        order_of(cache, examples.indices, examples.lengths, settings.size_of_batches, settings.seed)
+        order_of(cache, examples.indices, examples.sizes, settings.size_of_batches, settings.seed)
         for examples in (learned, held_out)
     )
     return PreparedRun(

@@ -121,8 +121,9 @@ def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     assert isinstance(trainer.model, LLMModulesForCausalLM)
-    trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"), strict=False)
-    trainer.model.tie_weights()
+    found = trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"), strict=False)
+    tied = {"lm_head.weight"} if trainer.model.config.tie_word_embeddings else set()
+    assert not found.unexpected_keys and set(found.missing_keys) <= tied
     return 0.0
 
 

@@ -102,9 +102,16 @@ class TrainSettings:
         return BatchSize(self.batch_size, self.batch_tokens)
 
     @property
+    def has_tied_head(self) -> bool:
+        """Whether the LM head's weights are those of GPT-Neo's token embeddings."""
+        return self.own_tokens and self.vocab == "whole"
+
+    @property
     def trained_parts(self) -> set[str]:
-        """Parts of the student whose weights are trained."""
-        return {*PARTS} - {*self.freeze} - (set() if self.reads_states else {"bridge"})
+        """Parts of the student whose weights are trained; a whole head over its own tokens is GPT-Neo's embeddings."""
+        return (
+            {*PARTS} - {*self.freeze} - (set() if self.reads_states else {"bridge"}) - ({"head"} if self.has_tied_head else set())
+        )
 
     @property
     def leaks(self) -> bool:
@@ -134,7 +141,9 @@ class TrainSettings:
         """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
         reads: dict[str, dict[str, Any]] = {
             "layer-0": {"layers": (0,)},
-            "no-teacher": {"condition": "text" if self.own_tokens else "none", "head_init": "random"},
+            "no-teacher": {"condition": "text", "layers": (-1,)}
+            if self.own_tokens
+            else {"condition": "none", "head_init": "random"},
         }
         changes = reads[name]
         return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.said import Said
 from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, render, render_prompt
 from pipeline.data.tokens import tokenize_conversations, tokenize_prompt, tokenize_segments
 from pipeline.errors import InputError
@@ -61,7 +62,7 @@ def test_the_paper_template_is_the_system_prompt_then_question_and_answer(tokeni
     turns = turns_of([("Q", "A")], "S")
     text = "".join(segment.text for segment in render(turns, "paper", tokenizer))
     assert text == "S\n\nUser:\nQ\n\nAssistant:\nA<|im_end|>"
-    assert render_prompt(turns[:2], "paper", tokenizer) == "S\n\nUser:\nQ\n\nAssistant:\n"
+    assert [segment.text for segment in render_prompt(turns[:2], "paper", tokenizer)] == ["S\n\nUser:\nQ\n\nAssistant:\n"]
 
 
 def test_long_examples_are_left_out_whole_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -96,3 +97,20 @@ def test_a_chat_template_that_rewrites_the_past_is_refused(
     monkeypatch.setattr(tokenizer, "chat_template", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(InputError, match="rewrites earlier turns"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
+
+
+@pytest.mark.parametrize("template", TEMPLATE_NAMES)
+@RELAXED
+@given(rounds=ROUNDS)
+def test_a_later_turns_prompt_has_the_tokens_that_stand_before_its_answer(
+    template: TemplateName, rounds: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    turns = turns_of(rounds, "S")
+    found = tokenize_conversations(
+        [Conversation("0", tuple(turns))], tokenizer, template=template, loss_on="assistant", max_tokens=9999
+    )
+    (example,) = found.examples
+    answers = Said.from_text(example.text, "test").answers
+    assert len(answers) == len(rounds)
+    for answer in answers:
+        assert tokenize_prompt(turns[: answer.turn], template, tokenizer) == example.input_ids[: answer.start].tolist()

@@ -135,7 +135,7 @@ def test_each_answer_of_a_conversation_has_the_states_of_all_before_it_and_of_no
         reading = CachedAnswers(cache, [0], [], tokenizer, with_prompts=True)
         assert tokenizer.decode(reading[1]["input_ids"]).endswith("Assistant:\nThen 4.<|endoftext|>")
         assert "She has 5 pens now.<|endoftext|>" in tokenizer.decode(reading[1]["input_ids"][~reading[1]["loss_mask"]])
-        short = CachedAnswers(cache, [0, 1], [-1], tokenizer, longest=12)
+        short = CachedAnswers(cache, [0, 1], [-1], tokenizer, longest=11)
         assert (short.indices, short.left_out) == ([0, 1], 2)
 
 
@@ -177,9 +177,9 @@ def test_one_cache_trains_students_of_different_tokens_each_with_its_identity(
 
 def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
     lengths = CachedAnswers(open_cache(prompts), range(40), [], AutoTokenizer.from_pretrained(gpt_neo)).lengths
-    most = sorted(lengths)[20]
+    most = sorted(lengths)[20] - 1  # without the begin token
     record = train(quick(prompts, tmp_path / "run", student=str(gpt_neo), max_answer_tokens=most, epochs=1))
-    assert record["left_out"] == {f"answers over {most} tokens": sum(length > most for length in lengths)}
+    assert record["left_out"] == {f"answers over {most} tokens": sum(length > most + 1 for length in lengths)}
     with pytest.raises(InputError, match=r"no answer is left, \d+ are over 2 tokens; raise --max-answer-tokens"):
         train(quick(prompts, tmp_path / "none", student=str(gpt_neo), max_answer_tokens=2))
 
@@ -414,3 +414,32 @@ def test_what_is_gone_or_does_not_apply_is_said_so(
         found = run_cli(*arguments)
         assert found.returncode == 2
         assert re.search(said, found.stderr), found.stderr
+
+
+def test_a_head_that_is_the_embeddings_is_frozen_with_them(prompts: Path, tmp_path: Path) -> None:
+    for changes, said in (
+        ({"freeze": ("head",)}, "--freeze head: .*GPT-Neo's embeddings"),
+        ({"freeze": ("gpt-neo", "bridge")}, r"nothing is left to train \(--condition prompt\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(quick(prompts, tmp_path / "run", **changes))
+    with pytest.raises(InputError, match=r"nothing is left to train \(--condition text\)"):
+        train(quick(prompts, tmp_path / "run", freeze=("gpt-neo",)), controls=CONTROLS)
+    train(quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1))
+
+
+def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
+    with open_cache(prompts) as cache:
+        most = sorted(CachedAnswers(cache, range(40), [], tokenizer).lengths)[20] - 1  # without the begin token
+        alone, reading = (
+            CachedAnswers(cache, range(40), [], tokenizer, with_prompts=whole, longest=most) for whole in (False, True)
+        )
+        assert alone.left_out == reading.left_out > 0
+        assert (alone.indices, alone.occurring) == (reading.indices, reading.occurring)
+        looking = CachedAnswers(cache, range(40), [-1], tokenizer)
+        states = [len(looking[place]["states_mask"]) for place in range(40)]
+        assert looking.sizes == [own + seen for own, seen in zip(looking.lengths, states, strict=True)]
+    layers = quick(prompts, tmp_path / "run", layers=(0, -1), cross_every=1, max_steps=1)
+    train(layers, controls=("no-teacher",))
+    assert RunFolder(tmp_path / "run" / "controls" / "no-teacher").read_record()["finished"]
