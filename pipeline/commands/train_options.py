@@ -115,8 +115,8 @@ _OPTIONS = (
     click.option(
         "--batch-tokens",
         type=click.IntRange(min=1),
-        help="Tokens a batch, padding included, of examples of like length, with --condition prompt the prompts' too; in place of "
-        "--batch-size. A longer example stays alone.",
+        help="Tokens a batch, padding included, of examples of like length, with --condition prompt the prompts' too; in place "
+        "of --batch-size. A longer example stays alone.",
     ),
     click.option(
         "--accumulate",
