@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.features import CachedExamples, Features
 from pipeline.data.own_tokens import answer_tokens, prompt_tokens
-from pipeline.data.said import Answer, Said
+from pipeline.data.said import Answer, Said, said_of
 
 Step = Callable[[int, int], None]
 """Told how many examples have been looked at, of how many."""
@@ -63,7 +63,7 @@ class CachedAnswers(CachedExamples):
         self.occurring: set[int] = set()
         for done, index in enumerate(indices):
             step(done, len(indices))
-            said = self._said(index)
+            said = said_of(cache, index)
             for answer in said.answers:
                 ids, learned = self._tokens(said, answer)
                 if longest is not None and learned > longest:
@@ -91,7 +91,7 @@ class CachedAnswers(CachedExamples):
     def at(self, place: int) -> Features:
         """The answer at a place."""
         item = self._items[place]
-        ids, learned = self._tokens(self._said(item.index), item.answer)
+        ids, learned = self._tokens(said_of(self.cache, item.index), item.answer)
         features: Features = {
             "row_id": self.cache.row_ids[item.index],
             "input_ids": torch.tensor(ids),
@@ -103,9 +103,6 @@ class CachedAnswers(CachedExamples):
         start = item.answer.start
         mask = torch.ones(min(start, len(example.input_ids)), dtype=torch.long)
         return features | _before(states, start) | {"states_mask": mask}
-
-    def _said(self, index: int) -> Said:
-        return Said.from_text(self.cache.text(index), f"{self.cache.address}: row {self.cache.row_ids[index]}")
 
     def _tokens(self, said: Said, answer: Answer) -> tuple[list[int], int]:
         """The student's tokens of an answer, and how many of them, at the end, are to be learned."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from cache import Cache
 from pipeline.data.conversations import Role, Turn
 from pipeline.errors import InputError
 
@@ -55,6 +56,15 @@ class Said:
         if not _is_sound(turns, answers):
             raise InputError(f"{where}: the text of an example contradicts itself")
         return cls(turns, answers)
+
+
+def said_of(cache: Cache, index: int) -> Said:
+    """What an example of a cache says.
+
+    Raises:
+        InputError: the cache keeps no texts of this program's making.
+    """
+    return Said.from_text(cache.text(index), f"{cache.address}: row {cache.row_ids[index]}")
 
 
 def _is_sound(turns: Sequence[Turn], answers: Sequence[Answer]) -> bool:

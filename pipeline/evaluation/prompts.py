@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cache import Cache
 from pipeline.data.conversations import Conversation, Turn
-from pipeline.data.said import Said
+from pipeline.data.said import said_of
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
         InputError: the cache keeps no texts of this program's making.
     """
     for index in indices:
-        row_id = cache.row_ids[index]
-        yield Conversation(row_id, Said.from_text(cache.text(index), f"{cache.address}: row {row_id}").turns)
+        yield Conversation(cache.row_ids[index], said_of(cache, index).turns)
 
 
 def unseen_prompts(

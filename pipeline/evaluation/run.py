@@ -19,7 +19,6 @@ from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import ValidationBatches
 from pipeline.data.conversations import Conversation
-from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
 from pipeline.data.templates import TemplateName
@@ -32,8 +31,8 @@ from pipeline.evaluation.feature_controls import NoStates, OtherPrompts
 from pipeline.evaluation.prompts import HeldOutPrompts, cached_rows, unseen_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.writer import StudentWriter
-from pipeline.model import OWN_TOKENS, LLMModulesConfig
+from pipeline.generation.writer import StudentWriter, tokens_before
+from pipeline.model import LLMModulesConfig
 from pipeline.processes import Share
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
@@ -159,8 +158,8 @@ class _Reader:
     """How much a run's student can read."""
 
     def __init__(self, run: RunFolder, cache: Cache) -> None:
-        config = LLMModulesConfig.from_pretrained(run.model)
-        self.positions, self._condition = int(config.body.max_position_embeddings), config.condition
+        self._config = LLMModulesConfig.from_pretrained(run.model)
+        self.positions = int(self._config.body.max_position_embeddings)
         identity = run.read_record()["identity"]
         self._tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
         self._teachers_tokenizer = teachers_tokenizer(cache)
@@ -169,7 +168,7 @@ class _Reader:
     @property
     def asks_teacher(self) -> bool:
         """Whether the teacher reads prompts for it that it does not read itself."""
-        return self._condition == "prompt"
+        return self._config.condition == "prompt"
 
     def tokens_of_teacher(self, row: Conversation) -> int:
         """Tokens that the teacher reads."""
@@ -177,9 +176,7 @@ class _Reader:
 
     def tokens_before(self, row: Conversation) -> int:
         """Tokens that it reads before it writes."""
-        if self._condition in OWN_TOKENS:
-            return len(prompt_tokens(row.prompt_turns if self._condition == "text" else None, self._tokenizer))
-        return len(tokenize_prompt(row.prompt_turns, self._template, self._tokenizer))
+        return len(tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer))
 
 
 def _teacher_loader(

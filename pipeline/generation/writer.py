@@ -18,7 +18,7 @@ from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError, reason
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
-from pipeline.model import LLMModulesForCausalLM
+from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
 from pipeline.teacher.model import Teacher
 from pipeline.training.run_folder import RunFolder
 
@@ -40,6 +40,15 @@ class Written:
     text: str
     stopped: bool
     tokens: int
+
+
+def tokens_before(
+    turns: Sequence[Turn], config: LLMModulesConfig, template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """The tokens of its own tokenizer that a student itself reads before it writes."""
+    if config.own_tokens:
+        return prompt_tokens(turns if config.condition == "text" else None, tokenizer)
+    return tokenize_prompt(turns, template, tokenizer)
 
 
 class StudentWriter:
@@ -102,7 +111,7 @@ class StudentWriter:
         Raises:
             InputError: a prompt leaves no room for an answer.
         """
-        ids = [self._read_first(turns) for turns in prompts]
+        ids = [tokens_before(turns, self.model.config, self.template, self.tokenizer) for turns in prompts]
         longest = max(len(prompt) for prompt in ids)
         room = self.model.config.body.max_position_embeddings - longest
         if room < 1:
@@ -129,12 +138,6 @@ class StudentWriter:
 
     def _as_the_teacher_reads(self, turns: Sequence[Turn]) -> list[int]:
         return tokenize_prompt(turns, self.template, self._teachers_tokenizer)
-
-    def _read_first(self, turns: Sequence[Turn]) -> list[int]:
-        """The tokens that the student itself reads before it writes."""
-        if self.model.config.own_tokens:
-            return prompt_tokens(turns if self.model.config.condition == "text" else None, self.tokenizer)
-        return self._as_the_teacher_reads(turns)
 
     def _cut(self, ids: list[int]) -> Written:
         end = self.model.config.eos_token_id

@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
-from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, LLMModulesConfig
+from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, READS_STATES, LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
@@ -14,6 +14,7 @@ __all__ = [
     "CROSS_ATTENTIONS",
     "GATES",
     "OWN_TOKENS",
+    "READS_STATES",
     "SIZES",
     "BridgeShape",
     "LLMModulesConfig",

@@ -8,6 +8,8 @@ from typing import Any
 from transformers import GPTNeoConfig, PreTrainedConfig
 
 CONDITIONS = ("sequence", "prompt", "none", "text")
+READS_STATES = ("sequence", "prompt")
+"""Conditions in which the student reads a teacher's hidden states."""
 OWN_TOKENS = ("prompt", "text")
 """Conditions in which the student's tokens are GPT-Neo's own, and not the teacher's."""
 CROSS_ATTENTIONS = ("causal", "bidirectional")
@@ -106,7 +108,7 @@ class LLMModulesConfig(PreTrainedConfig):
     @property
     def reads_states(self) -> bool:
         """Whether the student reads a teacher's hidden states."""
-        return self.condition in ("sequence", "prompt")
+        return self.condition in READS_STATES
 
     @property
     def own_tokens(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
-from pipeline.model import OWN_TOKENS, BridgeShape
+from pipeline.model import OWN_TOKENS, READS_STATES, BridgeShape
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainSettings:
     @property
     def reads_states(self) -> bool:
         """Whether the student reads a teacher's hidden states."""
-        return self.condition in ("sequence", "prompt")
+        return self.condition in READS_STATES
 
     @property
     def own_tokens(self) -> bool:
