@@ -36,7 +36,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import SIZES, LLMModulesForCausalLM, build_student
-from pipeline.teacher.model import load_teacher
+from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
 
 GPT_NEO_TOKENS = 50257

@@ -44,7 +44,8 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.labels import IGNORE
 from pipeline.processes import Share
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.prepare import PreparedRun, prepare_run
 from pipeline.training.settings import TrainSettings

@@ -13,16 +13,23 @@ from cache.codecs import EXACT, Codec
 class StatesDecoder(nn.Module):
     """Turns the states of a batch into `hidden_states`; gives the values of `Codec.decode`, rounded alike."""
 
-    def __init__(self, codecs: Sequence[Codec]) -> None:
-        """Hold what the codecs of the layers that are read were fitted with; no codecs: batches are left as they are."""
+    def __init__(self, codecs: Sequence[Codec], *, read: int | None = None, predicts: int | None = None) -> None:
+        """Hold what the codecs of some layers were fitted with; no codecs: batches are left as they are.
+
+        Args:
+            codecs: of the layers that the batches carry.
+            read: how many of them, the first ones, the student reads; None: all.
+            predicts: which of them is to be given as `target_states` (see `SoftTargets` in the model room); None: none.
+        """
         super().__init__()
         self._layers = nn.ModuleList(map(_LayerDecoder, codecs))
+        self._read, self._predicts = len(codecs) if read is None else read, predicts
 
     @torch.no_grad()
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch with `hidden_states` `[B, T, layers * d_teacher]` bfloat16, 0 for padding, in place of what is stored.
 
-        The layers stand side by side, in the order in which they were asked for.
+        The layers that are read stand side by side, in the order in which they were asked for.
         """
         if not len(self._layers):
             return batch
@@ -31,8 +38,12 @@ class StatesDecoder(nn.Module):
         for number, layer in enumerate(self._layers):
             own = {name.partition(".")[0]: values for name, values in stored.items() if name.endswith(f".{number}")}
             states.append(layer(own, batch["states_mask" if "states_mask" in batch else "attention_mask"]))
-        whole_BTD = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
-        return {name: values for name, values in batch.items() if name not in stored} | {"hidden_states": whole_BTD}
+        decoded = {name: values for name, values in batch.items() if name not in stored}
+        if self._read:
+            decoded["hidden_states"] = states[0] if self._read == 1 else torch.cat(states[: self._read], dim=-1)
+        if self._predicts is not None:
+            decoded["target_states"] = states[self._predicts]
+        return decoded
 
 
 class _LayerDecoder(nn.Module):

@@ -23,11 +23,11 @@ _OPTIONS = (
 
 
 def cache_places(
-    *parameters: str, otherwise: Callable[[dict[str, Any]], Place] | None = None
+    *parameters: str, otherwise: Callable[[dict[str, Any]], Place | None] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The named parameters are addresses of caches: give the function their places, and the command options for them.
 
-    `otherwise` tells the place where the first parameter is left out, from all that the command is given.
+    `otherwise` tells the place where the first parameter is left out, from all that the command is given; None: there is none.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,8 +39,9 @@ def cache_places(
             places = {name: place_of(address, endpoint, copies, limit) for name, address in addresses.items()}
             if otherwise is not None and not addresses:
                 known = otherwise(kwargs)
-                addresses = {parameters[0]: known.address}
-                places = {parameters[0]: place_of(known.recorded, endpoint or known.endpoint, copies, limit)}
+                addresses = {} if known is None else {parameters[0]: known.address}
+                if known is not None:
+                    places = {parameters[0]: place_of(known.recorded, endpoint or known.endpoint, copies, limit)}
             if addresses and not any(place.is_remote for place in places.values()):
                 for option, value in given.items():
                     if value is not None:

@@ -11,18 +11,45 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
+from pipeline.errors import InputError
+from pipeline.evaluation.compare import compare as compare_runs
+from pipeline.evaluation.run import TEACHER
 from pipeline.evaluation.run import evaluate as run_evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.progress import progress_bar
+from pipeline.report.compare import compared_table, write_comparison
 from pipeline.report.page import write_report
+from pipeline.training.beside import BASELINES
 from pipeline.training.record import trained_from
 from pipeline.training.run_folder import RunFolder
 
 
+def _own_place(given: dict[str, Any]) -> Place | None:
+    return None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name for name in value.replace(",", " ").split())
+
+
 @click.command()
-@click.option("--run", type=click.Path(path_type=Path), required=True, help="A finished run.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[R1 R2 …]")
+@click.option("--run", type=click.Path(path_type=Path), help="A finished run.")
+@click.option("--compare", is_flag=True, help="Set evaluated runs R1 R2 … side by side instead.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for what --compare writes.  [default: comparison]")
+@click.option(
+    "--baselines",
+    default="",
+    metavar="NAMES",
+    callback=_names,
+    help=f"Compare with these too, and train those first that are not there: {', '.join((TEACHER, *BASELINES))}; or all.",
+)
+@click.option("--task", "tasks", multiple=True, help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.")
+@click.option("--task-path", type=click.Path(exists=True, path_type=Path), help="Folder with tasks of your own.")
+@click.option("--task-limit", type=click.IntRange(min=1), help="Most documents of a task.")
 @click.option("--cache", metavar="PLACE", help="Its cache, where that has moved.")
 @click.option("--teacher", help="Its teacher, where that has moved.")
 @click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]")
@@ -33,20 +60,37 @@ from pipeline.training.run_folder import RunFolder
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
 @command
-@cache_places("cache", otherwise=lambda given: trained_from(RunFolder(given["run"])))
-def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
-    """Measure a run and its controls on held-out examples; write evaluation/results.json and report.html.
+@cache_places("cache", otherwise=_own_place)
+def evaluate(
+    *, as_json: bool, runs: tuple[Path, ...], run: Path | None, compare: bool, out: Path | None, **options: Any
+) -> dict[str, Any]:
+    """Measure a run, its controls and baselines on rows held out; write evaluation/results.json, report.html and pictures.
 
-    Validation loss comes from the cache. Prompts are answered greedily, with the teacher live where the student needs it, and
-    scored by exact match of the final answer and by form. A student of prompts is also measured with the states of other
-    prompts, and with none.
+    Losses come from the cache, each with its interval over rows, and with the states changed: another example's, in random order,
+    none, gates shut. Prompts are answered greedily, with the teacher live where the student needs it, and scored by exact match
+    of the final answer, by form, stopping and repetition.
 
     \b
     Examples:
       llm-modules evaluate --run my-run
+      llm-modules evaluate --run my-run --baselines teacher,distilled
+      llm-modules evaluate --run my-run --baselines all --task gsm8k
       llm-modules evaluate --run my-run --dataset new-rows.jsonl --samples 500
+      llm-modules evaluate --compare run-a run-b run-c
     """
-    settings = EvaluateSettings(**options)
+    if compare:
+        return _compared(runs, run, out or Path("comparison"), as_json=as_json)
+    if run is None or runs or out:
+        raise InputError("name one run with --run, or several after --compare (which --out goes with)")
+    results = _measured(EvaluateSettings(run, **options))
+    folder = RunFolder(run)
+    write_report(folder.evaluation, results, folder.curves())
+    if not as_json:
+        _print(results, folder)
+    return results
+
+
+def _measured(settings: EvaluateSettings) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as bar:
         task = bar.add_task("load", total=None)
@@ -54,32 +98,58 @@ def evaluate(*, as_json: bool, **options: Any) -> dict[str, Any]:
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)
 
-        results = run_evaluate(settings, show)
-    folder = RunFolder(settings.run)
-    curves = {name: run.read_metrics() for name, run in {"student": folder, **folder.controls()}.items()}
-    write_report(folder.evaluation / "report.html", results, curves)
+        return run_evaluate(settings, show)
+
+
+def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: bool) -> dict[str, Any]:
+    if len(runs) < 2 or run is not None:
+        raise InputError("--compare: name at least two evaluated runs after it, and no --run")
+    comparison = compare_runs(runs)
+    write_comparison(out, comparison)
     if not as_json:
-        _print(results, folder)
-    return results
+        console = _console()
+        for group in comparison["groups"]:
+            heading, *rows = compared_table(group)
+            table = Table(title=f"{group['label']}; seeds {', '.join(map(str, group['seeds']))}")
+            for place, name in enumerate(heading):
+                table.add_column(name, justify="right" if place else "left")
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+        console.print(f"{out / 'comparison.html'}, .md, .json", highlight=False, soft_wrap=True)
+    return comparison
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def _print(results: dict[str, Any], folder: RunFolder) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    table = Table(title="What was transferred, on held-out examples")
-    for heading in ("run", "reads", "val. loss", "perplexity", "exact match", "form", "stopped", "steps", "tokens"):
+    console = _console()
+    table = Table(title="What was transferred, on rows held out")
+    for heading in ("run", "reads", "val. loss", "transfer score", "exact match", "form", "stopped", "steps", "tokens"):
         table.add_column(heading, justify="left" if heading in ("run", "reads") else "right", no_wrap=heading != "reads")
     for student in results["students"]:
         shares = [
             f"{student[name]:.1%}" if name in student else "–" for name in ("exact_match", "thought_solution_form", "stopped")
         ]
         name = student["name"] + (" (LEAKS)" if student["leaks"] else "")
-        losses = [f"{student['val_loss']:.4f}", f"{student['perplexity']:.3f}"]
-        table.add_row(name, student["reads"], *losses, *shares, str(student["steps"]), f"{student['tokens']:,}")
+        score = "–"
+        if transfer := student.get("transfer"):
+            score = "{:.3f} ({:.3f} to {:.3f})".format(transfer["score"], *transfer["interval"])
+        counts = [str(student["steps"]), f"{student['tokens']:,}"]
+        table.add_row(name, student["reads"], f"{student['val_loss']:.4f}", score, *shares, *counts)
     console.print(table)
     for student in results["students"]:
         if features := student.get("features"):
             told = ", ".join(f"{name} {loss:.4f}" for name, loss in features.items())
-            console.print(f"{student['name']}, held-out loss by whose states it sees: {told}", highlight=False, soft_wrap=True)
+            console.print(f"{student['name']}, held-out loss by what it sees: {told}", highlight=False, soft_wrap=True)
+        if leak := student.get("leak"):
+            told = f"{leak['reported']:.4f} as reported, {leak['causal']:.4f} seeing no later token"
+            console.print(f"{student['name']}, what leaks: {told}", highlight=False, soft_wrap=True)
+    for task, metrics in results["students"][0].get("tasks", {}).items():
+        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        console.print(f"task {task}: {told}", highlight=False, soft_wrap=True)
     console.print(results["verdict"], highlight=False, soft_wrap=True)
     for reason, count in results["prompts_left_out"].items():
         console.print(f"not answered: {count} rows: {reason}", highlight=False)

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
+from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.layer_list import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.processes import leads
 from pipeline.report.plots import loss_curves, write_png
+from pipeline.training.beside import CONTROLS, RANDOM_TEACHER
 from pipeline.training.run import train as run_train
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import CONTROLS
 
 
 @click.command()
@@ -22,12 +24,22 @@ from pipeline.training.settings import CONTROLS
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run.")
 @train_options
 @click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.")
+@click.option("--control-layers", type=LayerList(), help="Beside them one on each of these cached layers.")
+@click.option("--random-teacher", metavar="PLACE", help="Beside them one on this cache, of extract --teacher random:SEED:T.")
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
 )
 @command
-@cache_places("cache")
-def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dict[str, Any]:
+@cache_places("cache", "random_teacher")
+def train(
+    *,
+    as_json: bool,
+    controls: bool,
+    control_layers: tuple[int, ...] | None,
+    random_teacher: Place | None,
+    resume: bool,
+    **options: Any,
+) -> dict[str, Any]:
     """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in memory.
 
     The defaults are the paper's settings. With --controls, evaluate can tell what of the result comes from the teacher;
@@ -35,7 +47,7 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
 
     \b
     Examples:
-      llm-modules train --cache my-cache --run my-run --controls
+      llm-modules train --cache my-cache --run my-run --controls --control-layers 12 --random-teacher my-random-cache
       llm-modules train --cache my-cache --run my-run --student EleutherAI/gpt-neo-125m
       llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --vocab dataset --layers 12,-1
@@ -44,12 +56,13 @@ def train(*, as_json: bool, controls: bool, resume: bool, **options: Any) -> dic
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """
     settings = train_settings(options)
-    record = run_train(settings, controls=CONTROLS if controls else (), resume=resume)
+    names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
+    names += [RANDOM_TEACHER] if random_teacher is not None else []
+    record = run_train(settings, controls=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume)
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
     folder = RunFolder(options["run"])
-    runs = {"student": folder, **folder.finished_controls()}
-    write_png(folder.curve, loss_curves({name: run.read_metrics() for name, run in runs.items()}))
+    write_png(folder.curve, loss_curves(folder.curves()))
     if not as_json:
         result = record["result"]
         click.echo(

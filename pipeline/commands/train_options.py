@@ -18,7 +18,10 @@ from pipeline.training.settings import PARTS, TrainSettings
 _DEFAULTS = TrainSettings(Path(), Path())
 _OPTIONS = (
     click.option(
-        "--student", default=_DEFAULTS.student, show_default=True, help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id or folder."
+        "--student",
+        default=_DEFAULTS.student,
+        show_default=True,
+        help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text.",
     ),
     click.option(
         "--layers",
@@ -75,6 +78,7 @@ _OPTIONS = (
         "tokens (from a cache of prompts or of whole examples); or no teacher, as a control: the teacher's tokens (none), prompt "
         "and answer in its own tokens (text).",
     ),
+    click.option("--new-weights", is_flag=True, help="Take the student's shape and tokens, and none of its weights."),
     click.option(
         "--student-tokenizer",
         help="Hub id or folder of the student's own tokens, with --condition prompt or text.  [default: the student; for a "
@@ -106,6 +110,14 @@ _OPTIONS = (
         default=_DEFAULTS.head_init,
         show_default=True,
         help="Begin with the teacher's LM head, reduced to the student's width (extract --keep-head).",
+    ),
+    click.option(
+        "--distill",
+        type=click.FloatRange(0, 1),
+        default=_DEFAULTS.distill,
+        show_default=True,
+        help="Share of the loss that is learned from the teacher's predictions in place of the data set's tokens (from layer -1, "
+        "after extract --keep-head; no teacher is needed).",
     ),
     click.option("--epochs", type=click.IntRange(min=1), default=_DEFAULTS.epochs, show_default=True),
     click.option("--max-steps", type=click.IntRange(min=1), help="Stop after so many optimiser steps."),

@@ -34,6 +34,13 @@ def has_form(text: str) -> bool:
     return all(text.count(marker) == 1 for marker in _FORM) and places == sorted(places)
 
 
+def repetition(text: str) -> float:
+    """The share of four words in a row that have come in the same text before (Welleck et al., arXiv 1908.04319); 0 to 1."""
+    words = text.split()
+    runs = [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
 def _last_boxed(text: str) -> str | None:
     start = text.rfind("\\boxed{")
     if start < 0:

@@ -1,13 +1,22 @@
-"""Does a student look at what it is given? Its loss with the states of other prompts, and with none."""
+"""Does a student look at what it is given? Its loss when the states, the attention or the gates are taken from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
 from pipeline.batches.features import CachedExamples, Features
+from pipeline.model import LLMModulesForCausalLM
+
+TRIVIAL = {
+    "sequence": "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the states alone, and "
+    "cannot do without them. Gates shut are not: the rest of the bridge stays open.",
+    "prompt": "Shuffled is trivial here: attention to a prompt has no order of its own, for its states carry their positions.",
+}
+"""Which of these say nothing of a student, by what it reads."""
 
 
 class OtherPrompts(CachedExamples):
@@ -45,14 +54,82 @@ def _partners(indices: Sequence[int]) -> list[int]:
     return partners
 
 
-class NoStates(nn.Module):
-    """In a decoder's place: decodes, and gives zeros of the same shape."""
+class _Changed(nn.Module):
+    """In a decoder's place: decodes, and then changes the states `[B, K, D]`, `mask [B, K]` saying which are no padding."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch with `hidden_states` of zeros."""
+        """The batch with other `hidden_states`."""
         decoded: dict[str, torch.Tensor] = self.decoder(batch)
-        return decoded | {"hidden_states": torch.zeros_like(decoded["hidden_states"])}
+        mask_BK = decoded["states_mask" if "states_mask" in decoded else "attention_mask"]
+        return decoded | {"hidden_states": self.changed(decoded["hidden_states"], mask_BK)}
+
+    def changed(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
+        """The states in their place."""
+        raise NotImplementedError
+
+
+class NoStates(_Changed):
+    """Zeros in place of all states, or of those of one layer."""
+
+    def __init__(self, decoder: nn.Module, layer: int | None = None, layers: int = 1) -> None:
+        """Take all states away, or those of the layer at one of so many places side by side."""
+        super().__init__(decoder)
+        self._layer, self._layers = layer, layers
+
+    def changed(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
+        """Zeros of the same shape."""
+        if self._layer is None:
+            return torch.zeros_like(hidden_BKD)
+        parts = list(hidden_BKD.chunk(self._layers, dim=-1))
+        parts[self._layer] = torch.zeros_like(parts[self._layer])
+        return torch.cat(parts, dim=-1)
+
+
+class ShuffledStates(_Changed):
+    """The states of each example in a random order."""
+
+    def changed(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
+        """The same states, each at another token's place; padding stays."""
+        chance = torch.Generator().manual_seed(0)
+        places_BK = torch.arange(hidden_BKD.shape[1]).repeat(len(hidden_BKD), 1)
+        for row, count in enumerate(mask_BK.sum(dim=1).tolist()):
+            places_BK[row, :count] = torch.randperm(count, generator=chance)
+        return hidden_BKD.gather(1, places_BK.to(hidden_BKD.device)[..., None].expand_as(hidden_BKD))
+
+
+class NextOfBatch(_Changed):
+    """The states of the next example of the batch, from the start again where that is shorter."""
+
+    def changed(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
+        """Another example's states; a batch of one keeps its own."""
+        other_BKD = hidden_BKD.roll(-1, dims=0)
+        counts_B = mask_BK.sum(dim=1).roll(-1, dims=0)
+        places_BK = torch.arange(hidden_BKD.shape[1], device=hidden_BKD.device) % counts_B[:, None]
+        return other_BKD.gather(1, places_BK[..., None].expand_as(other_BKD))
+
+
+@contextmanager
+def shut_gates(model: LLMModulesForCausalLM) -> Iterator[None]:
+    """Cross-attention layers leave the states as they were."""
+    assert model.bridge is not None
+    with ExitStack() as stack:
+        for layer in model.bridge.layers:
+            handle = layer.register_forward_hook(lambda _layer, given, _output: given[0])
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def causal_attention(model: LLMModulesForCausalLM) -> Iterator[None]:
+    """A student of the published code's attention sees, in the meantime, no later token than its own."""
+    bridge = model.bridge
+    assert bridge is not None
+    was, bridge.causal = bridge.causal, True
+    try:
+        yield
+    finally:
+        bridge.causal = was

@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from cache import Cache
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.said import said_of
+from pipeline.data.sources import load_conversations
+from pipeline.data.templates import TemplateName
+from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.tokens import tokenize_prompt
+from pipeline.errors import InputError
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.evaluation.subjects import Subject
+from pipeline.generation.writer import tokens_before
+from pipeline.model import LLMModulesConfig
+from pipeline.training.examples import teachers_tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,62 @@ def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
     """
     for index in indices:
         yield Conversation(cache.row_ids[index], said_of(cache, index).turns)
+
+
+def held_out_prompts(
+    settings: EvaluateSettings, subjects: Sequence[Subject], training_rows: Sequence[int], validation_rows: Sequence[int]
+) -> HeldOutPrompts:
+    """What the students are to answer: rows of another data set, or the run's own validation rows.
+
+    Raises:
+        InputError: the data set cannot be had, or the students read too little.
+    """
+    if not settings.samples:
+        return HeldOutPrompts([], {})
+    cache = subjects[0].cache
+    if settings.dataset is None:
+        rows = list(cached_rows(cache, validation_rows))
+    else:
+        rows = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split).conversations
+    readers = [_Reader(subject) for subject in subjects]
+    most = min(reader.positions for reader in readers)
+    if settings.max_new_tokens >= most:
+        raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
+
+    def too_long(row: Conversation) -> str | None:
+        most_read = cache.identity["max_tokens"]  # as in the extract
+        if any(reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers):
+            return f"prompts over {most_read} tokens of the teacher"
+        for reader in readers:
+            if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
+                return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
+        return None
+
+    return unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
+
+
+class _Reader:
+    """How much a run's student can read."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._config = LLMModulesConfig.from_pretrained(subject.folder.model)
+        self.positions = int(self._config.body.max_position_embeddings)
+        self._tokenizer = load_same_tokenizer(subject.folder.model, subject.record["identity"]["student_tokenizer"])
+        self._teachers_tokenizer = teachers_tokenizer(subject.cache)
+        self._template: TemplateName = subject.cache.identity["template"]
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the teacher reads prompts for it that it does not read itself."""
+        return self._config.condition == "prompt"
+
+    def tokens_of_teacher(self, row: Conversation) -> int:
+        """Tokens that the teacher reads."""
+        return len(tokenize_prompt(row.prompt_turns, self._template, self._teachers_tokenizer))
+
+    def tokens_before(self, row: Conversation) -> int:
+        """Tokens that it reads before it writes."""
+        return len(tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer))
 
 
 def unseen_prompts(

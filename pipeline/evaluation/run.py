@@ -1,206 +1,225 @@
-"""What was transferred: the student beside its controls, on examples that none of them was trained on."""
+"""What was transferred: the student beside its controls and baselines, on rows that none of them was trained on."""
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 from collections.abc import Callable, Sequence
-from functools import cache as cache_result
+from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
 
-from cache import Cache, CacheError, open_cache
+from cache import Cache
 from cache.files import write_atomically
-from cache.places import place_of
-from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedExamples
-from pipeline.batches.loader import CachedBatches
-from pipeline.batches.order import order_of
-from pipeline.batches.sampler import ValidationBatches
-from pipeline.data.conversations import Conversation
-from pipeline.data.sources import load_conversations
-from pipeline.data.split import split_rows
-from pipeline.data.templates import TemplateName
-from pipeline.data.tokenizer import load_same_tokenizer
-from pipeline.data.tokens import tokenize_prompt
+from cache.identity import Identity
+from pipeline.data.said import said_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.evaluation.codecs import described_codecs
-from pipeline.evaluation.feature_controls import NoStates, OtherPrompts
-from pipeline.evaluation.prompts import HeldOutPrompts, cached_rows, unseen_prompts
+from pipeline.evaluation.cost import reading_flops
+from pipeline.evaluation.feature_controls import TRIVIAL
+from pipeline.evaluation.harness import answer_tasks, require_harness
+from pipeline.evaluation.losses import RowLosses, transfer_score
+from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.writer import StudentWriter, tokens_before
-from pipeline.model import LLMModulesConfig
-from pipeline.processes import Share
+from pipeline.evaluation.student import HeldOutStudent
+from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows_in, rows_of
+from pipeline.evaluation.teacher_alone import TeacherAlone
+from pipeline.generation.writer import StudentWriter
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_teacher
-from pipeline.training.examples import examples_of, teachers_tokenizer
-from pipeline.training.record import require_same_cache, trained_from
+from pipeline.training.beside import BASELINES, about, possible_baselines
+from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder, environment
-from pipeline.training.settings import TrainSettings
-from pipeline.training.validation import ValidationLoss, validation_loss
+
+TEACHER = "teacher"
+"""The baseline that is not trained."""
 
 
 def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: None) -> dict[str, Any]:
-    """Evaluate a run and its controls; returns what is written to `evaluation/results.json`.
+    """Evaluate a run and those beside it; returns what is written to `evaluation/results.json`.
 
     Raises:
         CacheError: the cache is not whole or damaged.
         InputError: the run is not finished, or cache, teacher or data set are not those it was trained from.
     """
     folder = RunFolder(settings.run)
-    record = folder.require_finished()
-    runs = {"student": folder, **folder.controls()}
+    folder.require_finished()
+    require_harness(settings)
+    baselines = _chosen_baselines(settings, folder)
+    trained = [name for name in baselines if name != TEACHER]
+    if trained:
+        given = replace(folder.settings(), run=settings.run)
+        train(replace(given, cache=settings.cache) if settings.cache else given, controls=trained, resume=True)
     device = choose_device(settings.device)
-    with _opened(settings, folder) as cache:
-        require_same_cache(cache, record)
-        training_rows, validation_rows = split_rows(
-            cache.row_ids, validation=record["settings"]["validation"], seed=record["settings"]["seed"]
-        )
-        prompts = _prompts(settings, runs, cache, training_rows, validation_rows)
-        load = _teacher_loader(settings, record, runs, device)
-        codecs = described_codecs(cache)
-        students, answers = [], {}
-        for name, run in runs.items():
-            trained = run.settings()
-            writer = StudentWriter(run, load if prompts.conversations and trained.reads_states else None, device, cache)
-            step(f"{name}: validation loss", 0, 0)
-            entry = _described(name, run) | _held_out_loss(trained, cache, validation_rows, writer)
-            if prompts.conversations:
-                scores, answers[name] = answer_prompts(name, writer, prompts.conversations, settings, step)
-                entry |= scores
-            students.append(entry)
-    results = {
-        "kind": "llm-modules evaluation",
-        "run": str(settings.run),
-        "verdict": verdict(students),
-        "leaks": record["leaks"],
-        "dataset": settings.dataset or record["provenance"]["dataset"],
-        "validation_examples": len(validation_rows),
-        "prompts": len(prompts.conversations),
-        "prompts_left_out": prompts.left_out,
-        "students": students,
-        "codecs": codecs,
-        "samples": shown_samples(prompts.conversations, answers),
-        "settings": record["settings"],
-        "identity": record["identity"],
-        "environment": environment(),
-    }
+    with opened_subjects(folder, settings.cache) as subjects:
+        student = subjects[0]
+        training_rows, held_out = rows_of(student)
+        prompts = held_out_prompts(settings, subjects, training_rows, held_out)
+        load = _teacher_loader(settings, subjects, device)
+        entries, losses, answers = [], {}, {}
+        for subject in subjects:
+            entry, losses[subject.name], answers[subject.name] = _evaluated(
+                subject, settings, rows_in(subject, student, held_out), prompts, load, device, step
+            )
+            entries.append(entry)
+        if TEACHER in baselines:
+            entry, losses[TEACHER], answers[TEACHER] = _teacher_alone(settings, student, held_out, prompts, device, step)
+            entries.append(entry)
+        _compare(student.cache, held_out, entries, losses)
+        results = {
+            "kind": "llm-modules evaluation",
+            "run": str(settings.run),
+            "verdict": verdict(entries),
+            "leaks": student.record["leaks"],
+            "dataset": settings.dataset or student.record["provenance"]["dataset"],
+            "validation_examples": len(held_out),
+            "prompts": len(prompts.conversations),
+            "prompts_left_out": prompts.left_out,
+            "students": entries,
+            "extract": _extract_cost(student.cache, entries),
+            "trivial": TRIVIAL.get(student.settings.condition, ""),
+            "codecs": described_codecs(student.cache),
+            "samples": shown_samples(prompts.conversations, {name: texts for name, texts in answers.items() if texts}),
+            "settings": student.record["settings"],
+            "identity": student.record["identity"],
+            "environment": environment(),
+        }
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
     return results
 
 
-def _opened(settings: EvaluateSettings, run: RunFolder) -> Cache:
-    """The cache that is named, or else the run's own."""
-    place = place_of(settings.cache or trained_from(run))
-    try:
-        return open_cache(place)
-    except CacheError as error:
-        if place.entries():
-            raise
-        raise InputError(f"{place.address}: there is no cache; name with --cache where the run's own is now") from error
+def _chosen_baselines(settings: EvaluateSettings, run: RunFolder) -> list[str]:
+    """The baselines asked for by name, or all that make sense beside the run."""
+    if settings.baselines != ("all",):
+        if unknown := set(settings.baselines) - {*BASELINES, TEACHER}:
+            raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
+        return list(dict.fromkeys(settings.baselines))
+    return [*possible_baselines(run.settings()), TEACHER]
 
 
-def _held_out_loss(trained: TrainSettings, cache: Cache, rows: Sequence[int], writer: StudentWriter) -> dict[str, Any]:
-    """The loss on examples held out; where a student looks at prompts, with other prompts' states and with none, too."""
-    examples = examples_of(trained, cache, rows, writer.tokenizer)
-    decoder = StatesDecoder([cache.codecs[layer] for layer in trained.layers_read]).to(writer.device)
-    order = order_of(cache, examples.indices, examples.sizes, trained.size_of_batches, 0)
-
-    def loss_of(given: CachedExamples, decode: nn.Module) -> ValidationLoss:
-        return validation_loss(writer.model, CachedBatches(given, ValidationBatches(order, Share())), decode, writer.device)
-
-    loss = loss_of(examples, decoder)
-    found: dict[str, Any] = {"val_loss": loss.loss, "perplexity": loss.perplexity, "val_tokens": loss.tokens}
-    if trained.condition == "prompt":
-        features = {"matched": loss.loss, "zeroed": loss_of(examples, NoStates(decoder)).loss}
-        if len(set(examples.indices)) > 1:
-            features["mismatched"] = loss_of(OtherPrompts(examples), decoder).loss
-        found["features"] = features
-    return found
-
-
-def _prompts(
+def _evaluated(
+    subject: Subject,
     settings: EvaluateSettings,
-    runs: dict[str, RunFolder],
-    cache: Cache,
-    training_rows: Sequence[int],
-    validation_rows: Sequence[int],
-) -> HeldOutPrompts:
-    """What the students are to answer: rows of another data set, or the run's own validation rows."""
-    if not settings.samples:
-        return HeldOutPrompts([], {})
-    if settings.dataset is None:
-        rows = list(cached_rows(cache, validation_rows))
-    else:
-        rows = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split).conversations
-    readers = [_Reader(run, cache) for run in runs.values()]
-    most = min(reader.positions for reader in readers)
-    if settings.max_new_tokens >= most:
-        raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
+    rows: Sequence[int],
+    prompts: HeldOutPrompts,
+    load: Callable[[Subject], Teacher],
+    device: torch.device,
+    step: Step,
+) -> tuple[dict[str, Any], RowLosses, list[str]]:
+    """What is found of one student: its entry in the results, the loss of each row, its answers."""
+    writes = bool(prompts.conversations or settings.tasks) and subject.settings.reads_states
+    writer = StudentWriter(subject.folder, (lambda: load(subject)) if writes else None, device, subject.cache)
+    step(f"{subject.name}: validation loss", 0, 0)
+    held_out = HeldOutStudent(subject, writer.model, writer.tokenizer, rows)
+    losses = held_out.losses()
+    entry = subject.described() | _loss_figures(losses)
+    flops = held_out.flops_a_token()
+    entry |= {"flops_a_token": flops, "training_flops": flops * entry["tokens"]}
+    if subject.settings.leaks:
+        entry["leak"] = held_out.leak(losses.loss)
+    if subject.settings.reads_states:
+        step(f"{subject.name}: features", 0, 0)
+        entry["features"] = held_out.features(losses.loss)
+        if subject.name == STUDENT:
+            entry["inside"] = held_out.inside()
+    texts: list[str] = []
+    if prompts.conversations:
+        scores, texts = answer_prompts(subject.name, writer.write, prompts.conversations, settings, step)
+        entry |= scores
+    if settings.tasks and subject.name == STUDENT:
+        entry["tasks"] = answer_tasks(writer, settings)
+    return entry, losses, texts
 
-    def too_long(row: Conversation) -> str | None:
-        most_read = cache.identity["max_tokens"]  # as in the extract
-        if any(reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers):
-            return f"prompts over {most_read} tokens of the teacher"
-        for reader in readers:
-            if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
-                return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
-        return None
 
-    return unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
+def _teacher_alone(
+    settings: EvaluateSettings,
+    student: Subject,
+    rows: Sequence[int],
+    prompts: HeldOutPrompts,
+    device: torch.device,
+    step: Step,
+) -> tuple[dict[str, Any], RowLosses, list[str]]:
+    """What is found of the teacher by itself."""
+    gc.collect()
+    alone = TeacherAlone(_teachers_name(settings, student), student.cache, device)
+    losses = alone.row_losses(rows, lambda done, total: step(f"{TEACHER}: loss", done, total))
+    length = int(student.cache.lengths.mean())
+    entry = {
+        "name": TEACHER,
+        "kind": "baseline",
+        "about": about(TEACHER),
+        "reads": "prompt and answer, as it was",
+        "condition": TEACHER,
+        "layers": [],
+        "leaks": False,
+        "steps": 0,
+        "tokens": 0,
+        "parameters": alone.model.num_parameters(),
+        "seconds": 0.0,
+        "peak_memory": None,
+        "training_flops": 0.0,
+        "flops_a_token": reading_flops(alone.model.base_model, length, device),
+    } | _loss_figures(losses)
+    texts: list[str] = []
+    if prompts.conversations:
+        scores, texts = answer_prompts(TEACHER, alone.write, prompts.conversations, settings, step)
+        entry |= scores
+    return entry, losses, texts
 
 
-class _Reader:
-    """How much a run's student can read."""
+def _loss_figures(losses: RowLosses) -> dict[str, Any]:
+    figures = {"val_loss": losses.loss, "perplexity": losses.perplexity, "val_tokens": int(losses.tokens.sum())}
+    return figures | {"val_loss_interval": losses.interval()}
 
-    def __init__(self, run: RunFolder, cache: Cache) -> None:
-        self._config = LLMModulesConfig.from_pretrained(run.model)
-        self.positions = int(self._config.body.max_position_embeddings)
-        identity = run.read_record()["identity"]
-        self._tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
-        self._teachers_tokenizer = teachers_tokenizer(cache)
-        self._template: TemplateName = cache.identity["template"]
 
-    @property
-    def asks_teacher(self) -> bool:
-        """Whether the teacher reads prompts for it that it does not read itself."""
-        return self._config.condition == "prompt"
+def _compare(cache: Cache, rows: Sequence[int], entries: list[dict[str, Any]], losses: dict[str, RowLosses]) -> None:
+    """Add what needs more than one run to tell: transfer scores, and losses a byte, which do not depend on the tokens."""
+    said = {cache.row_ids[row]: said_of(cache, row) for row in rows} if cache.identity["loss_on"] == "assistant" else {}
+    written = {row_id: sum(len(each.words_of(answer).encode()) for answer in each.answers) for row_id, each in said.items()}
+    for entry in entries:
+        own = losses[entry["name"]]
+        if size := sum(written.get(row_id, 0) for row_id in own.row_ids):
+            entry["bits_a_byte"] = float(own.nats.sum()) / size / math.log(2)
+        if entry["name"] not in (STUDENT, TEACHER):
+            entry["transfer"] = asdict(transfer_score(losses[STUDENT], own))
 
-    def tokens_of_teacher(self, row: Conversation) -> int:
-        """Tokens that the teacher reads."""
-        return len(tokenize_prompt(row.prompt_turns, self._template, self._teachers_tokenizer))
 
-    def tokens_before(self, row: Conversation) -> int:
-        """Tokens that it reads before it writes."""
-        return len(tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer))
+def _extract_cost(cache: Cache, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What computing the states took, once: where the teacher was measured, its operations too."""
+    stored = sum(record.stored_tokens for record in cache.records)
+    a_token = next((entry["flops_a_token"] for entry in entries if entry["name"] == TEACHER), None)
+    return {"stored_tokens": stored, "flops_a_token": a_token, "flops": None if a_token is None else stored * a_token}
+
+
+def _teachers_name(settings: EvaluateSettings, subject: Subject) -> str:
+    return settings.teacher or str(subject.record["provenance"]["teacher"])
 
 
 def _teacher_loader(
-    settings: EvaluateSettings, record: dict[str, Any], runs: dict[str, RunFolder], device: torch.device
-) -> Callable[[], Teacher]:
-    """Loads the teacher, once, with the layers that the students read."""
-    layers = {layer for run in runs.values() for layer in run.settings().layers_read}
-    name = settings.teacher or record["provenance"]["teacher"]
-    return cache_result(lambda: load_same_teacher(name, sorted(layers), record["identity"]["cache"], device))
+    settings: EvaluateSettings, subjects: Sequence[Subject], device: torch.device
+) -> Callable[[Subject], Teacher]:
+    """Loads a subject's teacher with the layers that all its students read, and keeps the last one."""
+    layers: dict[str, set[int]] = {}
+    for subject in subjects:
+        layers.setdefault(_weights_of(subject.cache.identity), set()).update(subject.settings.layers_read)
+
+    @lru_cache(maxsize=1)
+    def load(weights: str, name: str, cache: Cache) -> Teacher:
+        return load_same_teacher(name, sorted(layers[weights]), cache.identity, device)
+
+    def of(subject: Subject) -> Teacher:
+        own = subject.cache is subjects[0].cache
+        name = _teachers_name(settings, subject) if own else str(subject.record["provenance"]["teacher"])
+        return load(_weights_of(subject.cache.identity), name, subject.cache)
+
+    return of
 
 
-def _described(name: str, run: RunFolder) -> dict[str, Any]:
-    record = run.read_record()
-    result, layers = record["result"], run.settings().layers_read
-    condition = run.settings().condition
-    reads = f"teacher layer {', '.join(map(str, layers))}" if layers else "the tokens themselves, no teacher"
-    reads = {"prompt": f"{reads}, of the prompt", "text": "prompt and answer in its own tokens, no teacher"}.get(condition, reads)
-    if layers == [0]:
-        reads += " (embeddings only)"
-    return {
-        "name": name,
-        "reads": reads,
-        "condition": condition,
-        "layers": layers,
-        "leaks": record["leaks"],
-        **{field: result[field] for field in ("steps", "tokens", "parameters", "seconds")},
-    }
+def _weights_of(identity: Identity) -> str:
+    return str(identity["teacher_weights"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.data.conversations import Conversation
-from pipeline.evaluation.answers import final_answer, has_form, same_answer
+from pipeline.data.conversations import Conversation, Turn
+from pipeline.evaluation.answers import final_answer, has_form, repetition, same_answer
+from pipeline.evaluation.losses import share_interval
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.generation.writer import Sampling, Written
 
 Step = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
@@ -18,49 +19,63 @@ _OTHER_FEATURES = {"mismatched": "with those of another", "zeroed": "with none"}
 
 
 def verdict(students: list[dict[str, Any]]) -> str:
-    """One sentence that says whether knowledge was transferred, from the figures alone."""
-    student, controls = students[0], students[1:]
+    """One sentence that says whether knowledge was transferred, from the figures alone.
+
+    It was where, beside each control, the whole confidence interval of the transfer score is above zero, and where a student of
+    prompts is better with the states of each prompt than with others.
+    """
+    student, controls = students[0], [each for each in students[1:] if each["kind"] == "control"]
     loss = f"validation loss {student['val_loss']:.3f}"
     if student["leaks"]:
         return f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the answers themselves."
-    if features := student.get("features"):
+    features = student.get("features", {}) if student["condition"] == "prompt" else {}
+    if features:
         others = ", ".join(f"{features[name]:.3f} {how}" for name, how in _OTHER_FEATURES.items() if name in features)
         loss += f" with the states of each prompt, {others}"
     if not controls:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
-    better = all(student["val_loss"] < control["val_loss"] for control in controls)
-    looks = all(student["val_loss"] < other for name, other in student.get("features", {}).items() if name != "matched")
+    best = min(controls, key=lambda control: control["transfer"]["score"])
+    better = best["transfer"]["interval"][0] > 0
+    looks = all(student["val_loss"] < other for name, other in features.items() if name in _OTHER_FEATURES)
     finding = "Transferred" if better and looks else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
-    text = f"{loss}, against {beside}" if "features" in student else f"{loss} against {beside}"
+    text = f"{loss}, against {beside}" if features else f"{loss} against {beside}"
     if "exact_match" in student:
         if finding == "Transferred" and any(student["exact_match"] <= control["exact_match"] for control in controls):
             finding = "Transferred in loss alone"
         matches = ", ".join(f"{control['exact_match']:.0%} ({control['name']})" for control in controls)
         text += f"; exact match {student['exact_match']:.0%} against {matches}"
-    return f"{finding}: {text}."
+    low, high = best["transfer"]["interval"]
+    score = f"transfer score {best['transfer']['score']:.3f} ({low:.3f} to {high:.3f}) beside {best['name']}"
+    return f"{finding}: {text}; {score}."
 
 
 def answer_prompts(
-    name: str, writer: StudentWriter, prompts: list[Conversation], settings: EvaluateSettings, step: Step
+    name: str,
+    write: Callable[[Sequence[Sequence[Turn]], Sampling], list[Written]],
+    prompts: list[Conversation],
+    settings: EvaluateSettings,
+    step: Step,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Answer the prompts greedily and score the answers."""
+    """Have the prompts answered greedily, and score the answers."""
     written = []
     began = time.perf_counter()
     for start in range(0, len(prompts), settings.batch_size):
         step(f"{name}: answers", start, len(prompts))
         batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
-        written += writer.write(batch, Sampling(settings.max_new_tokens))
+        written += write(batch, Sampling(settings.max_new_tokens))
     step(f"{name}: answers", len(prompts), len(prompts))
     seconds = time.perf_counter() - began
-    right = [
+    right = sum(
         same_answer(final_answer(answer.text), final_answer(prompt.reference))
         for answer, prompt in zip(written, prompts, strict=True)
-    ]
+    )
     scores = {
-        "exact_match": sum(right) / len(prompts),
+        "exact_match": right / len(prompts),
+        "exact_match_interval": share_interval(right, len(prompts)),
         "thought_solution_form": sum(has_form(answer.text) for answer in written) / len(prompts),
         "stopped": sum(answer.stopped for answer in written) / len(prompts),
+        "repetition": sum(repetition(answer.text) for answer in written) / len(prompts),
         "generated_tokens_per_second": round(sum(answer.tokens for answer in written) / seconds, 1),
     }
     return scores, [answer.text for answer in written]

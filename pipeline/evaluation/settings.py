@@ -18,6 +18,10 @@ class EvaluateSettings:
         samples: held-out prompts to answer; 0 for none.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
+        baselines: names of runs beside the student that are trained first where they are not there (`teacher`: never trained).
+        tasks: of lm-evaluation-harness, to be answered by the student, too.
+        task_path: a folder with further tasks.
+        task_limit: most documents of each.
     """
 
     run: Path
@@ -30,3 +34,7 @@ class EvaluateSettings:
     batch_size: int = 16
     max_new_tokens: int = 256
     device: str = "auto"
+    baselines: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    task_path: Path | None = None
+    task_limit: int | None = None

@@ -18,7 +18,7 @@ from pipeline.extract.plan import plan_batches
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import read_batch
 from pipeline.fidelity.asked import ANY_LAYER, AskedCodec
-from pipeline.teacher.model import load_teacher
+from pipeline.teacher.load import load_teacher
 
 _PROBE_BATCHES = 8
 _USUAL = AskedCodec("klt", *ANY_LAYER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -70,4 +71,5 @@ def _usual_system_prompt(conversations: ConversationSet) -> str | None:
 
 def _located(name: str) -> str:
     """A path as it is found from any folder; a hub id as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    made, path = re.fullmatch(r"(random:\d+:)?(.+)", name, re.DOTALL).groups("")  # type: ignore[union-attr]  # matches all
+    return made + (str(Path(path).resolve()) if Path(path).exists() else path)

@@ -26,7 +26,8 @@ from pipeline.extract.calibrate import calibrate, needs_lm_head
 from pipeline.extract.origin import settings_of
 from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.reading import ShardReader
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 
 _MOST_THREADS = 1024
 

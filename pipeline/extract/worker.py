@@ -9,7 +9,8 @@ from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.calibrate import Step, calibrate, needs_lm_head
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import ShardReader, ShardStates
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 
 
 class ShardWorker:

@@ -25,12 +25,18 @@ from pipeline.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. A temperature of 0 always takes the likeliest."""
+    """How the next token is chosen, and what ends an answer beside its end token.
+
+    Attributes:
+        temperature: 0 always takes the likeliest.
+        stop: texts; an answer ends before the first of them.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,10 @@ class StudentWriter:
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if sampling.stop:
+            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
+        if self.model.config.leaks:  # as in the published code, whose tokens see all states up to now, at each token anew
+            options["use_cache"] = False
         if self._teacher is not None:
             options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
         if self._prompts is not None:
@@ -134,16 +144,41 @@ class StudentWriter:
             streamer=None if streamer is None else _Stream(self.tokenizer, streamer),
             **options,
         )[:, longest:]
-        return [self._cut(answer.tolist()) for answer in written_BT]
+        return [self._cut(answer.tolist(), sampling.stop) for answer in written_BT]
+
+    @torch.no_grad()
+    def log_likelihood(self, turns: Sequence[Turn], answer: str) -> tuple[float, bool]:
+        """Log-probability (nats) of an answer's tokens after a prompt, and whether each is the likeliest one.
+
+        Raises:
+            InputError: prompt and answer are longer than the student reads.
+        """
+        ids = tokens_before(turns, self.model.config, self.template, self.tokenizer)
+        written = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        whole_1T = torch.tensor([ids + written], device=self.device)
+        if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
+            raise InputError(f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads")
+        given: dict[str, Any] = {}
+        if self._teacher is not None:
+            reader = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
+            given["hidden_states"] = reader.read(whole_1T, None, 0)
+        if self._prompts is not None:
+            hidden_BKD, mask_BK = self._prompts.read([self._as_the_teacher_reads(turns)])
+            given |= {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
+        logits_TV = self.model(input_ids=whole_1T, **given).logits[0, len(ids) - 1 : -1].float()
+        said_T = whole_1T[0, len(ids) :]
+        found_T = logits_TV.log_softmax(dim=-1).gather(-1, said_T[:, None])
+        return float(found_T.sum()), bool((logits_TV.argmax(dim=-1) == said_T).all())
 
     def _as_the_teacher_reads(self, turns: Sequence[Turn]) -> list[int]:
         return tokenize_prompt(turns, self.template, self._teachers_tokenizer)
 
-    def _cut(self, ids: list[int]) -> Written:
+    def _cut(self, ids: list[int], stop: Sequence[str]) -> Written:
         end = self.model.config.eos_token_id
-        stopped = end in ids
-        kept = ids[: ids.index(end)] if stopped else ids
-        return Written(str(self.tokenizer.decode(kept)), stopped, len(kept))
+        length = next((place for place, token in enumerate(ids) if token in (end, self._pad)), len(ids))
+        text = str(self.tokenizer.decode(ids[:length]))
+        cuts = [place for each in stop if (place := text.find(each)) >= 0]
+        return Written(text[: min(cuts)] if cuts else text, bool(cuts) or end in ids[: length + 1], length)
 
 
 class _Stream(TextStreamer):

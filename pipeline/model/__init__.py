@@ -4,6 +4,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
 from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, READS_STATES, LLMModulesConfig
+from pipeline.model.loss import SoftTargets, token_losses
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
@@ -19,6 +20,8 @@ __all__ = [
     "BridgeShape",
     "LLMModulesConfig",
     "LLMModulesForCausalLM",
+    "SoftTargets",
     "build_student",
     "student_body",
+    "token_losses",
 ]

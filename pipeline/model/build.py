@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, PreTrainedConfig
 
 from pipeline.errors import InputError, reason
 from pipeline.model.configuration import OWN_TOKENS, LLMModulesConfig
@@ -76,6 +76,7 @@ class BridgeShape:
 def build_student(
     student: str,
     *,
+    new_weights: bool = False,
     vocab_size: int,
     longest: int,
     teacher_hidden_size: int,
@@ -89,7 +90,8 @@ def build_student(
     """A student that is ready to train.
 
     Args:
-        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo.
+        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo, or of a student without a teacher.
+        new_weights: take its shape alone.
         vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of the student's tokenizer.
         longest: tokens of the longest example it is to read.
         teacher_hidden_size: `d_teacher`.
@@ -137,10 +139,9 @@ def build_student(
     model = LLMModulesForCausalLM(config)
     if head_tokens is not None:
         model.head_tokens = torch.tensor(head_tokens)
-    if student not in SIZES and own_tokens:
-        _take_over_all(model, student)
-    elif student not in SIZES:
-        _take_over_blocks(model, student)
+    if student not in SIZES and not new_weights:
+        take_over = _take_over_all if own_tokens else _take_over_blocks
+        take_over(model, student)
     return model
 
 
@@ -155,11 +156,18 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     if not Path(student).is_dir() and (student.startswith((".", "/")) or student.count("/") != 1):
         raise InputError(f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
     try:
-        body: GPTNeoConfig = AutoConfig.from_pretrained(student)
+        body: PreTrainedConfig = AutoConfig.from_pretrained(student)
     except Exception as error:
         found = "its configuration cannot be read" if Path(student).is_dir() else "no such folder, and no such model on the hub"
         raise InputError(f"student {student}: {found} ({reason(error)})") from error
-    if body.model_type != "gpt_neo":
+    if isinstance(body, LLMModulesConfig):
+        if body.reads_states or body.head_size is not None:
+            raise InputError(
+                f"student {student}: is a GPT-Neo that reads a teacher, or has an LM head of some tokens; a whole one alone is "
+                "what train --condition text makes"
+            )
+        body = body.body
+    if not isinstance(body, GPTNeoConfig):
         raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
     if condition != "sequence" and longest > body.max_position_embeddings:
         mend = (
@@ -176,25 +184,24 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
 
 def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
     """Copy a whole GPT-Neo: embeddings, positions, blocks, and of its LM head what the student has."""
-    pretrained: Any = _pretrained(GPTNeoForCausalLM, student)
-    model.body.load_state_dict(pretrained.transformer.state_dict())
-    head = pretrained.get_output_embeddings().weight.detach()
+    body, head = _pretrained(student)
+    model.body.load_state_dict(body)
     with torch.no_grad():
         model.lm_head.weight.copy_(head if model.head_tokens is None else head[model.head_tokens])
 
 
-def _pretrained(kind: type[PreTrainedModel], student: str) -> PreTrainedModel:
+def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The weights of a GPT-Neo's body, and of its LM head."""
     try:
-        model: PreTrainedModel = kind.from_pretrained(student, use_safetensors=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(student, use_safetensors=True)
     except Exception as error:
         raise InputError(f"student {student}: its weights could not be loaded ({reason(error)})") from error
-    return model
+    return model.base_model.state_dict(), model.get_output_embeddings().weight.detach()
 
 
 def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
     """Copy GPT-Neo's blocks and, where the student has them, its positions. Its tokens are not the teacher's."""
-    pretrained = _pretrained(GPTNeoModel, student)
-    weights = {name: value for name, value in pretrained.state_dict().items() if not name.startswith("wte.")}
+    weights = {name: value for name, value in _pretrained(student)[0].items() if not name.startswith("wte.")}
     if model.bridge is not None:
         weights.pop("wpe.weight")
     loaded = model.body.load_state_dict(weights, strict=False)

@@ -102,6 +102,20 @@ class EnhancedCrossAttention(nn.Module):
         mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
         return mixed_BTS
 
+    def weights(
+        self, states_BTS: torch.Tensor, key_BHKC: torch.Tensor, visible_B1TK: torch.Tensor | None, *, causal: bool = True
+    ) -> torch.Tensor:
+        """Where each token looks, `[B, heads, T, K]`, rows adding up to 1. `forward`, whose arguments these are, makes none."""
+        query_BHTC = self._heads(self.query(self.states_norm(states_BTS)))
+        logits_BHTK = query_BHTC @ key_BHKC.transpose(-1, -2) / query_BHTC.shape[-1] ** 0.5
+        if visible_B1TK is None and causal:
+            tokens, keys = logits_BHTK.shape[-2:]
+            visible_B1TK = torch.ones(tokens, keys, dtype=torch.bool, device=states_BTS.device).tril(keys - tokens)
+        if visible_B1TK is not None:
+            logits_BHTK = logits_BHTK.masked_fill(~visible_B1TK, -torch.inf)
+        weights_BHTK: torch.Tensor = logits_BHTK.softmax(dim=-1)
+        return weights_BHTK
+
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
         split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split_BHTC

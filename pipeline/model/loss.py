@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,26 @@ from pipeline.labels import IGNORE
 _LOGITS_AT_ONCE = 1 << 26
 
 
-def next_token_loss(hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, int]:
+@dataclass(frozen=True)
+class SoftTargets:
+    """What a teacher would have said next, to be learned beside what the data set says (distillation, arXiv 1503.02531).
+
+    Attributes:
+        states: the teacher's last hidden states `[B, T, d_teacher]`.
+        head: the teacher's LM head `[K, d_teacher]`, a row for each of some tokens; its distribution is over these.
+        rows: `[K]`, for each of them the row of the student's LM head.
+        share: of the loss; the rest is that of the data set's tokens.
+    """
+
+    states: torch.Tensor
+    head: torch.Tensor
+    rows: torch.Tensor
+    share: float
+
+
+def next_token_loss(
+    hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor, soft: SoftTargets | None = None
+) -> tuple[torch.Tensor, int]:
     """Summed cross-entropy (nats) of predicting each labelled token from the state before it, and how many those are.
 
     Only positions that carry loss reach the head, some at a time.
@@ -23,12 +43,28 @@ def next_token_loss(hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: 
         hidden_BTS: the student's last states.
         head_VS: the LM head's weights.
         labels_BT: token ids, `IGNORE` where there is no loss; not shifted.
+        soft: mixes a teacher's distribution into the targets.
     """
     targets_BT = labels_BT[:, 1:]
     carries_BT = targets_BT != IGNORE
     hidden_NS, targets_N = hidden_BTS[:, :-1][carries_BT], targets_BT[carries_BT]
-    total: torch.Tensor = _SummedLoss.apply(hidden_NS, head_VS, targets_N)
+    given = (None, None, None, 0.0) if soft is None else (
+        soft.states[:, :-1][carries_BT], soft.head, soft.rows, soft.share,
+    )  # fmt: skip
+    total: torch.Tensor = _SummedLoss.apply(hidden_NS, head_VS, targets_N, *given)
     return total, len(targets_N)
+
+
+@torch.no_grad()
+def token_losses(hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    """The terms `[B, T]` (nats, float32) of the sum that `next_token_loss` gives, each at the token that is predicted; else 0."""
+    losses_BT = torch.zeros(labels_BT.shape, device=hidden_BTS.device)
+    rows_N, places_N = (labels_BT[:, 1:] != IGNORE).nonzero(as_tuple=True)
+    for at in _chunks(len(rows_N), head_VS.shape[0]):
+        row, place = rows_N[at], places_N[at]
+        log_probabilities_CV = linear(hidden_BTS[row, place], head_VS).log_softmax(dim=-1, dtype=torch.float32)
+        losses_BT[row, place + 1] = nll_loss(log_probabilities_CV, labels_BT[row, place + 1], reduction="none")
+    return losses_BT
 
 
 class _SummedLoss(torch.autograd.Function):
@@ -38,7 +74,16 @@ class _SummedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_NS: torch.Tensor, head_VS: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        hidden_NS: torch.Tensor,
+        head_VS: torch.Tensor,
+        targets_N: torch.Tensor,
+        teacher_ND: torch.Tensor | None,
+        teacher_head_KD: torch.Tensor | None,
+        teacher_rows_K: torch.Tensor | None,
+        teacher_share: float,
+    ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_NS.device)
         to_hidden, to_head = ctx.needs_input_grad[:2]
         hidden_gradient_NS = torch.empty_like(hidden_NS) if to_hidden else None
@@ -46,11 +91,17 @@ class _SummedLoss(torch.autograd.Function):
         for at in _chunks(len(targets_N), head_VS.shape[0]):
             logits_CV = linear(hidden_NS[at], head_VS)
             log_probabilities_CV = logits_CV.log_softmax(dim=-1, dtype=torch.float32)
-            total += nll_loss(log_probabilities_CV, targets_N[at], reduction="sum")
+            total += (1 - teacher_share) * nll_loss(log_probabilities_CV, targets_N[at], reduction="sum")
+            said_CK = None
+            if teacher_ND is not None and teacher_head_KD is not None and teacher_rows_K is not None:
+                said_CK = linear(teacher_ND[at], teacher_head_KD).softmax(dim=-1, dtype=torch.float32) * teacher_share
+                total -= (said_CK * log_probabilities_CV[:, teacher_rows_K]).sum()
             if hidden_gradient_NS is None and head_gradient_VS is None:
                 continue
             slope_CV = log_probabilities_CV.exp_()
-            slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= 1
+            slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= 1 - teacher_share
+            if said_CK is not None and teacher_rows_K is not None:
+                slope_CV.index_add_(1, teacher_rows_K, said_CK, alpha=-1)
             slope_CV = slope_CV.to(logits_CV.dtype)
             if hidden_gradient_NS is not None:
                 hidden_gradient_NS[at] = slope_CV @ head_VS
@@ -67,7 +118,7 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_gradient_NS, head_gradient_VS = ctx.saved_tensors
         scaled = (None if gradient is None else gradient * given[0] for gradient in (hidden_gradient_NS, head_gradient_VS))
-        return (*scaled, None)
+        return (*scaled, None, None, None, None, None)
 
 
 def _chunks(count: int, vocabulary: int) -> Iterator[slice]:

@@ -15,14 +15,14 @@ from pipeline.model.body import GPTNeoBody
 from pipeline.model.bridge import Bridge, PromptBridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.cross_attention import Gate
-from pipeline.model.loss import next_token_loss
+from pipeline.model.loss import SoftTargets, next_token_loss, token_losses
 
 
 class HiddenStatesReader(Protocol):
     """Who gives the student hidden states while it generates: a live teacher with its key-value cache."""
 
-    def read(self, input_ids_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor:
-        """Hidden states `[B, T, layers * d_teacher]` of the next tokens."""
+    def read(self, input_ids_BK: torch.Tensor, attention_mask_BK: torch.Tensor | None, first: int) -> torch.Tensor:
+        """Hidden states `[B, K - first, layers * d_teacher]` of all tokens so far from the one numbered `first` on."""
         ...
 
 
@@ -91,6 +91,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         loss_only: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
+        soft_targets: SoftTargets | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Predict the next token at each position.
@@ -107,6 +108,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             logits_to_keep: only the last so many positions' logits (0: all).
             loss_only: give no logits: those of a long example over a large vocabulary do not fit in memory.
             num_items_in_batch: divide the summed loss by this instead of by the labelled positions here.
+            soft_targets: a teacher's distributions, to be learned beside the labels.
 
         Raises:
             ValueError: what the condition reads was not given, or is of the wrong width.
@@ -114,6 +116,41 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         past = past_key_values
         if past is None and use_cache:
             past = DynamicCache()
+        states_BTS = self._last_states(input_ids, hidden_states, states_mask, attention_mask, past)
+        loss = logits = None
+        if labels is not None:
+            rows_BT = self._rows_of(labels.to(states_BTS.device))
+            total, count = next_token_loss(states_BTS, self.lm_head.weight, rows_BT, soft_targets)
+            loss = total / (count if num_items_in_batch is None else num_items_in_batch)
+        if not loss_only:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
+            kept_BTS = states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep]
+            logits = self._over_vocabulary(self.lm_head(kept_BTS))
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
+
+    @torch.no_grad()
+    def token_losses(
+        self,
+        labels: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        hidden_states: torch.Tensor | None = None,
+        states_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """Cross-entropy `[B, T]` (nats) of each labelled token, 0 elsewhere; what `forward` takes the mean of."""
+        states_BTS = self._last_states(input_ids, hidden_states, states_mask, attention_mask, None)
+        return token_losses(states_BTS, self.lm_head.weight, self._rows_of(labels.to(states_BTS.device)))
+
+    def _last_states(
+        self,
+        input_ids: torch.Tensor | None,
+        hidden_states: torch.Tensor | None,
+        states_mask: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past: Cache | None,
+    ) -> torch.Tensor:
+        """GPT-Neo's last states `[B, T, d_student]`."""
         self._require_input(input_ids, hidden_states)
         if hidden_states is not None:
             hidden_states = hidden_states.to(self.lm_head.weight.dtype)
@@ -126,16 +163,8 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             inputs = {"inputs_embeds": self.bridge(hidden_states, attention_mask, past)}
         elif isinstance(self.bridge, PromptBridge):
             inputs["before_blocks"] = self.bridge.before_blocks(hidden_states, states_mask, past)
-        states_BTS = self.body(**inputs, attention_mask=attention_mask, past_key_values=past)
-        loss = logits = None
-        if labels is not None:
-            total, count = next_token_loss(states_BTS, self.lm_head.weight, self._rows_of(labels.to(states_BTS.device)))
-            loss = total / (count if num_items_in_batch is None else num_items_in_batch)
-        if not loss_only:
-            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
-            kept_BTS = states_BTS[:, kept] if isinstance(logits_to_keep, int) else states_BTS[:, logits_to_keep]
-            logits = self._over_vocabulary(self.lm_head(kept_BTS))
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)
+        states_BTS: torch.Tensor = self.body(**inputs, attention_mask=attention_mask, past_key_values=past)
+        return states_BTS
 
     def _require_input(self, input_ids: torch.Tensor | None, hidden_states: torch.Tensor | None) -> None:
         """Refuse input that the condition cannot read."""
@@ -190,7 +219,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         elif self.config.condition == "sequence":
             if reader is None:
                 raise ValueError("this student reads a teacher's hidden states; pass generate(..., reader=...)")
-            inputs["hidden_states"] = reader.read(new_ids_BT, attention_mask)
+            inputs["hidden_states"] = reader.read(input_ids, attention_mask, seen)
         return inputs
 
     def _positions(self, read_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor | None:

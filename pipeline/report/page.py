@@ -1,38 +1,71 @@
-"""The report: one HTML page that needs nothing but itself."""
+"""The report: one HTML page that needs nothing but itself, and its pictures beside it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from cache.files import write_atomically
-from pipeline.report.plots import as_svg, loss_curves, rate_curves
+from pipeline.report.plots import as_svg, attention_bars, gate_map, loss_curves, rate_curves, run_bars, write_png
 
 
-def write_report(path: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
-    """Write an evaluation's page.
+def write_report(folder: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
+    """Write an evaluation's page, `report.html`, and its pictures as PNG files.
 
     Args:
-        path: the HTML file.
+        folder: of the evaluation.
         results: what `evaluation/results.json` holds.
         curves: the logged steps of each run, by name.
     """
+    pictures = _pictures(results, curves)
     page = rendered(
         "page.html",
         title=f"What was transferred: {Path(results['run']).name}",
         results=results,
-        curves=as_svg(loss_curves(curves)),
-        codec_curves={
-            codec["layer"]: as_svg(rate_curves(codec["tried"])) for codec in results["codecs"] if len(codec["tried"]) > 1
-        },
-        best_loss=min(student["val_loss"] for student in results["students"]),
+        pictures={name: as_svg(figure) for name, figure in pictures.items()},
+        rates=[name for name in pictures if name.startswith("codec-")],
+        best_loss=min((run["val_loss"] for run in results["students"] if not run["leaks"]), default=None),
+        features=list(dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))),
     )
-    write_atomically(path, page.encode())
+    write_atomically(folder / "report.html", page.encode())
+    for name, figure in pictures.items():
+        write_png(folder / f"{name}.png", figure)
+
+
+def _pictures(results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> dict[str, Figure]:
+    pictures = {"runs": run_bars(results["students"]), "loss": loss_curves(curves)}
+    if inside := results["students"][0].get("inside"):
+        read = [f"layer {number + 1}, reads {layer}" for number, layer in enumerate(inside["reads"])]
+        if inside["blocks"] is not None:
+            read = [
+                f"before block {block}, reads {layer}" for block, layer in zip(inside["blocks"], inside["reads"], strict=True)
+            ]
+        if inside["gates"]:
+            pictures["gates"] = gate_map(inside["gates"], read)
+        if read:
+            pictures["attention"] = attention_bars(inside["attention"], inside["attention_parts"], read)
+    for codec in results["codecs"]:
+        if len(codec["tried"]) > 1:
+            pictures[f"codec-{codec['layer']}"] = rate_curves(codec["tried"])
+    return pictures
 
 
 def rendered(template: str, **values: Any) -> str:
     """A page of this folder's templates, filled in."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(**values)
+    environment.filters |= {"count": lambda value: f"{value:,}", "share": lambda value: f"{100 * value:.1f}%", "size": _size}
+    return re.sub(r"\n\s*\n+", "\n", environment.get_template(template).render(**values))
+
+
+def _size(value: float | None, unit: str = "") -> str:
+    """A large number in three digits."""
+    if value is None:
+        return "–"
+    for factor, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {name}{unit}"
+    return f"{value:.3g} {unit}".strip()

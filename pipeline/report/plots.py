@@ -82,6 +82,73 @@ def sweep_points(runs: list[dict[str, Any]]) -> Figure:
     return _finished(figure, axes)
 
 
+def run_bars(runs: list[dict[str, Any]]) -> Figure:
+    """Held-out loss of each run with its confidence interval, the student's on top.
+
+    Args:
+        runs: of each `name`, `kind`, `val_loss`, `val_loss_interval` and `leaks`.
+    """
+    figure = Figure(figsize=(8, 0.7 + 0.34 * len(runs)), layout="constrained")
+    axes = figure.add_subplot()
+    shown = list(reversed(runs))
+    colours = {"student": COLOURS[0], "control": COLOURS[1], "baseline": COLOURS[2]}
+    for kind, colour in colours.items():
+        places = [place for place, run in enumerate(shown) if run["kind"] == kind]
+        if not places:
+            continue
+        losses = [shown[place]["val_loss"] for place in places]
+        lows = [shown[place]["val_loss"] - shown[place]["val_loss_interval"][0] for place in places]
+        highs = [shown[place]["val_loss_interval"][1] - shown[place]["val_loss"] for place in places]
+        axes.barh(places, losses, color=colour, height=0.62, label=kind, alpha=0.85)
+        axes.errorbar(
+            losses, places, xerr=[[max(low, 0) for low in lows], [max(high, 0) for high in highs]],
+            fmt="none", ecolor=_INK, elinewidth=1.4, capsize=3,
+        )  # fmt: skip
+    names = [run["name"] + (" (leaks)" if run["leaks"] else "") for run in shown]
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_xlabel("held-out loss (nats a token), with the 95 % interval over rows")
+    return _finished(figure, axes)
+
+
+def gate_map(gates: list[list[float | None]], names: list[str]) -> Figure:
+    """How far each layer's gate is open along a text, from shut (dark) to open (light)."""
+    values = [[float("nan") if value is None else value for value in layer] for layer in gates]
+    figure = Figure(figsize=(8, 0.9 + 0.32 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0, 1, len(values) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("place in the text, from its start to its end")
+    bar = figure.colorbar(picture, ax=axes, label="gate opening")
+    bar.ax.tick_params(colors=_INK)
+    bar.ax.yaxis.label.set_color(_INK)
+    return _finished(figure, axes)
+
+
+def attention_bars(shares: list[list[float]], parts: list[str], names: list[str]) -> Figure:
+    """Where each cross-attention layer looks: shares that add up to 1."""
+    figure = Figure(figsize=(8, 1.2 + 0.34 * len(shares)), layout="constrained")
+    axes = figure.add_subplot()
+    starts = [0.0] * len(shares)
+    for part, name in enumerate(parts):
+        widths = [layer[part] for layer in shares]
+        axes.barh(range(len(shares)), widths, left=starts, height=0.62, color=_shade(part, len(parts)), label=name)
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of attention")
+    figure = _finished(figure, axes)
+    axes.legend(
+        frameon=False, labelcolor=_INK, ncols=min(6, len(parts)), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8
+    )
+    return figure
+
+
+def _shade(part: int, parts: int) -> tuple[float, float, float, float]:
+    colour: tuple[float, float, float, float] = matplotlib.colormaps["viridis"](part / max(parts - 1, 1))
+    return colour
+
+
 def _finished(figure: Figure, axes: Axes) -> Figure:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, labelcolor=_INK)

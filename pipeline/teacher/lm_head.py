@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.teacher.model import load_teacher
+from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import TeacherSource
 
 

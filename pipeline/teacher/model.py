@@ -10,22 +10,14 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForTextEncoding,
     Cache,
     DynamicCache,
-    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 
-from pipeline.device import DTYPES, DtypeName
-from pipeline.errors import InputError, reason
-from pipeline.teacher.source import TeacherKind, TeacherSource
-
-_MOST_DIVERGENCE = 0.01
-"""Nats a token between the LM head's own predictions and the whole model's: bfloat16's rounding gives a few 1e-4."""
+from pipeline.errors import InputError
+from pipeline.teacher.source import TeacherKind
 
 
 def decoder_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -228,53 +220,6 @@ class Teacher:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def load_teacher(
-    source: TeacherSource, layers: Sequence[int], device: torch.device, dtype: DtypeName, *, with_lm_head: bool = False
-) -> Teacher:
-    """Load a teacher's body, frozen; its LM head only where that is asked for.
-
-    Raises:
-        InputError: the weights cannot be had, or have no such layer.
-    """
-    # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
-    kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {"use_safetensors": True}
-    try:
-        if with_lm_head:
-            whole: Any = AutoModelForCausalLM.from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
-            whole.to(device)
-            ids_BT = torch.tensor([[1, 2, 3, 4]], device=device)
-            with torch.inference_mode():
-                predicted_TV = whole(input_ids=ids_BT).logits[0].float().log_softmax(dim=-1)
-            teacher = Teacher(whole.base_model, layers, whole.get_output_embeddings())
-            _require_plain_head(teacher, ids_BT, predicted_TV)
-            return teacher
-        body = _body_class(source).from_pretrained(source.location, dtype=DTYPES[dtype], **kind, **source.options)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
-    return Teacher(body.to(device), layers, kind=source.kind)
-
-
-def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: torch.Tensor) -> None:
-    """Hold what the LM head gives by itself against the whole model: some scale their logits in ways of their own."""
-    last = next((layer for layer in teacher.layers if teacher.is_last(layer)), None)
-    if last is None or not teacher.has_lm_head:
-        return
-    found_TV = teacher.log_probabilities(teacher.hidden_states(ids_BT)[last][0].float())
-    if float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean()) > _MOST_DIVERGENCE:
-        family = type(teacher.body).__name__
-        raise InputError(
-            f"teacher {family}: does more than its LM head to predict, so neither kl=… nor --keep-head work; ask for rel=…"
-        )
-
-
-def _body_class(source: TeacherSource) -> Any:
-    """A model of encoder and decoder gives its encoder alone."""
-    has_both = source.kind == "encoder" and source.load_config().is_encoder_decoder
-    return AutoModelForTextEncoding if has_both else AutoModel
 
 
 def _largest(hidden: torch.Tensor) -> float:

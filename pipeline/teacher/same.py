@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from pipeline.device import DtypeName
 from pipeline.errors import InputError
-from pipeline.teacher.model import Teacher, decoder_config, load_teacher, resolve_layers
-from pipeline.teacher.source import config_hash, find_teacher
+from pipeline.teacher.load import load_teacher, load_whole
+from pipeline.teacher.model import Teacher, decoder_config, resolve_layers
+from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
 def layer_of_lm_head(name: str, layers: Sequence[int], identity: dict[str, Any]) -> int | None:
@@ -34,6 +36,23 @@ def load_same_teacher(
     Raises:
         InputError: it is not there, or its weights are others.
     """
+    return load_teacher(_same_source(name, identity), layers, device, _dtype(identity), with_lm_head=with_lm_head)
+
+
+def load_same_whole(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:
+    """Load it as transformers has it, to write by itself.
+
+    Raises:
+        InputError: as `load_same_teacher`.
+    """
+    return load_whole(_same_source(name, identity), device, _dtype(identity))
+
+
+def _dtype(identity: dict[str, Any]) -> DtypeName:
+    return "bf16" if identity["compute_dtype"] == "bf16" else "fp32"
+
+
+def _same_source(name: str, identity: dict[str, Any]) -> TeacherSource:
     source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
     found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
     for field, value in found.items():
@@ -42,5 +61,4 @@ def load_same_teacher(
                 f"teacher {name}: {field} is {value!r}, the cache was made with {identity[field]!r}; "
                 "name the same teacher with --teacher"
             )
-    dtype: DtypeName = "bf16" if identity["compute_dtype"] == "bf16" else "fp32"
-    return load_teacher(source, layers, device, dtype, with_lm_head=with_lm_head)
+    return source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +32,14 @@ class TeacherSource:
         location: first argument of transformers' `from_pretrained`: a hub id or a folder.
         options: further arguments; `gguf_file` for a GGUF file, `revision` for a hub id.
         kind: what the user says it is.
+        random_seed: its shape and tokenizer alone are taken, with random weights of this seed.
     """
 
     name: str
     location: str
     options: dict[str, str]
     kind: TeacherKind = "decoder"
+    random_seed: int | None = None
 
     def load_config(self) -> PreTrainedConfig:
         """The teacher's configuration.
@@ -73,6 +76,8 @@ class TeacherSource:
         Raises:
             InputError: there are no weights there.
         """
+        if self.random_seed is not None:
+            return f"random:{self.random_seed}"
         if self.is_gguf:
             return f"sha256:{sha256_of(Path(self.name))}"
         if Path(self.location).is_dir():
@@ -94,12 +99,16 @@ class TeacherSource:
             commit = extract_commit_hash(cached_file(self.location, "config.json", **self.options), None)
         except OSError as error:
             raise self._unusable("configuration", error) from error
-        return replace(self, name=f"{self.location}@{commit}", options={"revision": str(commit)})
+        return replace(self, name=f"{self._prefix}{self.location}@{commit}", options={"revision": str(commit)})
 
     @property
     def is_gguf(self) -> bool:
         """Whether it is a GGUF file."""
         return "gguf_file" in self.options
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.random_seed is None else f"random:{self.random_seed}:"
 
     def _unusable(self, part: str, error: Exception) -> InputError:
         kind = "GGUF file" if self.is_gguf else "local folder" if Path(self.location).is_dir() else "hub id"
@@ -107,11 +116,13 @@ class TeacherSource:
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
-    """Tell what kind of name this is; nothing is loaded.
+    """Tell what kind of name this is; nothing is loaded. `random:SEED:NAME` is that teacher with random weights.
 
     Raises:
         InputError: it looks like a path, and nothing stands there.
     """
+    if parts := re.fullmatch(r"random:(\d+):(.+)", name):
+        return replace(find_teacher(parts[2], kind), name=name, random_seed=int(parts[1]))
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():

@@ -49,7 +49,7 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
     arguments = TrainingArguments(
         output_dir=str(folder.checkpoints.resolve()),
         num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
+        max_steps=-1 if settings.max_steps is None else settings.max_steps,
         gradient_accumulation_steps=batches // processes,
         learning_rate=settings.bridge_lr,
         lr_scheduler_type="constant",

@@ -70,7 +70,7 @@ def examples_of(
         InputError: nothing is left of them.
     """
     if not settings.own_tokens:
-        return CachedFeatures(cache, rows, settings.layers_read)
+        return CachedFeatures(cache, rows, settings.layers_used)
     answers = CachedAnswers(
         cache,
         rows,

@@ -7,9 +7,8 @@ import random
 import torch
 
 from cache import Cache
-from pipeline.data.vocabulary import VOCABULARY, read_lm_head, read_vocabulary
-from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.training.distillation import kept_head
 from pipeline.training.settings import TrainSettings
 
 _SAMPLE_TOKENS = 16384
@@ -21,14 +20,9 @@ def start_head(model: LLMModulesForCausalLM, cache: Cache, settings: TrainSettin
     Raises:
         InputError: the cache kept no LM head, or not the states that it reads.
     """
-    folder = cache.attachment(VOCABULARY)
-    rows_KD = read_lm_head(folder)
-    if rows_KD is None:
-        raise InputError(f"{cache.address}: keeps no LM head for --head-init teacher; extract with --keep-head")
-    if -1 not in cache.layers:
-        raise InputError(f"{cache.address}: lacks layer -1, the LM head's; --head-init teacher needs extract --layers -1,…")
+    known, rows_KD = kept_head(cache, "--head-init teacher")
     reduced_KS = reduced_head(rows_KD.float(), _sampled_states(cache, settings.seed), model.config.hidden_size)
-    tokens = torch.tensor(read_vocabulary(folder))
+    tokens = torch.tensor(known)
     places = tokens if model.head_tokens is None else torch.searchsorted(model.head_tokens, tokens)
     with torch.no_grad():
         model.lm_head.weight[places] = reduced_KS.to(model.lm_head.weight.dtype)

@@ -23,6 +23,7 @@ from pipeline.errors import InputError
 from pipeline.model import SIZES, LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
 from pipeline.training.arguments import find_reporter, training_arguments
+from pipeline.training.distillation import TeachersPredictions, kept_head
 from pipeline.training.examples import examples_of, left_out_of, students_tokenizer, teachers_tokenizer
 from pipeline.training.head_init import start_head
 from pipeline.training.run_folder import RunFolder
@@ -45,6 +46,7 @@ class PreparedRun:
     training: CachedBatches
     validation: CachedBatches
     decoder: StatesDecoder
+    predictions: TeachersPredictions | None
     reporters: list[TrainerCallback]
 
 
@@ -61,6 +63,12 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         raise InputError(
             "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
         )
+    if settings.own_tokens and settings.distill:
+        raise InputError("--distill: the teacher predicts its own tokens, a student of --condition prompt or text has others")
+    if settings.distill:
+        kept_head(cache, "--distill")
+    if settings.new_weights and settings.student in SIZES:
+        raise InputError(f"--new-weights: those of --student {settings.student} are new already; leave it out")
     if settings.own_tokens and settings.head_init == "teacher":
         raise InputError("--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out")
     if missing := [layer for layer in settings.layers_read if layer not in cache.layers]:
@@ -124,7 +132,12 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: Step 
         arguments,
         loader(learned, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
         loader(held_out, ValidationBatches(validation, share)),
-        StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]),
+        StatesDecoder(
+            [cache.codecs[layer] for layer in settings.layers_used],
+            read=len(settings.layers_read),
+            predicts=settings.layer_that_predicts,
+        ),
+        TeachersPredictions(model, cache, settings.distill) if settings.distill else None,
         reporters,
     )
 
@@ -160,6 +173,7 @@ def _build(
     end = int(tokenizer.eos_token_id) if own else cache.manifest.end_token_id
     model = build_student(
         settings.student,
+        new_weights=settings.new_weights,
         vocab_size=len(tokenizer) if own else cache.manifest.vocab_size,
         longest=max(max(each.lengths) for each in examples) if own else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,

@@ -13,25 +13,35 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
+from cache.places import Where
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
 from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
+from pipeline.training.beside import beside
 from pipeline.training.callbacks import progress_columns
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
-from pipeline.training.run_folder import RunFolder, is_over, peak_memory
+from pipeline.training.run_folder import RunFolder, forget_peak_memory, is_over, peak_memory
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import StudentTrainer
 
 
-def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool = False) -> dict[str, Any]:
-    """Train a student from a cache, then each control named; returns the student's record (run.json).
+def train(
+    settings: TrainSettings, *, controls: Sequence[str] = (), random_teacher: Where | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train a student from a cache, then each run named beside it; returns the student's record (run.json).
 
     Where torchrun has started several processes, all call this, and train together.
+
+    Args:
+        settings: of the student.
+        controls: names of runs beside it (see `beside`).
+        random_teacher: the cache of a teacher of random weights, for the control of that name.
+        resume: go on with what was begun.
 
     Raises:
         CacheError: there is no whole cache there, or it is damaged.
@@ -42,19 +52,31 @@ def train(settings: TrainSettings, *, controls: Sequence[str] = (), resume: bool
         raise InputError(
             f"--controls: a student of --condition {settings.condition} reads no teacher to control for; leave it out"
         )
-    if controls and settings.layers_read == [0]:
-        raise InputError("--controls: the student reads layer 0 itself, as its control would; leave it out, or choose --layers")
     if controls and settings.report_to:
         raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
-        for each in (settings, *(settings.control(name, steps=1) for name in controls)):
-            require_fit(cache, each)
+        require_fit(cache, settings)
+        for name in controls:
+            _require_control(cache, beside(settings, name, steps=1, random_teacher=random_teacher))
         record = _train_one(settings, cache, "student", controls, resume=resume)
         for name in controls:
-            control = settings.control(name, steps=record["result"]["steps"])
-            _train_one(control, cache, name, (), resume=resume or RunFolder(control.run).exists())
+            control = beside(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
+            with open_cache(control.cache) as read:
+                _train_one(control, read, name, (), resume=resume or RunFolder(control.run).exists())
     return record
+
+
+def _require_control(cache: Cache, control: TrainSettings) -> None:
+    """Find out whether a run beside a student can be trained.
+
+    Raises:
+        InputError: it cannot, or the cache of its own was made of other examples than the student's.
+    """
+    with open_cache(control.cache) as own:
+        require_fit(own, control)
+        if own.identity["tokens"] != cache.identity["tokens"]:
+            raise InputError(f"{own.address}: was made of other examples than {cache.address}; extract the same rows for it")
 
 
 def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool) -> dict[str, Any]:
@@ -70,6 +92,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
         task = bar.add_task("", total=None, visible=settings.own_tokens)
         prepared = prepare_run(cache, settings, share, lambda done, total: bar.update(task, completed=done, total=total))
     require_no_teacher()
+    forget_peak_memory()
     checkpoint = folder.last_checkpoint() if resume else None
     together = prepared.arguments.distributed_state
     together.wait_for_everyone()  # what all have looked at, one may change
@@ -85,6 +108,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
             training=prepared.training,
             validation=prepared.validation,
             decoder=prepared.decoder,
+            predictions=prepared.predictions,
             optimizers=(prepared.optimizer, None),
             callbacks=training_callbacks(settings, folder, share, prepared.reporters, checkpoint, progress, title),
         )
@@ -115,6 +139,10 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
 
 def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
     """Train to the end, which may be behind already; the student is then the best one. Gives the seconds that it took."""
+    if trainer.args.max_steps == 0:  # taken as it is
+        trainer.state.best_metric = trainer.evaluate()["eval_loss"]
+        trainer.state.best_global_step, trainer.state.epoch = 0, 0
+        return 0.0
     if checkpoint is None or not is_over(checkpoint):
         outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return float(outcome.metrics["train_runtime"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -83,6 +85,10 @@ class RunFolder:
         """The control runs that are finished, by name."""
         runs = {name: RunFolder(self.root / "controls" / name) for name in self.read_record()["controls"]}
         return {name: run for name, run in runs.items() if run.exists() and run.read_record()["finished"]}
+
+    def curves(self) -> dict[str, list[dict[str, Any]]]:
+        """The logged steps of this run and of those beside it that are finished, by name."""
+        return {name: run.read_metrics() for name, run in {"student": self, **self.finished_controls()}.items()}
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -191,9 +197,19 @@ def environment() -> dict[str, Any]:
     }
 
 
+def forget_peak_memory() -> None:
+    """Measure the peak of memory from now on; where the system cannot (it is Linux that can), from the start of the process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> dict[str, int]:
-    """Most bytes of memory that this process has held so far, on the host and on the GPU."""
-    peak = {"host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    """Most bytes of memory that this process has held, on the host and on the GPU."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    peak = {"host_bytes": 1024 * (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}
     if torch.cuda.is_available():
         peak["gpu_bytes"] = torch.cuda.max_memory_allocated()
     return peak

@@ -30,6 +30,8 @@ class TrainSettings:
         condition: what the student reads, as in `LLMModulesConfig`.
         vocab: what the LM head spans: the `whole` vocabulary, or the tokens that occur in the `dataset`.
         head_init: what the LM head begins as: `random`, or the `teacher`'s, reduced to the student's width.
+        new_weights: take the student's shape and tokens, and none of its weights.
+        distill: share of the loss that is learned from the teacher's own predictions (see `SoftTargets`).
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
         patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
         gradient_checkpointing: compute GPT-Neo's blocks anew in the backward pass rather than keep what they give.
@@ -41,6 +43,7 @@ class TrainSettings:
     cache: Where
     run: Path
     student: str = "tiny"
+    new_weights: bool = False
     student_tokenizer: str | None = None
     max_answer_tokens: int | None = None
     layers: tuple[int, ...] = (-1,)
@@ -54,6 +57,7 @@ class TrainSettings:
     cross_attention: Literal["causal", "bidirectional"] = "causal"
     vocab: Literal["whole", "dataset"] = "whole"
     head_init: Literal["random", "teacher"] = "random"
+    distill: float = 0.0
     epochs: int = 15
     batch_size: int = 1
     batch_tokens: int | None = None
@@ -85,6 +89,17 @@ class TrainSettings:
     def layers_read(self) -> list[int]:
         """The cached layers whose states the student reads; none where it reads tokens."""
         return self.bridge.teacher_layers if self.reads_states else []
+
+    @property
+    def layers_used(self) -> list[int]:
+        """The cached layers that training needs: those that the student reads, and then the one that predicts for it."""
+        read = self.layers_read
+        return [*read, -1] if self.distill and -1 not in read else read
+
+    @property
+    def layer_that_predicts(self) -> int | None:
+        """Which of `layers_used` predicts for the teacher; None where nothing is learned from its predictions."""
+        return self.layers_used.index(-1) if self.distill else None
 
     @property
     def reads_states(self) -> bool:
@@ -137,19 +152,6 @@ class TrainSettings:
         }
         return cls(**values | {"run": Path(recorded["run"])})
 
-    def control(self, name: str, *, steps: int) -> TrainSettings:
-        """The same run as a control of the name given: same data, seed, steps and tokens, nothing to stop it early."""
-        reads: dict[str, dict[str, Any]] = {
-            "layer-0": {"layers": (0,)},
-            "no-teacher": {"condition": "text", "layers": (-1,)}
-            if self.own_tokens
-            else {"condition": "none", "head_init": "random"},
-        }
-        changes = reads[name]
-        return replace(self, run=self.run / "controls" / name, max_steps=steps, patience=0, **changes)
-
 
 PARTS = ("gpt-neo", "bridge", "head")
 """What of a student may be frozen."""
-CONTROLS = ("layer-0", "no-teacher")
-"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the tokens without a teacher."""

@@ -18,6 +18,7 @@ from pipeline.batches.loader import CachedBatches
 from pipeline.errors import RunError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
+from pipeline.training.distillation import TeachersPredictions
 from pipeline.training.validation import validation_loss
 
 _LOWER = "lower the learning rates and start again"
@@ -30,7 +31,13 @@ class StudentTrainer(Trainer):
     """Tokens that all processes had read when the clock was started; None before the next batch is fetched."""
 
     def __init__(
-        self, *args: Any, training: CachedBatches, validation: CachedBatches, decoder: StatesDecoder, **kwargs: Any
+        self,
+        *args: Any,
+        training: CachedBatches,
+        validation: CachedBatches,
+        decoder: StatesDecoder,
+        predictions: TeachersPredictions | None = None,
+        **kwargs: Any,
     ) -> None:
         """As `Trainer`.
 
@@ -38,11 +45,13 @@ class StudentTrainer(Trainer):
             training: this process's batches of each epoch.
             validation: its share of the examples held out.
             decoder: decodes the hidden states of each batch on the training device.
+            predictions: makes soft targets, where the student is to learn what the teacher would have said.
             args, kwargs: of `Trainer`.
         """
         super().__init__(*args, **kwargs | {"eval_dataset": validation.dataset})
         self._training, self._validation = training, validation
         self._decoder = decoder.to(self.args.device)
+        self._predictions = None if predictions is None else predictions.to(self.args.device)
         self._restart_clock()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +69,8 @@ class StudentTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The loss without the logits, which do not fit in memory for long examples."""
+        if self._predictions is not None:
+            inputs = self._predictions(inputs)
         output = model(**inputs, loss_only=True, num_items_in_batch=num_items_in_batch)
         loss = output.loss * self.args.world_size  # the processes' gradients are averaged; each token is to count alike
         return (loss, output) if return_outputs else loss

@@ -32,7 +32,8 @@ from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import PreparedExtract, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from tests.cache.examples import rewrite_manifest, same_example
 from tests.conftest import ROOT, write_rows

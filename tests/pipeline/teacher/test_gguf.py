@@ -16,7 +16,8 @@ from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from tests.conftest import run_process
 

@@ -24,7 +24,8 @@ from transformers import (
 
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 
 SMALL = {

@@ -35,7 +35,8 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import Sampling, StudentWriter
-from pipeline.teacher.model import Teacher, load_teacher
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder

@@ -38,7 +38,7 @@ from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.body import FusedSelfAttention
 from pipeline.processes import Share
-from pipeline.teacher.model import load_teacher
+from pipeline.teacher.load import load_teacher
 from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.prepare import prepare_run

@@ -1,0 +1,91 @@
+"""Several evaluated runs side by side; those that differ by their seed alone count as one, with a mean and a spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.training.run_folder import RunFolder
+
+FIGURES = (
+    "val_loss", "bits_a_byte", "exact_match", "thought_solution_form", "stopped", "repetition", "steps", "tokens", "parameters",
+    "seconds", "training_flops", "generated_tokens_per_second",
+)  # fmt: skip
+_NOT_TOLD = {"run", "seed", "endpoint", "device", "loader_workers", "report_to"}
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    folder: Path
+    settings: dict[str, Any]
+    students: list[dict[str, Any]]
+
+
+def compare(runs: Sequence[Path]) -> dict[str, Any]:
+    """What some evaluated runs have found, beside each other.
+
+    Returns:
+        `groups`, of runs that differ by their seed alone: `label` (the settings that tell it from the other groups), `runs`,
+        `seeds`, and `rows`: for each student, control and baseline its `figures`, each with `mean`, `low`, `high` and `values`.
+
+    Raises:
+        InputError: a run was not evaluated, or is named twice.
+    """
+    if len(set(runs)) < len(runs):
+        raise InputError("--compare: a run is named twice")
+    evaluated = [_read(run) for run in runs]
+    told = [{name: value for name, value in each.settings.items() if name not in _NOT_TOLD} for each in evaluated]
+    groups: dict[str, list[_Evaluated]] = {}
+    for each, settings in zip(evaluated, told, strict=True):
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(each)
+    differing = [name for name in told[0] if len({json.dumps(settings[name]) for settings in told}) > 1]
+    return {
+        "kind": "llm-modules comparison",
+        "groups": [
+            {
+                "label": ", ".join(f"{name.replace('_', '-')} {members[0].settings[name]}" for name in differing) or "all runs",
+                "runs": [str(each.folder) for each in members],
+                "seeds": [each.settings["seed"] for each in members],
+                "rows": _rows(members),
+            }
+            for members in groups.values()
+        ],
+    }
+
+
+def _read(run: Path) -> _Evaluated:
+    folder = RunFolder(run)
+    path = folder.evaluation / "results.json"
+    settings = folder.require_finished()["settings"]
+    try:
+        students = json.loads(path.read_text(encoding="utf-8"))["students"]
+        return _Evaluated(run, settings, [dict(student) for student in students])
+    except FileNotFoundError as error:
+        raise InputError(f"{run}: was not evaluated yet; do that first: evaluate --run {run}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); evaluate the run again") from error
+
+
+def _rows(members: Sequence[_Evaluated]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(student["name"] for each in members for student in each.students)
+    rows = []
+    for name in names:
+        found = [student for each in members for student in each.students if student["name"] == name]
+        figures = {figure: _spread([run[figure] for run in found if run.get(figure) is not None]) for figure in FIGURES}
+        figures["transfer"] = _spread([run["transfer"]["score"] for run in found if "transfer" in run])
+        for kind in dict.fromkeys(kind for run in found for kind in run.get("features", {})):
+            figures[f"features: {kind}"] = _spread([run["features"][kind] for run in found if kind in run.get("features", {})])
+        figures["leaked"] = _spread([run["leak"]["leaked"] for run in found if "leak" in run])
+        told = {field: found[0][field] for field in ("name", "kind", "about", "reads", "leaks")}
+        rows.append(told | {"figures": {figure: spread for figure, spread in figures.items() if spread}})
+    return rows
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any] | None:
+    if not values:
+        return None
+    return {"mean": sum(values) / len(values), "low": min(values), "high": max(values), "values": list(values)}

@@ -1,0 +1,107 @@
+"""All that is measured on one student with the rows held out, but for its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.features import CachedExamples
+from pipeline.batches.loader import CachedBatches
+from pipeline.batches.order import BatchOrder, BatchSize, order_of
+from pipeline.batches.sampler import ValidationBatches
+from pipeline.evaluation.cost import training_flops
+from pipeline.evaluation.feature_controls import (
+    NextOfBatch,
+    NoStates,
+    OtherPrompts,
+    ShuffledStates,
+    causal_attention,
+    shut_gates,
+)
+from pipeline.evaluation.inside import look_inside
+from pipeline.evaluation.losses import RowLosses, row_losses
+from pipeline.evaluation.subjects import Subject
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.processes import Share
+from pipeline.training.examples import examples_of
+
+_LOOKED_INTO = 64
+"""Rows that are looked at from the inside."""
+
+
+class HeldOutStudent:
+    """A trained student, and the rows held out."""
+
+    def __init__(self, subject: Subject, model: LLMModulesForCausalLM, tokenizer: Any, rows: Sequence[int]) -> None:
+        """Take a student on its device; `rows` are indices in its cache."""
+        self._settings, self._cache = replace(subject.settings, distill=0.0), subject.cache  # predictions are learned from alone
+        self._model, self._tokenizer, self._rows = model, tokenizer, list(rows)
+        self._device = model.device
+        read = [self._cache.codecs[layer] for layer in self._settings.layers_read]
+        self._decoder = StatesDecoder(read).to(self._device)
+        self._examples = self._examples_of(self._rows)
+        self._order = self._order_of(self._examples, self._settings.size_of_batches)
+
+    def losses(self) -> RowLosses:
+        """The loss of each row."""
+        return row_losses(self._model, self._examples, self._order, self._decoder, self._device)
+
+    def flops_a_token(self) -> float:
+        """Operations that training took for a token that it read, counted on a batch of the rows held out."""
+        batch = self._first_batch()
+        return training_flops(self._model, batch, updates=self._settings.max_steps != 0)
+
+    def leak(self, reported: float) -> dict[str, float]:
+        """What a student that sees the answer owes to that: its loss as reported, and when it sees no later token."""
+        with causal_attention(self._model):
+            closed = self.losses().loss
+        return {"reported": reported, "causal": closed, "leaked": closed - reported}
+
+    def features(self, matched: float) -> dict[str, float]:
+        """Losses with the states changed, and with the gates forced shut; `matched` is that of the states as they are."""
+        found = {"matched": matched}
+        prompts = self._settings.condition == "prompt"
+        if prompts and len(set(self._examples.indices)) > 1:
+            others = OtherPrompts(self._examples)
+            found["mismatched"] = row_losses(self._model, others, self._order, self._decoder, self._device).loss
+        elif not prompts and len(self._rows) > 1:
+            pairs = self._examples_of(self._rows[: len(self._rows) // 2 * 2])
+            order = self._order_of(pairs, BatchSize(2))
+            found["mismatched"] = row_losses(self._model, pairs, order, NextOfBatch(self._decoder), self._device).loss
+        found["shuffled"] = self._loss_with(ShuffledStates(self._decoder))
+        found["zeroed"] = self._loss_with(NoStates(self._decoder))
+        if self._model.config.cross_layers:
+            with shut_gates(self._model):
+                found["gates shut"] = self.losses().loss
+        layers = self._settings.layers_read
+        for number, layer in enumerate(layers if len(layers) > 1 else ()):
+            found[f"without layer {layer}"] = self._loss_with(NoStates(self._decoder, number, len(layers)))
+        return found
+
+    def inside(self) -> dict[str, Any]:
+        """Gates and attention."""
+        examples = self._examples_of(self._rows[:_LOOKED_INTO])
+        batches = CachedBatches(examples, ValidationBatches(self._order_of(examples, BatchSize(1)), Share()))
+        looked = look_inside(self._model, batches, self._decoder, self._device)
+        blocks = self._model.config.cross_blocks if self._settings.condition == "prompt" else None
+        read = [self._settings.layers_read[number] for number in self._model.config.reads or []]
+        return looked | {"blocks": blocks, "reads": read, "rows": len(self._rows[:_LOOKED_INTO])}
+
+    def _loss_with(self, decoder: torch.nn.Module) -> float:
+        return row_losses(self._model, self._examples, self._order, decoder, self._device).loss
+
+    def _examples_of(self, rows: Sequence[int]) -> CachedExamples:
+        return examples_of(self._settings, self._cache, rows, self._tokenizer)
+
+    def _order_of(self, examples: CachedExamples, size: BatchSize) -> BatchOrder:
+        return order_of(self._cache, examples.indices, examples.sizes, size, 0)
+
+    def _first_batch(self) -> dict[str, Any]:
+        batches = CachedBatches(self._examples, ValidationBatches(self._order, Share()))
+        first = next(iter(batches))
+        decoded: dict[str, Any] = self._decoder({name: value.to(self._device) for name, value in first.items()})
+        return decoded

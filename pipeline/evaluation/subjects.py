@@ -1,0 +1,110 @@
+"""What an evaluation compares: a finished run and those beside it, each with the cache that it learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cache import Cache, CacheError, open_cache
+from cache.places import Place, Where, place_of
+from pipeline.data.split import split_rows
+from pipeline.errors import InputError
+from pipeline.training.beside import about, is_control, told_order
+from pipeline.training.record import require_same_cache, trained_from
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import TrainSettings
+
+STUDENT = "student"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the runs that are compared."""
+
+    name: str
+    folder: RunFolder
+    record: dict[str, Any]
+    settings: TrainSettings
+    cache: Cache
+
+    @property
+    def kind(self) -> str:
+        """`student`, `control`, or `baseline`."""
+        return STUDENT if self.name == STUDENT else "control" if is_control(self.name) else "baseline"
+
+    def described(self) -> dict[str, Any]:
+        """What the results say of it, its measurements aside."""
+        result, layers = self.record["result"], self.settings.layers_read
+        named = f"teacher layer {', '.join(map(str, layers))}" + (" (embeddings only)" if layers == [0] else "")
+        reads = {
+            "sequence": named,
+            "prompt": f"{named}, of the prompt",
+            "none": "the tokens themselves, no teacher",
+            "text": "prompt and answer in its own tokens, no teacher",
+        }
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "about": about(self.name),
+            "reads": reads[self.settings.condition],
+            "condition": self.settings.condition,
+            "layers": layers,
+            "leaks": self.record["leaks"],
+            **{field: result[field] for field in ("steps", "tokens", "parameters", "seconds", "peak_memory")},
+        }
+
+
+@contextmanager
+def opened_subjects(run: RunFolder, cache: Where | None) -> Iterator[list[Subject]]:
+    """The student first, then the runs beside it, in the order in which they are told of.
+
+    Args:
+        run: the student's.
+        cache: the student's, where that has moved.
+
+    Raises:
+        CacheError: a cache is not whole, or damaged.
+        InputError: a run is not finished, or a cache is not the one that it was trained from.
+    """
+    run.require_finished()
+    with ExitStack() as stack:
+        found: dict[str, Cache] = {}
+
+        def open_once(place: Place) -> Cache:
+            if place.address not in found:
+                found[place.address] = stack.enter_context(_opened(place))
+            return found[place.address]
+
+        own = open_once(place_of(cache or trained_from(run)))
+        subjects = []
+        for name, folder in {STUDENT: run, **dict(sorted(run.controls().items(), key=lambda each: told_order(each[0])))}.items():
+            record = folder.read_record()
+            is_same = record["identity"]["content_digest"] == run.read_record()["identity"]["content_digest"]
+            read = own if is_same else open_once(trained_from(folder))
+            require_same_cache(read, record)
+            subjects.append(Subject(name, folder, record, folder.settings(), read))
+        yield subjects
+
+
+def rows_of(student: Subject) -> tuple[list[int], list[int]]:
+    """Indices in its cache of the rows that it was trained on, and of those held out."""
+    return split_rows(student.cache.row_ids, validation=student.settings.validation, seed=student.settings.seed)
+
+
+def rows_in(subject: Subject, student: Subject, rows: Sequence[int]) -> list[int]:
+    """The indices, in the cache of a subject, of rows of the student's."""
+    if subject.cache is student.cache:
+        return list(rows)
+    places = {row_id: index for index, row_id in enumerate(subject.cache.row_ids)}
+    return [places[row_id] for index in rows if (row_id := student.cache.row_ids[index]) in places]
+
+
+def _opened(place: Place) -> Cache:
+    try:
+        return open_cache(place)
+    except CacheError as error:
+        if place.entries():
+            raise
+        raise InputError(f"{place.address}: there is no cache; name with --cache where the run's own is now") from error
