@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 SYSTEM_PROMPT = (
     "Solve the problem step by step. Write a Thought section with one calculation in each step, "
     "then a Solution section with the answer in a box."
@@ -147,10 +149,25 @@ def embedded_rows() -> list[dict[str, object]]:
     return [problem.stratos_row() for problem in chosen.values()]
 
 
-def write_problems(path: Path) -> None:
-    """Write the embedded data set as JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in embedded_rows()), encoding="utf-8")
+def question_rows(count: int) -> list[dict[str, object]]:
+    """So many questions without answers, none of them held out: text from which a model learns the words and no arithmetic."""
+    problems = generate_problems(EMBEDDED_SEED, held_out=False)
+    return [{"text": next(problems).question} for _ in range(count)]
+
+
+@click.command()
+@click.option(
+    "--questions", type=click.IntRange(min=1), help="So many questions without answers, in place of the embedded problems."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "problems.jsonl", help="[default: in place]"
+)
+def main(questions: int | None, out: Path) -> None:
+    """Write the embedded data set, or other text of its kind, as JSON lines."""
+    rows = embedded_rows() if questions is None else question_rows(questions)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_problems(Path(__file__).parent / "problems.jsonl")
+    main()

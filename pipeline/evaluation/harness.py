@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError, reason
-from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.writer import Sampling, StudentWriter
 
 
-def require_harness(settings: EvaluateSettings) -> None:
-    """Refuse tasks where there is nothing that knows them.
+class HarnessTasks:
+    """Tasks that are loaded before anything is measured, so that a wrong name costs nothing."""
 
-    Raises:
-        InputError: lm-evaluation-harness is not installed.
-    """
-    if settings.tasks and find_spec("lm_eval") is None:
-        raise InputError("--task: needs lm-evaluation-harness; pip install 'llm-modules[eval]'")
+    def __init__(self, names: Sequence[str], folder: Path | None, limit: int | None) -> None:
+        """Find the tasks and their data; no names: nothing is looked for.
 
+        Args:
+            names: of tasks, or of groups of them.
+            folder: where further ones are.
+            limit: most documents of each.
 
-def answer_tasks(writer: StudentWriter, settings: EvaluateSettings) -> dict[str, dict[str, float]]:
-    """The metrics of each task that is asked for, by name.
+        Raises:
+            InputError: the harness is not installed, there is no such task, or its data cannot be had.
+        """
+        self._limit, self._loaded = limit, list[Any]()
+        if not names:
+            return
+        if find_spec("lm_eval") is None:
+            raise InputError("--task: needs lm-evaluation-harness; pip install 'llm-modules[eval]'")
+        from lm_eval.tasks import TaskManager
 
-    Raises:
-        InputError: there is no such task, or its data cannot be had.
-    """
-    from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
-    folder = None if settings.task_path is None else str(settings.task_path)
-    try:
+        self._manager = TaskManager(include_path=None if folder is None else str(folder))
+        for name in names:
+            try:
+                self._loaded += self._manager.load([name])["tasks"].values()
+            except Exception as error:  # tasks are programs and data of others: they may raise anything
+                raise InputError(f"--task {name}: cannot be loaded ({type(error).__name__}: {reason(error)})") from error
+
+    def __bool__(self) -> bool:
+        return bool(self._loaded)
+
+    def answered_by(self, writer: StudentWriter) -> dict[str, dict[str, float]]:
+        """The metrics of each task, by name.
+
+        Raises:
+            InputError: a prompt and its answer are longer than the student reads.
+        """
+        from lm_eval import simple_evaluate
+
         found = simple_evaluate(
             _adapter(writer),
-            tasks=list(settings.tasks),
-            limit=settings.task_limit,
-            task_manager=TaskManager(include_path=folder),
+            tasks=self._loaded,
+            limit=self._limit,
+            task_manager=self._manager,
             bootstrap_iters=0,
-            verbosity="ERROR",
+            log_samples=False,
         )
-    except Exception as error:  # tasks are programs and data of others: they may raise anything
-        raise InputError(f"--task {' --task '.join(settings.tasks)}: {reason(error)}") from error
-    assert found is not None  # on one process it is not
-    return {
-        task: {name.partition(",")[0]: value for name, value in metrics.items() if isinstance(value, (int, float))}
-        for task, metrics in found["results"].items()
-    }
+        assert found is not None  # on one process it is not
+        return {
+            task: {
+                name.replace(",none", ""): float(value)
+                for name, value in metrics.items()
+                if isinstance(value, (int, float)) and "," in name and "stderr" not in name
+            }
+            for task, metrics in found["results"].items()
+        }
 
 
 def _adapter(writer: StudentWriter) -> Any:

@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.feature_controls import TRIVIAL
-from pipeline.evaluation.harness import answer_tasks, require_harness
+from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
@@ -49,7 +49,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     """
     folder = RunFolder(settings.run)
     folder.require_finished()
-    require_harness(settings)
+    tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit)
     baselines = _chosen_baselines(settings, folder)
     trained = [name for name in baselines if name != TEACHER]
     if trained:
@@ -64,7 +64,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         entries, losses, answers = [], {}, {}
         for subject in subjects:
             entry, losses[subject.name], answers[subject.name] = _evaluated(
-                subject, settings, rows_in(subject, student, held_out), prompts, load, device, step
+                subject, settings, rows_in(subject, student, held_out), prompts, tasks, load, device, step
             )
             entries.append(entry)
         if TEACHER in baselines:
@@ -108,12 +108,13 @@ def _evaluated(
     settings: EvaluateSettings,
     rows: Sequence[int],
     prompts: HeldOutPrompts,
+    tasks: HarnessTasks,
     load: Callable[[Subject], Teacher],
     device: torch.device,
     step: Step,
 ) -> tuple[dict[str, Any], RowLosses, list[str]]:
     """What is found of one student: its entry in the results, the loss of each row, its answers."""
-    writes = bool(prompts.conversations or settings.tasks) and subject.settings.reads_states
+    writes = bool(prompts.conversations or tasks) and subject.settings.reads_states
     writer = StudentWriter(subject.folder, (lambda: load(subject)) if writes else None, device, subject.cache)
     step(f"{subject.name}: validation loss", 0, 0)
     held_out = HeldOutStudent(subject, writer.model, writer.tokenizer, rows)
@@ -132,8 +133,8 @@ def _evaluated(
     if prompts.conversations:
         scores, texts = answer_prompts(subject.name, writer.write, prompts.conversations, settings, step)
         entry |= scores
-    if settings.tasks and subject.name == STUDENT:
-        entry["tasks"] = answer_tasks(writer, settings)
+    if tasks and subject.name == STUDENT:
+        entry["tasks"] = tasks.answered_by(writer)
     return entry, losses, texts
 
 

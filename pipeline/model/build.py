@@ -166,7 +166,9 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
                 f"student {student}: is a GPT-Neo that reads a teacher, or has an LM head of some tokens; a whole one alone is "
                 "what train --condition text makes"
             )
+        tied = body.tie_word_embeddings
         body = body.body
+        body.tie_word_embeddings = tied
     if not isinstance(body, GPTNeoConfig):
         raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
     if condition != "sequence" and longest > body.max_position_embeddings:

@@ -28,7 +28,7 @@ def write_report(folder: Path, results: dict[str, Any], curves: dict[str, list[d
         results=results,
         pictures={name: as_svg(figure) for name, figure in pictures.items()},
         rates=[name for name in pictures if name.startswith("codec-")],
-        best_loss=min((run["val_loss"] for run in results["students"] if not run["leaks"]), default=None),
+        best_loss=min((run["val_loss"] for run in results["students"] if run["steps"] and not run["leaks"]), default=None),
         features=list(dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))),
     )
     write_atomically(folder / "report.html", page.encode())

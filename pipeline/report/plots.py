@@ -23,17 +23,20 @@ def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
     """Training loss (thin) and validation loss (dots) of some runs over their steps."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for (name, records), colour in zip(curves.items(), COLOURS * (len(curves) // len(COLOURS) + 1), strict=False):
+    for place, (name, records) in enumerate(curves.items()):
+        colour, line = COLOURS[place % len(COLOURS)], ("-", "--", ":")[place // len(COLOURS) % 3]
         train = [(record["step"], record["loss"]) for record in records if "loss" in record and "val_loss" not in record]
         valid = [(record["step"], record["val_loss"]) for record in records if "val_loss" in record]
         if train:
-            axes.plot(*zip(*train, strict=True), color=colour, linewidth=0.8, alpha=0.6)
+            axes.plot(*zip(*train, strict=True), color=colour, linestyle=line, linewidth=0.8, alpha=0.6)
         if valid:
-            axes.plot(*zip(*valid, strict=True), color=colour, marker="o", markersize=3, label=name)
+            axes.plot(*zip(*valid, strict=True), color=colour, linestyle=line, marker="o", markersize=3, label=name)
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss (nats a token)")
     axes.set_yscale("log")
-    return _finished(figure, axes)
+    figure = _finished(figure, axes)
+    axes.legend(frameon=False, labelcolor=_INK, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
 def rate_curves(points: list[dict[str, Any]]) -> Figure:

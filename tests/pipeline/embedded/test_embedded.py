@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -13,13 +14,13 @@ from pipeline.data.sources import load_conversations
 from pipeline.data.templates import render
 from pipeline.data.tokens import tokenize_prompt, tokenize_segments
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, write_problems
+from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, main
 from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
 from pipeline.evaluation.answers import final_answer, same_answer
 
 
 def test_the_data_set_is_made_again_byte_for_byte(tmp_path: Path) -> None:
-    write_problems(tmp_path / "problems.jsonl")
+    CliRunner().invoke(main, ["--out", str(tmp_path / "problems.jsonl")], catch_exceptions=False)
     assert (tmp_path / "problems.jsonl").read_bytes() == Path(EMBEDDED_DATASET).read_bytes()
 
 
