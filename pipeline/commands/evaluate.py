@@ -92,13 +92,17 @@ def evaluate(
 
 def _measured(settings: EvaluateSettings) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress_bar(*columns) as bar:
-        task = bar.add_task("load", total=None)
+    bar = progress_bar(*columns)
+    task = bar.add_task("load", total=None)
 
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+    def show(what: str, done: int, total: int) -> None:
+        bar.start()  # not before: the training of baselines has a bar of its own
+        bar.update(task, description=what, completed=done, total=total or None)
 
+    try:
         return run_evaluate(settings, show)
+    finally:
+        bar.stop()
 
 
 def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: bool) -> dict[str, Any]:

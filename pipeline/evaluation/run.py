@@ -90,8 +90,9 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             "environment": environment(),
         }
     folder.evaluation.mkdir(exist_ok=True)
-    write_atomically(folder.evaluation / "results.json", json.dumps(results, indent=1, ensure_ascii=False).encode() + b"\n")
-    return results
+    written = json.dumps(results, indent=1, ensure_ascii=False)
+    write_atomically(folder.evaluation / "results.json", written.encode() + b"\n")
+    return dict(json.loads(written))
 
 
 def _chosen_baselines(settings: EvaluateSettings, run: RunFolder) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.answers import final_answer, has_form, same_answer
+from pipeline.evaluation.answers import final_answer, has_form, repetition, same_answer
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_the_form_needs_each_section_once_and_in_order() -> None:
     assert not has_form(good + "<|end_of_solution|>")
     assert not has_form("<|begin_of_solution|>b<|end_of_solution|><|begin_of_thought|>a<|end_of_thought|>")
     assert not has_form("plain")
+
+
+def test_repetition_is_the_share_of_word_runs_that_came_before() -> None:
+    assert repetition("one two three") == 0
+    assert repetition("one two three four five six") == 0
+    assert repetition("a b c d a b c d") == pytest.approx(1 / 5)
+    assert repetition("no " * 100) > 0.98

@@ -38,9 +38,10 @@ from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
+from pipeline.training.beside import CONTROLS
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import CONTROLS, TrainSettings
+from pipeline.training.settings import TrainSettings
 from tests.cache.places.server import new_address
 from tests.conftest import ROOT, RunCli, write_rows
 
@@ -241,9 +242,12 @@ def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether
     results = evaluate(EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu"))
     student, layer_0, text = results["students"]
     assert [each["condition"] for each in results["students"]] == ["prompt", "prompt", "text"]
-    assert student["features"].keys() == {"matched", "mismatched", "zeroed"}
+    assert student["features"].keys() == {"matched", "mismatched", "shuffled", "zeroed", "gates shut"}
     assert student["features"]["matched"] == student["val_loss"]
-    assert len(set(student["features"].values())) == 3
+    assert student["features"]["shuffled"] == pytest.approx(student["val_loss"], abs=1e-5)  # attention to a prompt knows no order
+    others = {name: loss for name, loss in student["features"].items() if name != "shuffled"}
+    assert len(set(others.values())) == 4
+    assert "Shuffled is trivial" in results["trivial"]
     assert "features" in layer_0 and "features" not in text
     assert "with those of another" in results["verdict"]
     assert "exact_match" in student and len(results["samples"][0]["answers"]) == 3
@@ -387,9 +391,13 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
         assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("changes", [{"condition": "text"}, {"layers": (0,)}])
-def test_controls_that_would_be_the_student_itself_are_refused(changes: dict[str, Any], prompts: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--controls: .*leave it out"):
+@pytest.mark.parametrize(
+    "changes, said", [({"condition": "text"}, r"--controls: .*leave it out"), ({"layers": (0,)}, "layer-0: would be the student")]
+)
+def test_controls_that_would_be_the_student_itself_are_refused(
+    changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
         train(quick(prompts, tmp_path / "run", **changes), controls=CONTROLS)
 
 

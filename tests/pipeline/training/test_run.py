@@ -41,10 +41,11 @@ from pipeline.processes import Share
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
+from pipeline.training.beside import CONTROLS
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import CONTROLS, PARTS, TrainSettings
+from pipeline.training.settings import PARTS, TrainSettings
 from tests.cache.examples import rewrite_manifest
 from tests.conftest import ROOT
 
@@ -145,7 +146,7 @@ transformers.Qwen2Model.__init__ = wall
 from pathlib import Path
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.settings import CONTROLS, PARTS, TrainSettings
+from pipeline.training.settings import PARTS, TrainSettings
 train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), controls=CONTROLS)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -1,0 +1,159 @@
+"""What is taken from a student is what the name says, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.evaluation.cost import reading_flops, training_flops
+from pipeline.evaluation.feature_controls import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
+from pipeline.evaluation.inside import BINS, look_inside
+from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
+from pipeline.model.cross_attention import visible_tokens
+
+
+def student(cross_attention: str = "causal", condition: str = "sequence", gate: str = "channel") -> LLMModulesForCausalLM:
+    torch.manual_seed(0)
+    model = build_student(
+        "tiny", vocab_size=60, longest=64, teacher_hidden_size=12, condition=condition, eos_token_id=1, pad_token_id=0,
+        bridge=BridgeShape(cross_attention=cross_attention, gate=gate),
+    )  # fmt: skip
+    for layer in model.bridge.layers if model.bridge is not None else ():
+        if layer.gate is not None:
+            nn.init.normal_(layer.gate.weight, std=0.3)
+    return model.eval()
+
+
+def batch(lengths: list[int], seed: int = 0, prompts: list[int] | None = None) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    longest = max(lengths)
+    mask = torch.tensor([[1] * length + [0] * (longest - length) for length in lengths])
+    ids = torch.randint(2, 60, mask.shape, generator=generator)
+    states_mask = mask if prompts is None else torch.tensor([[1] * n + [0] * (max(prompts) - n) for n in prompts])
+    made = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": torch.where(mask.bool(), ids, -100),
+        "hidden_states": torch.randn(*states_mask.shape, 12, generator=generator) * states_mask[..., None],
+    }
+    return made if prompts is None else made | {"states_mask": states_mask}
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_shuffled_states_are_the_same_ones_and_padding_stays(lengths: list[int], seed: int) -> None:
+    given_batch = batch(lengths, seed)
+    shuffled = ShuffledStates(nn.Identity())(given_batch)["hidden_states"]
+    for row, length in enumerate(lengths):
+        own = given_batch["hidden_states"][row]
+        assert sorted(map(tuple, own[:length].tolist())) == sorted(map(tuple, shuffled[row, :length].tolist()))
+        assert torch.equal(own[length:], shuffled[row, length:])
+
+
+def test_the_next_of_a_batch_lends_its_states_from_the_start_again_where_it_is_shorter() -> None:
+    given_batch = batch([5, 3])
+    changed = NextOfBatch(nn.Identity())(given_batch)["hidden_states"]
+    states = given_batch["hidden_states"]
+    assert torch.equal(changed[0], states[1][[0, 1, 2, 0, 1]])
+    assert torch.equal(changed[1, :3], states[0, :3])
+
+
+def test_one_layer_can_be_taken_alone() -> None:
+    states = NoStates(nn.Identity(), layer=1, layers=3)(batch([4]))["hidden_states"]
+    assert not states[..., 4:8].any() and states[..., :4].all() and states[..., 8:].all()
+    assert not NoStates(nn.Identity())(batch([4]))["hidden_states"].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("gate", ["channel", "scalar"])
+def test_gates_forced_shut_are_gates_that_learned_to_be(gate: str) -> None:
+    model, given_batch = student(gate=gate), batch([9, 6])
+    open_loss = model(**given_batch).loss
+    with shut_gates(model):
+        shut = model(**given_batch).loss
+    assert torch.equal(model(**given_batch).loss, open_loss) and shut != open_loss
+    assert model.bridge is not None
+    for layer in model.bridge.layers:
+        assert layer.gate is not None
+        nn.init.zeros_(layer.gate.weight)
+        nn.init.constant_(layer.gate.bias, -100.0)
+    torch.testing.assert_close(model(**given_batch).loss, shut)
+
+
+@torch.no_grad()
+def test_with_its_gates_shut_a_student_of_prompts_is_gpt_neo() -> None:
+    model = student(condition="prompt")
+    one, other = (batch([7], seed, prompts=[5]) for seed in (0, 1))
+    other |= {name: one[name] for name in ("input_ids", "labels")}
+    assert model(**one).loss != model(**other).loss
+    with shut_gates(model):
+        assert torch.equal(model(**one).loss, model(**other).loss)
+
+
+@torch.no_grad()
+def test_a_leaking_student_under_causal_attention_sees_no_later_token() -> None:
+    model, given_batch = student("bidirectional"), batch([12])
+    later = {**given_batch, "hidden_states": given_batch["hidden_states"].clone()}
+    later["hidden_states"][:, 8:] = 3.0
+    assert not torch.allclose(model(**given_batch).logits[:, :8], model(**later).logits[:, :8], atol=1e-4)
+    with causal_attention(model):
+        torch.testing.assert_close(model(**given_batch).logits[:, :8], model(**later).logits[:, :8])
+        twin = student("causal")
+        torch.testing.assert_close(model(**given_batch).logits, twin(**given_batch).logits)
+    assert not torch.allclose(model(**given_batch).logits, twin(**given_batch).logits, atol=1e-4)
+
+
+@torch.no_grad()
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(2, 12), min_size=1, max_size=3), causal=st.booleans())
+def test_the_weights_shown_are_those_that_attention_uses(lengths: list[int], causal: bool) -> None:
+    model, given_batch = student(), batch(lengths)
+    assert model.bridge is not None
+    layer = next(iter(model.bridge.layers))
+    states = torch.randn(len(lengths), max(lengths), model.config.hidden_size)
+    keys, values = layer.keys_and_values(given_batch["hidden_states"])
+    visible = visible_tokens(given_batch["attention_mask"], max(lengths), causal=causal, device=torch.device("cpu"))
+    weights = layer.weights(states, keys, visible, causal=causal)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
+    attended = layer.adapter(layer.output((weights @ values).transpose(1, 2).flatten(-2)))
+    gates = layer.gate(torch.cat([states, attended], dim=-1))
+    torch.testing.assert_close(
+        layer(states, keys, values, visible, causal=causal), gates * attended + (1 - gates) * states, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_gates_and_attention_are_looked_at_while_the_student_runs() -> None:
+    model = student()
+    looked = look_inside(model, [batch([40, 30])], nn.Identity(), torch.device("cpu"))
+    assert looked["attention_parts"][:2] == ["later", "itself"]
+    for shares, gates in zip(looked["attention"], looked["gates"], strict=True):
+        assert shares[0] == 0 and sum(shares) == pytest.approx(1)
+        assert len(gates) == BINS and all(0 < opening < 1 for opening in gates)
+    assert look_inside(student("bidirectional"), [batch([40])], nn.Identity(), torch.device("cpu"))["attention"][0][0] > 0.1
+    assert look_inside(student(gate="none"), [batch([40])], nn.Identity(), torch.device("cpu"))["gates"] is None
+    of_prompt = look_inside(student(condition="prompt"), [batch([9, 7], prompts=[20, 33])], nn.Identity(), torch.device("cpu"))
+    assert all(sum(shares) == pytest.approx(1) for shares in of_prompt["attention"])
+    assert len(of_prompt["attention_parts"]) == len(of_prompt["attention"][0]) == BINS // 2
+
+
+def test_operations_are_those_that_are_known() -> None:
+    """A product of `[T, n]` and `[n, m]` takes `2 T n m`; backwards both of its factors ask for as much again."""
+    model, given_batch = student(), batch([32])
+    found = training_flops(model, given_batch, updates=True)
+    weights = sum(each.numel() for name, each in model.named_parameters() if each.ndim == 2)
+    assert 5.4 * weights < found < 8 * weights
+    assert all(each.grad is None for each in model.parameters())
+    assert training_flops(model, given_batch, updates=False) == 0
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.layer = nn.Embedding(4, 16), nn.Linear(16, 24)
+
+        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> torch.Tensor:
+            return self.layer(self.embed(input_ids))  # type: ignore[no-any-return]
+
+    assert reading_flops(Body(), 10, torch.device("cpu")) == 2 * 16 * 24

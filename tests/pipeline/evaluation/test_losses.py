@@ -1,0 +1,76 @@
+"""Losses by row: the same sum whichever way they are counted, and intervals that hold what they claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import open_cache
+from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.features import CachedFeatures
+from pipeline.batches.loader import CachedBatches
+from pipeline.batches.order import BatchSize, order_of
+from pipeline.batches.sampler import ValidationBatches
+from pipeline.evaluation.losses import RowLosses, row_losses, share_interval, transfer_score
+from pipeline.model import build_student
+from pipeline.processes import Share
+from pipeline.training.validation import validation_loss
+
+
+def made(nats: list[float], tokens: int = 10) -> RowLosses:
+    return RowLosses(tuple(map(str, range(len(nats)))), np.array(nats), np.full(len(nats), tokens))
+
+
+@pytest.mark.parametrize("size", [BatchSize(1), BatchSize(7), BatchSize(tokens=700)])
+def test_the_losses_of_the_rows_add_up_to_the_validation_loss(size: BatchSize, small_cache: Path) -> None:
+    with open_cache(small_cache) as cache:
+        torch.manual_seed(0)
+        model = build_student(
+            "tiny", vocab_size=576, longest=512, teacher_hidden_size=128, condition="sequence", eos_token_id=2, pad_token_id=0
+        ).eval()
+        examples, decoder, cpu = CachedFeatures(cache, range(12), [-1]), StatesDecoder([cache.codecs[-1]]), torch.device("cpu")
+        order = order_of(cache, examples.indices, examples.sizes, size, 0)
+        found = row_losses(model, examples, order, decoder, cpu)
+        whole = validation_loss(model, CachedBatches(examples, ValidationBatches(order, Share())), decoder, cpu)
+        assert found.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert found.tokens.sum() == whole.tokens
+        assert sorted(found.row_ids) == sorted(cache.row_ids[:12])
+        alone = row_losses(model, CachedFeatures(cache, [5], [-1]), order_of(cache, [5], [1], BatchSize(1), 0), decoder, cpu)
+        assert found.nats[found.row_ids.index(cache.row_ids[5])] == pytest.approx(alone.nats[0], rel=1e-4)
+
+
+def test_an_interval_over_rows_holds_the_truth_as_often_as_it_says() -> None:
+    chance, held = np.random.default_rng(7), 0
+    for _ in range(200):
+        low, high = made(list(chance.gamma(2.0, 1.0, size=60)), tokens=1).interval()
+        held += low <= 2.0 <= high
+    assert 0.88 <= held / 200 <= 0.99
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs=st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=2, max_size=30))
+def test_a_transfer_score_is_the_share_that_is_gone_and_lies_in_its_interval(pairs: list[tuple[float, float]]) -> None:
+    student, other = (made([pair[side] for pair in pairs]) for side in (0, 1))
+    found = transfer_score(student, other)
+    assert found.score == pytest.approx(1 - sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs))
+    assert found.interval[0] <= found.interval[1]
+    assert transfer_score(student, student).score == 0
+    assert transfer_score(student, student).interval == (0, 0)
+
+
+def test_rows_that_one_of_them_lacks_do_not_count() -> None:
+    student = RowLosses(("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.array([1, 1, 1]))
+    other = RowLosses(("c", "a"), np.array([6.0, 4.0]), np.array([2, 2]))
+    found = transfer_score(student, other)
+    assert (found.rows, found.score) == (2, pytest.approx(1 - 4 / 10))
+
+
+def test_wilsons_interval_is_that_of_the_books() -> None:
+    assert share_interval(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
+    assert share_interval(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert share_interval(10, 10)[1] == pytest.approx(1.0)

@@ -1,0 +1,215 @@
+"""Everything that `evaluate` can show, once, on a small run of the embedded default: controls, baselines, a task, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.evaluation.harness import HarnessTasks
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.training.beside import BASELINES
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import TrainSettings
+from tests.conftest import RunCli, write_rows
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ["student", "layer-0", "layer-2", "no-teacher", "random-teacher", "gpt-neo-untouched", "gpt-neo-fine-tuned",
+         "gpt-neo-scratch", "distilled", "bidirectional", "teacher"]  # fmt: skip
+TASK = """
+task: pens
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{q}}}}"
+doc_to_target: "{{{{a}}}}"
+generation_kwargs: {{until: ["<|end_of_thought|>"], do_sample: false, max_gen_toks: 8}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
+CHOICE = """
+task: which
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{q}}}}"
+doc_to_choice: ["35 pens", "18 eggs"]
+doc_to_target: 0
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student that begins with a GPT-Neo which has read text, its control on a teacher of random weights beside it."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings = embedded_settings(layers=(-1, 0, 2), keep_head=True, codec=("bf16", "-1:klt"), fidelity=("-1:rel=0.05",))
+    random = embedded_settings(layers=(-1,), teacher=f"random:3:{EMBEDDED_TEACHER}")
+    text = embedded_settings(layers=(0,), limit=20)
+    for each in (settings, random, text):
+        extract(prepare(each))
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "bridge_lr": 2e-3, "gpt_neo_lr": 2e-3, "device": "cpu"}
+    train(TrainSettings(text.cache, folder / "gpt-neo", condition="none", **options))
+    train(
+        TrainSettings(settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options),
+        controls=("layer-0", "layer-2", "no-teacher", "random-teacher"),
+        random_teacher=random.cache,
+    )
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def results(run: Path) -> dict[str, Any]:
+    """What the command finds, in a process of its own, as a user runs it."""
+    data = write_rows(run.parent / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}])
+    for name, text in (("pens", TASK), ("which", CHOICE)):
+        (run.parent / f"{name}.yaml").write_text(text.format(data=data))
+    arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
+    tasks = ["--task", "pens", "--task", "which", "--task-path", run.parent, "--json"]
+    command = [sys.executable, "cli.py", "evaluate", *map(str, [*arguments, *tasks])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_every_control_and_baseline_is_there_with_its_figures(results: dict[str, Any], run: Path) -> None:
+    assert [each["name"] for each in results["students"]] == NAMES
+    found = {each["name"]: each for each in results["students"]}
+    assert {each["kind"] for each in found.values()} == {"student", "control", "baseline"}
+    steps, tokens = found["student"]["steps"], found["student"]["tokens"]
+    for name in ("layer-0", "layer-2", "no-teacher", "random-teacher", "distilled", "bidirectional"):
+        assert (found[name]["steps"], found[name]["tokens"]) == (steps, tokens)
+    assert found["gpt-neo-fine-tuned"]["steps"] == found["gpt-neo-scratch"]["steps"] == steps
+    assert (found["gpt-neo-untouched"]["steps"], found["gpt-neo-untouched"]["training_flops"]) == (0, 0)
+    for each in found.values():
+        assert each["bits_a_byte"] > 0 and 0 <= each["exact_match_interval"][0] <= each["exact_match"]
+        assert each["name"] == "teacher" or each["peak_memory"]["host_bytes"] > 1e7
+    losses = {name: each["val_loss"] for name, each in found.items()}
+    assert losses["teacher"] < 0.05 and losses["student"] < losses["layer-0"]
+    assert losses["gpt-neo-fine-tuned"] < losses["gpt-neo-scratch"] < losses["gpt-neo-untouched"]
+    assert results["extract"]["flops"] == results["extract"]["stored_tokens"] * results["extract"]["flops_a_token"] > 0
+    assert RunFolder(run).controls().keys() == {*NAMES} - {"student", "teacher"}
+
+
+def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(results: dict[str, Any]) -> None:
+    found = {each["name"]: each for each in results["students"]}
+    leak = found["bidirectional"]["leak"]
+    assert found["bidirectional"]["leaks"] and leak["reported"] == found["bidirectional"]["val_loss"]
+    assert leak["leaked"] == leak["causal"] - leak["reported"] != 0
+    assert "leak" not in found["student"]
+    assert "bidirectional" not in results["verdict"]
+
+
+def test_tasks_are_answered_and_one_that_does_not_exist_costs_nothing(
+    results: dict[str, Any], run_cli: RunCli, run: Path
+) -> None:
+    assert results["students"][0]["tasks"].keys() == {"pens", "which"}
+    assert 0 <= results["students"][0]["tasks"]["which"]["acc"] <= 1
+    done = run_cli("evaluate", "--run", run, "--samples", 0, "--task", "nosuch")
+    assert done.returncode == 2 and "--task nosuch: cannot be loaded" in done.stderr
+
+
+def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.evaluation.harness.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'llm-modules\[eval\]'"):
+        HarnessTasks(["gsm8k"], None, None)
+    assert not HarnessTasks([], None, None)
+
+
+def test_the_report_needs_nothing_but_itself_and_its_pictures_lie_beside_it(results: dict[str, Any], run: Path) -> None:
+    page = (run / "evaluation/report.html").read_text()
+    assert results["verdict"] in page
+    assert all(name in page for name in NAMES)
+    for heading in ("What each run costs", "owes to the answer", "Does it look", "Inside the student", "lm-evaluation-harness",
+                    "Samples", "What the cache has lost", "Settings and identity"):  # fmt: skip
+        assert heading in page
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page) and "@import" not in page
+    for name in ("runs", "loss", "gates", "attention", "codec--1"):
+        assert (run / f"evaluation/{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless Chromium is installed")
+@pytest.mark.parametrize("scheme, background", [(0, "rgb(21, 24, 27)"), (1, "rgb(251, 251, 249)")])
+@pytest.mark.parametrize("width", [1100, 420])
+def test_a_browser_shows_the_page_whole_light_and_dark(
+    scheme: int, background: str, width: int, results: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    look = """<script>window.addEventListener("load", () => { document.title = JSON.stringify({
+      background: getComputedStyle(document.body).backgroundColor,
+      overflow: document.documentElement.scrollWidth - window.innerWidth,
+      pictures: [...document.querySelectorAll("svg")].filter(each => each.closest("figure"))
+                 .map(each => each.getBoundingClientRect().height),
+      fetched: performance.getEntriesByType("resource").length,
+      verdict: document.querySelector(".verdict").innerText }) })</script></body>"""
+    page = (run / "evaluation/report.html").read_text().replace("</body>", look)
+    (tmp_path / "report.html").write_text(page)
+    assert BROWSER is not None
+    done = subprocess.run(
+        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
+         f"--blink-settings=preferredColorScheme={scheme}", f"--user-data-dir={tmp_path / 'profile'}",
+         (tmp_path / "report.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None, done.stderr
+    seen = json.loads(title[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+    assert seen["background"] == background
+    assert seen["overflow"] <= 0
+    assert seen["fetched"] == 0
+    assert len(seen["pictures"]) == 5 and min(seen["pictures"]) > 30
+    assert seen["verdict"].split() == results["verdict"].split()
+
+
+def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path, run_cli: RunCli, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    record = RunFolder(other).read_record()
+    record["settings"] |= {"seed": 1}
+    RunFolder(other).write_record(record)
+    evaluated = json.loads((other / "evaluation/results.json").read_text())
+    evaluated["students"][0]["val_loss"] += 0.2
+    (other / "evaluation/results.json").write_text(json.dumps(evaluated))
+    third = shutil.copytree(run, tmp_path / "third")
+    RunFolder(third).write_record(record | {"settings": record["settings"] | {"epochs": 9}})
+    done = run_cli("evaluate", "--compare", run, other, third, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    groups = json.loads(done.stdout)["groups"]
+    assert [(group["label"], group["seeds"]) for group in groups] == [("epochs 2", [0, 1]), ("epochs 9", [1])]
+    loss = groups[0]["rows"][0]["figures"]["val_loss"]
+    assert loss["mean"] == pytest.approx(results["students"][0]["val_loss"] + 0.1)
+    assert loss["high"] - loss["low"] == pytest.approx(0.2)
+    assert "| student | " in (tmp_path / "out/comparison.md").read_text()
+    assert "epochs 9" in (tmp_path / "out/comparison.html").read_text()
+    shown = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
+    assert "distilled" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--compare"], "--compare: name at least two evaluated runs"),
+        (["--compare", "RUN", "RUN"], "a run is named twice"),
+        (["--compare", "RUN", "RUN/controls/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
+        ([], "name one run with --run"),
+        (["--run", "RUN", "RUN"], "name one run with --run"),
+        (["--run", "RUN", "--baselines", "nobody"], f"--baselines nobody: there are teacher, {', '.join(BASELINES)}, or all"),
+        (["--run", "RUN/controls/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_said_so(arguments: list[str], said: str, run: Path, run_cli: RunCli) -> None:
+    done = run_cli("evaluate", *[each.replace("RUN", str(run)) for each in arguments])
+    assert done.returncode == 2
+    assert said in done.stderr
