@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
+STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 
-.PHONY: setup demo test check bench soak clean
+.PHONY: setup demo study test check bench soak clean
 
 setup: $(READY)
 
@@ -19,6 +20,21 @@ demo: $(READY)
 	$(RUN) cli.py extract --cache demo/cache --layers -1,0
 	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 5 --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 	$(RUN) cli.py evaluate --run demo/run
+
+# Every control and baseline over two seeds, on the embedded teacher and problems: docs/RESULTS.md.
+study: $(READY)
+	rm -rf study
+	$(RUN) -m pipeline.embedded.problems --questions 3000 --out study/questions.jsonl
+	$(RUN) cli.py extract --dataset study/questions.jsonl --cache study/questions --layers 0
+	$(RUN) cli.py train --cache study/questions --run study/gpt-neo --condition none $(STUDY) --epochs 2
+	$(RUN) cli.py extract --cache study/cache --layers -1,0,2 --keep-head --codec bf16 --codec -1:klt --fidelity -1:kl=0.01
+	$(RUN) cli.py extract --cache study/random --teacher random:0:pipeline/embedded/teacher
+	for seed in 0 1; do \
+	  $(RUN) cli.py train --cache study/cache --run study/run-$$seed --seed $$seed --student study/gpt-neo/model $(STUDY) \
+	    --epochs 5 --controls --control-layers 2 --random-teacher study/random && \
+	  $(RUN) cli.py evaluate --run study/run-$$seed --baselines all || exit 1; \
+	done
+	$(RUN) cli.py evaluate --compare study/run-0 study/run-1 --out study/comparison
 
 check: $(READY)
 	$(RUN) -m ruff check .
@@ -43,4 +59,4 @@ soak: $(READY)
 	PYTHONPATH=. $(RUN) benchmarks/soak.py
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo study build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

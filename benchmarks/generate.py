@@ -1,15 +1,19 @@
 """Ways to write an answer, side by side: students with their teacher, the teacher alone, GPT-Neo alone.
 
-Run `python benchmarks/generate.py [--teacher T --dataset D] [--student S] [--new-tokens N] [--rounds N] [--json FILE]`.
+Run `python benchmarks/generate.py [--teacher T --dataset D] [--student S] [--new-tokens N] [--rounds N] [--published-every N]
+[--json FILE]`.
 
 - GPT-Neo alone: transformers' own, of the student's shape, after one token (the limit)
 - prompt: the teacher reads the prompt once; GPT-Neo writes, looking at it
 - prompt, cached: the prompt's states are in a cache, no teacher is loaded
 - sequence: the teacher reads every token that is written
+- its student alone: the same, the states given
 - teacher alone: transformers' `generate`
+- published: as the published code does it, teacher (with its LM head, all layers kept) and student recompute everything for each
+  token. Only each so many lengths are run; the seconds of all are told from these.
 
-All through `generate` with key-value caches, greedily, exactly N tokens, one prompt; students' weights are new, which changes no
-speed. Loading is not counted, prefills are. The least time of the rounds counts.
+All but the last through `generate` with key-value caches, greedily, exactly N tokens, one prompt; students' weights are new, as
+that changes no speed. Loading is not counted, prefills are. The least time of the rounds counts.
 """
 
 from __future__ import annotations
@@ -43,6 +47,30 @@ GPT_NEO_TOKENS = 50257
 LAYER = -1
 
 
+class GivenStates:
+    """A reader whose states cost nothing."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._width, self._device = width, device
+
+    def read(self, input_ids_BK: torch.Tensor, attention_mask_BK: torch.Tensor | None, first: int) -> torch.Tensor:
+        return torch.zeros(len(input_ids_BK), input_ids_BK.shape[1] - first, self._width, device=self._device)
+
+
+@torch.inference_mode()
+def published_seconds(whole: Any, student: LLMModulesForCausalLM, ids_BT: torch.Tensor, new_tokens: int, every: int) -> float:
+    """Seconds for so many tokens, each computed from the start; told from each `every`th."""
+    lengths = range(ids_BT.shape[1], ids_BT.shape[1] + new_tokens, every)
+    spent = 0.0
+    for length in lengths:
+        read_BT = torch.zeros(1, length, dtype=torch.long, device=ids_BT.device)
+        began = time.perf_counter()
+        states = whole(input_ids=read_BT, output_hidden_states=True, use_cache=False).hidden_states[LAYER]
+        student(hidden_states=states, use_cache=False).logits[0, -1].argmax().item()
+        spent += time.perf_counter() - began
+    return spent * new_tokens / len(lengths)
+
+
 def student_of(size: str, condition: str, vocab_size: int, width: int, device: torch.device) -> LLMModulesForCausalLM:
     """A student with new weights."""
     model = build_student(
@@ -56,12 +84,20 @@ def student_of(size: str, condition: str, vocab_size: int, width: int, device: t
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="[default: the embedded one]")
 @click.option("--dataset", default=EMBEDDED_DATASET, help="Its first row is asked.  [default: embedded]")
 @click.option("--student", type=click.Choice(list(SIZES)), default="tiny", show_default=True)
-@click.option("--new-tokens", default=128, show_default=True)
+@click.option("--new-tokens", default=256, show_default=True)
+@click.option("--published-every", default=16, show_default=True, help="Run the published way for each so many tokens alone.")
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--device", "device_name", default="auto", show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
 def main(
-    teacher: str, dataset: str, student: str, new_tokens: int, rounds: int, device_name: str, json_path: Path | None
+    teacher: str,
+    dataset: str,
+    student: str,
+    new_tokens: int,
+    published_every: int,
+    rounds: int,
+    device_name: str,
+    json_path: Path | None,
 ) -> None:
     """Measure and print."""
     torch.manual_seed(0)
@@ -93,9 +129,11 @@ def main(
             "prompt": lambda: prompt(PromptStates([LAYER], lambda: live)),
             "prompt, cached": lambda: prompt(PromptStates([LAYER], lambda: live, cache)),
             "sequence": lambda: of_sequence.generate(ids_BT, reader=LiveTeacher(live, [LAYER], device), **exactly),
+            "its student alone": lambda: of_sequence.generate(ids_BT, reader=GivenStates(live.width, device), **exactly),
             "teacher alone": lambda: whole.generate(ids_BT, attention_mask=torch.ones_like(ids_BT), **exactly),
         }
         seconds = {name: min(_timed(way) for _ in range(rounds)) for name, way in ways.items()}
+        seconds["published"] = published_seconds(whole, of_sequence, ids_BT, new_tokens, published_every)
         tokens = ids_BT.shape[1]
     limit = seconds["GPT-Neo alone"]
     figures = [
@@ -113,9 +151,17 @@ def main(
             f"{figure['tokens_per_second']:.1f}",
             f"{figure['times_gpt_neo_alone']:.2f}",
         )
-    Console(width=110).print(table)
+    ratios = {
+        "published_over_sequence": seconds["published"] / seconds["sequence"],
+        "sequence_over_both_alone": seconds["sequence"] / (seconds["teacher alone"] + seconds["its student alone"]),
+    }
+    console = Console(width=110)
+    console.print(table)
+    console.print(f"sequence: {ratios['published_over_sequence']:.1f} times as fast as the published way")
+    console.print(f"sequence: {ratios['sequence_over_both_alone']:.2f} times teacher and student alone, added up")
     if json_path:
-        json_path.write_text(json.dumps({"prompt_tokens": tokens, "new_tokens": new_tokens, "ways": figures}, indent=1) + "\n")
+        result = {"prompt_tokens": tokens, "new_tokens": new_tokens, "ways": figures, **ratios}
+        json_path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _timed(way: Callable[[], Any]) -> float:

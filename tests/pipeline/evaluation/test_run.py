@@ -85,6 +85,35 @@ def test_sampling_follows_its_seed(writer: StudentWriter) -> None:
     assert len({sample(seed) for seed in range(4)}) > 1
 
 
+def test_an_answer_ends_before_a_text_that_stops_it(writer: StudentWriter, run: Path, run_cli: RunCli) -> None:
+    whole = writer.write(PROMPTS, Sampling(max_new_tokens=20))
+    stop = whole[0].text.split()[1]
+    stopped = writer.write(PROMPTS, Sampling(max_new_tokens=20, stop=(stop, "never written")))
+    assert stopped[0].text == whole[0].text[: whole[0].text.index(stop)]
+    assert stopped[0].stopped and stopped[0].tokens < whole[0].tokens
+    other = whole[1].text
+    assert stopped[1].text == (other[: other.index(stop)] if stop in other else other)
+    done = run_cli("generate", "--run", run, "--prompt", PROMPTS[0][0].text, "--system", "", "--stop", stop, "--json",
+                   "--max-new-tokens", 20)  # fmt: skip
+    assert json.loads(done.stdout)["text"] == stopped[0].text
+
+
+def test_the_likelihood_of_what_it_writes_is_that_of_its_choices(writer: StudentWriter) -> None:
+    (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=6))
+    nats, is_likeliest = writer.log_likelihood(PROMPTS[0], written.text)
+    assert is_likeliest and nats < 0
+    worse, is_likeliest = writer.log_likelihood(PROMPTS[0], "pens pens pens")
+    assert not is_likeliest and worse < nats
+    ids = tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)
+    said = writer.tokenizer(written.text, add_special_tokens=False)["input_ids"]
+    assert writer._teacher is not None
+    states = writer._teacher.hidden_states(torch.tensor([ids + said]))[-1].bfloat16()
+    with torch.no_grad():
+        labels = torch.tensor([[-100] * len(ids) + said])
+        summed = writer.model(hidden_states=states, labels=labels, num_items_in_batch=1).loss
+    assert nats == pytest.approx(-float(summed), rel=1e-4)
+
+
 def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -> None:
     with pytest.raises(InputError, match="ask something shorter"):
         writer.write([[Turn("user", "word " * 4000)]], Sampling())

@@ -147,3 +147,22 @@ def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(scale: float
     else:
         with pytest.raises(InputError, match="neither kl=… nor --keep-head work"):
             load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
+
+
+def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows_nothing_of_the_other() -> None:
+    cpu, ids = torch.device("cpu"), torch.tensor([[5, 6, 7, 8]])
+    torch.manual_seed(11)
+    drawn = torch.rand(1)
+    torch.manual_seed(11)
+    sources = [find_teacher(f"random:{seed}:{EMBEDDED_TEACHER}") for seed in (3, 3, 4)]
+    states = [load_teacher(source, [-1], cpu, "fp32").hidden_states(ids)[-1] for source in sources]
+    assert torch.equal(torch.rand(1), drawn)  # nobody else's chance is touched
+    assert torch.equal(states[0], states[1])
+    assert not torch.allclose(states[0], states[2], atol=0.1)
+    known = find_teacher(EMBEDDED_TEACHER)
+    assert not torch.allclose(states[0], load_teacher(known, [-1], cpu, "fp32").hidden_states(ids)[-1], atol=0.1)
+    assert [source.weights_hash() for source in sources] == ["random:3", "random:3", "random:4"]
+    assert sources[0].pinned().name == sources[0].name
+    assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
+    with pytest.raises(InputError, match="neither a folder"):
+        find_teacher("random:3:/nowhere")

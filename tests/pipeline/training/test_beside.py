@@ -1,0 +1,131 @@
+"""The runs beside a student: what each changes, and which would be no comparison."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
+
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.training.beside import BASELINES, CONTROLS, about, beside, possible_baselines, told_order
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import TrainSettings
+
+STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")
+ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None:
+    changed = beside(STUDENT, name, steps=7, random_teacher="random")
+    assert (changed.run, changed.patience) == (Path("run/controls") / name, 0)
+    assert changed.max_steps == (0 if name == "gpt-neo-untouched" else 7)
+    kept = set(vars(STUDENT)) - {"run", "max_steps", "patience"}
+    differs = {field for field in kept if getattr(changed, field) != getattr(STUDENT, field)}
+    assert (
+        differs
+        == {
+            "layer-0": {"layers"},
+            "layer-12": {"layers"},
+            "no-teacher": {"condition"},
+            "random-teacher": {"cache"},
+            "gpt-neo-untouched": {"condition"},
+            "gpt-neo-fine-tuned": {"condition"},
+            "gpt-neo-scratch": {"condition", "new_weights"},
+            "distilled": {"condition", "distill"},
+            "bidirectional": {"cross_attention"},
+        }[name]
+    )
+    assert about(name)
+
+
+@pytest.mark.parametrize(
+    "changes, name, said",
+    [
+        ({"condition": "none"}, "layer-0", "--condition none reads no teacher"),
+        ({"layers": (0,)}, "layer-0", "would be the student itself"),
+        ({"cross_attention": "bidirectional"}, "bidirectional", "would be the student itself"),
+        ({"student": "tiny"}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
+        ({"new_weights": True}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
+        ({"condition": "prompt"}, "gpt-neo-fine-tuned", "would be the control no-teacher"),
+        ({"condition": "prompt", "student": "tiny"}, "gpt-neo-scratch", "would be the control no-teacher"),
+        ({"condition": "prompt"}, "distilled", "this student has others"),
+        ({"condition": "prompt"}, "bidirectional", "nothing can leak"),
+        ({}, "nobody", "no run of that name"),
+        ({}, "random-teacher", "no run of that name"),
+    ],
+)
+def test_what_would_be_no_comparison_is_said_so(changes: dict[str, Any], name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        beside(replace(STUDENT, **changes), name, steps=1)
+
+
+def test_all_baselines_are_those_that_make_sense() -> None:
+    assert possible_baselines(STUDENT) == list(BASELINES)
+    assert possible_baselines(replace(STUDENT, student="tiny")) == [each for each in BASELINES if each != "gpt-neo-fine-tuned"]
+    assert possible_baselines(replace(STUDENT, condition="prompt")) == ["gpt-neo-untouched", "gpt-neo-scratch"]
+    assert possible_baselines(replace(STUDENT, condition="none")) == []
+
+
+def test_controls_are_told_of_before_baselines_and_layers_in_their_order() -> None:
+    mixed = ["distilled", "layer-12", "random-teacher", "gpt-neo-scratch", "layer-2", "no-teacher"]
+    assert sorted(mixed, key=told_order) == [
+        "layer-2", "layer-12", "no-teacher", "random-teacher", "gpt-neo-scratch", "distilled",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpt-neo")
+    torch.manual_seed(3)
+    config = GPTNeoConfig(
+        vocab_size=600, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
+        max_position_embeddings=1024, bos_token_id=2, eos_token_id=2,
+    )  # fmt: skip
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(EMBEDDED_TEACHER).save_pretrained(folder)
+    return folder
+
+
+def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
+    gpt_neo: Path, small_cache: Path, tmp_path: Path
+) -> None:
+    options = TrainSettings(small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu")
+    train(options, controls=("gpt-neo-untouched", "gpt-neo-scratch"))
+    controls = RunFolder(tmp_path / "run").controls()
+    record = controls["gpt-neo-untouched"].read_record()
+    assert record["result"]["steps"] == record["result"]["tokens"] == 0
+    assert record["result"]["best_val_loss"] > 1
+    untouched = LLMModulesForCausalLM.from_pretrained(controls["gpt-neo-untouched"].model).body.state_dict()
+    scratch = LLMModulesForCausalLM.from_pretrained(controls["gpt-neo-scratch"].model).body.state_dict()
+    whole = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
+    assert all(torch.equal(value, untouched[name]) for name, value in whole.items())
+    far = [name for name, value in whole.items() if value.ndim == 2 and not torch.allclose(value, scratch[name], atol=1e-2)]
+    assert {name for name, value in whole.items() if value.ndim == 2} == {*far}
+
+
+def test_a_student_begins_with_what_another_run_has_learned_of_text(
+    small_cache: Path, embedded_settings: Any, gpt_neo: Path, tmp_path: Path
+) -> None:
+    options = TrainSettings(small_cache, tmp_path / "text", condition="text", epochs=1, batch_size=8, device="cpu")
+    train(options)
+    train(replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")), controls=())
+    learned = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
+    for condition in ("sequence", "text", "none"):
+        run = tmp_path / f"from-text-{condition}"
+        train(replace(options, run=run, student=str(tmp_path / "text/model"), condition=condition, **learned))  # type: ignore[arg-type]
+        own, taken = (
+            LLMModulesForCausalLM.from_pretrained(each / "model").body.state_dict() for each in (tmp_path / "text", run)
+        )
+        shared = {name for name in own.keys() & taken.keys() if not name.startswith("wte.") or condition == "text"}
+        assert len(shared) > 20
+        assert all(torch.equal(own[name], taken[name]) for name in shared)
+    with pytest.raises(InputError, match="is a GPT-Neo that reads a teacher"):
+        train(replace(options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")))
