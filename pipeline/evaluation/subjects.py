@@ -11,7 +11,7 @@ from cache import Cache, CacheError, open_cache
 from cache.places import Place, Where, place_of
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
-from pipeline.training.beside import about, is_control, told_order
+from pipeline.training.beside import about, is_control
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -79,7 +79,7 @@ def opened_subjects(run: RunFolder, cache: Where | None) -> Iterator[list[Subjec
 
         own = open_once(place_of(cache or trained_from(run)))
         subjects = []
-        for name, folder in {STUDENT: run, **dict(sorted(run.controls().items(), key=lambda each: told_order(each[0])))}.items():
+        for name, folder in {STUDENT: run, **run.controls()}.items():
             record = folder.read_record()
             is_same = record["identity"]["content_digest"] == run.read_record()["identity"]["content_digest"]
             read = own if is_same else open_once(trained_from(folder))

@@ -17,6 +17,7 @@ import torch
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
+from pipeline.training.beside import told_order
 from pipeline.training.settings import TrainSettings
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
@@ -68,7 +69,7 @@ class RunFolder:
         return self.root / "evaluation"
 
     def controls(self) -> dict[str, RunFolder]:
-        """The control runs that were asked for, by name.
+        """The runs beside this one that were asked for, by name, in the order in which they are told of.
 
         Raises:
             InputError: one of them is not finished.
@@ -82,8 +83,9 @@ class RunFolder:
         return finished
 
     def finished_controls(self) -> dict[str, RunFolder]:
-        """The control runs that are finished, by name."""
-        runs = {name: RunFolder(self.root / "controls" / name) for name in self.read_record()["controls"]}
+        """The runs beside this one that are finished, by name, in the order in which they are told of."""
+        names = sorted(self.read_record()["controls"], key=told_order)
+        runs = {name: RunFolder(self.root / "controls" / name) for name in names}
         return {name: run for name, run in runs.items() if run.exists() and run.read_record()["finished"]}
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
