@@ -88,6 +88,11 @@ class CachedAnswers(CachedExamples):
         """Tokens that a batch counts at each place: those that the student reads, and those whose states it looks at."""
         return [item.length + (item.answer.start if self.layers else 0) for item in self._items]
 
+    def learned_bytes(self, place: int) -> int:
+        """Bytes of the answer at a place."""
+        item = self._items[place]
+        return len(said_of(self.cache, item.index).words_of(item.answer).encode())
+
     def at(self, place: int) -> Features:
         """The answer at a place."""
         item = self._items[place]

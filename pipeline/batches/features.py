@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from cache import Cache
 from cache.codecs import EXACT, CodedStates
 from cache.example import CodedExample
+from pipeline.data.said import said_of
 
 _MOST_THREADS = 8
 
@@ -59,6 +60,14 @@ class CachedExamples(Dataset[Features], ABC):
     @abstractmethod
     def at(self, place: int) -> Features:
         """What stands at a place."""
+
+    @abstractmethod
+    def learned_bytes(self, place: int) -> int:
+        """Bytes of UTF-8 of what is to be learned at a place, where that is what an assistant says, or plain text.
+
+        Raises:
+            InputError: the cache keeps no texts of this program's making.
+        """
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -112,6 +121,10 @@ class CachedFeatures(CachedExamples):
         """Tokens of the example at each place."""
         lengths: list[int] = self.cache.lengths[self._indices].tolist()
         return lengths
+
+    def learned_bytes(self, place: int) -> int:
+        """Bytes of the answers of the example at a place, or of its plain text."""
+        return said_of(self.cache, self._indices[place]).learned_bytes
 
     def at(self, place: int) -> Features:
         """The example at a place."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipeline.commands.shell import command
-from pipeline.commands.writing import load_writer, opening_turns, sampling_options, writer_options
+from pipeline.commands.writing import load_writer, sampling_options, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.generation.writer import Sampling
@@ -42,7 +42,7 @@ def chat(
       llm-modules chat --run my-run
     """
     writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=True)
-    opening = opening_turns(writer, system)
+    opening = writer.opening(system)
     turns, answers = list(opening), []
     while message := _next_message():
         if message == "/new" or forget:

@@ -51,6 +51,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--task-path", type=click.Path(exists=True, path_type=Path), help="Folder with tasks of your own.")
 @click.option("--task-limit", type=click.IntRange(min=1), help="Most documents of a task.")
 @click.option("--cache", metavar="PLACE", help="Its cache, where that has moved.")
+@click.option("--random-teacher", metavar="PLACE", help="The cache of its control of that name, where that has moved.")
 @click.option("--teacher", help="Its teacher, where that has moved.")
 @click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]")
 @click.option("--dataset-config", help="Configuration of that data set, where the hub has several.")
@@ -60,7 +61,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
 @command
-@cache_places("cache", otherwise=_own_place)
+@cache_places("cache", "random_teacher", otherwise=_own_place)
 def evaluate(
     *, as_json: bool, runs: tuple[Path, ...], run: Path | None, compare: bool, out: Path | None, **options: Any
 ) -> dict[str, Any]:
@@ -140,7 +141,8 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
         name = student["name"] + (" (LEAKS)" if student["leaks"] else "")
         score = "–"
         if transfer := student.get("transfer"):
-            score = "{:.3f} ({:.3f} to {:.3f})".format(transfer["score"], *transfer["interval"])
+            score = f"{transfer['score']:.3f}"
+            score += " ({:.3f} to {:.3f})".format(*transfer["interval"]) if transfer["interval"] else ""
         counts = [str(student["steps"]), f"{student['tokens']:,}"]
         table.add_row(name, student["reads"], f"{student['val_loss']:.4f}", score, *shares, *counts)
     console.print(table)
@@ -155,6 +157,8 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         console.print(f"task {task}: {told}", highlight=False, soft_wrap=True)
     console.print(results["verdict"], highlight=False, soft_wrap=True)
+    for what, why in results["not_measured"].items():
+        console.print(f"not measured: {what}: {why}", highlight=False, soft_wrap=True)
     for reason, count in results["prompts_left_out"].items():
         console.print(f"not answered: {count} rows: {reason}", highlight=False)
     console.print(f"report: {folder.evaluation / 'report.html'}", highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.commands.shell import command
-from pipeline.commands.writing import load_writer, opening_turns, sampling_options, writer_options
+from pipeline.commands.writing import load_writer, sampling_options, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.generation.writer import Sampling
 
@@ -38,7 +38,7 @@ def generate(
       llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
     """
     writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
-    turns = [*opening_turns(writer, system), Turn("user", prompt)]
+    turns = [*writer.opening(system), Turn("user", prompt)]
     show = None if as_json else lambda text: click.echo(text, nl=False)
     (written,) = writer.write([turns], Sampling(**sampling), show)
     if not as_json:

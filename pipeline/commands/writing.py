@@ -10,7 +10,6 @@ import click
 
 from cache import Cache, CacheError, open_cache
 from cache.places import place_of
-from pipeline.data.conversations import Turn
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
@@ -105,9 +104,3 @@ def _prompts_at_hand(run: RunFolder, named: str | None) -> Cache | None:
     if named is not None and not holds_prompts:
         raise InputError(f"--cache {named}: holds whole examples, and no prompts to look for; leave it out")
     return cache if holds_prompts and (named is not None or cache.bytes <= _SMALL) else None
-
-
-def opening_turns(writer: StudentWriter, system: str | None) -> list[Turn]:
-    """The system prompt asked for, or the one that the student learned with."""
-    text = writer.record["provenance"]["system_prompt"] if system is None else system
-    return [Turn("system", text)] if text else []

@@ -35,6 +35,12 @@ class Said:
         """What the answer says."""
         return self.turns[answer.turn].text
 
+    @property
+    def learned_bytes(self) -> int:
+        """Bytes of UTF-8 of the answers, or of text that nobody says."""
+        words = [self.words_of(answer) for answer in self.answers] or [turn.text for turn in self.turns if turn.role == "text"]
+        return sum(len(each.encode()) for each in words)
+
     def as_text(self) -> str:
         """As a cache keeps it."""
         turns = [[turn.role, turn.text] for turn in self.turns]

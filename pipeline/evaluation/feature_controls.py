@@ -38,6 +38,10 @@ class OtherPrompts(CachedExamples):
         """Tokens that the student reads at each place."""
         return self._matched.lengths
 
+    def learned_bytes(self, place: int) -> int:
+        """Bytes of the answer at a place."""
+        return self._matched.learned_bytes(place)
+
     def at(self, place: int) -> Features:
         """The answer at a place, with the states that belong to the next one that is of another example."""
         own, states = self._matched.at(place), self._matched.at(self._other[place])

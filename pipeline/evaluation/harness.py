@@ -50,7 +50,7 @@ class HarnessTasks:
         """The metrics of each task, by name.
 
         Raises:
-            InputError: a prompt and its answer are longer than the student reads.
+            InputError: a prompt and its answer are longer than the student reads, or it sees the answer that it is to judge.
         """
         from lm_eval import simple_evaluate
 
@@ -74,8 +74,11 @@ class HarnessTasks:
 
 
 def _adapter(writer: StudentWriter) -> Any:
-    """The model that the harness asks. Its prompts are text that a user says; answers are what the student writes."""
+    """The model that the harness asks. Its prompts are what a user says after the system prompt that the student knows."""
     from lm_eval.api.model import LM
+
+    def asked(prompt: str) -> list[Turn]:
+        return [*writer.opening(), Turn("user", prompt)]
 
     class Student(LM):
         """A `StudentWriter` for the harness."""
@@ -91,15 +94,15 @@ def _adapter(writer: StudentWriter) -> Any:
                     temperature=float(options.get("temperature", 0.0)) if options.get("do_sample") else 0.0,
                     stop=(stop,) if isinstance(stop, str) else tuple(stop),
                 )
-                answers.append(writer.write([[Turn("user", prompt)]], sampling)[0].text)
+                answers.append(writer.write([asked(prompt)], sampling)[0].text)
             return answers
 
         def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             """Log-probability of each continuation as the student's answer, and whether it is the likeliest one."""
-            return [writer.log_likelihood([Turn("user", request.args[0])], request.args[1]) for request in requests]
+            return [writer.log_likelihood(asked(request.args[0]), request.args[1]) for request in requests]
 
         def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
             """Log-probability of each whole text, as the student's answer to nothing."""
-            return [writer.log_likelihood([Turn("user", "")], request.args[0])[0] for request in requests]
+            return [writer.log_likelihood(asked(""), request.args[0])[0] for request in requests]
 
     return Student()

@@ -14,6 +14,8 @@ from pipeline.model.cross_attention import EnhancedCrossAttention
 
 BINS = 20
 """Parts of equal length that a text, or a prompt, is cut into."""
+_LOOKING = 256
+"""Most tokens of a row whose attention is looked at: all weights of a long text would not fit in memory."""
 _BACK = {-(1 << 30): "later", 0: "itself", 1: "1 back", 2: "2 to 8", 9: "9 to 64", 65: "further"}
 """How far back a token looks, by the least distance of each part; the published attention alone can see what is later."""
 
@@ -40,7 +42,7 @@ def look_inside(
 
     Args:
         model: a student that reads states, in evaluation mode.
-        batches: a sample.
+        batches: a sample, of one row each.
         decoder: decodes their hidden states on the device.
         device: of the student.
 
@@ -58,27 +60,27 @@ def look_inside(
     looked = 0
     for batch in batches:
         moved = decoder({name: value.to(device) for name, value in batch.items()})
-        mask_BT = moved["attention_mask"].bool()
-        carries_BT = torch.zeros_like(mask_BT)
-        carries_BT[:, :-1] = moved["labels"][:, 1:] != IGNORE
-        bins_N = _parts_of(moved["attention_mask"], BINS)[mask_BT]
+        mask_T = moved["attention_mask"][0].bool()
+        bins_N = _parts_of(moved["attention_mask"], BINS)[0, mask_T]
+        carries = (moved["labels"][0, 1:] != IGNORE).nonzero().flatten()
+        at_N = carries[torch.linspace(0, len(carries) - 1, min(_LOOKING, len(carries)), device=device).long()]
         part_of_key = _parts_of(moved["states_mask"], BINS // 2) if of_prompt else None
-        looked += int(carries_BT.sum())
+        looked += len(at_N)
 
-        def gate(number: int, opening_BTG: torch.Tensor, bins_N: torch.Tensor = bins_N, mask_BT: torch.Tensor = mask_BT) -> None:
-            gates[number].add(bins_N, opening_BTG.float().abs().mean(dim=-1)[mask_BT])
+        def gate(number: int, opening_1TG: torch.Tensor, bins_N: torch.Tensor = bins_N, mask_T: torch.Tensor = mask_T) -> None:
+            gates[number].add(bins_N, opening_1TG[0].float().abs().mean(dim=-1)[mask_T])
 
         def weights(
             number: int,
-            weights_BHTK: torch.Tensor,
-            carries_BT: torch.Tensor = carries_BT,
+            weights_1HNK: torch.Tensor,
+            at_N: torch.Tensor = at_N,
             part_of_key: torch.Tensor | None = part_of_key,
         ) -> None:
-            mean_BTK = weights_BHTK.double().mean(dim=1)
-            part_BTK = _distances(mean_BTK) if part_of_key is None else part_of_key[:, None].expand_as(mean_BTK)
-            shares[number].index_add_(0, part_BTK[carries_BT].flatten().cpu(), mean_BTK[carries_BT].flatten().cpu())
+            mean_NK = weights_1HNK[0].mean(dim=0)
+            parts_NK = _distances(at_N, mean_NK.shape[1]) if part_of_key is None else part_of_key.expand_as(mean_NK)
+            shares[number].index_add_(0, parts_NK.flatten().cpu(), mean_NK.flatten().double().cpu())
 
-        with _watched(layers, gate, weights):
+        with _watched(layers, at_N, gate, weights):
             model.token_losses(**moved)
     return {
         "gates": None if model.config.gate == "none" else [mean.result() for mean in gates],
@@ -90,6 +92,7 @@ def look_inside(
 @contextmanager
 def _watched(
     layers: list[EnhancedCrossAttention],
+    at_N: torch.Tensor,
     gate: Callable[[int, torch.Tensor], None],
     weights: Callable[[int, torch.Tensor], None],
 ) -> Iterator[None]:
@@ -99,9 +102,8 @@ def _watched(
         def hook(layer: EnhancedCrossAttention, given: tuple[Any, ...], named: dict[str, Any], _output: Any) -> None:
             names = ("states_BTS", "key_BHKC", "value_BHKC", "visible_B1TK")
             all_given = dict(zip(names, given, strict=False)) | named
-            found = layer.weights(
-                all_given["states_BTS"], all_given["key_BHKC"], all_given["visible_B1TK"], causal=all_given.get("causal", True)
-            )
+            states, keys, visible = (all_given[name] for name in ("states_BTS", "key_BHKC", "visible_B1TK"))
+            found = layer.weights(states, keys, visible, at_N, causal=all_given.get("causal", True))
             weights(number, found)
 
         return hook
@@ -121,9 +123,7 @@ def _parts_of(mask_BT: torch.Tensor, parts: int) -> torch.Tensor:
     return (places_BT * parts // mask_BT.sum(dim=1, keepdim=True).clamp(min=1)).clamp(max=parts - 1)
 
 
-def _distances(mean_BTK: torch.Tensor) -> torch.Tensor:
-    """Which part of `_BACK` each key is in, seen from each token."""
-    tokens, keys = mean_BTK.shape[1:]
-    back_TK = (torch.arange(tokens)[:, None] - torch.arange(keys)).to(mean_BTK.device)
-    starts = torch.tensor(list(_BACK), device=mean_BTK.device)
-    return (torch.searchsorted(starts, back_TK, right=True) - 1).expand_as(mean_BTK)
+def _distances(at_N: torch.Tensor, keys: int) -> torch.Tensor:
+    """Which part of `_BACK` each key is in, seen from each of some places, `[N, K]`."""
+    back_NK = at_N[:, None] - torch.arange(keys, device=at_N.device)
+    return torch.searchsorted(torch.tensor(list(_BACK), device=at_N.device), back_NK, right=True) - 1

@@ -20,6 +20,8 @@ from pipeline.processes import Share
 
 _DRAWS = 2000
 _CONFIDENCE = 0.95
+FEWEST_ROWS = 10
+"""Of fewer rows nothing can be said of how sure a figure is."""
 
 Interval = tuple[float, float]
 
@@ -32,11 +34,13 @@ class RowLosses:
         row_ids: of the rows.
         nats: of each row.
         tokens: labelled tokens of each row.
+        text_bytes: what these tokens say, in bytes of UTF-8.
     """
 
     row_ids: tuple[str, ...]
     nats: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
+    text_bytes: npt.NDArray[np.int64]
 
     @property
     def loss(self) -> float:
@@ -44,12 +48,14 @@ class RowLosses:
         return float(self.nats.sum() / max(self.tokens.sum(), 1))
 
     @property
-    def perplexity(self) -> float:
-        """`exp(loss)`."""
-        return math.exp(min(self.loss, 700.0))
+    def bits_a_byte(self) -> float:
+        """The loss in bits a byte of text, which does not depend on how text is cut into tokens."""
+        return float(self.nats.sum() / max(self.text_bytes.sum(), 1) / math.log(2))
 
-    def interval(self) -> Interval:
-        """Bootstrap confidence interval of the loss, over rows."""
+    def interval(self) -> Interval | None:
+        """Bootstrap confidence interval of the loss, over rows; None where they are too few."""
+        if len(self.nats) < FEWEST_ROWS:
+            return None
         weights = _draws(len(self.nats))
         return _middle((weights @ self.nats) / np.maximum(weights @ self.tokens, 1))
 
@@ -62,23 +68,27 @@ class TransferScore:
 
     Attributes:
         score: 0 where the student is no better, 1 where it is always right.
-        interval: bootstrap confidence interval, over rows.
+        interval: bootstrap confidence interval, over rows; None where they are too few.
         rows: how many rows both have.
     """
 
     score: float
-    interval: Interval
+    interval: Interval | None
     rows: int
 
 
-def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore:
-    """How much of another run's loss a student does not have; the rows that both have count."""
+def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore | None:
+    """How much of another run's loss a student does not have; the rows that both have count. None where there are none."""
     places = {row_id: place for place, row_id in enumerate(other.row_ids)}
     pairs = [(place, places[row_id]) for place, row_id in enumerate(student.row_ids) if row_id in places]
     own, others = (run.nats[[pair[side] for pair in pairs]] for side, run in enumerate((student, other)))
-    weights = _draws(len(pairs))
-    scores = 1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny)
-    return TransferScore(float(1 - own.sum() / others.sum()), _middle(scores), len(pairs))
+    if not pairs:
+        return None
+    score, interval = float(1 - own.sum() / others.sum()), None
+    if len(pairs) >= FEWEST_ROWS:
+        weights = _draws(len(pairs))
+        interval = _middle(1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny))
+    return TransferScore(score, interval, len(pairs))
 
 
 def share_interval(right: int, count: int) -> Interval:
@@ -103,7 +113,7 @@ def row_losses(
         decoder: decodes their hidden states on the device.
         device: of the student.
     """
-    nats, tokens = dict[str, float](), dict[str, int]()
+    nats, tokens, sizes = dict[str, float](), dict[str, int](), dict[str, int]()
     batches = CachedBatches(examples, ValidationBatches(order, Share()))
     for places, batch in zip(order.as_they_lie(), batches, strict=True):
         moved = decoder({name: value.to(device) for name, value in batch.items()})
@@ -113,7 +123,9 @@ def row_losses(
             row_id = examples.cache.row_ids[examples.indices[place]]
             nats[row_id] = nats.get(row_id, 0.0) + loss
             tokens[row_id] = tokens.get(row_id, 0) + count
-    return RowLosses(tuple(nats), np.array(list(nats.values())), np.array(list(tokens.values()), np.int64))
+            sizes[row_id] = sizes.get(row_id, 0) + examples.learned_bytes(place)
+    counts, size = (np.array(list(each.values()), np.int64) for each in (tokens, sizes))
+    return RowLosses(tuple(nats), np.array(list(nats.values())), counts, size)
 
 
 def _draws(rows: int) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ class EvaluateSettings:
 
     Attributes:
         cache, teacher, dataset: None for those that the run was trained from; prompts are then the rows held out, from the cache.
+        random_teacher: the cache of the control of that name; None for the one that it was trained from.
         dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
         batch_size: prompts answered at a time.
@@ -26,6 +27,7 @@ class EvaluateSettings:
 
     run: Path
     cache: Where | None = None
+    random_teacher: Where | None = None
     teacher: str | None = None
     dataset: str | None = None
     dataset_config: str | None = None

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
-from pipeline.batches.order import BatchOrder, BatchSize, order_of
+from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
 from pipeline.batches.sampler import ValidationBatches
 from pipeline.evaluation.cost import training_flops
 from pipeline.evaluation.feature_controls import (
@@ -25,8 +26,10 @@ from pipeline.evaluation.feature_controls import (
 from pipeline.evaluation.inside import look_inside
 from pipeline.evaluation.losses import RowLosses, row_losses
 from pipeline.evaluation.subjects import Subject
+from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import Share
+from pipeline.training.distillation import kept_head
 from pipeline.training.examples import examples_of
 
 _LOOKED_INTO = 64
@@ -38,6 +41,7 @@ class HeldOutStudent:
 
     def __init__(self, subject: Subject, model: LLMModulesForCausalLM, tokenizer: Any, rows: Sequence[int]) -> None:
         """Take a student on its device; `rows` are indices in its cache."""
+        self._distill = subject.settings.distill
         self._settings, self._cache = replace(subject.settings, distill=0.0), subject.cache  # predictions are learned from alone
         self._model, self._tokenizer, self._rows = model, tokenizer, list(rows)
         self._device = model.device
@@ -51,9 +55,15 @@ class HeldOutStudent:
         return row_losses(self._model, self._examples, self._order, self._decoder, self._device)
 
     def flops_a_token(self) -> float:
-        """Operations that training took for a token that it read, counted on a batch of the rows held out."""
-        batch = self._first_batch()
-        return training_flops(self._model, batch, updates=self._settings.max_steps != 0)
+        """Operations that training took for a token that it read, counted on the row of middle length of those held out."""
+        if self._settings.max_steps == 0:
+            return 0.0
+        batch = self._usual_row()
+        flops = training_flops(self._model, batch)
+        if self._distill:
+            learned = int((batch["labels"][:, 1:] != IGNORE).sum()) / int(batch["attention_mask"].sum())
+            flops += 2.0 * kept_head(self._cache, "--distill")[1].numel() * learned
+        return flops
 
     def leak(self, reported: float) -> dict[str, float]:
         """What a student that sees the answer owes to that: its loss as reported, and when it sees no later token."""
@@ -69,9 +79,9 @@ class HeldOutStudent:
             others = OtherPrompts(self._examples)
             found["mismatched"] = row_losses(self._model, others, self._order, self._decoder, self._device).loss
         elif not prompts and len(self._rows) > 1:
-            pairs = self._examples_of(self._rows[: len(self._rows) // 2 * 2])
-            order = self._order_of(pairs, BatchSize(2))
-            found["mismatched"] = row_losses(self._model, pairs, order, NextOfBatch(self._decoder), self._device).loss
+            order = BatchOrder([Window([], _pairs(len(self._rows)))], 0)
+            changed = NextOfBatch(self._decoder)
+            found["mismatched"] = row_losses(self._model, self._examples, order, changed, self._device).loss
         found["shuffled"] = self._loss_with(ShuffledStates(self._decoder))
         found["zeroed"] = self._loss_with(NoStates(self._decoder))
         if self._model.config.cross_layers:
@@ -100,8 +110,14 @@ class HeldOutStudent:
     def _order_of(self, examples: CachedExamples, size: BatchSize) -> BatchOrder:
         return order_of(self._cache, examples.indices, examples.sizes, size, 0)
 
-    def _first_batch(self) -> dict[str, Any]:
-        batches = CachedBatches(self._examples, ValidationBatches(self._order, Share()))
-        first = next(iter(batches))
-        decoded: dict[str, Any] = self._decoder({name: value.to(self._device) for name, value in first.items()})
+    def _usual_row(self) -> dict[str, Any]:
+        by_length = sorted(range(len(self._examples)), key=lambda place: self._examples.lengths[place])
+        row = collate(self._examples.__getitems__([by_length[len(by_length) // 2]]))
+        decoded: dict[str, Any] = self._decoder({name: value.to(self._device) for name, value in row.items()})
         return decoded
+
+
+def _pairs(rows: int) -> list[Group]:
+    """All rows, two by two, the last three together where they are odd."""
+    starts = range(0, rows - rows % 2, 2)
+    return [Group(list(range(start, rows if start == starts[-1] else start + 2)), 3) for start in starts]

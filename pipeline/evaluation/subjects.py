@@ -11,7 +11,7 @@ from cache import Cache, CacheError, open_cache
 from cache.places import Place, Where, place_of
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
-from pipeline.training.beside import about, is_control
+from pipeline.training.beside import about, kind_of
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -31,8 +31,8 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """`student`, `control`, or `baseline`."""
-        return STUDENT if self.name == STUDENT else "control" if is_control(self.name) else "baseline"
+        """`student`, `control`, `layer` or `baseline`."""
+        return STUDENT if self.name == STUDENT else kind_of(self.name)
 
     def described(self) -> dict[str, Any]:
         """What the results say of it, its measurements aside."""
@@ -57,12 +57,13 @@ class Subject:
 
 
 @contextmanager
-def opened_subjects(run: RunFolder, cache: Where | None) -> Iterator[list[Subject]]:
+def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where | None) -> Iterator[list[Subject]]:
     """The student first, then the runs beside it, in the order in which they are told of.
 
     Args:
         run: the student's.
         cache: the student's, where that has moved.
+        random_teacher: that of the control of this name, where that has moved.
 
     Raises:
         CacheError: a cache is not whole, or damaged.
@@ -72,17 +73,17 @@ def opened_subjects(run: RunFolder, cache: Where | None) -> Iterator[list[Subjec
     with ExitStack() as stack:
         found: dict[str, Cache] = {}
 
-        def open_once(place: Place) -> Cache:
+        def open_once(place: Place, option: str) -> Cache:
             if place.address not in found:
-                found[place.address] = stack.enter_context(_opened(place))
+                found[place.address] = stack.enter_context(_opened(place, option))
             return found[place.address]
 
-        own = open_once(place_of(cache or trained_from(run)))
+        own = open_once(place_of(cache or trained_from(run)), "--cache")
         subjects = []
         for name, folder in {STUDENT: run, **run.controls()}.items():
             record = folder.read_record()
             is_same = record["identity"]["content_digest"] == run.read_record()["identity"]["content_digest"]
-            read = own if is_same else open_once(trained_from(folder))
+            read = own if is_same else open_once(place_of(random_teacher or trained_from(folder)), "--random-teacher")
             require_same_cache(read, record)
             subjects.append(Subject(name, folder, record, folder.settings(), read))
         yield subjects
@@ -101,10 +102,10 @@ def rows_in(subject: Subject, student: Subject, rows: Sequence[int]) -> list[int
     return [places[row_id] for index in rows if (row_id := student.cache.row_ids[index]) in places]
 
 
-def _opened(place: Place) -> Cache:
+def _opened(place: Place, option: str) -> Cache:
     try:
         return open_cache(place)
     except CacheError as error:
         if place.entries():
             raise
-        raise InputError(f"{place.address}: there is no cache; name with --cache where the run's own is now") from error
+        raise InputError(f"{place.address}: there is no cache; name with {option} where the run's own is now") from error

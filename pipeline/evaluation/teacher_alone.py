@@ -11,15 +11,18 @@ import torch
 from cache import Cache
 from pipeline.data.conversations import Turn
 from pipeline.data.said import said_of
-from pipeline.data.templates import TemplateName, render
+from pipeline.data.templates import TemplateName, end_token_id, render
 from pipeline.data.tokens import tokenize_prompt, tokenize_segments
+from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
-from pipeline.generation.writer import Sampling, Written
-from pipeline.labels import IGNORE
-from pipeline.model import token_losses
+from pipeline.generation.writer import Sampling, Written, cut_answer
 from pipeline.teacher.load import teacher_within
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_whole
 from pipeline.training.examples import teachers_tokenizer
+
+_AT_ONCE = 256
+"""Tokens whose logits are made together."""
 
 
 class TeacherAlone:
@@ -29,12 +32,17 @@ class TeacherAlone:
         """Load it.
 
         Raises:
-            InputError: it is an encoder, is not there, or its weights are others.
+            InputError: it is not there, or its weights are others.
         """
-        self.model: Any = load_same_whole(name, cache.identity, device)
+        self._model: Any = load_same_whole(name, cache.identity, device)
         self._cache, self._device = cache, device
         self._tokenizer = teachers_tokenizer(cache)
         self._template: TemplateName = "chat" if self._tokenizer.chat_template else cache.identity["template"]
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return int(self._model.num_parameters())
 
     @torch.inference_mode()
     def row_losses(self, rows: Sequence[int], step: Callable[[int, int], None]) -> RowLosses:
@@ -43,31 +51,47 @@ class TeacherAlone:
         Args:
             rows: indices in the cache.
             step: told how many are done, of how many.
+
+        Raises:
+            InputError: it does more than its LM head to predict.
         """
-        nats, tokens = [], []
+        nats, tokens, sizes = [], [], []
         identity = self._cache.identity
-        teacher = teacher_within(self.model, [-1])
+        teacher = teacher_within(self._model, [-1])
         for done, row in enumerate(rows):
             step(done, len(rows))
-            segments = render(said_of(self._cache, row).turns, identity["template"], self._tokenizer)
+            said = said_of(self._cache, row)
+            segments = render(said.turns, identity["template"], self._tokenizer)
             ids, learned = tokenize_segments(segments, self._tokenizer, identity["loss_on"])
-            ids_1T = torch.tensor([ids], device=self._device)
-            labels_1T = torch.where(torch.tensor([learned], device=self._device), ids_1T, IGNORE)
-            labels_1T[:, 0] = IGNORE
-            states_1TD = teacher.hidden_states(ids_1T)[-1]
-            nats.append(float(token_losses(states_1TD, self.model.get_output_embeddings().weight, labels_1T).double().sum()))
-            tokens.append(int((labels_1T != IGNORE).sum()))
-        return RowLosses(tuple(self._cache.row_ids[row] for row in rows), np.array(nats), np.array(tokens, np.int64))
+            places = [place for place, learns in enumerate(learned) if learns and place]
+            states_TD = teacher.hidden_states(torch.tensor([ids], device=self._device))[-1][0]
+            nats.append(self._nats(teacher, states_TD, torch.tensor(ids, device=self._device), places))
+            tokens.append(len(places))
+            sizes.append(said.learned_bytes)
+        row_ids = tuple(self._cache.row_ids[row] for row in rows)
+        return RowLosses(row_ids, np.array(nats), np.array(tokens, np.int64), np.array(sizes, np.int64))
+
+    def _nats(self, teacher: Teacher, states_TD: torch.Tensor, ids_T: torch.Tensor, places: Sequence[int]) -> float:
+        total = 0.0
+        for start in range(0, len(places), _AT_ONCE):
+            at_N = torch.tensor(places[start : start + _AT_ONCE], device=self._device)
+            found_NV = teacher.log_probabilities(states_TD[at_N - 1])
+            total -= float(found_NV.gather(1, ids_T[at_N, None]).double().sum())
+        return total
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[Turn]], sampling: Sampling) -> list[Written]:
-        """Answer some prompts greedily, as one batch."""
+        """Answer some prompts greedily, as one batch.
+
+        Raises:
+            InputError: its chat template refuses a prompt.
+        """
         ids = [tokenize_prompt(turns, self._template, self._tokenizer) for turns in prompts]
         longest = max(map(len, ids))
         ends = self._ends()
         ids_BT = torch.tensor([[ends[0]] * (longest - len(each)) + each for each in ids], device=self._device)
         mask_BT = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=self._device)
-        written_BT = self.model.generate(
+        written_BT = self._model.generate(
             ids_BT,
             attention_mask=mask_BT,
             max_new_tokens=sampling.max_new_tokens,
@@ -76,13 +100,17 @@ class TeacherAlone:
             pad_token_id=ends[0],
             use_cache=True,
         )[:, longest:]
-        return [self._cut(answer, ends) for answer in written_BT.tolist()]
+        return [cut_answer(answer, ends, self._tokenizer) for answer in written_BT.tolist()]
+
+    def flops_a_token(self, tokens: int) -> float:
+        """Operations that extract takes for a token of a text of so many: no block above the last cached layer is run.
+
+        The blocks above are let go of: nothing can be written after this.
+        """
+        body = Teacher(self._model.base_model, self._cache.layers).body
+        return reading_flops(body, tokens, self._device)
 
     def _ends(self) -> list[int]:
-        known = self.model.generation_config.eos_token_id
+        known = self._model.generation_config.eos_token_id
         known = known if isinstance(known, list) else [] if known is None else [known]
-        return list(dict.fromkeys([int(self._cache.manifest.end_token_id), *map(int, known)]))
-
-    def _cut(self, ids: list[int], ends: Sequence[int]) -> Written:
-        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-        return Written(str(self._tokenizer.decode(ids[:length])), length < len(ids), length)
+        return list(dict.fromkeys([end_token_id(self._template, self._tokenizer), *map(int, known)]))

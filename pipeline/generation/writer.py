@@ -109,6 +109,11 @@ class StudentWriter:
         elif load_teacher is not None and config.condition == "prompt":
             self._prompts = PromptStates(config.teacher_layers, load_teacher, cache, keep_teacher=keep_teacher)
 
+    def opening(self, system: str | None = None) -> list[Turn]:
+        """How a conversation begins: with this system prompt ('' for none), or the one that the student has learned with."""
+        text = self.record["provenance"]["system_prompt"] if system is None else system
+        return [Turn("system", text)] if text else []
+
     def write(
         self, prompts: Sequence[Sequence[Turn]], sampling: Sampling, streamer: Callable[[str], None] | None = None
     ) -> list[Written]:
@@ -141,18 +146,21 @@ class StudentWriter:
             ids_BT,
             attention_mask=mask_BT,
             max_new_tokens=min(sampling.max_new_tokens, room),
-            streamer=None if streamer is None else _Stream(self.tokenizer, streamer),
+            streamer=None if streamer is None else _Stream(self.tokenizer, streamer, sampling.stop),
             **options,
         )[:, longest:]
-        return [self._cut(answer.tolist(), sampling.stop) for answer in written_BT]
+        ends = (self.model.config.eos_token_id, self._pad)
+        return [cut_answer(answer.tolist(), ends, self.tokenizer, sampling.stop) for answer in written_BT]
 
     @torch.no_grad()
     def log_likelihood(self, turns: Sequence[Turn], answer: str) -> tuple[float, bool]:
         """Log-probability (nats) of an answer's tokens after a prompt, and whether each is the likeliest one.
 
         Raises:
-            InputError: prompt and answer are longer than the student reads.
+            InputError: prompt and answer are longer than the student reads, or it sees what it is to predict.
         """
+        if self.model.config.leaks:
+            raise InputError("this student sees the text that it is to predict, so nothing can be said of its likelihood")
         ids = tokens_before(turns, self.model.config, self.template, self.tokenizer)
         written = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         whole_1T = torch.tensor([ids + written], device=self.device)
@@ -173,21 +181,35 @@ class StudentWriter:
     def _as_the_teacher_reads(self, turns: Sequence[Turn]) -> list[int]:
         return tokenize_prompt(turns, self.template, self._teachers_tokenizer)
 
-    def _cut(self, ids: list[int], stop: Sequence[str]) -> Written:
-        end = self.model.config.eos_token_id
-        length = next((place for place, token in enumerate(ids) if token in (end, self._pad)), len(ids))
-        text = str(self.tokenizer.decode(ids[:length]))
-        cuts = [place for each in stop if (place := text.find(each)) >= 0]
-        return Written(text[: min(cuts)] if cuts else text, bool(cuts) or end in ids[: length + 1], length)
+
+def cut_answer(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> Written:
+    """An answer without what comes after its end.
+
+    Args:
+        ids: its tokens.
+        ends: tokens that end it, or fill up a batch behind its end.
+        tokenizer: decodes them.
+        stop: texts before the first of which it ends.
+    """
+    length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    text = str(tokenizer.decode(ids[:length]))
+    cuts = [place for each in stop if (place := text.find(each)) >= 0]
+    return Written(text[: min(cuts)] if cuts else text, bool(cuts) or length < len(ids), length)
 
 
 class _Stream(TextStreamer):
-    """Hands each finished piece of text on."""
+    """Hands each finished piece of text on, but for what may become a text that stops the answer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, receive: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, receive: Callable[[str], None], stop: Sequence[str]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._receive = receive
+        self._receive, self._stop, self._held = receive, stop, ""
+        self._longest, self._is_over = max(map(len, stop), default=1) - 1, False
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Called by `generate` as words are finished."""
-        self._receive(text)
+        self._held += text
+        cuts = [place for each in self._stop if (place := self._held.find(each)) >= 0]
+        ready = min(cuts) if cuts else len(self._held) if stream_end else max(0, len(self._held) - self._longest)
+        if not self._is_over:
+            self._receive(self._held[:ready])
+        self._held, self._is_over = self._held[ready:], self._is_over or bool(cuts)

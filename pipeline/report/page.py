@@ -28,12 +28,19 @@ def write_report(folder: Path, results: dict[str, Any], curves: dict[str, list[d
         results=results,
         pictures={name: as_svg(figure) for name, figure in pictures.items()},
         rates=[name for name in pictures if name.startswith("codec-")],
-        best_loss=min((run["val_loss"] for run in results["students"] if run["steps"] and not run["leaks"]), default=None),
+        best=_best(results["students"]),
         features=list(dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))),
     )
     write_atomically(folder / "report.html", page.encode())
     for name, figure in pictures.items():
         write_png(folder / f"{name}.png", figure)
+
+
+def _best(runs: list[dict[str, Any]]) -> str | None:
+    """The trained run of the least loss, by text where that can be told."""
+    trained = [run for run in runs if run["steps"] and not run["leaks"]]
+    measure = "bits_a_byte" if all("bits_a_byte" in run for run in runs) else "val_loss"
+    return min(trained, key=lambda run: run[measure])["name"] if trained else None
 
 
 def _pictures(results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> dict[str, Figure]:

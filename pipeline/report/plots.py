@@ -88,28 +88,28 @@ def sweep_points(runs: list[dict[str, Any]]) -> Figure:
 def run_bars(runs: list[dict[str, Any]]) -> Figure:
     """Held-out loss of each run with its confidence interval, the student's on top.
 
+    Losses are drawn in bits a byte where all runs have them, for these do not depend on tokens; else in nats a token.
+
     Args:
-        runs: of each `name`, `kind`, `val_loss`, `val_loss_interval` and `leaks`.
+        runs: of each `name`, `kind`, `val_loss`, `val_loss_interval`, `leaks` and perhaps `bits_a_byte`.
     """
+    by_byte = all("bits_a_byte" in run for run in runs)
     figure = Figure(figsize=(8, 0.7 + 0.34 * len(runs)), layout="constrained")
     axes = figure.add_subplot()
     shown = list(reversed(runs))
-    colours = {"student": COLOURS[0], "control": COLOURS[1], "baseline": COLOURS[2]}
-    for kind, colour in colours.items():
-        places = [place for place, run in enumerate(shown) if run["kind"] == kind]
-        if not places:
-            continue
-        losses = [shown[place]["val_loss"] for place in places]
-        lows = [shown[place]["val_loss"] - shown[place]["val_loss_interval"][0] for place in places]
-        highs = [shown[place]["val_loss_interval"][1] - shown[place]["val_loss"] for place in places]
-        axes.barh(places, losses, color=colour, height=0.62, label=kind, alpha=0.85)
-        axes.errorbar(
-            losses, places, xerr=[[max(low, 0) for low in lows], [max(high, 0) for high in highs]],
-            fmt="none", ecolor=_INK, elinewidth=1.4, capsize=3,
-        )  # fmt: skip
+    for kind, colour in zip(("student", "layer", "control", "baseline"), (COLOURS[0], COLOURS[3], *COLOURS[1:3]), strict=True):
+        for place, run in enumerate(shown):
+            if run["kind"] != kind:
+                continue
+            scale = run["bits_a_byte"] / run["val_loss"] if by_byte else 1.0
+            loss, (low, high) = run["val_loss"], run["val_loss_interval"] or (run["val_loss"], run["val_loss"])
+            named = kind not in axes.get_legend_handles_labels()[1]
+            axes.barh(place, loss * scale, color=colour, height=0.62, alpha=0.85, label=kind if named else None)
+            spread = [[max(0.0, loss - low) * scale], [max(0.0, high - loss) * scale]]
+            axes.errorbar(loss * scale, place, xerr=spread, fmt="none", ecolor=_INK, elinewidth=1.4, capsize=3)
     names = [run["name"] + (" (leaks)" if run["leaks"] else "") for run in shown]
     axes.set_yticks(range(len(shown)), names)
-    axes.set_xlabel("held-out loss (nats a token), with the 95 % interval over rows")
+    axes.set_xlabel(f"held-out loss ({'bits a byte' if by_byte else 'nats a token'}), with the 95 % interval over rows")
     return _finished(figure, axes)
 
 

@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError, reason
 from pipeline.processes import Share
-from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar
+from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar, Stopwatch
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 
@@ -92,11 +92,12 @@ def training_callbacks(
     progress: Progress,
     title: str,
 ) -> list[TrainerCallback]:
-    """What watches a run: metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping."""
+    """What watches a run: a stopwatch, metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping."""
     after = None if checkpoint is None else step_of(checkpoint) + 1
     callbacks: list[TrainerCallback] = [
         *reporters,
         LogWithEvaluation(),
+        Stopwatch(),
         MetricsFile(folder.metrics),
         ProgressBar(progress, title),
     ]

@@ -20,16 +20,19 @@ _DISTILL = 0.5
 _LAYER = re.compile(r"layer-(-?\d+)")
 
 
-def is_control(name: str) -> bool:
-    """Whether a run is there to tell what of a student's result comes from the teacher."""
-    return name in (*CONTROLS, RANDOM_TEACHER) or _LAYER.fullmatch(name) is not None
+def kind_of(name: str) -> str:
+    """`control` where a run has nothing of what the teacher knows, `layer` where it reads another layer, else `baseline`."""
+    if name in (*CONTROLS, RANDOM_TEACHER):
+        return "control"
+    return "layer" if _LAYER.fullmatch(name) else "baseline"
 
 
 def told_order(name: str) -> tuple[int, int, str]:
     """Where a run stands among those beside a student: controls before baselines, those on layers first."""
-    if is_control(name):
-        layer = _LAYER.fullmatch(name)
-        return (0, int(layer[1]), "") if layer else (1, 0, name)
+    if layer := _LAYER.fullmatch(name):
+        return 0, int(layer[1]), ""
+    if kind_of(name) == "control":
+        return 1, 0, name
     return 2, BASELINES.index(name) if name in BASELINES else len(BASELINES), name
 
 
@@ -68,11 +71,6 @@ def beside(settings: TrainSettings, name: str, *, steps: int, random_teacher: Wh
     return changed
 
 
-def possible_baselines(settings: TrainSettings) -> list[str]:
-    """The names of `BASELINES` that make sense beside a student; what its cache lacks is not looked at."""
-    return [name for name in BASELINES if _impossible(settings, name) is None]
-
-
 def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -> dict[str, Any]:
     if reason := _impossible(settings, name):
         raise InputError(f"{name}: {reason}; leave it out")
@@ -80,7 +78,9 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
         return {"layers": (int(layer[1]),)}
     if name == RANDOM_TEACHER and random_teacher is not None:
         return {"cache": random_teacher}
-    text = {"condition": "text", "layers": (-1,), "head_init": "random", "distill": 0.0, "cross_attention": "causal"}
+    text = {
+        "condition": "text", "layers": (-1,), "head_init": "random", "distill": 0.0, "cross_attention": "causal", "freeze": (),
+    }  # fmt: skip
     tokens = text | {"condition": "none"}
     known: dict[str, dict[str, Any]] = {
         "no-teacher": text if settings.own_tokens else tokens,
@@ -110,4 +110,6 @@ def _impossible(settings: TrainSettings, name: str) -> str | None:
         return "the teacher predicts its own tokens, and this student has others"
     if name == "bidirectional" and settings.condition != "sequence":
         return "a student of prompts sees nothing of the answer, so nothing can leak"
+    if name == "bidirectional" and not settings.cross_layers:
+        return "the student has no cross-attention"
     return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 _KEPT = ("loss", "val_loss", "val_perplexity", "grad_norm", "learning_rate", "tokens_per_second", "loader_wait_share")
 
@@ -46,6 +48,32 @@ class LogWithEvaluation(TrainerCallback):
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Likewise at the end of an epoch."""
         control.should_log = control.should_log or control.should_evaluate
+
+
+class Stopwatch(TrainerCallback, ExportableState):
+    """The seconds that a run has taken, those before it was stopped and gone on with among them: checkpoints keep them."""
+
+    _since: float | None
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before, self._since = seconds, None
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start."""
+        self._since = time.perf_counter()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stop."""
+        self._before, self._since = self.seconds, None
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, and `Trainer` makes a new one of."""
+        return {"args": {"seconds": self.seconds}, "attributes": {}}
 
 
 class ProgressBar(TrainerCallback):

@@ -17,6 +17,7 @@ from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 from pipeline.data.own_tokens import begin_token
+from pipeline.data.said import said_of
 from pipeline.data.split import split_rows
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
@@ -89,6 +90,8 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         settings.bridge.require_possible(body, settings.condition)
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
+        if not any(said_of(cache, index).answers for index in range(len(cache))):
+            raise InputError(f"{cache.address}: holds plain text, and --condition prompt and text learn what answers say")
         if settings.student not in SIZES:  # a new one gets as many positions as are needed
             lengths = examples_of(replace(settings, layers=()), cache, range(len(cache)), tokenizer).lengths
             student_body(settings.student, settings.condition, max(lengths))

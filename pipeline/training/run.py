@@ -20,8 +20,8 @@ from pipeline.processes import own_share
 from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
-from pipeline.training.beside import beside
-from pipeline.training.callbacks import progress_columns
+from pipeline.training.beside import beside, kind_of
+from pipeline.training.callbacks import Stopwatch, progress_columns
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
@@ -59,12 +59,28 @@ def train(
         require_fit(cache, settings)
         for name in controls:
             _require_control(cache, beside(settings, name, steps=1, random_teacher=random_teacher))
-        record = _train_one(settings, cache, "student", controls, resume=resume)
+        asked = [name for name in controls if kind_of(name) != "baseline"]
+        record = _train_one(settings, cache, "student", asked, resume=resume)
         for name in controls:
             control = beside(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
             with open_cache(control.cache) as read:
                 _train_one(control, read, name, (), resume=resume or RunFolder(control.run).exists())
+            record["controls"] = sorted({*record["controls"], name})  # a baseline that was stopped is not missed
+            if own_share().rank == 0:
+                RunFolder(settings.run).write_record(record)
     return record
+
+
+def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
+    """The names of runs that cannot be trained beside a finished student, each with the reason."""
+    reasons = {}
+    with open_cache(settings.cache) as cache:
+        for name in names:
+            try:
+                _require_control(cache, beside(settings, name, steps=1))
+            except InputError as error:
+                reasons[name] = str(error)
+    return reasons
 
 
 def _require_control(cache: Cache, control: TrainSettings) -> None:
@@ -138,21 +154,22 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
 
 
 def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
-    """Train to the end, which may be behind already; the student is then the best one. Gives the seconds that it took."""
+    """Train to the end, which may be behind already; the student is then the best one. Gives the seconds that all of it took."""
     if trainer.args.max_steps == 0:  # taken as it is
         trainer.state.best_metric = trainer.evaluate()["eval_loss"]
         trainer.state.best_global_step, trainer.state.epoch = 0, 0
         return 0.0
     if checkpoint is None or not is_over(checkpoint):
-        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return float(outcome.metrics["train_runtime"])
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return next(each.seconds for each in trainer.callback_handler.callbacks if isinstance(each, Stopwatch))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     assert isinstance(trainer.model, LLMModulesForCausalLM)
     found = trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"), strict=False)
     tied = {"lm_head.weight"} if trainer.model.config.tie_word_embeddings else set()
     assert not found.unexpected_keys and set(found.missing_keys) <= tied
-    return 0.0
+    kept: Any = trainer.state.stateful_callbacks
+    return float(kept[Stopwatch.__name__]["args"]["seconds"])
 
 
 def _save_model(folder: RunFolder, prepared: PreparedRun) -> None:

@@ -27,7 +27,12 @@ class ValidationLoss:
     @property
     def perplexity(self) -> float:
         """`exp(loss)`."""
-        return math.exp(min(self.loss, 700.0))
+        return perplexity(self.loss)
+
+
+def perplexity(loss: float) -> float:
+    """`exp(loss)`, which stays a number."""
+    return math.exp(min(loss, 700.0))
 
 
 @torch.no_grad()

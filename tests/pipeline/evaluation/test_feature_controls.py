@@ -116,7 +116,9 @@ def test_the_weights_shown_are_those_that_attention_uses(lengths: list[int], cau
     states = torch.randn(len(lengths), max(lengths), model.config.hidden_size)
     keys, values = layer.keys_and_values(given_batch["hidden_states"])
     visible = visible_tokens(given_batch["attention_mask"], max(lengths), causal=causal, device=torch.device("cpu"))
-    weights = layer.weights(states, keys, visible, causal=causal)
+    at = torch.arange(max(lengths))
+    weights = layer.weights(states, keys, visible, at, causal=causal)
+    torch.testing.assert_close(layer.weights(states, keys, visible, at[1:], causal=causal), weights[:, :, 1:])
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
     attended = layer.adapter(layer.output((weights @ values).transpose(1, 2).flatten(-2)))
     gates = layer.gate(torch.cat([states, attended], dim=-1))
@@ -127,14 +129,16 @@ def test_the_weights_shown_are_those_that_attention_uses(lengths: list[int], cau
 
 def test_gates_and_attention_are_looked_at_while_the_student_runs() -> None:
     model = student()
-    looked = look_inside(model, [batch([40, 30])], nn.Identity(), torch.device("cpu"))
+    looked = look_inside(model, [batch([40]), batch([30])], nn.Identity(), torch.device("cpu"))
     assert looked["attention_parts"][:2] == ["later", "itself"]
     for shares, gates in zip(looked["attention"], looked["gates"], strict=True):
         assert shares[0] == 0 and sum(shares) == pytest.approx(1)
         assert len(gates) == BINS and all(0 < opening < 1 for opening in gates)
     assert look_inside(student("bidirectional"), [batch([40])], nn.Identity(), torch.device("cpu"))["attention"][0][0] > 0.1
     assert look_inside(student(gate="none"), [batch([40])], nn.Identity(), torch.device("cpu"))["gates"] is None
-    of_prompt = look_inside(student(condition="prompt"), [batch([9, 7], prompts=[20, 33])], nn.Identity(), torch.device("cpu"))
+    of_prompt = look_inside(
+        student(condition="prompt"), [batch([9], prompts=[20]), batch([7], prompts=[33])], nn.Identity(), torch.device("cpu")
+    )
     assert all(sum(shares) == pytest.approx(1) for shares in of_prompt["attention"])
     assert len(of_prompt["attention_parts"]) == len(of_prompt["attention"][0]) == BINS // 2
 
@@ -142,11 +146,10 @@ def test_gates_and_attention_are_looked_at_while_the_student_runs() -> None:
 def test_operations_are_those_that_are_known() -> None:
     """A product of `[T, n]` and `[n, m]` takes `2 T n m`; backwards both of its factors ask for as much again."""
     model, given_batch = student(), batch([32])
-    found = training_flops(model, given_batch, updates=True)
+    found = training_flops(model, given_batch)
     weights = sum(each.numel() for name, each in model.named_parameters() if each.ndim == 2)
-    assert 5.4 * weights < found < 8 * weights
+    assert 5.9 * weights < found < 8 * weights
     assert all(each.grad is None for each in model.parameters())
-    assert training_flops(model, given_batch, updates=False) == 0
 
     class Body(nn.Module):
         def __init__(self) -> None:

@@ -23,7 +23,8 @@ from pipeline.training.validation import validation_loss
 
 
 def made(nats: list[float], tokens: int = 10) -> RowLosses:
-    return RowLosses(tuple(map(str, range(len(nats)))), np.array(nats), np.full(len(nats), tokens))
+    counts = np.full(len(nats), tokens)
+    return RowLosses(tuple(map(str, range(len(nats)))), np.array(nats), counts, counts)
 
 
 @pytest.mark.parametrize("size", [BatchSize(1), BatchSize(7), BatchSize(tokens=700)])
@@ -47,27 +48,35 @@ def test_the_losses_of_the_rows_add_up_to_the_validation_loss(size: BatchSize, s
 def test_an_interval_over_rows_holds_the_truth_as_often_as_it_says() -> None:
     chance, held = np.random.default_rng(7), 0
     for _ in range(200):
-        low, high = made(list(chance.gamma(2.0, 1.0, size=60)), tokens=1).interval()
+        low, high = made(list(chance.gamma(2.0, 1.0, size=60)), tokens=1).interval() or (0, 0)
         held += low <= 2.0 <= high
     assert 0.88 <= held / 200 <= 0.99
 
 
 @settings(max_examples=50, deadline=None)
-@given(pairs=st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=2, max_size=30))
+@given(pairs=st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=10, max_size=30))
 def test_a_transfer_score_is_the_share_that_is_gone_and_lies_in_its_interval(pairs: list[tuple[float, float]]) -> None:
     student, other = (made([pair[side] for pair in pairs]) for side in (0, 1))
-    found = transfer_score(student, other)
+    found, same = transfer_score(student, other), transfer_score(student, student)
+    assert found is not None and same is not None and found.interval is not None
     assert found.score == pytest.approx(1 - sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs))
     assert found.interval[0] <= found.interval[1]
-    assert transfer_score(student, student).score == 0
-    assert transfer_score(student, student).interval == (0, 0)
+    assert (same.score, same.interval) == (0, (0, 0))
+
+
+def test_of_too_few_rows_nothing_is_said_of_how_sure_it_is() -> None:
+    few = made([1.0] * 9)
+    assert few.interval() is None
+    score = transfer_score(few, made([2.0] * 9))
+    assert score is not None and (score.score, score.interval) == (0.5, None)
+    assert transfer_score(few, RowLosses(("other",), np.ones(1), np.ones(1, int), np.ones(1, int))) is None
 
 
 def test_rows_that_one_of_them_lacks_do_not_count() -> None:
-    student = RowLosses(("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.array([1, 1, 1]))
-    other = RowLosses(("c", "a"), np.array([6.0, 4.0]), np.array([2, 2]))
+    student = RowLosses(("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.ones(3, int), np.ones(3, int))
+    other = RowLosses(("c", "a"), np.array([6.0, 4.0]), np.ones(2, int), np.ones(2, int))
     found = transfer_score(student, other)
-    assert (found.rows, found.score) == (2, pytest.approx(1 - 4 / 10))
+    assert found is not None and (found.rows, found.score) == (2, pytest.approx(1 - 4 / 10))
 
 
 def test_wilsons_interval_is_that_of_the_books() -> None:

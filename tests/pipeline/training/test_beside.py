@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
-from pipeline.training.beside import BASELINES, CONTROLS, about, beside, possible_baselines, told_order
+from pipeline.training.beside import BASELINES, CONTROLS, about, beside, kind_of, told_order
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -44,6 +44,8 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         }[name]
     )
     assert about(name)
+    frozen = beside(replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random").freeze
+    assert frozen == (("gpt-neo",) if changed.condition == "sequence" else ())  # what learns without a teacher learns with all
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,7 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         ({"condition": "prompt", "student": "tiny"}, "gpt-neo-scratch", "would be the control no-teacher"),
         ({"condition": "prompt"}, "distilled", "this student has others"),
         ({"condition": "prompt"}, "bidirectional", "nothing can leak"),
+        ({"cross_layers": 0}, "bidirectional", "has no cross-attention"),
         ({}, "nobody", "no run of that name"),
         ({}, "random-teacher", "no run of that name"),
     ],
@@ -67,11 +70,9 @@ def test_what_would_be_no_comparison_is_said_so(changes: dict[str, Any], name: s
         beside(replace(STUDENT, **changes), name, steps=1)
 
 
-def test_all_baselines_are_those_that_make_sense() -> None:
-    assert possible_baselines(STUDENT) == list(BASELINES)
-    assert possible_baselines(replace(STUDENT, student="tiny")) == [each for each in BASELINES if each != "gpt-neo-fine-tuned"]
-    assert possible_baselines(replace(STUDENT, condition="prompt")) == ["gpt-neo-untouched", "gpt-neo-scratch"]
-    assert possible_baselines(replace(STUDENT, condition="none")) == []
+def test_middle_layers_know_something_so_they_are_no_controls() -> None:
+    assert [kind_of(name) for name in ("layer-0", "no-teacher", "random-teacher")] == ["control"] * 3
+    assert (kind_of("layer-12"), kind_of("distilled")) == ("layer", "baseline")
 
 
 def test_controls_are_told_of_before_baselines_and_layers_in_their_order() -> None:
