@@ -91,6 +91,9 @@ def test_an_answer_ends_before_a_text_that_stops_it(writer: StudentWriter, run: 
     stopped = writer.write(PROMPTS, Sampling(max_new_tokens=20, stop=(stop, "never written")))
     assert stopped[0].text == whole[0].text[: whole[0].text.index(stop)]
     assert stopped[0].stopped and stopped[0].tokens < whole[0].tokens
+    pieces: list[str] = []
+    writer.write(PROMPTS[:1], Sampling(max_new_tokens=20, stop=(stop,)), pieces.append)
+    assert "".join(pieces) == stopped[0].text  # nothing of the stop text was shown
     other = whole[1].text
     assert stopped[1].text == (other[: other.index(stop)] if stop in other else other)
     done = run_cli("generate", "--run", run, "--prompt", PROMPTS[0][0].text, "--system", "", "--stop", stop, "--json",

@@ -16,6 +16,8 @@ import pytest
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.evaluation.harness import HarnessTasks
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -124,6 +126,36 @@ def test_tasks_are_answered_and_one_that_does_not_exist_costs_nothing(
     assert 0 <= results["students"][0]["tasks"]["which"]["acc"] <= 1
     done = run_cli("evaluate", "--run", run, "--samples", 0, "--task", "nosuch")
     assert done.returncode == 2 and "--task nosuch: cannot be loaded" in done.stderr
+
+
+def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise InputError("no room for this prompt")
+
+    monkeypatch.setattr(HarnessTasks, "answered_by", fails)
+    monkeypatch.setattr(HarnessTasks, "__init__", lambda *_: None)
+    monkeypatch.setattr(HarnessTasks, "__bool__", lambda _: True)
+    monkeypatch.setattr("pipeline.evaluation.run.TeacherAlone", fails)
+    kept = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    found = evaluate(EvaluateSettings(run, samples=0, baselines=("teacher",), tasks=("any",), device="cpu"))
+    for name, content in kept.items():
+        (run / "evaluation" / name).write_bytes(content)
+    assert found["not_measured"] == {"tasks": "no room for this prompt", "teacher": "no room for this prompt"}
+    assert [each["name"] for each in found["students"]] == NAMES[:-1]
+
+
+def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(results: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "run")
+    control = RunFolder(moved / "controls/random-teacher")
+    record = control.read_record()
+    was = record["settings"]["cache"]
+    control.write_record(record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}})
+    with pytest.raises(InputError, match="gone: there is no cache; name with --random-teacher where"):
+        evaluate(EvaluateSettings(moved, samples=0, device="cpu"))
+    teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
+    found = evaluate(EvaluateSettings(moved, samples=1, max_new_tokens=2, random_teacher=was, teacher=str(teacher), device="cpu"))
+    losses = {each["name"]: each["val_loss"] for each in results["students"]}
+    assert all(each["val_loss"] == pytest.approx(losses[each["name"]]) for each in found["students"])
 
 
 def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

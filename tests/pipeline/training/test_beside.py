@@ -12,11 +12,16 @@ from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.training import run as run_module
 from pipeline.training.beside import BASELINES, CONTROLS, about, beside, kind_of, told_order
-from pipeline.training.run import train
+from pipeline.training.callbacks import Stopwatch
+from pipeline.training.run import fitting, train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
+from tests.conftest import write_rows
 
 STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")
 ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
@@ -130,3 +135,56 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
         assert all(torch.equal(own[name], taken[name]) for name in shared)
     with pytest.raises(InputError, match="is a GPT-Neo that reads a teacher"):
         train(replace(options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")))
+
+
+def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
+    small_cache: Path, embedded_settings: Any, tmp_path: Path
+) -> None:
+    tiny = TrainSettings(small_cache, tmp_path / "run", device="cpu")
+    reasons = fitting(tiny, BASELINES)
+    assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
+    assert "keeps no LM head" in reasons["distilled"]
+    assert fitting(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
+    assert fitting(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
+    text = embedded_settings(dataset=str(rows), limit=None)
+    extract(prepare(text))
+    reasons = fitting(replace(tiny, cache=text.cache), BASELINES)
+    assert all("holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch"))
+
+
+def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
+    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TrainSettings(small_cache, tmp_path / "run", max_steps=1, batch_size=8, device="cpu")
+    train(options)
+    whole = run_module._train_one
+
+    def stopped(settings: TrainSettings, *given: Any, **named: Any) -> Any:
+        if settings.run != options.run:
+            raise KeyboardInterrupt
+        return whole(settings, *given, **named)
+
+    monkeypatch.setattr(run_module, "_train_one", stopped)
+    for name in ("bidirectional", "layer-0"):
+        with pytest.raises(KeyboardInterrupt):
+            train(options, controls=(name,), resume=True)
+    folder = RunFolder(options.run)
+    assert folder.read_record()["controls"] == ["layer-0"]
+    with pytest.raises(InputError, match="control layer-0 is not finished"):
+        folder.controls()
+    monkeypatch.setattr(run_module, "_train_one", whole)
+    train(options, controls=("layer-0", "bidirectional"), resume=True)
+    assert list(folder.controls()) == ["layer-0", "bidirectional"]
+
+
+def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
+    first: Any = Stopwatch()
+    assert first.seconds == 0
+    first.on_train_begin(None, None, None)
+    first.on_train_end(None, None, None)
+    spent = first.seconds
+    assert spent > 0 and first.seconds == spent
+    second: Any = Stopwatch(**first.state()["args"])
+    second.on_train_begin(None, None, None)
+    assert second.seconds > spent
