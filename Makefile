@@ -28,7 +28,7 @@ study: $(READY)
 	$(RUN) cli.py extract --dataset study/questions.jsonl --cache study/questions --layers 0
 	$(RUN) cli.py train --cache study/questions --run study/gpt-neo --condition none $(STUDY) --epochs 2
 	$(RUN) cli.py extract --cache study/cache --layers -1,0,2 --keep-head --codec bf16 --codec -1:klt --fidelity -1:kl=0.01
-	$(RUN) cli.py extract --cache study/random --teacher random:0:pipeline/embedded/teacher
+	$(RUN) cli.py extract --cache study/random --teacher random:0
 	for seed in 0 1; do \
 	  $(RUN) cli.py train --cache study/cache --run study/run-$$seed --seed $$seed --student study/gpt-neo/model $(STUDY) \
 	    --epochs 5 --controls --control-layers 2 --random-teacher study/random && \

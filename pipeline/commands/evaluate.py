@@ -117,7 +117,7 @@ def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: b
             heading, *rows = compared_table(group)
             table = Table(title=f"{group['label']}; seeds {', '.join(map(str, group['seeds']))}")
             for place, name in enumerate(heading):
-                table.add_column(name, justify="right" if place else "left")
+                table.add_column(name, justify="right" if place else "left", no_wrap=not place)
             for row in rows:
                 table.add_row(*row)
             console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict
 from datetime import timedelta
@@ -34,8 +35,16 @@ _SLOW_DISK = 0.05
 """Share of the time that the teacher may stand still for the disk before the progress line says so."""
 
 
+def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    return f"{name}:{EMBEDDED_TEACHER}" if re.fullmatch(r"random:\d+", name) else name
+
+
 @click.command()
-@click.option("--teacher", default=EMBEDDED_TEACHER, help="Hub id, local folder, or .gguf file.  [default: the embedded one]")
+@click.option(
+    "--teacher", default=EMBEDDED_TEACHER, callback=_teacher,
+    help="Hub id, local folder, or .gguf file. random:SEED:T: the shape and tokens of teacher T with random weights, a control; "
+    "random:SEED: of the embedded one.  [default: the embedded one]",
+)  # fmt: skip
 @click.option(
     "--teacher-kind", type=click.Choice(TEACHER_KINDS), default="decoder", show_default=True,
     help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",

@@ -24,8 +24,8 @@ from pipeline.training.run_folder import RunFolder
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run.")
 @train_options
 @click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.")
-@click.option("--control-layers", type=LayerList(), help="Beside them one on each of these cached layers.")
-@click.option("--random-teacher", metavar="PLACE", help="Beside them one on this cache, of extract --teacher random:SEED:T.")
+@click.option("--control-layers", type=LayerList(), help="Then also one on each of these cached layers.")
+@click.option("--random-teacher", metavar="PLACE", help="Then also one on this cache, of extract --teacher random:SEED:T.")
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
 )
@@ -69,6 +69,8 @@ def train(
             f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
             f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve.name}"
         )
+        for name, run in folder.finished_controls().items():
+            click.echo(f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}")
         for reason, count in record["left_out"].items():
             click.echo(f"left out: {count} {reason}")
         if record["leaks"]:

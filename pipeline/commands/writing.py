@@ -40,10 +40,18 @@ def writer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _texts(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(values):
+        raise click.BadParameter("an empty text would end every answer before it begins")
+    return values
+
+
 def sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say how tokens are chosen."""
     for option in (
-        click.option("--stop", multiple=True, metavar="TEXT", help="End an answer before this text; may be repeated."),
+        click.option(
+            "--stop", multiple=True, metavar="TEXT", callback=_texts, help="End an answer before this text; may be repeated."
+        ),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling."),
         click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Nucleus."),
         click.option(

@@ -46,6 +46,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     """
     folder = RunFolder(settings.run)
     folder.require_finished()
+    folder.controls()  # none of them is missing, before anything is done
     tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit)
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
@@ -74,6 +75,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             except InputError as error:
                 not_measured[TEACHER] = str(error)
         _compare(subjects, entries, losses)
+        if prompts.conversations and not any(entry.get("stopped") for entry in entries):
+            not_measured["answers"] = f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
         results = {
             "kind": "llm-modules evaluation",
             "run": str(settings.run),

@@ -37,7 +37,8 @@ class Subject:
     def described(self) -> dict[str, Any]:
         """What the results say of it, its measurements aside."""
         result, layers = self.record["result"], self.settings.layers_read
-        named = f"teacher layer {', '.join(map(str, layers))}" + (" (embeddings only)" if layers == [0] else "")
+        whose = "random teacher's" if str(self.cache.identity["teacher_weights"]).startswith("random:") else "teacher"
+        named = f"{whose} layer {', '.join(map(str, layers))}" + (" (embeddings only)" if layers == [0] else "")
         reads = {
             "sequence": named,
             "prompt": f"{named}, of the prompt",
@@ -82,7 +83,7 @@ def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where |
         subjects = []
         for name, folder in {STUDENT: run, **run.controls()}.items():
             record = folder.read_record()
-            is_same = record["identity"]["content_digest"] == run.read_record()["identity"]["content_digest"]
+            is_same = record["identity"]["cache"] == run.read_record()["identity"]["cache"]
             read = own if is_same else open_once(place_of(random_teacher or trained_from(folder)), "--random-teacher")
             require_same_cache(read, record)
             subjects.append(Subject(name, folder, record, folder.settings(), read))

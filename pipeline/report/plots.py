@@ -15,7 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-COLOURS = ("#2f7ed8", "#d9762b", "#7a7f87", "#3a9d6a", "#a35fc0")
+COLOURS = (
+    "#2f7ed8", "#d9762b", "#7a7f87", "#3a9d6a", "#a35fc0", "#c94f4f", "#18a5a7", "#b59a1f", "#e07fb0", "#8c6d4f",
+)  # fmt: skip
 _INK = "#808890"
 
 

@@ -123,6 +123,8 @@ def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
     """
     if parts := re.fullmatch(r"random:(\d+):(.+)", name):
         return replace(find_teacher(parts[2], kind), name=name, random_seed=int(parts[1]))
+    if name.startswith("random:"):
+        raise InputError(f"teacher {name}: one of random weights is named random:SEED:TEACHER, such as random:0:Qwen/Qwen2-1.5B")
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():

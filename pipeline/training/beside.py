@@ -72,7 +72,7 @@ def beside(settings: TrainSettings, name: str, *, steps: int, random_teacher: Wh
 
 
 def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -> dict[str, Any]:
-    if reason := _impossible(settings, name):
+    if reason := impossible(settings, name):
         raise InputError(f"{name}: {reason}; leave it out")
     if layer := _LAYER.fullmatch(name):
         return {"layers": (int(layer[1]),)}
@@ -97,7 +97,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
     return known[name]
 
 
-def _impossible(settings: TrainSettings, name: str) -> str | None:
+def impossible(settings: TrainSettings, name: str) -> str | None:
     """Why there is no such run beside a student; None where there is."""
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:

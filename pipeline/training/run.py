@@ -20,7 +20,7 @@ from pipeline.processes import own_share
 from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
-from pipeline.training.beside import beside, kind_of
+from pipeline.training.beside import RANDOM_TEACHER, beside, impossible, kind_of
 from pipeline.training.callbacks import Stopwatch, progress_columns
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
@@ -58,7 +58,7 @@ def train(
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
         for name in controls:
-            _require_control(cache, beside(settings, name, steps=1, random_teacher=random_teacher))
+            _require_control(cache, name, beside(settings, name, steps=1, random_teacher=random_teacher))
         asked = [name for name in controls if kind_of(name) != "baseline"]
         record = _train_one(settings, cache, "student", asked, resume=resume)
         for name in controls:
@@ -77,20 +77,22 @@ def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
     with open_cache(settings.cache) as cache:
         for name in names:
             try:
-                _require_control(cache, beside(settings, name, steps=1))
+                _require_control(cache, name, beside(settings, name, steps=1))
             except InputError as error:
-                reasons[name] = str(error)
+                reasons[name] = impossible(settings, name) or str(error).removeprefix(f"{name}: ")
     return reasons
 
 
-def _require_control(cache: Cache, control: TrainSettings) -> None:
+def _require_control(cache: Cache, name: str, control: TrainSettings) -> None:
     """Find out whether a run beside a student can be trained.
 
     Raises:
-        InputError: it cannot, or the cache of its own was made of other examples than the student's.
+        InputError: it cannot, or the cache of its own is not of random weights, or of other examples than the student's.
     """
     with open_cache(control.cache) as own:
         require_fit(own, control)
+        if name == RANDOM_TEACHER and not str(own.identity["teacher_weights"]).startswith("random:"):
+            raise InputError(f"--random-teacher {own.address}: its teacher is not random; extract with --teacher random:SEED:T")
         if own.identity["tokens"] != cache.identity["tokens"]:
             raise InputError(f"{own.address}: was made of other examples than {cache.address}; extract the same rows for it")
 

@@ -104,7 +104,7 @@ def test_every_control_and_baseline_is_there_with_its_figures(results: dict[str,
     assert losses["teacher"] < 0.05 and losses["student"] < losses["layer-0"]
     assert losses["gpt-neo-fine-tuned"] < losses["gpt-neo-scratch"] < losses["gpt-neo-untouched"]
     assert 2e6 < results["extract"]["flops_a_token"] < 4e6 and results["extract"]["stored_tokens"] > 1000
-    assert results["not_measured"] == {}
+    assert results["not_measured"] == {"answers": "none has ended within 24 tokens; raise --max-new-tokens"}
     same = [found[name]["bits_a_byte"] / found[name]["val_loss"] for name in ("student", "layer-0", "distilled", "teacher")]
     assert same == pytest.approx([same[0]] * 4)
     assert RunFolder(run).controls().keys() == {*NAMES} - {"student", "teacher"}
@@ -230,6 +230,16 @@ def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path,
     assert "epochs 9" in (tmp_path / "out/comparison.html").read_text()
     shown = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
     assert "distilled" in shown.stdout
+
+
+def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
+    run: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    done = run_cli("generate", "--run", run, "--prompt", "a", "--stop", "")
+    assert done.returncode == 2 and "an empty text would end every answer" in done.stderr
+    done = run_cli("extract", "--teacher", "random:4", "--limit", 2, "--cache", tmp_path / "c", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(run_cli("cache", "inspect", tmp_path / "c", "--json").stdout)["identity"]["teacher_weights"] == "random:4"
 
 
 @pytest.mark.parametrize(

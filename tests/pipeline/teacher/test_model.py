@@ -164,5 +164,6 @@ def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows
     assert [source.weights_hash() for source in sources] == ["random:3", "random:3", "random:4"]
     assert sources[0].pinned().name == sources[0].name
     assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
-    with pytest.raises(InputError, match="neither a folder"):
-        find_teacher("random:3:/nowhere")
+    for name, said in (("random:3:/nowhere", "neither a folder"), ("random:x:y", "is named random:SEED:TEACHER")):
+        with pytest.raises(InputError, match=said):
+            find_teacher(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,9 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     reasons = fitting(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
     assert "keeps no LM head" in reasons["distilled"]
+    assert reasons["gpt-neo-fine-tuned"] == "the weights of student tiny were new, so this would be gpt-neo-scratch"
+    with pytest.raises(InputError, match="its teacher is not random; extract with --teacher random:SEED:T"):
+        train(tiny, controls=("random-teacher",), random_teacher=shutil.copytree(small_cache, tmp_path / "copy"))
     assert fitting(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
     assert fitting(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
