@@ -53,9 +53,10 @@ def test_ray_actors_make_the_same_cache_though_one_is_killed(tmp_path: Path, dig
     command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), *OPTIONS, *RAY, "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     journal = tmp_path / "c" / "journal.jsonl"
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
+    actors: list[int] = []
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 3 and len(actors) == 2):
         time.sleep(0.01)
-    actors = children_of(process.pid, "ray::ShardActor")
+        actors = children_of(process.pid, "ray::ShardActor")
     assert len(actors) == 2
     os.kill(actors[0], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=300)
