@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -58,7 +59,7 @@ def _partners(indices: Sequence[int]) -> list[int]:
     return partners
 
 
-class _Changed(nn.Module):
+class _Changed(nn.Module, ABC):
     """In a decoder's place: decodes, and then changes the states `[B, K, D]`, `mask [B, K]` saying which are no padding."""
 
     def __init__(self, decoder: nn.Module) -> None:
@@ -71,9 +72,9 @@ class _Changed(nn.Module):
         mask_BK = decoded["states_mask" if "states_mask" in decoded else "attention_mask"]
         return decoded | {"hidden_states": self.changed(decoded["hidden_states"], mask_BK)}
 
+    @abstractmethod
     def changed(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
         """The states in their place."""
-        raise NotImplementedError
 
 
 class NoStates(_Changed):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from cache import open_cache
 from cache.files import write_atomically
 from pipeline.device import choose_device
 from pipeline.errors import InputError
@@ -118,9 +118,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
     if "all" in asked:
         left_out = fitting(student, BASELINES)
         asked = [*(name for name in BASELINES if name not in left_out), TEACHER]
-    with open_cache(place) as cache:
-        is_encoder = cache.identity["teacher_kind"] == "encoder"
-    if TEACHER in asked and is_encoder:
+    if TEACHER in asked and run.read_record()["identity"]["cache"]["teacher_kind"] == "encoder":
         left_out[TEACHER] = "is an encoder, and does not write"
         asked.remove(TEACHER)
     if trained := [name for name in asked if name != TEACHER]:
@@ -152,16 +150,13 @@ def _evaluated(
         entry["features"] = held_out.features(losses.loss)
         if subject.name == STUDENT:
             entry["inside"] = held_out.inside()
-    texts: list[str] = []
-    if prompts.conversations:
-        scores, texts = answer_prompts(subject.name, writer.write, prompts.conversations, settings, step)
-        entry |= scores
-    return entry, losses, texts
+    scores, texts = answer_prompts(subject.name, writer.write, prompts.conversations, settings, step)
+    return entry | scores, losses, texts
 
 
 def _writer_of(subject: Subject, teachers: KeptTeacher | None, device: torch.device) -> StudentWriter:
-    reads = teachers is not None and subject.settings.reads_states
-    return StudentWriter(subject.folder, (lambda: teachers.of(subject)) if reads and teachers else None, device, subject.cache)
+    load = partial(teachers.of, subject) if teachers is not None and subject.settings.reads_states else None
+    return StudentWriter(subject.folder, load, device, subject.cache)
 
 
 def _answer_tasks(
@@ -196,11 +191,8 @@ def _teacher_alone(
         "peak_memory": None,
         "training_flops": 0.0,
     } | _loss_figures(losses)
-    texts: list[str] = []
-    if prompts.conversations:
-        scores, texts = answer_prompts(TEACHER, alone.write, prompts.conversations, settings, step)
-        entry |= scores
-    return entry, losses, texts
+    scores, texts = answer_prompts(TEACHER, alone.write, prompts.conversations, settings, step)
+    return entry | scores, losses, texts
 
 
 def _loss_figures(losses: RowLosses) -> dict[str, Any]:

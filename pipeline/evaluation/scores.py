@@ -60,7 +60,9 @@ def answer_prompts(
     settings: EvaluateSettings,
     step: Step,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Have the prompts answered greedily, and score the answers."""
+    """Have the prompts answered greedily, and score the answers; nothing where there are no prompts."""
+    if not prompts:
+        return {}, []
     written = []
     write([prompts[0].prompt_turns], Sampling(1))  # what is loaded at the first prompt is not timed
     began = time.perf_counter()

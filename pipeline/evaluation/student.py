@@ -52,7 +52,7 @@ class HeldOutStudent:
 
     def losses(self) -> RowLosses:
         """The loss of each row."""
-        return row_losses(self._model, self._examples, self._order, self._decoder, self._device)
+        return self._losses_of(self._examples, self._order, self._decoder)
 
     def flops_a_token(self) -> float:
         """Operations that training took for a token that it read, counted on the row of middle length of those held out."""
@@ -76,12 +76,10 @@ class HeldOutStudent:
         found = {"matched": matched}
         prompts = self._settings.condition == "prompt"
         if prompts and len(set(self._examples.indices)) > 1:
-            others = OtherPrompts(self._examples)
-            found["mismatched"] = row_losses(self._model, others, self._order, self._decoder, self._device).loss
+            found["mismatched"] = self._losses_of(OtherPrompts(self._examples), self._order, self._decoder).loss
         elif not prompts and len(self._rows) > 1:
             order = BatchOrder([Window([], _pairs(len(self._rows)))], 0)
-            changed = NextOfBatch(self._decoder)
-            found["mismatched"] = row_losses(self._model, self._examples, order, changed, self._device).loss
+            found["mismatched"] = self._losses_of(self._examples, order, NextOfBatch(self._decoder)).loss
         found["shuffled"] = self._loss_with(ShuffledStates(self._decoder))
         found["zeroed"] = self._loss_with(NoStates(self._decoder))
         if self._model.config.cross_layers:
@@ -102,7 +100,10 @@ class HeldOutStudent:
         return looked | {"blocks": blocks, "reads": read, "rows": len(self._rows[:_LOOKED_INTO])}
 
     def _loss_with(self, decoder: torch.nn.Module) -> float:
-        return row_losses(self._model, self._examples, self._order, decoder, self._device).loss
+        return self._losses_of(self._examples, self._order, decoder).loss
+
+    def _losses_of(self, examples: CachedExamples, order: BatchOrder, decoder: torch.nn.Module) -> RowLosses:
+        return row_losses(self._model, examples, order, decoder, self._device)
 
     def _examples_of(self, rows: Sequence[int]) -> CachedExamples:
         return examples_of(self._settings, self._cache, rows, self._tokenizer)

@@ -15,7 +15,7 @@ from pipeline.data.templates import TemplateName, end_token_id, render
 from pipeline.data.tokens import tokenize_prompt, tokenize_segments
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
-from pipeline.generation.writer import Sampling, Written, cut_answer
+from pipeline.generation.writer import Sampling, Written, cut_answer, left_padded
 from pipeline.teacher.load import teacher_within
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import load_same_whole
@@ -87,10 +87,8 @@ class TeacherAlone:
             InputError: its chat template refuses a prompt.
         """
         ids = [tokenize_prompt(turns, self._template, self._tokenizer) for turns in prompts]
-        longest = max(map(len, ids))
         ends = self._ends()
-        ids_BT = torch.tensor([[ends[0]] * (longest - len(each)) + each for each in ids], device=self._device)
-        mask_BT = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=self._device)
+        ids_BT, mask_BT = left_padded(ids, ends[0], self._device)
         written_BT = self._model.generate(
             ids_BT,
             attention_mask=mask_BT,
@@ -99,7 +97,7 @@ class TeacherAlone:
             eos_token_id=ends,
             pad_token_id=ends[0],
             use_cache=True,
-        )[:, longest:]
+        )[:, ids_BT.shape[1] :]
         return [cut_answer(answer, ends, self._tokenizer) for answer in written_BT.tolist()]
 
     def flops_a_token(self, tokens: int) -> float:

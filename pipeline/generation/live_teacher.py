@@ -16,11 +16,14 @@ class LiveTeacher:
     Its rows follow those that it is given: a beam search may drop, double and exchange them.
     """
 
+    _ids: torch.Tensor
+    _states: list[torch.Tensor]
+    _past: DynamicCache
+
     def __init__(self, teacher: Teacher, layers: Sequence[int], device: torch.device) -> None:
         """Begin a generation: nothing has been read yet. States of `layers`, side by side, are handed out on `device`."""
         self._teacher, self._layers, self._device = teacher, list(layers), device
-        self._ids, self._states = torch.empty(0, 0, dtype=torch.long), list[torch.Tensor]()
-        self._past = DynamicCache()
+        self._start_anew()
 
     def read(self, input_ids_BK: torch.Tensor, attention_mask_BK: torch.Tensor | None, first: int) -> torch.Tensor:
         """Hidden states `[B, K - first, layers * d_teacher]` of the tokens so far from the one numbered `first` on."""
@@ -38,6 +41,10 @@ class LiveTeacher:
                 return states
         return torch.cat(self._states, dim=1)[:, first:]
 
+    def _start_anew(self) -> None:
+        self._ids, self._states = torch.empty(0, 0, dtype=torch.long), []
+        self._past = DynamicCache()
+
     def _follow(self, ids_BK: torch.Tensor) -> None:
         """Put the rows that were read in the order of those that are given; forget all where they do not go on from these."""
         known = self._ids.shape[1]
@@ -54,5 +61,4 @@ class LiveTeacher:
                 self._states = [torch.cat(self._states, dim=1)[rows_B.to(self._device)]]
                 self._ids = self._ids[rows_B]
                 return
-        self._ids, self._states = self._ids[:0, :0], []
-        self._past = DynamicCache()
+        self._start_anew()

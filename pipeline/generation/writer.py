@@ -127,8 +127,7 @@ class StudentWriter:
         room = self.model.config.body.max_position_embeddings - longest
         if room < 1:
             raise InputError(f"the prompt has {longest} tokens, this student reads {longest + room}; ask something shorter")
-        ids_BT = torch.tensor([[self._pad] * (longest - len(prompt)) + prompt for prompt in ids], device=self.device)
-        mask_BT = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in ids], device=self.device)
+        ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
@@ -139,9 +138,7 @@ class StudentWriter:
             options["use_cache"] = False
         if self._teacher is not None:
             options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
-        if self._prompts is not None:
-            hidden_BKD, mask_BK = self._prompts.read([self._as_the_teacher_reads(turns) for turns in prompts])
-            options |= {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
+        options |= self._states_of(prompts)
         written_BT = self.model.generate(
             ids_BT,
             attention_mask=mask_BT,
@@ -166,20 +163,30 @@ class StudentWriter:
         whole_1T = torch.tensor([ids + written], device=self.device)
         if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
             raise InputError(f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads")
-        given: dict[str, Any] = {}
+        given = self._states_of([turns])
         if self._teacher is not None:
             reader = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
             given["hidden_states"] = reader.read(whole_1T, None, 0)
-        if self._prompts is not None:
-            hidden_BKD, mask_BK = self._prompts.read([self._as_the_teacher_reads(turns)])
-            given |= {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
         logits_TV = self.model(input_ids=whole_1T, **given).logits[0, len(ids) - 1 : -1].float()
         said_T = whole_1T[0, len(ids) :]
         found_T = logits_TV.log_softmax(dim=-1).gather(-1, said_T[:, None])
         return float(found_T.sum()), bool((logits_TV.argmax(dim=-1) == said_T).all())
 
-    def _as_the_teacher_reads(self, turns: Sequence[Turn]) -> list[int]:
-        return tokenize_prompt(turns, self.template, self._teachers_tokenizer)
+    def _states_of(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, torch.Tensor]:
+        """The teacher's states of whole prompts and their mask, by the names of the model's arguments, where it looks at them."""
+        if self._prompts is None:
+            return {}
+        read = [tokenize_prompt(turns, self.template, self._teachers_tokenizer) for turns in prompts]
+        hidden_BKD, mask_BK = self._prompts.read(read)
+        return {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
+
+
+def left_padded(ids: Sequence[list[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as one batch `[B, T]` that ends where each of them does, and its mask, 0 for padding."""
+    longest = max(map(len, ids))
+    ids_BT = torch.tensor([[pad] * (longest - len(each)) + each for each in ids], device=device)
+    mask_BT = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=device)
+    return ids_BT, mask_BT
 
 
 def cut_answer(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> Written:

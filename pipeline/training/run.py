@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,12 @@ def train(
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
         for name in controls:
-            _require_control(cache, name, beside(settings, name, steps=1, random_teacher=random_teacher))
+            _require_control(settings, cache, name, beside(settings, name, steps=1, random_teacher=random_teacher))
         asked = [name for name in controls if kind_of(name) != "baseline"]
         record = _train_one(settings, cache, "student", asked, resume=resume)
         for name in controls:
             control = beside(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
-            with open_cache(control.cache) as read:
+            with _opened(control, settings, cache) as read:
                 _train_one(control, read, name, (), resume=resume or RunFolder(control.run).exists())
             record["controls"] = sorted({*record["controls"], name})  # a baseline that was stopped is not missed
             if own_share().rank == 0:
@@ -77,19 +78,24 @@ def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
     with open_cache(settings.cache) as cache:
         for name in names:
             try:
-                _require_control(cache, name, beside(settings, name, steps=1))
+                _require_control(settings, cache, name, beside(settings, name, steps=1))
             except InputError as error:
                 reasons[name] = impossible(settings, name) or str(error).removeprefix(f"{name}: ")
     return reasons
 
 
-def _require_control(cache: Cache, name: str, control: TrainSettings) -> None:
+def _opened(control: TrainSettings, settings: TrainSettings, cache: Cache) -> AbstractContextManager[Cache]:
+    """The cache of a run beside a student: most often the student's, which is open already."""
+    return nullcontext(cache) if control.cache == settings.cache else open_cache(control.cache)
+
+
+def _require_control(settings: TrainSettings, cache: Cache, name: str, control: TrainSettings) -> None:
     """Find out whether a run beside a student can be trained.
 
     Raises:
         InputError: it cannot, or the cache of its own is not of random weights, or of other examples than the student's.
     """
-    with open_cache(control.cache) as own:
+    with _opened(control, settings, cache) as own:
         require_fit(own, control)
         if name == RANDOM_TEACHER and not str(own.identity["teacher_weights"]).startswith("random:"):
             raise InputError(f"--random-teacher {own.address}: its teacher is not random; extract with --teacher random:SEED:T")

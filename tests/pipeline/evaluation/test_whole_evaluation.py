@@ -30,28 +30,28 @@ from tests.conftest import RunCli, write_rows
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAMES = ["student", "layer-0", "layer-2", "no-teacher", "random-teacher", "gpt-neo-untouched", "gpt-neo-fine-tuned",
          "gpt-neo-scratch", "distilled", "bidirectional", "teacher"]  # fmt: skip
-TASK = """
-task: pens
+SOURCE = """
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
-output_type: generate_until
 doc_to_text: "{{{{q}}}}"
+"""
+TASKS = {
+    "pens": """
+task: pens
+output_type: generate_until
 doc_to_target: "{{{{a}}}}"
 generation_kwargs: {{until: ["<|end_of_thought|>"], do_sample: false, max_gen_toks: 8}}
 metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
-"""
-CHOICE = """
+""",
+    "which": """
 task: which
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
 output_type: multiple_choice
-doc_to_text: "{{{{q}}}}"
 doc_to_choice: ["35 pens", "18 eggs"]
 doc_to_target: 0
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
+""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pyt
 def results(run: Path) -> dict[str, Any]:
     """What the command finds, in a process of its own, as a user runs it."""
     data = write_rows(run.parent / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}])
-    for name, text in (("pens", TASK), ("which", CHOICE)):
-        (run.parent / f"{name}.yaml").write_text(text.format(data=data))
+    for name, text in TASKS.items():
+        (run.parent / f"{name}.yaml").write_text((text + SOURCE).format(data=data))
     arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
     tasks = ["--task", "pens", "--task", "which", "--task-path", run.parent, "--json"]
     command = [sys.executable, "cli.py", "evaluate", *map(str, [*arguments, *tasks])]
