@@ -113,6 +113,8 @@ def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: b
     write_comparison(out, comparison)
     if not as_json:
         console = _console()
+        if comparison["apart"]:
+            console.print(f"not averaged over each other, for they differ in: {', '.join(comparison['apart'])}", highlight=False)
         for group in comparison["groups"]:
             heading, *rows = compared_table(group)
             table = Table(title=f"{group['label']}; seeds {', '.join(map(str, group['seeds']))}")

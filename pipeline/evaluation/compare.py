@@ -21,7 +21,8 @@ _NOT_TOLD = {"run", "seed", "endpoint", "device", "loader_workers", "report_to"}
 @dataclass(frozen=True)
 class _Evaluated:
     folder: Path
-    settings: dict[str, Any]
+    seed: int
+    told: dict[str, Any]
     students: list[dict[str, Any]]
 
 
@@ -29,8 +30,9 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     """What some evaluated runs have found, beside each other.
 
     Returns:
-        `groups`, of runs that differ by their seed alone: `label` (the settings that tell it from the other groups), `runs`,
-        `seeds`, and `rows`: for each student, control and baseline its `figures`, each with `mean`, `low`, `high` and `values`.
+        `apart`, the names of the settings that differ, of training and of evaluation; and `groups`, of runs that differ by their
+        seed alone: `label` (those settings), `runs`, `seeds`, and `rows`: for each student, control and baseline its `figures`,
+        each with `mean`, `low`, `high` and `values`.
 
     Raises:
         InputError: a run was not evaluated, or is named twice.
@@ -38,18 +40,19 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     if len(set(runs)) < len(runs):
         raise InputError("--compare: a run is named twice")
     evaluated = [_read(run) for run in runs]
-    told = [{name: value for name, value in each.settings.items() if name not in _NOT_TOLD} for each in evaluated]
     groups: dict[str, list[_Evaluated]] = {}
-    for each, settings in zip(evaluated, told, strict=True):
-        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(each)
-    differing = [name for name in told[0] if len({json.dumps(settings[name]) for settings in told}) > 1]
+    for each in evaluated:
+        groups.setdefault(json.dumps(each.told, sort_keys=True), []).append(each)
+    names = dict.fromkeys(name for each in evaluated for name in each.told)
+    differing = [name for name in names if len({json.dumps(each.told.get(name)) for each in evaluated}) > 1]
     return {
         "kind": "llm-modules comparison",
+        "apart": [name.replace("_", "-") for name in differing],
         "groups": [
             {
-                "label": ", ".join(f"{name.replace('_', '-')} {members[0].settings[name]}" for name in differing) or "all runs",
+                "label": ", ".join(f"{name.replace('_', '-')} {members[0].told.get(name)}" for name in differing) or "all runs",
                 "runs": [str(each.folder) for each in members],
-                "seeds": [each.settings["seed"] for each in members],
+                "seeds": [each.seed for each in members],
                 "rows": _rows(members),
             }
             for members in groups.values()
@@ -62,8 +65,9 @@ def _read(run: Path) -> _Evaluated:
     path = folder.evaluation / "results.json"
     settings = folder.require_finished()["settings"]
     try:
-        students = json.loads(path.read_text(encoding="utf-8"))["students"]
-        return _Evaluated(run, settings, [dict(student) for student in students])
+        results = json.loads(path.read_text(encoding="utf-8"))
+        told = {name: value for name, value in settings.items() if name not in _NOT_TOLD} | results.get("asked", {})
+        return _Evaluated(run, settings["seed"], told, [dict(student) for student in results["students"]])
     except FileNotFoundError as error:
         raise InputError(f"{run}: was not evaluated yet; do that first: evaluate --run {run}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.conversations import Turn
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError, RunError, reason
 from pipeline.generation.writer import Sampling, StudentWriter
 
 
@@ -38,10 +38,17 @@ class HarnessTasks:
 
         self._manager = TaskManager(include_path=None if folder is None else str(folder))
         for name in names:
+            if not self._manager.match_tasks([name]):
+                raise InputError(
+                    f"--task {name}: there is no such task; `lm-eval ls tasks` lists them, --task-path names a folder of your own"
+                )
             try:
                 self._loaded += self._manager.load([name])["tasks"].values()
             except Exception as error:  # tasks are programs and data of others: they may raise anything
-                raise InputError(f"--task {name}: cannot be loaded ({type(error).__name__}: {reason(error)})") from error
+                raise InputError(
+                    f"--task {name}: its data cannot be had ({reason(error)}); "
+                    "that takes a network, or a task of --task-path on files of your own"
+                ) from error
 
     def __bool__(self) -> bool:
         return bool(self._loaded)
@@ -51,17 +58,24 @@ class HarnessTasks:
 
         Raises:
             InputError: a prompt and its answer are longer than the student reads, or it sees the answer that it is to judge.
+            RunError: a task fails on its own data.
         """
         from lm_eval import simple_evaluate
 
-        found = simple_evaluate(
-            _adapter(writer),
-            tasks=self._loaded,
-            limit=self._limit,
-            task_manager=self._manager,
-            bootstrap_iters=0,
-            log_samples=False,
-        )
+        try:
+            found = simple_evaluate(
+                _adapter(writer),
+                tasks=self._loaded,
+                limit=self._limit,
+                task_manager=self._manager,
+                bootstrap_iters=0,
+                log_samples=False,
+            )
+        except InputError:
+            raise
+        except Exception as error:
+            names = ", ".join(str(task.config.task) for task in self._loaded)
+            raise RunError(f"--task: one of {names} failed on its own data ({reason(error)}); --debug shows where") from error
         assert found is not None  # on one process it is not
         return {
             task: {

@@ -12,7 +12,7 @@ import torch
 
 from cache.files import write_atomically
 from pipeline.device import choose_device
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.feature_controls import TRIVIAL
 from pipeline.evaluation.harness import HarnessTasks
@@ -31,6 +31,8 @@ from pipeline.training.run import fitting, train
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import perplexity
 
+ASKED = ("dataset", "dataset_config", "split", "samples", "max_new_tokens", "task_limit")
+"""Settings of an evaluation on which its figures depend."""
 TEACHER = "teacher"
 """The baseline that is not trained."""
 
@@ -93,6 +95,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             "codecs": described_codecs(student.cache),
             "samples": shown_samples(prompts.conversations, {name: texts for name, texts in answers.items() if texts}),
             "settings": student.record["settings"],
+            "asked": {name: getattr(settings, name) for name in ASKED},
             "identity": student.record["identity"],
             "environment": environment(),
         }
@@ -166,7 +169,7 @@ def _answer_tasks(
     step(f"{STUDENT}: tasks", 0, 0)
     try:
         entry["tasks"] = tasks.answered_by(_writer_of(student, teachers, device))
-    except InputError as error:
+    except (InputError, RunError) as error:
         return {"tasks": str(error)}
     return {}
 

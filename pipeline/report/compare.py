@@ -34,12 +34,13 @@ def write_comparison(folder: Path, comparison: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = [(group, compared_table(group)) for group in comparison["groups"]]
+    apart = f"Not averaged over each other, for they differ in: {', '.join(comparison['apart'])}." if comparison["apart"] else ""
     text = "\n".join(
         f"**{group['label']}**, seeds {', '.join(map(str, group['seeds']))}\n\n{_markdown(table)}" for group, table in tables
     )
-    page = rendered("compare.html", title="Runs side by side", tables=tables)
+    page = rendered("compare.html", title="Runs side by side", tables=tables, apart=apart)
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=1).encode() + b"\n")
-    write_atomically(folder / "comparison.md", text.encode())
+    write_atomically(folder / "comparison.md", (f"{apart}\n\n{text}" if apart else text).encode())
     write_atomically(folder / "comparison.html", page.encode())
 
 

@@ -125,7 +125,7 @@ def test_tasks_are_answered_and_one_that_does_not_exist_costs_nothing(
     assert results["students"][0]["tasks"].keys() == {"pens", "which"}
     assert 0 <= results["students"][0]["tasks"]["which"]["acc"] <= 1
     done = run_cli("evaluate", "--run", run, "--samples", 0, "--task", "nosuch")
-    assert done.returncode == 2 and "--task nosuch: cannot be loaded" in done.stderr
+    assert done.returncode == 2 and "--task nosuch: there is no such task" in done.stderr
 
 
 def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,9 @@ def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path,
     RunFolder(third).write_record(record | {"settings": record["settings"] | {"epochs": 9}})
     done = run_cli("evaluate", "--compare", run, other, third, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    groups = json.loads(done.stdout)["groups"]
+    comparison = json.loads(done.stdout)
+    groups = comparison["groups"]
+    assert comparison["apart"] == ["epochs"]
     assert [(group["label"], group["seeds"]) for group in groups] == [("epochs 2", [0, 1]), ("epochs 9", [1])]
     loss = groups[0]["rows"][0]["figures"]["val_loss"]
     assert loss["mean"] == pytest.approx(results["students"][0]["val_loss"] + 0.1)
@@ -230,6 +232,11 @@ def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path,
     assert "epochs 9" in (tmp_path / "out/comparison.html").read_text()
     shown = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
     assert "distilled" in shown.stdout
+    evaluated["asked"]["samples"] += 1
+    (other / "evaluation/results.json").write_text(json.dumps(evaluated))
+    asked_otherwise = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
+    assert "not averaged over each other, for they differ in: samples" in asked_otherwise.stdout
+    assert "they differ in: samples." in (tmp_path / "out/comparison.md").read_text()
 
 
 def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
