@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
@@ -86,6 +87,7 @@ def evaluate(
     results = _measured(EvaluateSettings(run, **options))
     folder = RunFolder(run)
     write_report(folder.evaluation, results, folder.curves())
+    (folder.evaluation / "evaluate.yaml").write_text(options_as_yaml(), encoding="utf-8")
     if not as_json:
         _print(results, folder)
     return results

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from cache.formats import FORMAT_NAMES
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
+from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.layer_list import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
@@ -119,7 +120,7 @@ def extract(
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
       torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
     """
-    prepared = prepare(ExtractSettings(**options))
+    prepared = prepare(ExtractSettings(**options, options=options_as_yaml()))
     if plan:
         if not leads():
             raise SystemExit(0)

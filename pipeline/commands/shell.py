@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from cache.errors import CacheError, DamagedCacheError
+from pipeline.commands.config_file import config_option
 from pipeline.errors import InputError, RunError
 
 _COMMANDS = {
@@ -97,11 +98,12 @@ def main() -> None:
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--json` and `--debug`, quiet libraries, and endings of one clear line.
+    """Give a command `--config`, `--json` and `--debug`, quiet libraries, and endings of one clear line.
 
     The function returns the object that `--json` prints; it is called with `as_json` to know whether to print for people.
     """
 
+    @config_option
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)

@@ -19,6 +19,7 @@ from rich.table import Table
 from cache import open_cache
 from cache.files import write_atomically
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.errors import InputError, RunError
@@ -69,6 +70,7 @@ def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -
         raise SystemExit(0)  # what there is to say, the leading process says
     outcome = {"kind": "llm-modules sweep", "varied": [name.replace("_", "-") for name in grid], "runs": results}
     write_atomically(runs / "sweep.json", json.dumps(outcome, indent=1).encode() + b"\n")
+    (runs / "sweep.yaml").write_text(options_as_yaml(), encoding="utf-8")
     write_png(runs / "sweep.png", sweep_points([run for run in results if "failed" not in run]))
     if not as_json:
         _print(results, runs)

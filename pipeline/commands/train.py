@@ -9,6 +9,7 @@ import click
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.layer_list import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
@@ -58,7 +59,9 @@ def train(
     settings = train_settings(options)
     names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
-    record = run_train(settings, controls=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume)
+    record = run_train(
+        settings, controls=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume, options=options_as_yaml()
+    )
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
     folder = RunFolder(options["run"])

@@ -55,6 +55,7 @@ def cache_provenance(
         "left_out": dataset.left_out,
         "shards": {**shard_provenance(settings), "batch_tokens": most_batch_tokens(settings)},
         "versions": recorded_versions(),
+        "options": settings.options,
     }
 
 

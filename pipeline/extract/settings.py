@@ -29,6 +29,7 @@ class ExtractSettings:
         shard_tokens: target size of a shard, in tokens.
         batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where its memory is too small.
         dtype: compute type of the teacher; `auto` lets the device decide.
+        options: the command's, recorded as what repeats it.
     """
 
     teacher: str
@@ -58,6 +59,7 @@ class ExtractSettings:
     batch_tokens: int | None = None
     device: str = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    options: str = ""
 
     @property
     def place(self) -> Place:

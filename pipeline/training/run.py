@@ -32,7 +32,12 @@ from pipeline.training.trainer import StudentTrainer
 
 
 def train(
-    settings: TrainSettings, *, controls: Sequence[str] = (), random_teacher: Where | None = None, resume: bool = False
+    settings: TrainSettings,
+    *,
+    controls: Sequence[str] = (),
+    random_teacher: Where | None = None,
+    resume: bool = False,
+    options: str = "",
 ) -> dict[str, Any]:
     """Train a student from a cache, then each run named beside it; returns the student's record (run.json).
 
@@ -43,6 +48,7 @@ def train(
         controls: names of runs beside it (see `beside`).
         random_teacher: the cache of a teacher of random weights, for the control of that name.
         resume: go on with what was begun.
+        options: the command's, kept beside the run as what repeats it.
 
     Raises:
         CacheError: there is no whole cache there, or it is damaged.
@@ -61,7 +67,7 @@ def train(
         for name in controls:
             _require_control(settings, cache, name, beside(settings, name, steps=1, random_teacher=random_teacher))
         asked = [name for name in controls if kind_of(name) != "baseline"]
-        record = _train_one(settings, cache, "student", asked, resume=resume)
+        record = _train_one(settings, cache, "student", asked, resume=resume, options=options)
         for name in controls:
             control = beside(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
             with _opened(control, settings, cache) as read:
@@ -103,7 +109,9 @@ def _require_control(settings: TrainSettings, cache: Cache, name: str, control: 
             raise InputError(f"{own.address}: was made of other examples than {cache.address}; extract the same rows for it")
 
 
-def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool) -> dict[str, Any]:
+def _train_one(
+    settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool, options: str = ""
+) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
     record = new_record(settings, cache, controls, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
@@ -123,6 +131,7 @@ def _train_one(settings: TrainSettings, cache: Cache, title: str, controls: Sequ
     if share.rank == 0:
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.write_record(record)
+        folder.write_options(options)
         folder.continue_from(checkpoint)
     together.wait_for_everyone()
     with progress_bar(*progress_columns()) as progress:

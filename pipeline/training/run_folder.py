@@ -28,7 +28,8 @@ _RECORD_FIELDS = {"finished", "leaks", "controls", "settings", "identity", "prov
 class RunFolder:
     """A run's folder.
 
-    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `tensorboard/`, `loss.png`, `controls/` and `evaluation/`.
+    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`, `loss.png`, `controls/` (all
+    runs beside it) and `evaluation/`.
     """
 
     root: Path
@@ -139,6 +140,11 @@ class RunFolder:
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json, atomically."""
         write_atomically(self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n")
+
+    def write_options(self, options: str) -> None:
+        """Keep what repeats the run, as train.yaml."""
+        if options:
+            write_atomically(self.root / "train.yaml", options.encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps, without a last line that a killed run did not finish."""

@@ -11,21 +11,31 @@ from cache.places import Place
 from cache.summary import summarise_cache
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
+from pipeline.errors import InputError
 
 
 @click.command()
 @click.argument("cache")
+@click.option("--options", is_flag=True, help="Print the options of its extract instead, as extract --config takes them.")
 @command
 @cache_places("cache")
-def inspect(cache: Place, *, as_json: bool) -> dict[str, Any]:
+def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
     """Say what a cache holds, finished or not. No shard is opened.
 
     \b
     Examples:
       llm-modules cache inspect my-cache
       llm-modules cache inspect my-cache --json | jq .content_digest
+      llm-modules cache inspect my-cache --options > extract.yaml
     """
     summary = summarise_cache(cache)
+    if options:
+        said = summary["provenance"].get("options")
+        if not said:
+            raise InputError(f"{summary['cache']}: records no options: it was not made by the command extract of this version")
+        if not as_json:
+            click.echo(said, nl=False)
+        return {"options": said}
     if not as_json:
         click.echo(_in_words(summary))
     return summary

@@ -1,0 +1,105 @@
+"""`--config`: a command's options from a file; and the file that repeats a command."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from click.core import ParameterSource
+
+_NOT_KEPT = {"config", "json", "debug", "help", "resume"}
+"""Options that say how a command runs this once."""
+
+
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--config`."""
+    decorated: Callable[..., Any] = click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_take,
+        help="YAML or TOML file with options of this command by name, such as batch-tokens: 4096; the command line goes before.",
+    )(function)
+    return decorated
+
+
+def options_as_yaml() -> str:
+    """The options that the running command was given, and those it was not as comments: what `--config` takes to repeat it."""
+    context = click.get_current_context()
+    given, left = dict[str, Any](), dict[str, Any]()
+    for name, option in _options(context.command).items():
+        value = context.params.get(str(option.name))
+        if name in _NOT_KEPT or value is None or value == ():
+            continue
+        is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
+        (left if is_default else given)[name] = _plain(value)
+    lines = [f"# llm-modules {context.info_name} --config THIS-FILE"]
+    lines += [yaml.safe_dump({name: value}, allow_unicode=True).strip() for name, value in given.items()]
+    lines += ["# the defaults it met:"]
+    lines += [f"# {line}" for line in yaml.safe_dump(left, sort_keys=False, allow_unicode=True).splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _take(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    options = _options(context.command)
+    taken = dict(context.default_map or {})
+    for key, value in _read(path).items():
+        name = key.replace("_", "-")
+        if name not in options or name in ("config", "help"):
+            near = difflib.get_close_matches(name, options, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{path}: {key} is no option of {context.info_name}{hint}", context)
+        if value is not None:
+            taken[str(options[name].name)] = _worded(value, options[name], f"{path}: {key}", context)
+    context.default_map = taken
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """A command's options by their long names, without the dashes."""
+    return {
+        word.removeprefix("--"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+        for word in option.opts
+        if word.startswith("--")
+    }
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise click.UsageError(f"--config {path}: cannot be read ({' '.join(str(error).split())})") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise click.UsageError(f"--config {path}: holds no options by name, such as batch-tokens: 4096")
+    return found
+
+
+def _worded(value: Any, option: click.Option, where: str, context: click.Context) -> Any:
+    """A value as the command line would have had it, so that the option checks and converts it as it does there."""
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise click.UsageError(f"{where}: takes true or false, not {value!r}", context)
+        return value
+    if isinstance(value, (dict, bool)) or (isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value)):
+        raise click.UsageError(f"{where}: takes a text or number{' or a list of them' if option.multiple else ''}", context)
+    words = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    return words if option.multiple else ",".join(words)
+
+
+def _plain(value: Any) -> Any:
+    """A parameter's value as YAML knows it."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else str(value)
