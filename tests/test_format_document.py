@@ -1,0 +1,195 @@
+"""docs/FORMAT.md is enough to read a cache: a reader written from it alone, which imports nothing of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+import xxhash
+from pcodec.wrapped import FileDecompressor
+from safetensors.numpy import load_file
+
+from cache import open_cache
+from cache.codecs import CODEC_NAMES
+from cache.formats import FORMAT_NAMES
+from tests.cache.shared_examples import make_shared
+
+Array = npt.NDArray[Any]
+TOKEN_ARRAYS = ("input_ids", "loss_mask")
+
+
+class Read(NamedTuple):
+    """An example as the document's reader gives it; states as float32."""
+
+    row_id: str
+    input_ids: Array
+    loss_mask: Array
+    states: dict[int, Array]
+    text: str
+
+
+def sealed(text: bytes, mark: bytes) -> dict[str, Any]:
+    body = text[: text.rindex(mark)]
+    content: dict[str, Any] = json.loads(text)
+    assert content.pop("sha256") == hashlib.sha256(body).hexdigest()
+    return content
+
+
+def floats(bits: Array) -> Array:
+    """bfloat16's bits are the upper half of a float32's."""
+    return (bits.astype("<u4") << 16).view("<f4")
+
+
+class DocumentReader:
+    """Sealed JSON, then files, then arrays, then pieces, then examples."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = sealed((root / "manifest.json").read_bytes(), b',\n "sha256": "')
+        assert (self.manifest["kind"], self.manifest["version"]) == ("llm-modules cache", 4)
+        head, *lines = (root / "journal.jsonl").read_bytes().split(b"\n")[:-1]
+        assert sealed(head, b',"sha256":"') == self.manifest
+        self.journal = {line["shard"]: line for each in lines for line in [sealed(each, b',"sha256":"')]}
+        assert len(self.journal) == self.manifest["shards"]
+        for attached in self.manifest["attachments"]:
+            self.check(attached["name"], attached["bytes"], attached["checksum"])
+        self.home = {number: shard for shard, line in self.journal.items() for number in line["prefix_numbers"]}
+        self.shards = {shard: self.arrays(shard) for shard, line in self.journal.items() if line["files"]}
+
+    def check(self, name: str, size: int, checksum: str) -> None:
+        content = (self.root / name).read_bytes()
+        assert (len(content), xxhash.xxh3_128(content).hexdigest()) == (size, checksum)
+
+    def arrays(self, shard: int) -> dict[str, Array]:
+        for name, (size, checksum) in self.journal[shard]["files"].items():
+            self.check(name, size, checksum)
+        states = [f"hidden_states/{layer}" for layer in self.manifest["layers"]]
+        names = ["offsets", "numbers", "prefixes", "lengths", *TOKEN_ARRAYS, *states]
+        names += ["row_id_offsets", "row_id_bytes", "text_offsets", "text_bytes"]
+        path = self.root / "shards" / f"{shard:06d}"
+        if self.manifest["format"] == "hdf5":
+            with h5py.File(path.with_suffix(".h5")) as file:
+                found = {name: np.asarray(file[name]) for name in names}
+        else:
+            found = {name: self.zarr_array(path.with_suffix(".zarr") / name) for name in names}
+        digest = hashlib.sha256()
+        for name in sorted(found):
+            digest.update(f"{name} {found[name].dtype.str} {found[name].shape}\n".encode() + found[name].tobytes())
+        assert digest.hexdigest() == self.journal[shard]["digest"]
+        return found
+
+    def zarr_array(self, folder: Path) -> Array:
+        told = json.loads((folder / "zarr.json").read_text())
+        shape = tuple(told["shape"])
+        file = folder / "/".join(["c", *("0" for _ in shape)])
+        content = file.read_bytes() if file.exists() else b""
+        codec = told["codecs"][0]["name"]
+        if codec == "llm_modules.klt":
+            return np.frombuffer(content, np.uint8)
+        if codec == "llm_modules.int8":
+            return np.frombuffer(content, np.uint8).reshape(shape[0], shape[1] + 4)
+        assert codec == "sharding_indexed"
+        kind = np.dtype(told["data_type"]).newbyteorder("<")
+        return np.frombuffer(content, kind, int(np.prod(shape)) if content else 0).reshape(shape)
+
+    def states_of(self, shard: int, layer: int, piece: int) -> tuple[Array, bytes]:
+        """States `[T, d_teacher]` of a piece, and its stored bytes."""
+        codec = dict(zip(self.manifest["layers"], self.manifest["codecs"], strict=True))[layer]
+        stored, (start, stop) = self.shards[shard][f"hidden_states/{layer}"], self.shards[shard]["offsets"][piece : piece + 2]
+        if codec == "bf16":
+            return floats(stored[start:stop]), stored[start:stop].tobytes()
+        fit = load_file(self.root / f"attachments/codecs/layer{layer}.safetensors")
+        if codec == "int8":
+            rows = np.ascontiguousarray(stored[start:stop])
+            scales = np.ascontiguousarray(rows[:, -4:]).view("<f4")
+            return rows[:, :-4].view(np.int8) * scales * fit["channel_scales"], rows.tobytes()
+        return self.klt_states(stored.tobytes(), piece, fit)
+
+    def klt_states(self, stored: bytes, piece: int, fit: dict[str, Array]) -> tuple[Array, bytes]:
+        version, pieces, channels, group, _, header_size, *_ = np.frombuffer(stored, "<u4", 8).tolist()
+        assert version == 1
+        groups, place = -(-channels // group), 32
+        index = np.frombuffer(stored, "<u4", pieces * (2 + groups), place).reshape(pieces, 2 + groups)
+        place += index.nbytes
+        sizes = np.frombuffer(stored, "<u4", groups, place).tolist()
+        place += 4 * groups
+        opened, _ = FileDecompressor.new(stored[place : place + header_size])
+        place += header_size
+        tables = [stored[place + sum(sizes[:i]) : place + sum(sizes[: i + 1])] for i in range(groups)]
+        place += sum(sizes)
+        bodies = index[:, 2:].sum(1, dtype=int) + index[:, 1].astype(int) * (4 + 2 * channels)
+        body = stored[place + bodies[:piece].sum() : place + bodies[: piece + 1].sum()]
+        tokens, exact, *pages = index[piece].tolist()
+        values, at = [], 0
+        for number, (table, size) in enumerate(zip(tables, pages, strict=True)):
+            width = min(group, channels - number * group)
+            page = np.empty(tokens * width, np.int16)
+            if tokens:
+                opened.chunk_decompressor(table, "i16")[0].read_page_into(body[at : at + size], tokens * width, page)
+            values.append(page.reshape(width, tokens).T)
+            at += size
+        states = (np.concatenate(values, 1) * fit["step"]) @ fit["basis"].astype(np.float32).T + fit["mean"]
+        rows = np.frombuffer(body, "<u4", exact, at)
+        states[rows] = floats(np.frombuffer(body, "<u2", exact * channels, at + 4 * exact).reshape(exact, channels))
+        return states.astype(np.float32), body
+
+    def piece(self, shard: int, piece: int, text: bytes = b"") -> dict[str, Array]:
+        arrays = self.shards[shard]
+        start, stop = arrays["offsets"][piece : piece + 2]
+        found = {name: arrays[name][start:stop] for name in TOKEN_ARRAYS}
+        stored = {name: found[name].tobytes() for name in TOKEN_ARRAYS}
+        for layer in self.manifest["layers"]:
+            name = f"hidden_states/{layer}"
+            found[name], stored[name] = self.states_of(shard, layer, piece)
+        checksum = xxhash.xxh3_64(b"".join(stored[name] for name in sorted(stored)) + text).hexdigest()
+        assert checksum == self.journal[shard]["checksums"][16 * piece : 16 * piece + 16]
+        return found
+
+    def prefix(self, number: int) -> list[dict[str, Array]]:
+        if number < 0:
+            return []
+        shard = self.home[number]
+        piece = self.journal[shard]["prefix_numbers"].index(number)
+        assert self.shards[shard]["numbers"][piece] == number
+        return [*self.prefix(int(self.shards[shard]["prefixes"][piece])), self.piece(shard, piece)]
+
+    def examples(self) -> Iterator[Read]:
+        for shard, arrays in sorted(self.shards.items()):
+            first = len(arrays["numbers"]) - len(arrays["lengths"])
+            for position, length in enumerate(arrays["lengths"].tolist()):
+                row_id, text = (
+                    arrays[f"{name}_bytes"][slice(*arrays[f"{name}_offsets"][position : position + 2])].tobytes()
+                    for name in ("row_id", "text")
+                )
+                own = first + position
+                pieces = [*self.prefix(int(arrays["prefixes"][own])), self.piece(shard, own, text)]
+                whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+                assert len(whole["input_ids"]) == length
+                states = {layer: whole[f"hidden_states/{layer}"] for layer in self.manifest["layers"]}
+                yield Read(row_id.decode(), *(whole[name] for name in TOKEN_ARRAYS), states, text.decode())
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+def test_a_reader_written_from_the_document_reads_what_this_package_reads(container: str, codec: str, tmp_path: Path) -> None:
+    root = make_shared(far=3).write(tmp_path / "cache", container, codec)
+    cache, read = open_cache(root), list(DocumentReader(root).examples())
+    assert len(read) == len(cache) > 5
+    for index, found in enumerate(read):
+        example = cache[index]
+        assert (found.row_id, found.text) == (example.row_id, cache.text(index))
+        assert np.array_equal(found.input_ids, example.input_ids)
+        assert np.array_equal(found.loss_mask.astype(bool), example.loss_mask)
+        for layer, states in example.hidden_states.items():
+            rounded = found.states[layer].astype(ml_dtypes.bfloat16).astype(np.float32)
+            assert np.allclose(rounded, states.astype(np.float32), rtol=2**-7, atol=1e-6)
+    digests = [line["digest"] for _, line in sorted(DocumentReader(root).journal.items())]
+    assert hashlib.sha256(json.dumps(digests, separators=(",", ":")).encode()).hexdigest() == cache.content_digest
