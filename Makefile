@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 
-.PHONY: setup demo study test check bench soak clean
+.PHONY: setup demo study test check docs bench soak clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ check: $(READY)
 
 test: check
 	$(RUN) -m pytest -n 2
+
+# These pages as HTML, in build/docs; a warning is an error.
+docs: $(READY)
+	$(RUN) -m sphinx -q -W -b html docs build/docs
 
 bench: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

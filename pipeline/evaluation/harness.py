@@ -31,7 +31,7 @@ class HarnessTasks:
         if not names:
             return
         if find_spec("lm_eval") is None:
-            raise InputError("--task: needs lm-evaluation-harness; pip install 'llm-modules[eval]'")
+            raise InputError("--task: needs lm-evaluation-harness; pip install lm_eval")
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -35,7 +35,7 @@ try:
     import ray
     from ray.exceptions import ActorDiedError, RayTaskError
 except ImportError as missing:
-    raise InputError("--engine ray: Ray is not installed; pip install 'llm-modules[ray]'") from missing
+    raise InputError("--engine ray: Ray is not installed; pip install ray") from missing
 
 _IN_HAND = 2
 _MOST_DEATHS = 3

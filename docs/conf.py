@@ -1,0 +1,23 @@
+"""Sphinx: `make docs` builds these pages into build/docs, and takes every warning for an error."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+project = "LLM Modules"
+author = "LLM Modules contributors"
+version = release = installed_version("llm-modules")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+html_theme = "furo"
+html_title = "LLM Modules"
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+suppress_warnings = ["myst.header", "ref.ref"]
+nitpicky = False
