@@ -80,6 +80,18 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "my-run/train.yaml").exists()
 
 
+def test_python_in_the_documents_is_python_and_its_imports_exist() -> None:
+    blocks = [
+        block for page in PAGES for block in re.findall(r"^```python\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    assert len(blocks) >= 2
+    for block in blocks:
+        compile(block, "document", "exec")
+        for line in block.splitlines():
+            if line.startswith(("from cache", "from pipeline")):
+                exec(line, {})
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

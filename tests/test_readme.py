@@ -48,8 +48,3 @@ def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
     assert "Transferred" in page
     assert "<svg" in page
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
-
-
-def test_the_readmes_python_is_valid() -> None:
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        compile(block, "README.md", "exec")
