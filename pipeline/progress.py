@@ -1,13 +1,48 @@
-"""Progress bars on stderr, for people only: a pipe or a log file gets none."""
+"""Progress on stderr: bars for people, and for a pipe or a log file a plain line now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
+from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn
+from rich.progress import Progress, ProgressColumn, TaskID
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
-    """A bar that leaves nothing behind when it ends."""
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    """A bar that leaves nothing behind when it ends; where stderr is no terminal, lines without colour or control codes."""
+    if sys.stderr.isatty():
+        return Progress(*columns, console=Console(stderr=True), transient=True)
+    return _Lines(*columns, disable=True)
+
+
+class _Lines(Progress):
+    """What a bar would show, as a line, no oftener than every so many seconds; short runs say nothing."""
+
+    def __init__(self, *columns: ProgressColumn, disable: bool) -> None:
+        super().__init__(*columns, disable=disable)
+        self._told = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """As `Progress.update`, then a line where one is due."""
+        super().update(task_id, **changes)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """As `Progress.advance`, then a line where one is due."""
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        now = time.monotonic()
+        if now - self._told < SECONDS_BETWEEN_LINES:
+            return
+        self._told = now
+        task = self._tasks[task_id]
+        texts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
+        line = " ".join(text.plain for text in texts if isinstance(text, Text))  # a bar is no text
+        print(" ".join(line.split()), file=sys.stderr, flush=True)

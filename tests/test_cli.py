@@ -110,6 +110,7 @@ def test_help_teaches(command: str, run_cli: RunCli) -> None:
     assert "Example" in done.stdout
     assert "--json" in done.stdout
     assert "--debug" in done.stdout
+    assert "--config" in done.stdout
 
 
 def test_help_lists_every_command_without_loading_the_models() -> None:
@@ -119,6 +120,23 @@ def test_help_lists_every_command_without_loading_the_models() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "typed, offered", [("tr", ["train"]), ("", [*COMMANDS, "cache"]), ("cache ver", ["verify"]), ("--v", ["--version"])]
+)
+def test_the_shell_completes_commands_without_loading_the_models(typed: str, offered: list[str]) -> None:
+    words = ["llm-modules", *typed.split(" ")]
+    environment = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_CLI_PY_COMPLETE": "bash_complete"}
+    code = (
+        "import sys; sys.argv = ['cli.py']; from pipeline.commands import main\n"
+        "try: main(prog_name='cli.py')\n"
+        "finally: assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert sorted(done.stdout.split()) == sorted(f"plain,{word}" for word in offered), done.stderr
 
 
 def test_the_console_script_is_the_same_program() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from cache.errors import CacheError, DamagedCacheError
 from pipeline.commands.config_file import config_option
@@ -51,6 +52,11 @@ class LazyCommands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that go on from what was typed, and the group's own options; no command is imported for it."""
+        named = [CompletionItem(name, help=text) for name, text in self._table.items() if name.startswith(incomplete)]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
