@@ -45,7 +45,8 @@ def test_the_wheel_holds_all_code_and_data_and_no_tests(built: Path) -> None:
 
 def test_the_sdist_builds_the_wheel_and_has_licence_and_readme(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "setup.cfg", "pyproject.toml", "pipeline/report/page.html"} <= names
 
 
