@@ -47,6 +47,9 @@ def learn_tokenizer(texts: Iterator[str], tokens: int) -> PreTrainedTokenizerFas
 @click.option("--heads", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
 def main(texts: str, out: Path, tokens: int, width: int, blocks: int, heads: int, seed: int) -> None:
+    """Learn the tokens, make the model, save both."""
+    if blocks % 2 or width % heads:
+        raise click.BadParameter("--blocks is even, and --width a multiple of --heads")
     tokenizer = learn_tokenizer(turns(texts), tokens)
     torch.manual_seed(seed)
     model = GPTNeoForCausalLM(

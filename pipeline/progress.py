@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TaskID
+from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -18,6 +19,16 @@ def progress_bar(*columns: ProgressColumn) -> Progress:
     if sys.stderr.isatty():
         return Progress(*columns, console=Console(stderr=True), transient=True)
     return _Lines(*columns, disable=True)
+
+
+class TokenCount(ProgressColumn):
+    """Tokens done, of how many and how many a second where that is known."""
+
+    def render(self, task: Task) -> Text:
+        """Such as `4,096/184,500 tokens  141/s`."""
+        of = "" if task.total is None else f"/{task.total:,.0f}"
+        speed = "" if task.speed is None else f"  {task.speed:,.0f}/s"
+        return Text(f"{task.completed:,.0f}{of} tokens{speed}")
 
 
 class _Lines(Progress):
@@ -38,11 +49,11 @@ class _Lines(Progress):
         self._tell(task_id)
 
     def _tell(self, task_id: TaskID) -> None:
-        now = time.monotonic()
-        if now - self._told < SECONDS_BETWEEN_LINES:
+        now, task = time.monotonic(), self._tasks[task_id]
+        if now - self._told < SECONDS_BETWEEN_LINES or not task.visible:
             return
         self._told = now
-        task = self._tasks[task_id]
         texts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
         line = " ".join(text.plain for text in texts if isinstance(text, Text))  # a bar is no text
-        print(" ".join(line.split()), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a log that is full or gone ends no run
+            print(" ".join(line.split()), file=sys.stderr, flush=True)

@@ -76,6 +76,13 @@ def test_a_file_gives_options_and_the_command_line_goes_before_it(name: str, tex
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("value", ["-1:2.5", "0:2.5", "010", "2024-99-99", "0x_", "No", "1_000", "1e3", "=", "<<"])
+def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"cache: {value}\ncodec: [{value}]\n")
+    assert invoked("--config", tmp_path / "c.yaml").exception is None
+    assert (SEEN[0][0]["cache"], SEEN[0][0]["codec"]) == (value, (value,))
+
+
 @given(
     layers=st.lists(st.integers(-3, 30), min_size=1, max_size=3),
     batch=st.none() | st.integers(1, 10**6),
@@ -105,7 +112,14 @@ def test_what_is_kept_repeats_the_command(
 @pytest.mark.parametrize(
     "name, text, said",
     [
-        ("c.yaml", "batch-token: 4", "batch-token is no option of shown; did you mean batch-tokens?"),
+        ("c.yaml", "batch-token: 4", "batch-token is no option of shown; the nearest is batch-tokens"),
+        ("c.yaml", "rate: 1\nrate: 2", "a name is there twice"),
+        ("c.yaml", "batch-tokens: 1\nbatch_tokens: 2", "batch_tokens is named twice"),
+        ("c.yaml", "cache: [a, b]", "cache: takes a text or number"),
+        ("c.yaml", "codec: [klt, null]", "codec: takes a text or number, or a list of them"),
+        ("c.yaml", "codec: [klt, true]", "codec: takes a text or number, or a list of them"),
+        ("c.yaml", "cache: " + "[" * 5000, "cannot be read"),
+        ("c.yaml", "cache: !!int 0x_", "cannot be read"),
         ("c.yaml", "nonsense: 4", "nonsense is no option of shown"),
         ("c.yaml", "config: d.yaml", "config is no option of shown"),
         ("c.yaml", "- cache", "holds no options by name"),
@@ -125,6 +139,51 @@ def test_files_that_make_no_sense_are_refused(name: str, text: str, said: str, t
     assert isinstance(result.exception, click.UsageError)
     assert said in result.exception.format_message()
     assert not SEEN
+
+
+def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("cache: !!int 0x_")
+    done = run_cli("extract", "--config", tmp_path / "c.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1 and "c.yaml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "file, words, said",
+    [
+        ("batch-tokens: 4096\nbatch-size: 8", [], "--batch-size and --batch-tokens: name one of them"),
+        ("batch-tokens: 4096", ["--batch-tokens", 9, "--batch-size", 8], "--batch-size and --batch-tokens: name one of them"),
+        ("cross-every: 2", [], "--cross-every: with --condition sequence it is --cross-layers"),
+        ("condition: prompt\ncross-layers: 1", [], "--cross-layers: with --condition prompt it is --cross-every"),
+        ("batch-tokens: 4096", ["--batch-size", 8], {"batch_size": 8, "batch_tokens": None}),
+        ("batch-size: 8", ["--batch-tokens", 4096], {"batch_size": 1, "batch_tokens": 4096}),
+        ("cross-layers: 3", ["--condition", "prompt"], {"condition": "prompt", "cross_layers": 2}),
+        ("cross-layers: 3\nbaselines: x", [], "baselines is no option of train"),
+    ],
+)
+def test_what_excludes_each_other_is_weighed_by_where_it_was_said(
+    file: str, words: list[object], said: str | dict[str, object], run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text(file)
+    options = ["--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1, "--json"]
+    done = run_cli("train", "--config", tmp_path / "c.yaml", *options, *words)
+    if isinstance(said, str):
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        settings = yaml.safe_load(done.stdout)["settings"]
+        assert {name: settings[name] for name in said} == said
+
+
+def test_controls_that_are_trained_later_are_in_what_repeats_the_run(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+    options = ("--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1)
+    assert run_cli("train", *options).returncode == 0
+    kept = tmp_path / "run/train.yaml"
+    assert "controls" not in yaml.safe_load(kept.read_text())
+    assert run_cli("train", *options, "--resume", "--controls").returncode == 0
+    assert yaml.safe_load(kept.read_text())["controls"] is True
+    assert run_cli("train", *options, "--resume").returncode == 0
+    assert yaml.safe_load(kept.read_text())["controls"] is True
 
 
 def test_a_cache_and_a_run_are_repeated_from_what_they_keep(run_cli: RunCli, tmp_path: Path) -> None:

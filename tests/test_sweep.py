@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import RunCli
 
@@ -17,6 +18,7 @@ def test_a_grid_is_trained_compared_and_gone_on_with(run_cli: RunCli, small_cach
     first = run_cli(*command, "--vary", "gate=channel none")
     assert first.returncode == 0, first.stderr
     outcome = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert "vary" in yaml.safe_load((tmp_path / "runs" / "sweep.yaml").read_text())
     assert outcome["varied"] == ["layers", "gate"]
     assert [run["varied"] for run in outcome["runs"]] == [
         {"layers": layers, "gate": gate} for layers in ("-1", "0", "0,-1") for gate in ("channel", "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,8 +13,26 @@ import click
 import yaml
 from click.core import ParameterSource
 
+from pipeline.commands.layer_list import Listed
+
 _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
 """Options that say how a command runs this once."""
+
+
+class _AsWritten(yaml.SafeLoader):
+    """YAML whose scalars are texts, as on the command line: 010 is no 8 and -1:2.5 no minute; but true, false and null."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is there twice."""
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.YAMLError("a name is there twice")
+        return found
+
+
+_AsWritten.yaml_implicit_resolvers = {}
+_AsWritten.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), ["t", "f"])
+_AsWritten.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("null|~|$"), ["n", "~", ""])
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,7 +43,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_take,
-        help="YAML or TOML file with options of this command by name, such as batch-tokens: 4096; the command line goes before.",
+        help="YAML or TOML file with options of this command by name, such as batch-tokens: 4096; the command line wins.",
     )(function)
     return decorated
 
@@ -53,9 +72,11 @@ def _take(context: click.Context, _parameter: click.Parameter, path: Path | None
     taken = dict(context.default_map or {})
     for key, value in _read(path).items():
         name = key.replace("_", "-")
+        if str(getattr(options.get(name), "name", "")) in taken:
+            raise click.UsageError(f"{path}: {key} is named twice", context)
         if name not in options or name in ("config", "help"):
             near = difflib.get_close_matches(name, options, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; the nearest is {near[0]}" if near else ""
             raise click.UsageError(f"{path}: {key} is no option of {context.info_name}{hint}", context)
         if value is not None:
             taken[str(options[name].name)] = _worded(value, options[name], f"{path}: {key}", context)
@@ -76,8 +97,8 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _AsWritten)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise click.UsageError(f"--config {path}: cannot be read ({' '.join(str(error).split())})") from error
     if found is None:
         return {}
@@ -92,10 +113,11 @@ def _worded(value: Any, option: click.Option, where: str, context: click.Context
         if not isinstance(value, bool):
             raise click.UsageError(f"{where}: takes true or false, not {value!r}", context)
         return value
-    if isinstance(value, (dict, bool)) or (isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value)):
-        raise click.UsageError(f"{where}: takes a text or number{' or a list of them' if option.multiple else ''}", context)
-    words = [str(each) for each in value] if isinstance(value, list) else [str(value)]
-    return words if option.multiple else ",".join(words)
+    takes_list = option.multiple or isinstance(option.type, Listed)
+    listed = value if isinstance(value, list) and takes_list else [value]
+    if any(each is None or isinstance(each, (bool, dict, list)) for each in listed):
+        raise click.UsageError(f"{where}: takes a text or number{', or a list of them' if takes_list else ''}", context)
+    return [str(each) for each in listed] if option.multiple else ",".join(map(str, listed))
 
 
 def _plain(value: Any) -> Any:

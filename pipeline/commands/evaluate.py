@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cache.files import write_atomically
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
+from pipeline.commands.layer_list import NameList
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
@@ -32,10 +34,6 @@ def _own_place(given: dict[str, Any]) -> Place | None:
     return None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
 
 
-def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(name for name in value.replace(",", " ").split())
-
-
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[R1 R2 …]")
 @click.option("--run", type=click.Path(path_type=Path), help="A finished run.")
@@ -43,9 +41,9 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for what --compare writes.  [default: comparison]")
 @click.option(
     "--baselines",
+    type=NameList(),
     default="",
     metavar="NAMES",
-    callback=_names,
     help=f"Compare with these too, and train those first that are not there: {', '.join((TEACHER, *BASELINES))}; or all.",
 )
 @click.option("--task", "tasks", multiple=True, help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.")
@@ -87,7 +85,7 @@ def evaluate(
     results = _measured(EvaluateSettings(run, **options))
     folder = RunFolder(run)
     write_report(folder.evaluation, results, folder.curves())
-    (folder.evaluation / "evaluate.yaml").write_text(options_as_yaml(), encoding="utf-8")
+    write_atomically(folder.evaluation / "evaluate.yaml", options_as_yaml().encode())
     if not as_json:
         _print(results, folder)
     return results

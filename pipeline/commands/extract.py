@@ -29,7 +29,7 @@ from pipeline.extract.run import ExtractResult
 from pipeline.extract.run import extract as run_extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import leads
-from pipeline.progress import progress_bar
+from pipeline.progress import TokenCount, progress_bar
 from pipeline.teacher.source import TEACHER_KINDS
 
 _SLOW_DISK = 0.05
@@ -139,7 +139,8 @@ def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens  {task.speed:,.0f}/s  {task.fields[beside]}"),
+        TokenCount(),
+        TextColumn("{task.fields[beside]}"),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:

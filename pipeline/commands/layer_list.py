@@ -1,13 +1,19 @@
-"""A parameter that names teacher layers."""
+"""Parameters that are lists with commas between: of teacher layers, of names."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 
+ItemT = TypeVar("ItemT")
 
-class LayerList(click.ParamType[tuple[int, ...]]):
+
+class Listed(click.ParamType[tuple[ItemT, ...]], Generic[ItemT]):
+    """Some values in one parameter; a file of options may give them as a list."""
+
+
+class LayerList(Listed[int]):
     """Whole numbers with commas between."""
 
     name = "layers"
@@ -20,3 +26,13 @@ class LayerList(click.ParamType[tuple[int, ...]]):
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of layers such as -1 or -1,0", param, ctx)
+
+
+class NameList(Listed[str]):
+    """Names with commas or blanks between."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Parse `one,two`."""
+        return value if isinstance(value, tuple) else tuple(str(value).replace(",", " ").split())

@@ -65,12 +65,14 @@ def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -
     with open_cache(settings.cache) as cache:
         for changes in combinations:
             require_fit(cache, replace(settings, **changes))
+    if leads():
+        runs.mkdir(parents=True, exist_ok=True)
+        write_atomically(runs / "sweep.yaml", options_as_yaml().encode())
     results = [_run(settings, changes) for changes in combinations]
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
     outcome = {"kind": "llm-modules sweep", "varied": [name.replace("_", "-") for name in grid], "runs": results}
     write_atomically(runs / "sweep.json", json.dumps(outcome, indent=1).encode() + b"\n")
-    (runs / "sweep.yaml").write_text(options_as_yaml(), encoding="utf-8")
     write_png(runs / "sweep.png", sweep_points([run for run in results if "failed" not in run]))
     if not as_json:
         _print(results, runs)

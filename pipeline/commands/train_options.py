@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,11 +220,23 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     Raises:
         InputError: two of them contradict each other.
     """
-    given = click.get_current_context()
-    sizes = ("batch_size", "batch_tokens")
-    if all(name in varied or given.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in sizes):
-        raise InputError("--batch-size and --batch-tokens: name one of them")
-    unused, used = ("cross_layers", "--cross-every") if options["condition"] == "prompt" else ("cross_every", "--cross-layers")
-    if "condition" not in varied and (unused in varied or given.get_parameter_source(unused) is ParameterSource.COMMANDLINE):
-        raise InputError(f"--{unused.replace('_', '-')}: with --condition {options['condition']} it is {used}")
-    return TrainSettings(**options)
+    settings = TrainSettings(**options)
+    for size, other in (("batch_size", "batch_tokens"), ("batch_tokens", "batch_size")):
+        if _weight(size, varied) > _weight(other, varied) > 0:
+            settings = replace(settings, **{other: getattr(_DEFAULTS, other)})
+        elif _weight(size, varied) == _weight(other, varied) > 0:
+            raise InputError("--batch-size and --batch-tokens: name one of them")
+    unused, used = ("cross_layers", "--cross-every") if settings.condition == "prompt" else ("cross_every", "--cross-layers")
+    if "condition" not in varied and _weight(unused, varied):
+        if _weight(unused, varied) >= _weight("condition", varied):
+            raise InputError(f"--{unused.replace('_', '-')}: with --condition {settings.condition} it is {used}")
+        settings = replace(settings, **{unused: getattr(_DEFAULTS, unused)})
+    return settings
+
+
+def _weight(name: str, varied: Collection[str]) -> int:
+    """How strongly an option was asked for: on the command line, in a file of options, or not at all."""
+    if name in varied:
+        return 2
+    source = click.get_current_context().get_parameter_source(name)
+    return {ParameterSource.COMMANDLINE: 2, ParameterSource.DEFAULT_MAP: 1}.get(source, 0) if source else 0

@@ -66,8 +66,9 @@ def _read(run: Path) -> _Evaluated:
     settings = folder.require_finished()["settings"]
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        told = {name: value for name, value in settings.items() if name not in _NOT_TOLD} | results.get("asked", {})
-        return _Evaluated(run, settings["seed"], told, [dict(student) for student in results["students"]])
+        students = [dict(student) for student in results["students"]]
+        told = {name: value for name, value in settings.items() if name not in _NOT_TOLD} | dict(results.get("asked", {}))
+        return _Evaluated(run, settings["seed"], told, students)
     except FileNotFoundError as error:
         raise InputError(f"{run}: was not evaluated yet; do that first: evaluate --run {run}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -31,7 +31,7 @@ from pipeline.training.run import fitting, train
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import perplexity
 
-ASKED = ("dataset", "dataset_config", "split", "samples", "max_new_tokens", "task_limit")
+ASKED = ("dataset", "dataset_config", "split", "samples", "max_new_tokens", "batch_size", "task_limit")
 """Settings of an evaluation on which its figures depend."""
 TEACHER = "teacher"
 """The baseline that is not trained."""
@@ -49,7 +49,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder = RunFolder(settings.run)
     folder.require_finished()
     folder.controls()  # none of them is missing, before anything is done
-    tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit)
+    tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit, settings.batch_size)
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
     with opened_subjects(folder, settings.cache, settings.random_teacher) as subjects:

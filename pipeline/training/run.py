@@ -75,6 +75,8 @@ def train(
             record["controls"] = sorted({*record["controls"], name})  # a baseline that was stopped is not missed
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
+        if controls and own_share().rank == 0:
+            RunFolder(settings.run).write_options(options)  # those that a run was begun with may have named none
     return record
 
 
@@ -121,7 +123,7 @@ def _train_one(
                 folder.write_record(earlier | {"controls": record["controls"]})
             return earlier
     with progress_bar(TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=None, visible=settings.own_tokens)
+        task = bar.add_task("", total=None, visible=settings.own_tokens and share.rank == 0)
         prepared = prepare_run(cache, settings, share, lambda done, total: bar.update(task, completed=done, total=total))
     require_no_teacher()
     forget_peak_memory()
@@ -131,7 +133,8 @@ def _train_one(
     if share.rank == 0:
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.write_record(record)
-        folder.write_options(options)
+        if not folder.options.exists():
+            folder.write_options(options)
         folder.continue_from(checkpoint)
     together.wait_for_everyone()
     with progress_bar(*progress_columns()) as progress:

@@ -55,6 +55,11 @@ class RunFolder:
         return self.root / "metrics.jsonl"
 
     @property
+    def options(self) -> Path:
+        """The options of the command that began it, as its `--config` takes them."""
+        return self.root / "train.yaml"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.root / "tensorboard"
@@ -142,9 +147,9 @@ class RunFolder:
         write_atomically(self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n")
 
     def write_options(self, options: str) -> None:
-        """Keep what repeats the run, as train.yaml."""
+        """Keep what repeats the run; nothing where it was not begun by the command."""
         if options:
-            write_atomically(self.root / "train.yaml", options.encode())
+            write_atomically(self.options, options.encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps, without a last line that a killed run did not finish."""

@@ -9,18 +9,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cache import DamagedCacheError
+from pipeline.device import choose_device
 from pipeline.embedded import EMBEDDED_TEACHER
-from pipeline.errors import InputError
-from pipeline.evaluation.harness import HarnessTasks
+from pipeline.errors import InputError, RunError
+from pipeline.evaluation.harness import HarnessTasks, adapter
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.generation.writer import StudentWriter
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.source import find_teacher
 from pipeline.training.beside import BASELINES
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
@@ -126,6 +132,40 @@ def test_tasks_are_answered_and_one_that_does_not_exist_costs_nothing(
     assert 0 <= results["students"][0]["tasks"]["which"]["acc"] <= 1
     done = run_cli("evaluate", "--run", run, "--samples", 0, "--task", "nosuch")
     assert done.returncode == 2 and "--task nosuch: there is no such task" in done.stderr
+
+
+def test_a_tasks_prompts_get_the_same_answers_in_batches_in_their_own_order(run: Path) -> None:
+    cpu = choose_device("cpu")
+    teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
+    writer = StudentWriter(RunFolder(run), lambda: teacher, cpu)
+    short, long = {"until": "ends", "max_gen_toks": 6}, {"until": ["one", "two"], "max_gen_toks": 9}
+    asked = [("Ann has 20 pens.", short), ("Ben has 3.", long), ("Cara sells 18 of her 40 eggs.", short), ("Eva?", short)]
+    requests = [SimpleNamespace(args=each) for each in asked]
+    alone, together = (adapter(writer, batch).generate_until(requests) for batch in (1, 3))
+    assert alone == together
+    assert len(set(alone)) > 1
+
+
+def test_a_task_that_fails_on_its_own_data_says_which(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = HarnessTasks(["pens"], run.parent, None)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("no documents")
+
+    monkeypatch.setattr("lm_eval.simple_evaluate", broken)
+    with pytest.raises(RunError, match=r"--task: one of pens failed \(ZeroDivisionError: no documents\)"):
+        tasks.answered_by(StudentWriter(RunFolder(run), lambda: None, choose_device("cpu")))  # type: ignore[arg-type, return-value]
+
+
+def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = HarnessTasks(["pens"], run.parent, None)
+
+    def damaged(*_: Any, **__: Any) -> None:
+        raise DamagedCacheError("shard 0: changed")
+
+    monkeypatch.setattr("lm_eval.simple_evaluate", damaged)
+    with pytest.raises(DamagedCacheError, match="shard 0: changed"):
+        tasks.answered_by(StudentWriter(RunFolder(run), lambda: None, choose_device("cpu")))  # type: ignore[arg-type, return-value]
 
 
 def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +277,9 @@ def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path,
     asked_otherwise = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
     assert "not averaged over each other, for they differ in: samples" in asked_otherwise.stdout
     assert "they differ in: samples." in (tmp_path / "out/comparison.md").read_text()
+    (other / "evaluation/results.json").write_text("[]")
+    damaged = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
+    assert damaged.returncode == 2 and "results.json: damaged" in damaged.stderr
 
 
 def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
