@@ -27,6 +27,12 @@ torch.set_num_threads(1)
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that may take longest first, so that at the end no worker waits for another."""
+    longest = [mark.args[0] if (mark := item.get_closest_marker("timeout")) else 0 for item in items]
+    items[:] = [item for _, item in sorted(zip(longest, items, strict=True), key=lambda pair: -pair[0])]
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     return find_teacher(EMBEDDED_TEACHER).load_tokenizer()

@@ -201,7 +201,10 @@ def test_a_full_disk_is_said_so_and_can_be_resumed(run_cli: RunCli, tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_it_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "cli.py", "extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu"]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
+    )  # fmt: skip
     until = time.monotonic() + 120
     while not list((tmp_path / "c").glob("shards/0*")) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)

@@ -49,9 +49,7 @@ def test_every_bar_can_be_drawn(tmp_path: Path) -> None:
     coded = ("--codec", "-1:klt", "--fidelity", "-1:kl=0.05", "--calibration-tokens", 2000)
     for bar, words in {
         "extract": ("extract", "--cache", cache, "--layers", "-1,0", *rows, *coded),
-        "plan": ("extract", "--cache", tmp_path / "other", "--plan", *rows),
         "verify": ("cache", "verify", cache, "--deep"),
-        "shards": ("cache", "convert", cache, tmp_path / "hdf5", "--format", "hdf5"),
         "student": ("train", "--cache", cache, "--run", run, "--max-steps", 3, "--batch-size", 4),
         "validation loss": ("evaluate", "--run", run, "--samples", 2, "--max-new-tokens", 4),
     }.items():

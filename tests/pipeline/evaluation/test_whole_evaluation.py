@@ -134,10 +134,14 @@ def test_tasks_are_answered_and_one_that_does_not_exist_costs_nothing(
     assert done.returncode == 2 and "--task nosuch: there is no such task" in done.stderr
 
 
-def test_a_tasks_prompts_get_the_same_answers_in_batches_in_their_own_order(run: Path) -> None:
+def writer_of(run: Path) -> StudentWriter:
     cpu = choose_device("cpu")
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
-    writer = StudentWriter(RunFolder(run), lambda: teacher, cpu)
+    return StudentWriter(RunFolder(run), lambda: teacher, cpu)
+
+
+def test_a_tasks_prompts_get_the_same_answers_in_batches_in_their_own_order(run: Path) -> None:
+    writer = writer_of(run)
     short, long = {"until": "ends", "max_gen_toks": 6}, {"until": ["one", "two"], "max_gen_toks": 9}
     asked = [("Ann has 20 pens.", short), ("Ben has 3.", long), ("Cara sells 18 of her 40 eggs.", short), ("Eva?", short)]
     requests = [SimpleNamespace(args=each) for each in asked]
@@ -154,7 +158,7 @@ def test_a_task_that_fails_on_its_own_data_says_which(run: Path, monkeypatch: py
 
     monkeypatch.setattr("lm_eval.simple_evaluate", broken)
     with pytest.raises(RunError, match=r"--task: one of pens failed \(ZeroDivisionError: no documents\)"):
-        tasks.answered_by(StudentWriter(RunFolder(run), lambda: None, choose_device("cpu")))  # type: ignore[arg-type, return-value]
+        tasks.answered_by(writer_of(run))
 
 
 def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +169,7 @@ def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, monkeypatc
 
     monkeypatch.setattr("lm_eval.simple_evaluate", damaged)
     with pytest.raises(DamagedCacheError, match="shard 0: changed"):
-        tasks.answered_by(StudentWriter(RunFolder(run), lambda: None, choose_device("cpu")))  # type: ignore[arg-type, return-value]
+        tasks.answered_by(writer_of(run))
 
 
 def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
