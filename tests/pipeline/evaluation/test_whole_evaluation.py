@@ -80,13 +80,19 @@ def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="module")
-def results(run: Path) -> dict[str, Any]:
-    """What the command finds, in a process of its own, as a user runs it."""
-    data = write_rows(run.parent / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}])
+def task_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    data = write_rows(folder / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}])
     for name, text in TASKS.items():
-        (run.parent / f"{name}.yaml").write_text((text + SOURCE).format(data=data))
+        (folder / f"{name}.yaml").write_text((text + SOURCE).format(data=data))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(run: Path, task_path: Path) -> dict[str, Any]:
+    """What the command finds, in a process of its own, as a user runs it."""
     arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
-    tasks = ["--task", "pens", "--task", "which", "--task-path", run.parent, "--json"]
+    tasks = ["--task", "pens", "--task", "which", "--task-path", task_path, "--json"]
     command = [sys.executable, "cli.py", "evaluate", *map(str, [*arguments, *tasks])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
@@ -150,8 +156,8 @@ def test_a_tasks_prompts_get_the_same_answers_in_batches_in_their_own_order(run:
     assert len(set(alone)) > 1
 
 
-def test_a_task_that_fails_on_its_own_data_says_which(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = HarnessTasks(["pens"], run.parent, None)
+def test_a_task_that_fails_on_its_own_data_says_which(run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = HarnessTasks(["pens"], task_path, None)
 
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("no documents")
@@ -161,8 +167,8 @@ def test_a_task_that_fails_on_its_own_data_says_which(run: Path, monkeypatch: py
         tasks.answered_by(writer_of(run))
 
 
-def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = HarnessTasks(["pens"], run.parent, None)
+def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = HarnessTasks(["pens"], task_path, None)
 
     def damaged(*_: Any, **__: Any) -> None:
         raise DamagedCacheError("shard 0: changed")
