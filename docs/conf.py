@@ -1,10 +1,6 @@
 """Sphinx: `make docs` builds these pages into build/docs, and takes every warning for an error."""
 
-import sys
 from importlib.metadata import version as installed_version
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 project = "LLM Modules"
 author = "LLM Modules contributors"
@@ -17,7 +13,4 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-suppress_warnings = ["myst.header", "ref.ref"]
-nitpicky = False

@@ -18,7 +18,7 @@ def progress_bar(*columns: ProgressColumn) -> Progress:
     """A bar that leaves nothing behind when it ends; where stderr is no terminal, lines without colour or control codes."""
     if sys.stderr.isatty():
         return Progress(*columns, console=Console(stderr=True), transient=True)
-    return _Lines(*columns, disable=True)
+    return _Lines(*columns)
 
 
 class TokenCount(ProgressColumn):
@@ -34,8 +34,8 @@ class TokenCount(ProgressColumn):
 class _Lines(Progress):
     """What a bar would show, as a line, no oftener than every so many seconds; short runs say nothing."""
 
-    def __init__(self, *columns: ProgressColumn, disable: bool) -> None:
-        super().__init__(*columns, disable=disable)
+    def __init__(self, *columns: ProgressColumn) -> None:
+        super().__init__(*columns, disable=True)
         self._told = time.monotonic()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.layer_list import LayerList
+from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from tests.conftest import RunCli, write_rows
 

@@ -13,7 +13,7 @@ import click
 import yaml
 from click.core import ParameterSource
 
-from pipeline.commands.layer_list import Listed
+from pipeline.commands.list_parameters import Listed
 
 _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
 """Options that say how a command runs this once."""
@@ -72,14 +72,15 @@ def _take(context: click.Context, _parameter: click.Parameter, path: Path | None
     taken = dict(context.default_map or {})
     for key, value in _read(path).items():
         name = key.replace("_", "-")
-        if str(getattr(options.get(name), "name", "")) in taken:
-            raise click.UsageError(f"{path}: {key} is named twice", context)
         if name not in options or name in ("config", "help"):
             near = difflib.get_close_matches(name, options, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             raise click.UsageError(f"{path}: {key} is no option of {context.info_name}{hint}", context)
+        parameter = str(options[name].name)
+        if parameter in taken:
+            raise click.UsageError(f"{path}: {key} is named twice", context)
         if value is not None:
-            taken[str(options[name].name)] = _worded(value, options[name], f"{path}: {key}", context)
+            taken[parameter] = _worded(value, options[name], f"{path}: {key}", context)
     context.default_map = taken
 
 

@@ -15,7 +15,7 @@ from cache.files import write_atomically
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.layer_list import NameList
+from pipeline.commands.list_parameters import NameList
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
@@ -23,7 +23,7 @@ from pipeline.evaluation.run import TEACHER
 from pipeline.evaluation.run import evaluate as run_evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.progress import progress_bar
-from pipeline.report.compare import compared_table, write_comparison
+from pipeline.report.compare import compared_table, kept_apart, write_comparison
 from pipeline.report.page import write_report
 from pipeline.training.beside import BASELINES
 from pipeline.training.record import trained_from
@@ -113,8 +113,8 @@ def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: b
     write_comparison(out, comparison)
     if not as_json:
         console = _console()
-        if comparison["apart"]:
-            console.print(f"not averaged over each other, for they differ in: {', '.join(comparison['apart'])}", highlight=False)
+        if apart := kept_apart(comparison):
+            console.print(apart, highlight=False)
         for group in comparison["groups"]:
             heading, *rows = compared_table(group)
             table = Table(title=f"{group['label']}; seeds {', '.join(map(str, group['seeds']))}")

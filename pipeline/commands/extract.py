@@ -15,7 +15,7 @@ from cache.formats import FORMAT_NAMES
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.layer_list import LayerList
+from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES

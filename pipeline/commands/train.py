@@ -10,7 +10,7 @@ import click
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.layer_list import LayerList
+from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.processes import leads

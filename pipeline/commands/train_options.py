@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline.commands.layer_list import LayerList
+from pipeline.commands.list_parameters import LayerList
 from pipeline.errors import InputError
 from pipeline.model import CONDITIONS, CROSS_ATTENTIONS, GATES, SIZES
 from pipeline.training.arguments import REPORTERS
@@ -221,17 +221,24 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
         InputError: two of them contradict each other.
     """
     settings = TrainSettings(**options)
-    for size, other in (("batch_size", "batch_tokens"), ("batch_tokens", "batch_size")):
-        if _weight(size, varied) > _weight(other, varied) > 0:
-            settings = replace(settings, **{other: getattr(_DEFAULTS, other)})
-        elif _weight(size, varied) == _weight(other, varied) > 0:
-            raise InputError("--batch-size and --batch-tokens: name one of them")
+    weaker, stronger = sorted(("batch_size", "batch_tokens"), key=lambda name: _weight(name, varied))
+    settings = _giving_way(settings, weaker, stronger, varied, "--batch-size and --batch-tokens: name one of them")
+    if "condition" in varied:
+        return settings
     unused, used = ("cross_layers", "--cross-every") if settings.condition == "prompt" else ("cross_every", "--cross-layers")
-    if "condition" not in varied and _weight(unused, varied):
-        if _weight(unused, varied) >= _weight("condition", varied):
-            raise InputError(f"--{unused.replace('_', '-')}: with --condition {settings.condition} it is {used}")
-        settings = replace(settings, **{unused: getattr(_DEFAULTS, unused)})
-    return settings
+    problem = f"--{unused.replace('_', '-')}: with --condition {settings.condition} it is {used}"
+    return _giving_way(settings, unused, "condition", varied, problem)
+
+
+def _giving_way(settings: TrainSettings, name: str, other: str, varied: Collection[str], problem: str) -> TrainSettings:
+    """Settings without an option that another excludes, where the other was asked for more strongly.
+
+    Raises:
+        InputError: it was not, and the option was asked for at all: tells of the problem.
+    """
+    if _weight(name, varied) >= max(1, _weight(other, varied)):
+        raise InputError(problem)
+    return replace(settings, **{name: getattr(_DEFAULTS, name)}) if _weight(name, varied) else settings
 
 
 def _weight(name: str, varied: Collection[str]) -> int:

@@ -34,7 +34,8 @@ def write_comparison(folder: Path, comparison: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = [(group, compared_table(group)) for group in comparison["groups"]]
-    apart = f"Not averaged over each other, for they differ in: {', '.join(comparison['apart'])}." if comparison["apart"] else ""
+    clause = kept_apart(comparison)
+    apart = f"{clause[0].upper()}{clause[1:]}." if clause else ""
     text = "\n".join(
         f"**{group['label']}**, seeds {', '.join(map(str, group['seeds']))}\n\n{_markdown(table)}" for group, table in tables
     )
@@ -42,6 +43,12 @@ def write_comparison(folder: Path, comparison: dict[str, Any]) -> None:
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=1).encode() + b"\n")
     write_atomically(folder / "comparison.md", (f"{apart}\n\n{text}" if apart else text).encode())
     write_atomically(folder / "comparison.html", page.encode())
+
+
+def kept_apart(comparison: dict[str, Any]) -> str:
+    """Why a comparison has several groups, in words; nothing where it has one."""
+    apart = ", ".join(comparison["apart"])
+    return f"not averaged over each other, for they differ in: {apart}" if apart else ""
 
 
 def compared_table(group: dict[str, Any]) -> list[list[str]]:
