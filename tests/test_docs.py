@@ -1,4 +1,5 @@
-"""The documents: their commands exist with their options, the tutorial runs as it stands, links lead somewhere, pages build."""
+"""The documents: their commands exist with their options (those of `--help` too), the tutorial runs as it stands, links lead
+somewhere, pages build."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ import pytest
 
 from pipeline.commands import main
 from tests.conftest import ROOT
+from tests.test_help import every_command
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BEGINNINGS = ("llm-modules ", "python cli.py ", "cli.py ")
@@ -30,20 +32,23 @@ def code_of(page: Path) -> Iterator[str]:
             yield line
 
 
-def commands_of(page: Path) -> Iterator[str]:
-    """Every call of this program in a page's blocks of code."""
-    for line in code_of(page):
+def commands_of(lines: Iterable[str]) -> Iterator[str]:
+    """Every call of this program among lines."""
+    for line in lines:
         called = re.sub(r"^torchrun .*?(?=cli\.py)", "", line.strip())
         if called.startswith(BEGINNINGS):
             yield called
 
 
-COMMANDS = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands_of(page)]
+COMMANDS = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands_of(code_of(page))]
+COMMANDS += [
+    (f"{name} --help", line) for name, command in every_command() for line in commands_of((command.help or "").splitlines())
+]
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) > 50
-    assert {page for page, _ in COMMANDS} >= {"README.md", "docs/tutorial.md", "docs/how-to/ray.md"}
+    assert len(COMMANDS) > 80
+    assert {page for page, _ in COMMANDS} >= {"README.md", "docs/tutorial.md", "docs/how-to/ray.md", "llm-modules sweep --help"}
 
 
 @pytest.mark.parametrize("page, line", COMMANDS)

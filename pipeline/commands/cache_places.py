@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from cache.places import Place, place_of
 from pipeline.errors import InputError
 
-_OPTIONS = (
-    click.option("--endpoint", metavar="URL", help="s3://…: an S3-compatible server.  [default: AWS_ENDPOINT_URL, or AWS]"),
+_OPTIONS = cloup.option_group(
+    "Caches at s3://…",
+    click.option("--endpoint", metavar="URL", help="An S3-compatible server.  [default: AWS_ENDPOINT_URL, or AWS]"),
     click.option(
         "--copies", type=click.Path(file_okay=False, path_type=Path),
-        help="s3://…: folder for copies of what is in use.  [default: ~/.cache/llm-modules/copies]",
+        help="Folder for copies of what is in use.  [default: ~/.cache/llm-modules/copies]",
     ),
-    click.option("--copies-gb", type=click.FloatRange(min=0), help="s3://…: most that these copies take.  [default: 20]"),
+    click.option("--copies-gb", type=click.FloatRange(min=0), help="Most that these copies take.  [default: 20]"),
 )  # fmt: skip
 
 
@@ -48,8 +50,6 @@ def cache_places(
                         raise InputError(f"{option} is for caches at s3://…, and {next(iter(addresses.values()))} is a folder")
             return function(*args, **{**kwargs, **places})
 
-        for option in reversed(_OPTIONS):
-            wrapped = option(wrapped)
-        return wrapped
+        return _OPTIONS(wrapped)
 
     return decorate

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from pipeline.commands.shell import command
 from pipeline.commands.writing import load_writer, sampling_options, writer_options
@@ -16,10 +17,13 @@ from pipeline.errors import InputError
 from pipeline.generation.writer import Sampling
 
 
-@click.command()
+@cloup.command()
 @writer_options
 @sampling_options
-@click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it.")
+@cloup.option_group(
+    "The conversation",
+    click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it."),
+)
 @command
 def chat(
     *,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+import cloup
 
 from pipeline.fidelity.asked import ANY_LAYER, LAST_LAYER, PRESET_COSTS, PRESETS
 
@@ -17,7 +18,8 @@ _PRESETS = ", ".join(
 
 def codec_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--codec`, `--fidelity`, `--bits`, `--calibration-tokens`, `--calibration-seed`. `default` is the codec left out."""
-    options = [
+    decorator: Callable[[Callable[..., Any]], Callable[..., Any]] = cloup.option_group(
+        "Codec of the hidden states",
         click.option(
             "--codec", multiple=True, default=(default,) if default else (), show_default=bool(default),
             metavar="[LAYER:]bf16|int8|klt",
@@ -36,11 +38,5 @@ def codec_options(default: str | None) -> Callable[[Callable[..., Any]], Callabl
             help="int8, klt: tokens of the data set that the codec is fitted to.",
         ),
         click.option("--calibration-seed", default=0, show_default=True, help="int8, klt: chooses these tokens."),
-    ]  # fmt: skip
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    )  # fmt: skip
+    return decorator

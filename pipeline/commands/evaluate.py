@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -34,31 +35,43 @@ def _own_place(given: dict[str, Any]) -> Place | None:
     return None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
 
 
-@click.command()
+@cloup.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[R1 R2 …]")
-@click.option("--run", type=click.Path(path_type=Path), help="A finished run.")
-@click.option("--compare", is_flag=True, help="Set evaluated runs R1 R2 … side by side instead.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for what --compare writes.  [default: comparison]")
-@click.option(
-    "--baselines",
-    type=NameList(),
-    default="",
-    metavar="NAMES",
-    help=f"Compare with these too, and train those first that are not there: {', '.join((TEACHER, *BASELINES))}; or all.",
+@cloup.option_group(
+    "What is evaluated",
+    click.option("--run", type=click.Path(path_type=Path), help="A finished run."),
+    click.option(
+        "--baselines",
+        type=NameList(),
+        default="",
+        metavar="NAMES",
+        help=f"Compare with these too, and train those first that are not there: {', '.join((TEACHER, *BASELINES))}; or all.",
+    ),
+    click.option("--compare", is_flag=True, help="Set evaluated runs R1 R2 … side by side instead."),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder for what --compare writes.  [default: comparison]"),
 )
-@click.option("--task", "tasks", multiple=True, help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.")
-@click.option("--task-path", type=click.Path(exists=True, path_type=Path), help="Folder with tasks of your own.")
-@click.option("--task-limit", type=click.IntRange(min=1), help="Most documents of a task.")
-@click.option("--cache", metavar="PLACE", help="Its cache, where that has moved.")
-@click.option("--random-teacher", metavar="PLACE", help="The cache of its control of that name, where that has moved.")
-@click.option("--teacher", help="Its teacher, where that has moved.")
-@click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]")
-@click.option("--dataset-config", help="Configuration of that data set, where the hub has several.")
-@click.option("--split", default="test", show_default=True, help="Split of that data set on the hub.")
-@click.option("--samples", type=click.IntRange(min=0), default=100, show_default=True, help="Prompts to answer (0: none).")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts answered at a time.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda")
+@cloup.option_group(
+    "Prompts to answer",
+    click.option("--samples", type=click.IntRange(min=0), default=100, show_default=True, help="Prompts to answer (0: none)."),
+    click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]"),
+    click.option("--dataset-config", help="Configuration of that data set, where the hub has several."),
+    click.option("--split", default="test", show_default=True, help="Split of that data set on the hub."),
+    click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts answered at a time."),
+)
+@cloup.option_group(
+    "Tasks of lm-evaluation-harness",
+    click.option("--task", "tasks", multiple=True, help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated."),
+    click.option("--task-path", type=click.Path(exists=True, path_type=Path), help="Folder with tasks of your own."),
+    click.option("--task-limit", type=click.IntRange(min=1), help="Most documents of a task."),
+)
+@cloup.option_group(
+    "Machine, and what has moved",
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda"),
+    click.option("--cache", metavar="PLACE", help="Its cache, where that has moved."),
+    click.option("--random-teacher", metavar="PLACE", help="The cache of its control of that name, where that has moved."),
+    click.option("--teacher", help="Its teacher, where that has moved."),
+)
 @command
 @cache_places("cache", "random_teacher", otherwise=_own_place)
 def evaluate(

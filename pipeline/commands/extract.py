@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import click
+import cloup
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cache.formats import FORMAT_NAMES
@@ -40,65 +41,84 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     return f"{name}:{EMBEDDED_TEACHER}" if re.fullmatch(r"random:\d+", name) else name
 
 
-@click.command()
-@click.option(
-    "--teacher", default=EMBEDDED_TEACHER, callback=_teacher,
-    help="Hub id, local folder, or .gguf file. random:SEED:T: the shape and tokens of teacher T with random weights, a control; "
-    "random:SEED: of the embedded one.  [default: the embedded one]",
+@cloup.command()
+@cloup.option_group(
+    "The job",
+    click.option(
+        "--teacher", default=EMBEDDED_TEACHER, callback=_teacher,
+        help="Hub id, local folder, or .gguf file. random:SEED:T: the shape and tokens of teacher T with random weights, a "
+        "control; random:SEED: of the embedded one.  [default: the embedded one]",
+    ),
+    click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]"),
+    click.option(
+        "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
+    ),
+    click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last."),
+    click.option(
+        "--condition", type=click.Choice(CONDITIONS), default="sequence", show_default=True,
+        help="What is read and cached: whole examples, or of each only what stands before its last answer, for a student that "
+        "needs the teacher once.",
+    ),
+    click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing."),
 )  # fmt: skip
-@click.option(
-    "--teacher-kind", type=click.Choice(TEACHER_KINDS), default="decoder", show_default=True,
-    help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",
+@cloup.option_group(
+    "Data set",
+    click.option("--dataset-config", help="Configuration of a hub data set that has several, such as main."),
+    click.option("--split", default="train", show_default=True, help="Split of a hub data set."),
+    click.option("--form", type=click.Choice(FORM_NAMES), help="Form of the rows.  [default: told by the columns]"),
+    click.option(
+        "--template", type=click.Choice(TEMPLATE_NAMES), default="paper", show_default=True,
+        help="Prompt template: the paper's, or the tokenizer's chat template.",
+    ),
+    click.option(
+        "--loss-on", type=click.Choice(["assistant", "all"]), default="assistant", show_default=True,
+        help="Tokens to learn: the assistant's with the end token, or all (the paper's way).",
+    ),
+    click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out."),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows."),
+    click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first."),
 )  # fmt: skip
-@click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]")
-@click.option(
-    "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
-)
-@click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards.")
+@cloup.option_group(
+    "What is stored, and how",
+    click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards."),
+    click.option(
+        "--sharing/--no-sharing", default=True, show_default=True,
+        help="Compute and store leading tokens that examples share, and duplicates, once.",
+    ),
+    click.option(
+        "--keep-head", is_flag=True, help="Keep the LM head's rows of the tokens that occur, too, for train --head-init teacher."
+    ),
+    click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard."),
+)  # fmt: skip
 @codec_options("bf16")
-@click.option(
-    "--condition", type=click.Choice(CONDITIONS), default="sequence", show_default=True,
-    help="What is read and cached: whole examples, or of each only what stands before its last answer, for a student that "
-    "needs the teacher once.",
+@cloup.option_group(
+    "The teacher's pass",
+    click.option(
+        "--teacher-kind", type=click.Choice(TEACHER_KINDS), default="decoder", show_default=True,
+        help="encoder: a model such as BERT, whose states of a token know the whole text; students of it are marked as leaking.",
+    ),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+    click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type."),
+    click.option(
+        "--batch-tokens", type=click.IntRange(min=1),
+        help="Most tokens of a teacher batch.  [default: 4096 on a CPU, 32768 on other devices, halved when memory runs out]",
+    ),
+    click.option(
+        "--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity."
+    ),
 )  # fmt: skip
-@click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last.")
-@click.option(
-    "--keep-head", is_flag=True, help="Keep the LM head's rows of the tokens that occur, too, for train --head-init teacher."
-)
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
-@click.option("--dataset-config", help="Configuration of a hub data set that has several, such as main.")
-@click.option("--split", default="train", show_default=True, help="Split of a hub data set.")
-@click.option("--form", type=click.Choice(FORM_NAMES), help="Form of the rows.  [default: told by the columns]")
-@click.option(
-    "--template", type=click.Choice(TEMPLATE_NAMES), default="paper", show_default=True,
-    help="Prompt template: the paper's, or the tokenizer's chat template.",
+@cloup.option_group(
+    "Many processes",
+    click.option(
+        "--engine", "engine_name", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True,
+        help="Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started; the "
+        "cache's folder is one that all of them see. auto: torchrun where it has started this process, else local.",
+    ),
+    click.option(
+        "--address", help="With --engine ray: the cluster, such as auto or ray://host:10001.  [default: start one here]"
+    ),
+    click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]"),
 )  # fmt: skip
-@click.option(
-    "--loss-on", type=click.Choice(["assistant", "all"]), default="assistant", show_default=True,
-    help="Tokens to learn: the assistant's with the end token, or all (the paper's way).",
-)  # fmt: skip
-@click.option(
-    "--sharing/--no-sharing", default=True, show_default=True,
-    help="Compute and store leading tokens that examples share, and duplicates, once.",
-)  # fmt: skip
-@click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out.")
-@click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first.")
-@click.option("--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity.")
-@click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard.")
-@click.option(
-    "--batch-tokens", type=click.IntRange(min=1),
-    help="Most tokens of a teacher batch.  [default: 4096 on a CPU, 32768 on other devices, halved when memory runs out]",
-)  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="Compute type.")
-@click.option(
-    "--engine", "engine_name", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True,
-    help="Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started; the "
-    "cache's folder is one that all of them see. auto: torchrun where it has started this process, else local.",
-)  # fmt: skip
-@click.option("--address", help="With --engine ray: the cluster, such as auto or ray://host:10001.  [default: start one here]")
-@click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]")
-@click.option("--plan", is_flag=True, help="Only say what it will take: examples, exact bytes, disk, time. Writes nothing.")
 @command
 @cache_places("cache")
 def extract(

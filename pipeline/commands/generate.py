@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from pipeline.commands.shell import command
 from pipeline.commands.writing import load_writer, sampling_options, writer_options
@@ -14,9 +15,9 @@ from pipeline.data.conversations import Turn
 from pipeline.generation.writer import Sampling
 
 
-@click.command()
+@cloup.command()
+@cloup.option_group("The prompt", click.option("--prompt", required=True, help="What to ask."))
 @writer_options
-@click.option("--prompt", required=True, help="What to ask.")
 @sampling_options
 @command
 def generate(

@@ -31,6 +31,8 @@ _COMMANDS = {
     "cache": "Inspect, verify, repair or convert a cache.",
 }
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
 _GO_ON = "to go on run the same command again (train: with --resume)"
 
 
@@ -87,7 +89,7 @@ class Shell(LazyCommands):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-@click.group(cls=Shell, package="pipeline.commands", table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Shell, package="pipeline.commands", table=_COMMANDS, context_settings=_SETTINGS)
 @click.version_option(package_name="llm-modules")
 def main() -> None:
     """Train a small model on what a frozen large one knows, from cached hidden states.

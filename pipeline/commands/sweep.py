@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 from rich.console import Console
 from rich.table import Table
 
@@ -33,15 +34,18 @@ from pipeline.training.settings import TrainSettings
 _FIGURES = ("best_val_loss", "best_step", "steps", "tokens", "seconds", "parameters")
 
 
-@click.command()
-@click.option("--cache", required=True, metavar="PLACE", help="A whole cache, made by extract: a folder, or s3://bucket/prefix.")
-@click.option("--runs", type=click.Path(path_type=Path), required=True, help="Folder of the runs; those that are finished stay.")
-@click.option(
-    "--vary",
-    multiple=True,
-    required=True,
-    metavar="'OPTION=V1 V2 …'",
-    help="An option of train with its values; may be repeated.",
+@cloup.command()
+@cloup.option_group(
+    "The runs",
+    click.option("--cache", required=True, metavar="PLACE", help="A whole cache of extract: a folder, or s3://bucket/prefix."),
+    click.option("--runs", type=click.Path(path_type=Path), required=True, help="Their folder; those that are finished stay."),
+    click.option(
+        "--vary",
+        multiple=True,
+        required=True,
+        metavar="'OPTION=V1 V2 …'",
+        help="An option of train with its values; may be repeated.",
+    ),
 )
 @train_options
 @command

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
@@ -20,15 +21,23 @@ from pipeline.training.run import train as run_train
 from pipeline.training.run_folder import RunFolder
 
 
-@click.command()
-@click.option("--cache", required=True, metavar="PLACE", help="A whole cache, made by extract: a folder, or s3://bucket/prefix.")
-@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run.")
+@cloup.command()
+@cloup.option_group(
+    "The run",
+    click.option("--cache", required=True, metavar="PLACE", help="A whole cache of extract: a folder, or s3://bucket/prefix."),
+    click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with a stopped run from its last checkpoint; begin it where there is none.",
+    ),
+)
 @train_options
-@click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.")
-@click.option("--control-layers", type=LayerList(), help="Then also one on each of these cached layers.")
-@click.option("--random-teacher", metavar="PLACE", help="Then also one on this cache, of extract --teacher random:SEED:T.")
-@click.option(
-    "--resume", is_flag=True, help="Go on with a run that was stopped, from its last checkpoint; begin it where there is none."
+@cloup.option_group(
+    "Controls",
+    click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}."),
+    click.option("--control-layers", type=LayerList(), help="Then also one on each of these cached layers."),
+    click.option("--random-teacher", metavar="PLACE", help="Then also one on this cache, of extract --teacher random:SEED:T."),
 )
 @command
 @cache_places("cache", "random_teacher")

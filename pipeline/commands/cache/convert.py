@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import cloup
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from cache.convert import convert_cache
@@ -18,13 +19,21 @@ from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar
 
 
-@click.command()
+@cloup.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--format", "container", type=click.Choice(FORMAT_NAMES), help="Format of the new cache.  [default: the old one's]")
+@cloup.option_group(
+    "The new cache",
+    click.option(
+        "--format", "container", type=click.Choice(FORMAT_NAMES), help="Format of the new cache.  [default: the old one's]"
+    ),
+)
 @codec_options(None)
-@click.option("--teacher", help="With --fidelity kl=…: the cache's teacher, where that has moved; only its LM head is asked.")
-@click.option("--device", default="auto", show_default=True, help="With --fidelity kl=…: cpu, cuda, cuda:1, …")
+@cloup.option_group(
+    "The teacher, for --fidelity kl=…",
+    click.option("--teacher", help="The cache's, where that has moved; only its LM head is asked."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+)
 @command
 @cache_places("source", "target")
 def convert(source: Place, target: Place, *, container: str | None, as_json: bool, **options: Any) -> dict[str, Any]:

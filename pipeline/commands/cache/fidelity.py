@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from cache.places import Place
@@ -17,25 +18,31 @@ from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
 
 
-@click.command()
+@cloup.command()
 @click.argument("cache")
-@click.option("--layer", type=int, help="Only this layer.  [default: all]")
-@click.option("--tokens", type=click.IntRange(min=2), default=65536, show_default=True, help="Tokens to measure on.")
-@click.option("--kl-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Of these, for the LM head.")
-@click.option(
-    "--calibration-tokens", type=click.IntRange(min=1), default=32768, show_default=True,
-    help="Tokens to fit the codecs to, of other examples; half of all where there are fewer.",
-)  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Chooses both.")
-@click.option("--teacher", help="The cache's teacher, where that has moved.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option(
-    "--kl/--no-kl", default=True, show_default=True, help="Measure KL divergences of the last layer; takes the teacher."
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for fidelity.json, fidelity.html and pictures.",
+@cloup.option_group(
+    "What is measured",
+    click.option("--layer", type=int, help="Only this layer.  [default: all]"),
+    click.option("--tokens", type=click.IntRange(min=2), default=65536, show_default=True, help="Tokens to measure on."),
+    click.option("--kl-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Of these, for the LM head."),
+    click.option(
+        "--calibration-tokens",
+        type=click.IntRange(min=1),
+        default=32768,
+        show_default=True,
+        help="Tokens to fit the codecs to, of other examples; half of all where there are fewer.",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Chooses both."),
+    click.option(
+        "--kl/--no-kl", default=True, show_default=True, help="Measure KL divergences of the last layer; takes the teacher."
+    ),
+    click.option("--teacher", help="The cache's teacher, where that has moved."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+    click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for fidelity.json, fidelity.html and pictures.",
+    ),
 )
 @command
 @cache_places("cache")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+import cloup
 
 from cache.places import Place
 from cache.summary import summarise_cache
@@ -14,9 +15,12 @@ from pipeline.commands.shell import command
 from pipeline.errors import InputError
 
 
-@click.command()
+@cloup.command()
 @click.argument("cache")
-@click.option("--options", is_flag=True, help="Print the options of its extract instead, as extract --config takes them.")
+@cloup.option_group(
+    "What it prints",
+    click.option("--options", is_flag=True, help="Print the options of its extract instead, as extract --config takes them."),
+)
 @command
 @cache_places("cache")
 def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:

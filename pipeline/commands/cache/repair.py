@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import cloup
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from cache.places import Place
@@ -19,16 +20,22 @@ from pipeline.progress import progress_bar
 _MOST_LINES = 20
 
 
-@click.command()
+@cloup.command()
 @click.argument("cache")
-@click.option("--teacher", help="The cache's teacher, where that has moved.")
-@click.option("--dataset", help="The cache's data set, where that has moved.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity.")
-@click.option(
-    "--allow-other-numbers", is_flag=True,
-    help="Accept shards whose numbers differ from the lost ones, as on another machine; the content digest changes.",
-)  # fmt: skip
+@cloup.option_group(
+    "What is extracted again, and from what",
+    click.option("--teacher", help="The cache's teacher, where that has moved."),
+    click.option("--dataset", help="The cache's data set, where that has moved."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+    click.option(
+        "--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity."
+    ),
+    click.option(
+        "--allow-other-numbers",
+        is_flag=True,
+        help="Accept shards whose numbers differ from the lost ones, as on another machine; the content digest changes.",
+    ),
+)
 @command
 @cache_places("cache")
 def repair(cache: Place, *, as_json: bool, **options: Any) -> dict[str, Any]:

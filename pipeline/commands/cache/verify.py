@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import cloup
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from cache.places import Place
@@ -21,13 +22,16 @@ from pipeline.progress import progress_bar
 _MOST_LINES = 20
 
 
-@click.command()
+@cloup.command()
 @click.argument("cache")
-@click.option("--deep", is_flag=True, help="Also run the live teacher over a sample and compare, layer by layer.")
-@click.option("--sample", type=click.IntRange(min=1), default=16, show_default=True, help="--deep: examples to compare.")
-@click.option("--seed", default=0, show_default=True, help="--deep: of the random sample.")
-@click.option("--teacher", help="--deep: the cache's teacher, where that has moved.")
-@click.option("--device", default="auto", show_default=True, help="--deep: cpu, cuda, cuda:1, …")
+@cloup.option_group(
+    "Against the live teacher",
+    click.option("--deep", is_flag=True, help="Also run the live teacher over a sample and compare, layer by layer."),
+    click.option("--sample", type=click.IntRange(min=1), default=16, show_default=True, help="Examples to compare."),
+    click.option("--seed", default=0, show_default=True, help="Of the random sample."),
+    click.option("--teacher", help="The cache's teacher, where that has moved."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+)
 @command
 @cache_places("cache")
 def verify(
