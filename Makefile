@@ -42,21 +42,16 @@ check: $(READY)
 	$(RUN) -m mypy
 
 test: check
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # These pages as HTML, in build/docs; a warning is an error.
 docs: $(READY)
 	$(RUN) -m sphinx -q -W -b html docs build/docs
 
+# Beside peers and limits, at a size for two cores: the table of docs/BENCHMARKS.md.
 bench: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(RUN) benchmarks/cache_read.py
-	$(RUN) benchmarks/cache_open.py
-	$(RUN) benchmarks/codecs.py
-	$(RUN) benchmarks/extract.py
-	$(RUN) benchmarks/extract_overlap.py
-	$(RUN) benchmarks/teacher_pass.py
-	$(RUN) benchmarks/object_store.py
+	$(RUN) benchmarks/all.py --page docs/BENCHMARKS.md
 
 # Faults for twenty minutes: kills, broken files, repairs.
 soak: $(READY)

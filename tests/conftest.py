@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tests.cache.places.server import CREDENTIALS, running_server
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # in what tests start, too: threads that wait for a core that others use wait long
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -26,7 +26,7 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.progress import progress_bar
 from pipeline.report.compare import compared_table, kept_apart, write_comparison
 from pipeline.report.page import write_report
-from pipeline.training.beside import BASELINES
+from pipeline.training.companions import BASELINES
 from pipeline.training.record import trained_from
 from pipeline.training.run_folder import RunFolder
 

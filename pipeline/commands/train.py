@@ -16,7 +16,7 @@ from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.processes import leads
 from pipeline.report.plots import loss_curves, write_png
-from pipeline.training.beside import CONTROLS, RANDOM_TEACHER
+from pipeline.training.companions import CONTROLS, RANDOM_TEACHER
 from pipeline.training.run import train as run_train
 from pipeline.training.run_folder import RunFolder
 
@@ -69,7 +69,7 @@ def train(
     names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
     record = run_train(
-        settings, controls=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume, options=options_as_yaml()
+        settings, companions=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume, options=options_as_yaml()
     )
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
@@ -81,7 +81,7 @@ def train(
             f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
             f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve.name}"
         )
-        for name, run in folder.finished_controls().items():
+        for name, run in folder.finished_companions().items():
             click.echo(f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}")
         for reason, count in record["left_out"].items():
             click.echo(f"left out: {count} {reason}")

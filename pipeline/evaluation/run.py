@@ -1,4 +1,4 @@
-"""What was transferred: the student beside its controls and baselines, on rows that none of them was trained on."""
+"""What was transferred: the student beside its companions, on rows that none of them was trained on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, name_of_teacher
 from pipeline.generation.writer import StudentWriter
-from pipeline.training.beside import BASELINES, about
+from pipeline.training.companions import BASELINES, about
 from pipeline.training.record import trained_from
 from pipeline.training.run import fitting, train
 from pipeline.training.run_folder import RunFolder, environment
@@ -38,7 +38,7 @@ TEACHER = "teacher"
 
 
 def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: None) -> dict[str, Any]:
-    """Evaluate a run and those beside it; returns what is written to `evaluation/results.json`.
+    """Evaluate a run and its companions; returns what is written to `evaluation/results.json`.
 
     What cannot be measured of the teacher alone, or of a task, is said under `not_measured`, and costs nothing else.
 
@@ -48,7 +48,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     """
     folder = RunFolder(settings.run)
     folder.require_finished()
-    folder.controls()  # none of them is missing, before anything is done
+    folder.companions()  # none of them is missing, before anything is done
     tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit, settings.batch_size)
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
@@ -125,7 +125,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
         left_out[TEACHER] = "is an encoder, and does not write"
         asked.remove(TEACHER)
     if trained := [name for name in asked if name != TEACHER]:
-        train(student, controls=trained, resume=True)
+        train(student, companions=trained, resume=True)
     return asked, left_out
 
 

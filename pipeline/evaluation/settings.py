@@ -19,7 +19,7 @@ class EvaluateSettings:
         samples: held-out prompts to answer; 0 for none.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
-        baselines: names of runs beside the student that are trained first where they are not there (`teacher`: never trained).
+        baselines: names of companions that are trained first where they are not there (`teacher`: never trained).
         tasks: of lm-evaluation-harness, to be answered by the student, too.
         task_path: a folder with further tasks.
         task_limit: most documents of each.

@@ -1,4 +1,4 @@
-"""What an evaluation compares: a finished run and those beside it, each with the cache that it learned from."""
+"""What an evaluation compares: a finished run and its companions, each with the cache that it learned from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cache import Cache, CacheError, open_cache
 from cache.places import Place, Where, place_of
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
-from pipeline.training.beside import about, kind_of
+from pipeline.training.companions import about, kind_of
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -59,7 +59,7 @@ class Subject:
 
 @contextmanager
 def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where | None) -> Iterator[list[Subject]]:
-    """The student first, then the runs beside it, in the order in which they are told of.
+    """The student first, then its companions, in the order in which they are told of.
 
     Args:
         run: the student's.
@@ -81,7 +81,7 @@ def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where |
 
         own = open_once(place_of(cache or trained_from(run)), "--cache")
         subjects = []
-        for name, folder in {STUDENT: run, **run.controls()}.items():
+        for name, folder in {STUDENT: run, **run.companions()}.items():
             record = folder.read_record()
             is_same = record["identity"]["cache"] == run.read_record()["identity"]["cache"]
             read = own if is_same else open_once(place_of(random_teacher or trained_from(folder)), "--random-teacher")

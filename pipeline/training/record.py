@@ -15,13 +15,13 @@ from pipeline.training.settings import TrainSettings
 _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 
 
-def new_record(settings: TrainSettings, cache: Cache, controls: Sequence[str], tokenizer: str) -> dict[str, Any]:
+def new_record(settings: TrainSettings, cache: Cache, companions: Sequence[str], tokenizer: str) -> dict[str, Any]:
     """The record of a run that is about to begin; `tokenizer` is the hash of the student's."""
     return {
         "kind": "llm-modules run",
         "finished": False,
         "leaks": settings.leaks or _is_told_what_comes(settings, cache),
-        "controls": sorted(controls),
+        "companions": sorted(companions),
         "settings": settings.as_json(),
         "identity": {
             "cache": cache.identity,

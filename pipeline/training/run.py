@@ -1,4 +1,4 @@
-"""A training run from a cache: the student, and its controls at equal steps and tokens. No teacher anywhere."""
+"""A training run from a cache: the student, and its companions at equal steps and tokens. No teacher anywhere."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pipeline.processes import own_share
 from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
-from pipeline.training.beside import RANDOM_TEACHER, beside, impossible, kind_of
 from pipeline.training.callbacks import Stopwatch, progress_columns
+from pipeline.training.companions import RANDOM_TEACHER, companion, impossible, kind_of
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
@@ -34,18 +34,18 @@ from pipeline.training.trainer import StudentTrainer
 def train(
     settings: TrainSettings,
     *,
-    controls: Sequence[str] = (),
+    companions: Sequence[str] = (),
     random_teacher: Where | None = None,
     resume: bool = False,
     options: str = "",
 ) -> dict[str, Any]:
-    """Train a student from a cache, then each run named beside it; returns the student's record (run.json).
+    """Train a student from a cache, then its companions; returns the student's record (run.json).
 
     Where torchrun has started several processes, all call this, and train together.
 
     Args:
         settings: of the student.
-        controls: names of runs beside it (see `beside`).
+        companions: the names of the runs to hold it against (see `companions`).
         random_teacher: the cache of a teacher of random weights, for the control of that name.
         resume: go on with what was begun.
         options: the command's, kept beside the run as what repeats it.
@@ -55,72 +55,72 @@ def train(
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
-    if controls and not settings.reads_states:
+    if companions and not settings.reads_states:
         raise InputError(
             f"--controls: a student of --condition {settings.condition} reads no teacher to control for; leave it out"
         )
-    if controls and settings.report_to:
+    if companions and settings.report_to:
         raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
-        for name in controls:
-            _require_control(settings, cache, name, beside(settings, name, steps=1, random_teacher=random_teacher))
-        asked = [name for name in controls if kind_of(name) != "baseline"]
+        for name in companions:
+            _require_companion(settings, cache, name, companion(settings, name, steps=1, random_teacher=random_teacher))
+        asked = [name for name in companions if kind_of(name) != "baseline"]
         record = _train_one(settings, cache, "student", asked, resume=resume, options=options)
-        for name in controls:
-            control = beside(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
-            with _opened(control, settings, cache) as read:
-                _train_one(control, read, name, (), resume=resume or RunFolder(control.run).exists())
-            record["controls"] = sorted({*record["controls"], name})  # a baseline that was stopped is not missed
+        for name in companions:
+            own = companion(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
+            with _opened(own, settings, cache) as read:
+                _train_one(own, read, name, (), resume=resume or RunFolder(own.run).exists())
+            record["companions"] = sorted({*record["companions"], name})  # a baseline that was stopped is not missed
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
-        if controls and own_share().rank == 0:
+        if companions and own_share().rank == 0:
             RunFolder(settings.run).write_options(options)  # those that a run was begun with may have named none
     return record
 
 
 def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
-    """The names of runs that cannot be trained beside a finished student, each with the reason."""
+    """The names of companions that a finished student cannot have, each with the reason."""
     reasons = {}
     with open_cache(settings.cache) as cache:
         for name in names:
             try:
-                _require_control(settings, cache, name, beside(settings, name, steps=1))
+                _require_companion(settings, cache, name, companion(settings, name, steps=1))
             except InputError as error:
                 reasons[name] = impossible(settings, name) or str(error).removeprefix(f"{name}: ")
     return reasons
 
 
-def _opened(control: TrainSettings, settings: TrainSettings, cache: Cache) -> AbstractContextManager[Cache]:
-    """The cache of a run beside a student: most often the student's, which is open already."""
-    return nullcontext(cache) if control.cache == settings.cache else open_cache(control.cache)
+def _opened(own: TrainSettings, settings: TrainSettings, cache: Cache) -> AbstractContextManager[Cache]:
+    """A companion's cache: most often the student's, which is open already."""
+    return nullcontext(cache) if own.cache == settings.cache else open_cache(own.cache)
 
 
-def _require_control(settings: TrainSettings, cache: Cache, name: str, control: TrainSettings) -> None:
-    """Find out whether a run beside a student can be trained.
+def _require_companion(settings: TrainSettings, cache: Cache, name: str, own: TrainSettings) -> None:
+    """Find out whether a companion can be trained.
 
     Raises:
         InputError: it cannot, or the cache of its own is not of random weights, or of other examples than the student's.
     """
-    with _opened(control, settings, cache) as own:
-        require_fit(own, control)
-        if name == RANDOM_TEACHER and not str(own.identity["teacher_weights"]).startswith("random:"):
-            raise InputError(f"--random-teacher {own.address}: its teacher is not random; extract with --teacher random:SEED:T")
-        if own.identity["tokens"] != cache.identity["tokens"]:
-            raise InputError(f"{own.address}: was made of other examples than {cache.address}; extract the same rows for it")
+    with _opened(own, settings, cache) as read:
+        require_fit(read, own)
+        if name == RANDOM_TEACHER and not str(read.identity["teacher_weights"]).startswith("random:"):
+            raise InputError(f"--random-teacher {read.address}: its teacher is not random; extract with --teacher random:SEED:T")
+        if read.identity["tokens"] != cache.identity["tokens"]:
+            raise InputError(f"{read.address}: was made of other examples than {cache.address}; extract the same rows for it")
 
 
 def _train_one(
-    settings: TrainSettings, cache: Cache, title: str, controls: Sequence[str], *, resume: bool, options: str = ""
+    settings: TrainSettings, cache: Cache, title: str, companions: Sequence[str], *, resume: bool, options: str = ""
 ) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
-    record = new_record(settings, cache, controls, students_hash(settings, cache))
+    record = new_record(settings, cache, companions, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
-        record["controls"] = sorted({*earlier["controls"], *controls})
+        record["companions"] = sorted({*earlier["companions"], *companions})
         if earlier["finished"]:
-            if record["controls"] != earlier["controls"] and share.rank == 0:
-                folder.write_record(earlier | {"controls": record["controls"]})
+            if record["companions"] != earlier["companions"] and share.rank == 0:
+                folder.write_record(earlier | {"companions": record["companions"]})
             return earlier
     with progress_bar(TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=None, visible=settings.own_tokens and share.rank == 0)

@@ -17,19 +17,19 @@ import torch
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
-from pipeline.training.beside import told_order
+from pipeline.training.companions import told_order
 from pipeline.training.settings import TrainSettings
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
-_RECORD_FIELDS = {"finished", "leaks", "controls", "settings", "identity", "provenance"}
+_RECORD_FIELDS = {"finished", "leaks", "companions", "settings", "identity", "provenance"}
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """A run's folder.
 
-    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`, `loss.png`, `controls/` (all
-    runs beside it) and `evaluation/`.
+    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`, `loss.png`, `companions/` (the
+    runs it is held against) and `evaluation/`.
     """
 
     root: Path
@@ -74,29 +74,27 @@ class RunFolder:
         """Results and report."""
         return self.root / "evaluation"
 
-    def controls(self) -> dict[str, RunFolder]:
-        """The runs beside this one that were asked for, by name, in the order in which they are told of.
+    def companions(self) -> dict[str, RunFolder]:
+        """The companions that were asked for, by name, in the order in which they are told of.
 
         Raises:
             InputError: one of them is not finished.
         """
-        finished = self.finished_controls()
-        for name in self.read_record()["controls"]:
+        finished = self.finished_companions()
+        for name in self.read_record()["companions"]:
             if name not in finished:
-                raise InputError(
-                    f"{self.root}: control {name} is not finished; train with --controls --resume and the other options"
-                )
+                raise InputError(f"{self.root}: {name} is not finished; train with --controls --resume and the other options")
         return finished
 
-    def finished_controls(self) -> dict[str, RunFolder]:
-        """The runs beside this one that are finished, by name, in the order in which they are told of."""
-        names = sorted(self.read_record()["controls"], key=told_order)
-        runs = {name: RunFolder(self.root / "controls" / name) for name in names}
+    def finished_companions(self) -> dict[str, RunFolder]:
+        """The companions that are finished, by name, in the order in which they are told of."""
+        names = sorted(self.read_record()["companions"], key=told_order)
+        runs = {name: RunFolder(self.root / "companions" / name) for name in names}
         return {name: run for name, run in runs.items() if run.exists() and run.read_record()["finished"]}
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The logged steps of this run and of those beside it that are finished, by name."""
-        return {name: run.read_metrics() for name, run in {"student": self, **self.finished_controls()}.items()}
+        """The logged steps of this run and of its finished companions, by name."""
+        return {name: run.read_metrics() for name, run in {"student": self, **self.finished_companions()}.items()}
 
     def exists(self) -> bool:
         """Whether a run was begun here."""

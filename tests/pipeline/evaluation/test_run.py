@@ -22,7 +22,7 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.teacher.same import load_same_teacher
-from pipeline.training.beside import CONTROLS
+from pipeline.training.companions import CONTROLS
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -33,7 +33,7 @@ from tests.conftest import RunCli, write_rows
 def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     options = TrainSettings(small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu")
-    train(options, controls=CONTROLS)
+    train(options, companions=CONTROLS)
     return folder
 
 
@@ -229,8 +229,8 @@ def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> Non
 
 def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/controls/no-teacher")
-    with pytest.raises(InputError, match="control no-teacher is not finished"):
+    shutil.rmtree(tmp_path / "run/companions/no-teacher")
+    with pytest.raises(InputError, match="no-teacher is not finished"):
         evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
 
 

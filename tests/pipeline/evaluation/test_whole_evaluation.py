@@ -27,7 +27,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import StudentWriter
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.beside import BASELINES
+from pipeline.training.companions import BASELINES
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -73,7 +73,7 @@ def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pyt
     train(TrainSettings(text.cache, folder / "gpt-neo", condition="none", **options))
     train(
         TrainSettings(settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options),
-        controls=("layer-0", "layer-2", "no-teacher", "random-teacher"),
+        companions=("layer-0", "layer-2", "no-teacher", "random-teacher"),
         random_teacher=random.cache,
     )
     return folder / "run"
@@ -119,7 +119,7 @@ def test_every_control_and_baseline_is_there_with_its_figures(results: dict[str,
     assert results["not_measured"] == {"answers": "none has ended within 24 tokens; raise --max-new-tokens"}
     same = [found[name]["bits_a_byte"] / found[name]["val_loss"] for name in ("student", "layer-0", "distilled", "teacher")]
     assert same == pytest.approx([same[0]] * 4)
-    assert RunFolder(run).controls().keys() == {*NAMES} - {"student", "teacher"}
+    assert RunFolder(run).companions().keys() == {*NAMES} - {"student", "teacher"}
 
 
 def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(results: dict[str, Any]) -> None:
@@ -196,7 +196,7 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Pat
 
 def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(results: dict[str, Any], run: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
-    control = RunFolder(moved / "controls/random-teacher")
+    control = RunFolder(moved / "companions/random-teacher")
     record = control.read_record()
     was = record["settings"]["cache"]
     control.write_record(record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}})
@@ -307,11 +307,11 @@ def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
     [
         (["--compare"], "--compare: name at least two evaluated runs"),
         (["--compare", "RUN", "RUN"], "a run is named twice"),
-        (["--compare", "RUN", "RUN/controls/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
+        (["--compare", "RUN", "RUN/companions/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
         ([], "name one run with --run"),
         (["--run", "RUN", "RUN"], "name one run with --run"),
         (["--run", "RUN", "--baselines", "nobody"], f"--baselines nobody: there are teacher, {', '.join(BASELINES)}, or all"),
-        (["--run", "RUN/controls/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
+        (["--run", "RUN/companions/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said_so(arguments: list[str], said: str, run: Path, run_cli: RunCli) -> None:

@@ -38,7 +38,7 @@ from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.beside import CONTROLS
+from pipeline.training.companions import CONTROLS
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -189,7 +189,7 @@ def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(prompts: Path,
 def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(prompts: Path, tmp_path: Path) -> None:
     narrow = make_gpt_neo(tmp_path / "gpt-neo", positions=450)
     with pytest.raises(InputError, match=r"has 450 positions, the longest example \d+ tokens; leave longer answers out"):
-        train(quick(prompts, tmp_path / "run", student=str(narrow)), controls=CONTROLS)
+        train(quick(prompts, tmp_path / "run", student=str(narrow)), companions=CONTROLS)
     assert not (tmp_path / "run").exists()
 
 
@@ -227,7 +227,7 @@ def test_extract_refuses_what_makes_no_sense_with_prompts(
 @pytest.fixture(scope="module")
 def run_with_controls(prompts: Path, gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("prompt") / "run"
-    train(quick(prompts, run, student=str(gpt_neo), epochs=3), controls=CONTROLS)
+    train(quick(prompts, run, student=str(gpt_neo), epochs=3), companions=CONTROLS)
     return run
 
 
@@ -398,7 +398,7 @@ def test_controls_that_would_be_the_student_itself_are_refused(
     changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        train(quick(prompts, tmp_path / "run", **changes), controls=CONTROLS)
+        train(quick(prompts, tmp_path / "run", **changes), companions=CONTROLS)
 
 
 def test_what_is_gone_or_does_not_apply_is_said_so(
@@ -432,8 +432,8 @@ def test_a_head_that_is_the_embeddings_is_frozen_with_them(prompts: Path, tmp_pa
     ):
         with pytest.raises(InputError, match=said):
             train(quick(prompts, tmp_path / "run", **changes))
-    train(quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1), controls=("no-teacher",))
-    control = RunFolder(tmp_path / "run").controls()["no-teacher"].settings()
+    train(quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1), companions=("no-teacher",))
+    control = RunFolder(tmp_path / "run").companions()["no-teacher"].settings()
     assert control.freeze == ()  # what has no teacher to learn from learns with all of its weights
 
 
@@ -450,5 +450,5 @@ def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(prompts
         states = [len(looking[place]["states_mask"]) for place in range(40)]
         assert looking.sizes == [own + seen for own, seen in zip(looking.lengths, states, strict=True)]
     layers = quick(prompts, tmp_path / "run", layers=(0, -1), cross_every=1, max_steps=1)
-    train(layers, controls=("no-teacher",))
-    assert RunFolder(tmp_path / "run" / "controls" / "no-teacher").read_record()["finished"]
+    train(layers, companions=("no-teacher",))
+    assert RunFolder(tmp_path / "run" / "companions" / "no-teacher").read_record()["finished"]

@@ -41,7 +41,7 @@ from pipeline.processes import Share
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.beside import CONTROLS
+from pipeline.training.companions import CONTROLS
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
@@ -58,7 +58,7 @@ def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
 @pytest.fixture(scope="module")
 def run_with_controls(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("train") / "run"
-    train(quick(small_cache, run), controls=CONTROLS)
+    train(quick(small_cache, run), companions=CONTROLS)
     return run
 
 
@@ -117,7 +117,7 @@ def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, s
 
 
 def test_controls_get_equal_steps_and_tokens(run_with_controls: Path) -> None:
-    controls = RunFolder(run_with_controls).controls()
+    controls = RunFolder(run_with_controls).companions()
     assert sorted(controls) == sorted(CONTROLS)
     result = RunFolder(run_with_controls).read_record()["result"]
     for control in controls.values():
@@ -146,9 +146,9 @@ transformers.Qwen2Model.__init__ = wall
 from pathlib import Path
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.beside import CONTROLS
+from pipeline.training.companions import CONTROLS
 from pipeline.training.settings import TrainSettings
-train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), controls=CONTROLS)
+train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), companions=CONTROLS)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -202,7 +202,7 @@ def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
     train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
     assert len(told) >= 2
     with pytest.raises(InputError, match="--report-to: tells of one run"):
-        train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), controls=CONTROLS)
+        train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), companions=CONTROLS)
     with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
         train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
 

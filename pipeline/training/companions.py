@@ -1,4 +1,4 @@
-"""The runs that a student is held against: what each of them changes, all else being equal."""
+"""A student's companions, the runs that it is held against: what each of them changes, all else being equal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LAYER = re.compile(r"layer-(-?\d+)")
 
 
 def kind_of(name: str) -> str:
-    """`control` where a run has nothing of what the teacher knows, `layer` where it reads another layer, else `baseline`."""
+    """`control` where it has nothing of what the teacher knows, `layer` where it reads another layer, else `baseline`."""
     if name in (*CONTROLS, RANDOM_TEACHER):
         return "control"
     return "layer" if _LAYER.fullmatch(name) else "baseline"
 
 
 def told_order(name: str) -> tuple[int, int, str]:
-    """Where a run stands among those beside a student: controls before baselines, those on layers first."""
+    """Where a companion stands among the others: controls before baselines, those on layers first."""
     if layer := _LAYER.fullmatch(name):
         return 0, int(layer[1]), ""
     if kind_of(name) == "control":
@@ -37,7 +37,7 @@ def told_order(name: str) -> tuple[int, int, str]:
 
 
 def about(name: str) -> str:
-    """What a run beside a student is, in a few words."""
+    """What a student or companion is, in a few words."""
     known = {
         "student": "the student",
         "no-teacher": "the same GPT-Neo on the tokens",
@@ -52,8 +52,8 @@ def about(name: str) -> str:
     return known.get(name) or f"the teacher's layer {name.removeprefix('layer-')}"
 
 
-def beside(settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None) -> TrainSettings:
-    """The run of a name: same data, seed, steps and tokens, nothing to stop it early.
+def companion(settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None) -> TrainSettings:
+    """The companion of a name: same data, seed, steps and tokens, nothing to stop it early.
 
     Args:
         settings: the student's.
@@ -62,9 +62,9 @@ def beside(settings: TrainSettings, name: str, *, steps: int, random_teacher: Wh
         random_teacher: the cache of a teacher of random weights.
 
     Raises:
-        InputError: there is no such run beside this student, or it would be the same one.
+        InputError: this student can have no such companion, or it would be the student itself.
     """
-    same: dict[str, Any] = {"run": settings.run / "controls" / name, "max_steps": steps, "patience": 0}
+    same: dict[str, Any] = {"run": settings.run / "companions" / name, "max_steps": steps, "patience": 0}
     changed = replace(settings, **same | _changes(settings, name, random_teacher))
     if replace(changed, **{field: getattr(settings, field) for field in same}) == settings:
         raise InputError(f"{name}: would be the student itself; leave it out")
@@ -98,7 +98,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
 
 
 def impossible(settings: TrainSettings, name: str) -> str | None:
-    """Why there is no such run beside a student; None where there is."""
+    """Why a student can have no such companion; None where it can."""
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"

@@ -1,4 +1,4 @@
-"""The runs beside a student: what each changes, and which would be no comparison."""
+"""A student's companions: what each changes, and which would be no comparison."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import run as run_module
-from pipeline.training.beside import BASELINES, CONTROLS, about, beside, kind_of, told_order
 from pipeline.training.callbacks import Stopwatch
+from pipeline.training.companions import BASELINES, CONTROLS, about, companion, kind_of, told_order
 from pipeline.training.run import fitting, train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -30,8 +30,8 @@ ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None:
-    changed = beside(STUDENT, name, steps=7, random_teacher="random")
-    assert (changed.run, changed.patience) == (Path("run/controls") / name, 0)
+    changed = companion(STUDENT, name, steps=7, random_teacher="random")
+    assert (changed.run, changed.patience) == (Path("run/companions") / name, 0)
     assert changed.max_steps == (0 if name == "gpt-neo-untouched" else 7)
     kept = set(vars(STUDENT)) - {"run", "max_steps", "patience"}
     differs = {field for field in kept if getattr(changed, field) != getattr(STUDENT, field)}
@@ -50,7 +50,7 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         }[name]
     )
     assert about(name)
-    frozen = beside(replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random").freeze
+    frozen = companion(replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random").freeze
     assert frozen == (("gpt-neo",) if changed.condition == "sequence" else ())  # what learns without a teacher learns with all
 
 
@@ -73,7 +73,7 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
 )
 def test_what_would_be_no_comparison_is_said_so(changes: dict[str, Any], name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        beside(replace(STUDENT, **changes), name, steps=1)
+        companion(replace(STUDENT, **changes), name, steps=1)
 
 
 def test_middle_layers_know_something_so_they_are_no_controls() -> None:
@@ -105,13 +105,13 @@ def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
     gpt_neo: Path, small_cache: Path, tmp_path: Path
 ) -> None:
     options = TrainSettings(small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu")
-    train(options, controls=("gpt-neo-untouched", "gpt-neo-scratch"))
-    controls = RunFolder(tmp_path / "run").controls()
-    record = controls["gpt-neo-untouched"].read_record()
+    train(options, companions=("gpt-neo-untouched", "gpt-neo-scratch"))
+    companions = RunFolder(tmp_path / "run").companions()
+    record = companions["gpt-neo-untouched"].read_record()
     assert record["result"]["steps"] == record["result"]["tokens"] == 0
     assert record["result"]["best_val_loss"] > 1
-    untouched = LLMModulesForCausalLM.from_pretrained(controls["gpt-neo-untouched"].model).body.state_dict()
-    scratch = LLMModulesForCausalLM.from_pretrained(controls["gpt-neo-scratch"].model).body.state_dict()
+    untouched = LLMModulesForCausalLM.from_pretrained(companions["gpt-neo-untouched"].model).body.state_dict()
+    scratch = LLMModulesForCausalLM.from_pretrained(companions["gpt-neo-scratch"].model).body.state_dict()
     whole = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
     assert all(torch.equal(value, untouched[name]) for name, value in whole.items())
     far = [name for name, value in whole.items() if value.ndim == 2 and not torch.allclose(value, scratch[name], atol=1e-2)]
@@ -123,7 +123,7 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
 ) -> None:
     options = TrainSettings(small_cache, tmp_path / "text", condition="text", epochs=1, batch_size=8, device="cpu")
     train(options)
-    train(replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")), controls=())
+    train(replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")), companions=())
     learned = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
     for condition in ("sequence", "text", "none"):
         run = tmp_path / f"from-text-{condition}"
@@ -147,7 +147,7 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     assert "keeps no LM head" in reasons["distilled"]
     assert reasons["gpt-neo-fine-tuned"] == "the weights of student tiny were new, so this would be gpt-neo-scratch"
     with pytest.raises(InputError, match="its teacher is not random; extract with --teacher random:SEED:T"):
-        train(tiny, controls=("random-teacher",), random_teacher=shutil.copytree(small_cache, tmp_path / "copy"))
+        train(tiny, companions=("random-teacher",), random_teacher=shutil.copytree(small_cache, tmp_path / "copy"))
     assert fitting(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
     assert fitting(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
@@ -172,14 +172,14 @@ def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
     monkeypatch.setattr(run_module, "_train_one", stopped)
     for name in ("bidirectional", "layer-0"):
         with pytest.raises(KeyboardInterrupt):
-            train(options, controls=(name,), resume=True)
+            train(options, companions=(name,), resume=True)
     folder = RunFolder(options.run)
-    assert folder.read_record()["controls"] == ["layer-0"]
-    with pytest.raises(InputError, match="control layer-0 is not finished"):
-        folder.controls()
+    assert folder.read_record()["companions"] == ["layer-0"]
+    with pytest.raises(InputError, match="layer-0 is not finished"):
+        folder.companions()
     monkeypatch.setattr(run_module, "_train_one", whole)
-    train(options, controls=("layer-0", "bidirectional"), resume=True)
-    assert list(folder.controls()) == ["layer-0", "bidirectional"]
+    train(options, companions=("layer-0", "bidirectional"), resume=True)
+    assert list(folder.companions()) == ["layer-0", "bidirectional"]
 
 
 def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
