@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 
-.PHONY: setup demo study test check docs bench soak clean
+.PHONY: setup demo study test check coverage docs bench soak clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ check: $(READY)
 
 test: check
 	$(RUN) -m pytest -n 2 --dist worksteal
+
+# Which lines no test runs, those that tests start as processes of their own counted; pages in build/coverage.
+coverage: $(READY)
+	$(RUN) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
 
 # These pages as HTML, in build/docs; a warning is an error.
 docs: $(READY)
