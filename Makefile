@@ -62,4 +62,4 @@ soak: $(READY)
 	PYTHONPATH=. $(RUN) benchmarks/soak.py
 
 clean:
-	rm -rf $(VENV) demo study build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo study comparison build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -133,7 +133,7 @@ def run(name: str, folder: Path) -> tuple[list[Ratio], float]:
     path, began = folder / f"{name}.json", time.monotonic()
     done = subprocess.run(
         [sys.executable, HERE / f"{name}.py", *options, "--json", path],
-        stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": str(HERE.parent), "TQDM_DISABLE": "1"},
     )  # fmt: skip
     (folder / f"{name}.txt").write_text(done.stdout)
     return ratios(json.loads(path.read_text())), time.monotonic() - began

@@ -126,8 +126,8 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
     marks, tokens = [], 0
     for _, batch in zip(range(steps), run.training, strict=False):
         batch = {name: values.to(device) for name, values in batch.items()}
-        with torch.inference_mode():
-            states = teacher(batch["input_ids"], output_hidden_states=True).hidden_states[-1].clone()
+        with torch.no_grad():
+            states = teacher(batch["input_ids"], output_hidden_states=True).hidden_states[-1]
         logits = model(hidden_states=states.float(), attention_mask=batch["attention_mask"]).logits
         loss = cross_entropy(logits[0, :-1].float(), batch["labels"][0, 1:], ignore_index=IGNORE)
         loss.backward()

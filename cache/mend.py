@@ -136,7 +136,7 @@ def mend_cache(where: Where, progress: Callable[[int], None] = lambda size: None
     place = place_of(where)
     root = place.folder
     with contextlib.ExitStack() as held:
-        held.enter_context(place.told())
+        held.enter_context(place.naming_errors())
         place.refresh()
         if not (root / JOURNAL_NAME).is_file():
             read_manifest(root)  # says what is not there

@@ -174,7 +174,7 @@ class Cache(Sequence[Example]):
     def _reading(self, shard: int, position: int) -> Iterator[None]:
         """Damage that is found here names the example."""
         try:
-            with self.place.told():
+            with self.place.naming_errors():
                 yield
         except CacheError as error:
             row_id = self.records[shard].row_ids[position]
@@ -259,7 +259,7 @@ def open_cache(where: Where) -> Cache:
     """
     place = place_of(where)
     root = place.folder
-    with place.told():
+    with place.naming_errors():
         place.refresh()
         manifest = read_manifest(root)
         records = read_journal(root, manifest)

@@ -27,7 +27,7 @@ def summarise_cache(where: Where) -> dict[str, Any]:
         OSError: an object store cannot be reached.
     """
     place = place_of(where)
-    with place.told():
+    with place.naming_errors():
         place.refresh()
         manifest = read_manifest(place.folder)
         records = read_journal(place.folder, manifest)

@@ -83,7 +83,7 @@ def verify_cache(where: Where, progress: Callable[[int], None] = lambda size: No
         CacheError: there is no cache, or neither its manifest nor the copy in its journal can be read.
         OSError: an object store cannot be reached.
     """
-    with place_of(where).apart() as place, place.told():
+    with place_of(where).apart() as place, place.naming_errors():
         place.refresh()
         return _verified(place, progress)
 

@@ -88,7 +88,7 @@ def write_cache(where: Where, wanted: Manifest, attachments: Path) -> Iterator[C
     require_continuable(place, wanted)
     root = place.folder
     root.mkdir(parents=True, exist_ok=True)
-    with place.told(), place.alone():
+    with place.naming_errors(), place.alone():
         if (root / MANIFEST_NAME).exists():
             manifest = _continued(root, wanted)
         else:
@@ -108,7 +108,7 @@ def require_continuable(where: Where, wanted: Manifest) -> list[int]:
         CacheError: the folder holds something else, or another run's cache.
     """
     place = place_of(where)
-    with place.told():
+    with place.naming_errors():
         begun, root = require_cache_place(place), place.folder
         if not (root / MANIFEST_NAME).exists():
             if begun:

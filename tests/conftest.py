@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,12 +87,6 @@ def run_cli() -> RunCli:
         return subprocess.CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
 
     return run
-
-
-def run_process(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `python cli.py …` as a user does."""
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=folder, check=False)
 
 
 def write_rows(path: Path, rows: list[object]) -> Path:

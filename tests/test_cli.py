@@ -15,7 +15,8 @@ import pytest
 
 from cache import open_cache
 from cache.formats.zarr3 import ZarrFormat
-from tests.conftest import ROOT, RunCli, run_process, write_rows
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import ROOT, RunCli, write_rows
 
 COMMANDS = ["extract", "train", "sweep", "evaluate", "generate", "chat"]
 
@@ -139,11 +140,18 @@ def test_the_shell_completes_commands_without_loading_the_models(typed: str, off
     assert sorted(done.stdout.split()) == sorted(f"plain,{word}" for word in offered), done.stderr
 
 
+def started(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python cli.py …`, as a user starts it."""
+    return subprocess.run(
+        list(map(str, [sys.executable, ROOT / "cli.py", *arguments])), capture_output=True, text=True, check=False
+    )
+
+
 def test_the_console_script_is_the_same_program() -> None:
     script = Path(sys.executable).parent / "llm-modules"
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[1:] == run_process("--help").stdout.splitlines()[1:]
+    assert done.stdout.splitlines()[1:] == started("--help").stdout.splitlines()[1:]
 
 
 @pytest.mark.parametrize("words", [["fly"], ["extract"], ["extract", "--cache"], ["train", "--epochs", "many"], ["--wings"]])
@@ -156,7 +164,7 @@ def test_wrong_usage_gets_one_line(words: list[str], run_cli: RunCli) -> None:
 
 
 def test_bad_input_in_a_process_of_its_own(tmp_path: Path) -> None:
-    done = run_process("train", "--cache", tmp_path, "--run", tmp_path / "run")
+    done = started("train", "--cache", tmp_path, "--run", tmp_path / "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -200,11 +208,7 @@ def test_a_full_disk_is_said_so_and_can_be_resumed(run_cli: RunCli, tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_it_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "cli.py", "extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu"]
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
-    )  # fmt: skip
+    process = CliProcess("extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu")
     until = time.monotonic() + 120
     while not list((tmp_path / "c").glob("shards/0*")) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import pytest
 from cache import open_cache
 from cache.verify import verify_cache
 from tests.cache.faults import flip_byte, remove, shard_paths
-from tests.conftest import ROOT, RunCli, run_process
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import ROOT, RunCli
 
 CONTRACT = {"format", "codec", "layers", "examples", "tokens", "stored_tokens", "bytes", "bytes_per_token", "bits_per_value",
             "shards", "identity", "content_digest", "complete"}  # fmt: skip
@@ -254,12 +256,13 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start_and_fills_up_with_
 
 def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> None:
     """Unmounted under the running command; in the empty mount point nothing can be taken for a cache afterwards."""
-    command = [sys.executable, ROOT / "cli.py", "extract", "--cache", small_disk / "c", "--limit", "150", "--shard-tokens", "200",
-               "--dtype", "fp32", "--device", "cpu", "--batch-tokens", "200"]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = CliProcess(
+        "extract", "--cache", small_disk / "c", "--limit", "150", "--shard-tokens", "200", "--dtype", "fp32", "--device", "cpu",
+        "--batch-tokens", "200",
+    )  # fmt: skip
     journal = small_disk / "c" / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
-        pass
+        time.sleep(0.001)
     subprocess.run(["umount", "-l", small_disk], check=True)
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1, stderr
@@ -271,10 +274,9 @@ def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> No
 
 def test_two_extracts_into_one_cache(tmp_path: Path) -> None:
     options = ["--limit", "300", "--shard-tokens", "100", "--batch-tokens", "100", "--dtype", "fp32", "--device", "cpu"]
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), *options]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = CliProcess("extract", "--cache", tmp_path / "c", *options)
     while first.poll() is None and not (tmp_path / "c" / "manifest.json").exists():
-        pass
+        time.sleep(0.001)
     for _ in range(5):  # looking is always allowed, whatever the writer renames in the meantime
         assert verify_cache(tmp_path / "c").damage == []
     first.send_signal(signal.SIGSTOP)  # holds its lock however long the others take

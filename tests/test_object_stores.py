@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import pytest
 from cache.places.bucket import Bucket
 from cache.summary import summarise_cache
 from tests.cache.places.server import new_address
-from tests.conftest import ROOT, RunCli
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import RunCli
 
 EXTRACT = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", "--device", "cpu"]
 TRAIN = ["--max-steps", "12", "--batch-size", "4", "--eval-every", "6", "--log-every", "2", "--device", "cpu"]
@@ -29,14 +28,13 @@ def options(s3_endpoint: str, tmp_path: Path) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same extract into a folder."""
     root = tmp_path_factory.mktemp("folder") / "c"
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(root), *EXTRACT]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    done = run_process("extract", "--cache", root, *EXTRACT)
+    assert done.returncode == 0, done.stderr
     return root
 
 
-def extract_process(address: str, options: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", address, *EXTRACT, *options, "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+def extract_process(address: str, options: list[str]) -> CliProcess:
+    return CliProcess("extract", "--cache", address, *EXTRACT, *options, "--json")
 
 
 def test_killed_with_9_it_goes_on_and_is_the_cache_of_a_folder(
@@ -98,9 +96,7 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
     small = ["--endpoint", s3_endpoint, "--copies", str(tmp_path / "small"), "--copies-gb", "0.002"]
     whole = run_cli("train", "--cache", uploaded, "--run", tmp_path / "whole", *TRAIN, *small)
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, str(ROOT / "cli.py"), "train", "--cache", uploaded, "--run", str(tmp_path / "killed"), *TRAIN]
-    alike = os.environ | {"OMP_NUM_THREADS": "1"}  # as this process
-    process = subprocess.Popen([*command, *small], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=alike)
+    process = CliProcess("train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small)
     checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint-6"
     while process.poll() is None and not (checkpoint / "trainer_state.json").exists():
         time.sleep(0.01)
@@ -108,10 +104,7 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
     assert process.wait() == -9
     resumed = run_cli("train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    workers = subprocess.run(
-        [*command[:-len(TRAIN) - 1], str(tmp_path / "workers"), *TRAIN, *small, "--loader-workers", "2"],
-        capture_output=True, text=True, cwd=ROOT, check=False, env=alike,
-    )  # fmt: skip
+    workers = run_process("train", "--cache", uploaded, "--run", tmp_path / "workers", *TRAIN, *small, "--loader-workers", 2)
     assert workers.returncode == 0, workers.stderr
     runs = ("whole", "killed", "workers")
     weights = {(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs}
@@ -144,6 +137,7 @@ def test_convert_and_repair_work_there(
         (["cache", "verify", "s3://bucket/nothing-here"], "s3://bucket/nothing-here: not a cache"),
         (["train", "--cache", "gs://bucket/x", "--run", "r"], "gs://bucket/x: no kind of address that is known here"),
         (["extract", "--cache", "here"], "--endpoint is for caches at s3://…, and here is a folder"),
+        (["chat", "--run", "a"], "--endpoint is for caches at s3://…, and none is named"),
     ],
 )
 def test_wrong_addresses_get_one_line(arguments: list[str], said: str, options: list[str], run_cli: RunCli) -> None:
@@ -169,8 +163,7 @@ def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpo
 
 def test_credentials_and_endpoint_come_from_the_environment(uploaded: str, s3_endpoint: str, tmp_path: Path) -> None:
     environment = os.environ | {"AWS_ENDPOINT_URL": s3_endpoint, "XDG_CACHE_HOME": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "cli.py"), "cache", "inspect", uploaded, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = run_process("cache", "inspect", uploaded, "--json", environment=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"]
     assert list((tmp_path / "llm-modules" / "copies").iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from pipeline.progress import TokenCount
-from tests.conftest import ROOT
+from tests.cli_process import CliProcess
 
 
 def at_a_terminal(*words: object) -> tuple[subprocess.CompletedProcess[str], str]:
@@ -34,12 +33,12 @@ def at_a_terminal(*words: object) -> tuple[subprocess.CompletedProcess[str], str
 
     reader = threading.Thread(target=read)
     reader.start()
-    command = [sys.executable, "cli.py", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=300, check=False)
+    process = CliProcess(*words, terminal=os.ttyname(theirs))
+    stdout, _ = process.communicate(timeout=300)
     os.close(theirs)
     reader.join()
     os.close(ours)
-    return done, b"".join(shown).decode(errors="replace")
+    return subprocess.CompletedProcess(process.args, process.wait(), stdout), b"".join(shown).decode(errors="replace")
 
 
 @pytest.mark.timeout(900)

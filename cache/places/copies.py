@@ -52,7 +52,7 @@ class Copies:
         locked.take(fcntl.LOCK_EX)
         return locked
 
-    def is_alone(self, name: str) -> bool:
+    def is_held(self, name: str) -> bool:
         """Whether somebody holds a name alone."""
         with _Locked(self._locks / name) as locked:
             return not locked.take(fcntl.LOCK_SH | fcntl.LOCK_NB)

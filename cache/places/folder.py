@@ -43,7 +43,7 @@ class Folder:
         """As `Place.recorded`."""
         return str(self.folder.resolve())
 
-    def told(self) -> AbstractContextManager[None]:
+    def naming_errors(self) -> AbstractContextManager[None]:
         """As `Place.told`."""
         return contextlib.nullcontext()
 

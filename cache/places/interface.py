@@ -70,7 +70,7 @@ class Place(Protocol):
         """Whether the folder holds copies."""
         ...
 
-    def told(self) -> AbstractContextManager[None]:
+    def naming_errors(self) -> AbstractContextManager[None]:
         """Errors that are raised within name the place as its user does."""
         ...
 

@@ -84,7 +84,7 @@ class ObjectStore:
         return self._copies.held_bytes()
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def naming_errors(self) -> Iterator[None]:
         """As `Place.told`."""
         try:
             yield
@@ -97,7 +97,7 @@ class ObjectStore:
     def refresh(self) -> None:
         """As `Place.refresh`. While another process of this machine writes here, what it knows is in the folder already."""
         with self._copies.alone(".refresh"):
-            if self._lease is None and self._copies.is_alone(".writing"):
+            if self._lease is None and self._copies.is_held(".writing"):
                 return
             # Entries are read before the journal, into which they vanish when the cache is complete.
             entries = self._bucket.get_all(sorted(self._bucket.sizes(ENTRIES)))

@@ -13,7 +13,7 @@ from pipeline.batches.features import CachedExamples, Features
 from pipeline.data.own_tokens import answer_tokens, prompt_tokens
 from pipeline.data.said import Answer, Said, said_of
 
-Step = Callable[[int, int], None]
+RowStep = Callable[[int, int], None]
 """Told how many examples have been looked at, of how many."""
 
 
@@ -40,7 +40,7 @@ class CachedAnswers(CachedExamples):
         *,
         with_prompts: bool = False,
         longest: int | None = None,
-        step: Step = lambda done, total: None,
+        step: RowStep = lambda done, total: None,
     ) -> None:
         """Look at the answers of the examples of these indices.
 

@@ -44,10 +44,11 @@ def cache_places(
                 addresses = {} if known is None else {parameters[0]: known.address}
                 if known is not None:
                     places = {parameters[0]: place_of(known.recorded, endpoint or known.endpoint, copies, limit)}
-            if addresses and not any(place.is_remote for place in places.values()):
+            if not any(place.is_remote for place in places.values()):
+                found = f"{next(iter(addresses.values()))} is a folder" if addresses else "none is named"
                 for option, value in given.items():
                     if value is not None:
-                        raise InputError(f"{option} is for caches at s3://…, and {next(iter(addresses.values()))} is a folder")
+                        raise InputError(f"{option} is for caches at s3://…, and {found}")
             return function(*args, **{**kwargs, **places})
 
         return _OPTIONS(wrapped)

@@ -10,6 +10,8 @@ from typing import Any
 import click
 import cloup
 
+from cache.places import Place
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.commands.writing import load_writer, sampling_options, writer_options
 from pipeline.data.conversations import Turn
@@ -25,6 +27,7 @@ from pipeline.generation.writer import Sampling
     click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it."),
 )
 @command
+@cache_places("cache")
 def chat(
     *,
     as_json: bool,
@@ -32,7 +35,7 @@ def chat(
     teacher: str | None,
     device: str,
     teacher_device: str | None,
-    cache: str | None,
+    cache: Place | None,
     system: str | None,
     forget: bool,
     **sampling: Any,
@@ -58,7 +61,11 @@ def chat(
         try:
             (written,) = writer.write([turns], Sampling(**sampling), show)
         except InputError as error:
-            raise InputError(f"{error}; /new starts a new conversation") from error
+            if not sys.stdin.isatty():
+                raise
+            click.echo(f"{error}; say it shorter, or /new for a new conversation", err=True)
+            turns.pop()
+            continue
         turns.append(Turn("assistant", written.text))
         answers.append({"message": message, "answer": written.text, "stopped": written.stopped})
         if not as_json:

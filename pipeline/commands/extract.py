@@ -20,7 +20,7 @@ from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
-from pipeline.data.tokens import CONDITIONS
+from pipeline.data.tokens import EXTRACT_CONDITIONS
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
 from pipeline.extract.engines.interface import Engine
@@ -55,7 +55,7 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     ),
     click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last."),
     click.option(
-        "--condition", type=click.Choice(CONDITIONS), default="sequence", show_default=True,
+        "--condition", type=click.Choice(EXTRACT_CONDITIONS), default="sequence", show_default=True,
         help="What is read and cached: whole examples, or of each only what stands before its last answer, for a student that "
         "needs the teacher once.",
     ),
@@ -74,7 +74,10 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         "--loss-on", type=click.Choice(["assistant", "all"]), default="assistant", show_default=True,
         help="Tokens to learn: the assistant's with the end token, or all (the paper's way).",
     ),
-    click.option("--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Leave longer examples out."),
+    click.option(
+        "--max-tokens", type=click.IntRange(min=2), default=4096, show_default=True,
+        help="Leave longer examples out, and those that the teacher cannot read.",
+    ),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows."),
     click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first."),
 )  # fmt: skip
@@ -86,7 +89,9 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         help="Compute and store leading tokens that examples share, and duplicates, once.",
     ),
     click.option(
-        "--keep-head", is_flag=True, help="Keep the LM head's rows of the tokens that occur, too, for train --head-init teacher."
+        "--keep-head", is_flag=True,
+        help="Keep the LM head's rows of the tokens that occur, too: for train --head-init teacher and --distill, and for the "
+        "baseline distilled.",
     ),
     click.option("--shard-tokens", type=click.IntRange(min=1), default=65536, show_default=True, help="Tokens of a shard."),
 )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 import click
 import cloup
 
+from cache.places import Place
+from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.commands.writing import load_writer, sampling_options, writer_options
 from pipeline.data.conversations import Turn
@@ -20,6 +22,7 @@ from pipeline.generation.writer import Sampling
 @writer_options
 @sampling_options
 @command
+@cache_places("cache")
 def generate(
     *,
     as_json: bool,
@@ -27,7 +30,7 @@ def generate(
     teacher: str | None,
     device: str,
     teacher_device: str | None,
-    cache: str | None,
+    cache: Place | None,
     system: str | None,
     prompt: str,
     **sampling: Any,

@@ -36,7 +36,7 @@ from pipeline.training.run_folder import RunFolder
 @cloup.option_group(
     "Controls",
     click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}."),
-    click.option("--control-layers", type=LayerList(), help="Then also one on each of these cached layers."),
+    click.option("--control-layers", type=LayerList(), help="Then also one on each of these layers of the cache."),
     click.option("--random-teacher", metavar="PLACE", help="Then also one on this cache, of extract --teacher random:SEED:T."),
 )
 @command
@@ -52,8 +52,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in memory.
 
-    The defaults are the paper's settings. With --controls, evaluate can tell what of the result comes from the teacher;
-    that needs layer 0 in the cache (extract --layers -1,0).
+    Optimiser, epochs and bridge are the paper's by default; its student is --student 125m. With --controls, evaluate can tell
+    what of the result comes from the teacher; that needs layer 0 in the cache (extract --layers -1,0).
 
     \b
     Examples:

@@ -25,7 +25,7 @@ _GROUPS = (
             "--student",
             default=_DEFAULTS.student,
             show_default=True,
-            help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text.",
+            help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or none.",
         ),
         click.option(
             "--condition",

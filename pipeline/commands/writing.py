@@ -8,7 +8,7 @@ import click
 import cloup
 
 from cache import Cache, CacheError, open_cache
-from cache.places import place_of
+from cache.places import Place, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
@@ -54,7 +54,7 @@ sampling_options = cloup.option_group(
 
 
 def load_writer(
-    run: Path, *, teacher: str | None, device: str, teacher_device: str | None, cache: str | None, keep_teacher: bool
+    run: Path, *, teacher: str | None, device: str, teacher_device: str | None, cache: Place | None, keep_teacher: bool
 ) -> StudentWriter:
     """Load a finished run's student, and its teacher if it reads one for every token.
 
@@ -83,12 +83,12 @@ def load_writer(
     return StudentWriter(folder, load if settings.reads_states else None, students, prompts, keep_teacher=keep_teacher)
 
 
-def _prompts_at_hand(run: RunFolder, named: str | None) -> Cache | None:
+def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
     """The cache of prompts that a run learned from: the one that is named, or its own where it is in a folder still, and small.
 
     To look for a prompt can open many shards, and to open one is to read all of it.
     """
-    place = place_of(named or trained_from(run))
+    place = named or place_of(trained_from(run))
     if named is None and place.is_remote:
         return None
     try:
@@ -100,5 +100,5 @@ def _prompts_at_hand(run: RunFolder, named: str | None) -> Cache | None:
         return None
     holds_prompts = cache.identity.get("condition") == "prompt"
     if named is not None and not holds_prompts:
-        raise InputError(f"--cache {named}: holds whole examples, and no prompts to look for; leave it out")
+        raise InputError(f"--cache {named.address}: holds whole examples, and no prompts to look for; leave it out")
     return cache if holds_prompts and (named is not None or cache.bytes <= _SMALL) else None

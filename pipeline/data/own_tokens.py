@@ -34,7 +34,10 @@ def require_end(tokenizer: PreTrainedTokenizerBase, name: str | Path) -> PreTrai
         InputError: it cannot.
     """
     if tokenizer.eos_token_id is None:
-        raise InputError(f"{name}: the tokenizer names no end token, so a student could never learn to stop")
+        raise InputError(
+            f"{name}: the tokenizer names no end token, so a student could never learn to stop; "
+            "name another with --student-tokenizer"
+        )
     return tokenizer
 
 

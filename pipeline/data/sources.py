@@ -64,7 +64,7 @@ def load_conversations(
         InputError: there is no such data set, it is empty, of no known form, or a row is malformed.
     """
     conversations: list[Conversation] = []
-    malformed = 0
+    malformed, first = 0, ""
     for index, row in enumerate(itertools.islice(_rows(source, config, split), limit)):
         try:
             if isinstance(row, MalformedRowError):
@@ -73,10 +73,12 @@ def load_conversations(
             conversations.append(Conversation(str(index), turns_of(row, form)))
         except MalformedRowError as error:
             if not skip_bad_rows:
-                raise InputError(f"{source}: row {index}: {error}; mend the row, or pass --skip-bad-rows") from error
-            malformed += 1
+                raise InputError(
+                    f"{source}: row {index}: {error}; mend it (extract --skip-bad-rows leaves such rows out, and counts them)"
+                ) from error
+            malformed, first = malformed + 1, first or f"row {index}: {error}"
     if not conversations or form is None:
-        found = f"all {malformed} rows are malformed" if malformed else "the data set is empty"
+        found = f"all {malformed} rows are malformed, {first}" if malformed else "the data set is empty"
         raise InputError(f"{source}: {found}")
     return ConversationSet(source, form, conversations, malformed)
 
@@ -85,7 +87,8 @@ def _detected(source: str, row: Row) -> FormName:
     form = detect_form(list(row))
     if form is None:
         raise InputError(
-            f"{source}: columns {', '.join(map(repr, row))} fit no known form ({describe_forms()}); rename them, or name the form"
+            f"{source}: columns {', '.join(map(repr, row))} fit no known form ({describe_forms()}); "
+            "rename them, or name a form with extract --form"
         )
     return form
 

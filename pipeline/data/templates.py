@@ -71,7 +71,8 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     token = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(token, str):
         raise InputError(
-            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student could never learn to stop"
+            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student could never learn to stop; add "
+            "one to its tokenizer_config.json"
         )
     return token
 

@@ -32,6 +32,7 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
     found = tokenizer_hash(tokenizer)
     if found != expected_hash:
         raise InputError(
-            f"{folder}: tokenizer is {found!r}, the cache was made with {expected_hash!r}; use the same transformers"
+            f"{folder}: these libraries make other tokens with it ({found!r}) than it was recorded with ({expected_hash!r}); "
+            "install the releases of transformers and tokenizers that the record names (run.json, or cache inspect --json)"
         )
     return tokenizer

@@ -18,7 +18,7 @@ from pipeline.data.templates import Segment, TemplateName, render, render_prompt
 
 LossOn = Literal["assistant", "all"]
 Condition = Literal["sequence", "prompt"]
-CONDITIONS: tuple[Condition, ...] = ("sequence", "prompt")
+EXTRACT_CONDITIONS: tuple[Condition, ...] = ("sequence", "prompt")
 """What the teacher reads: whole examples, or of each only what stands before its last answer."""
 
 

@@ -1,1 +1,1 @@
-"""What was transferred: losses, answers and scores beside controls."""
+"""What was transferred: losses, answers and scores beside companions."""

@@ -79,7 +79,9 @@ class HarnessTasks:
             raise
         except Exception as error:  # tasks are programs of others
             names = ", ".join(str(task.config.task) for task in self._loaded)
-            raise RunError(f"--task: one of {names} failed ({type(error).__name__}: {reason(error)})") from error
+            raise RunError(
+                f"--task: one of {names} failed ({type(error).__name__}: {reason(error)}); leave it out, or mend the task"
+            ) from error
         assert found is not None  # on one process it is not
         return {
             task: {

@@ -58,8 +58,9 @@ def held_out_prompts(
     if settings.max_new_tokens >= most:
         raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
 
+    most_read = cache.identity["max_tokens"]
+
     def too_long(row: Conversation) -> str | None:
-        most_read = cache.identity["max_tokens"]  # as in the extract
         if any(reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers):
             return f"prompts over {most_read} tokens of the teacher"
         for reader in readers:

@@ -13,8 +13,8 @@ import torch
 from cache.files import write_atomically
 from pipeline.device import choose_device
 from pipeline.errors import InputError, RunError
+from pipeline.evaluation.ablations import TRIVIAL
 from pipeline.evaluation.codecs import described_codecs
-from pipeline.evaluation.feature_controls import TRIVIAL
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
@@ -27,7 +27,7 @@ from pipeline.evaluation.teachers import KeptTeacher, name_of_teacher
 from pipeline.generation.writer import StudentWriter
 from pipeline.training.companions import BASELINES, about
 from pipeline.training.record import trained_from
-from pipeline.training.run import fitting, train
+from pipeline.training.run import train, unfit_companions
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import perplexity
 
@@ -50,6 +50,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.require_finished()
     folder.companions()  # none of them is missing, before anything is done
     tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit, settings.batch_size)
+    if settings.baselines:  # before they are trained
+        _require_prompts(settings, folder)
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
     with opened_subjects(folder, settings.cache, settings.random_teacher) as subjects:
@@ -105,6 +107,16 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     return dict(json.loads(written))
 
 
+def _require_prompts(settings: EvaluateSettings, run: RunFolder) -> None:
+    """Look for the prompts of the students that are there.
+
+    Raises:
+        InputError: as `held_out_prompts`.
+    """
+    with opened_subjects(run, settings.cache, settings.random_teacher) as subjects:
+        held_out_prompts(settings, subjects, *rows_of(subjects[0]))
+
+
 def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list[str], dict[str, str]]:
     """The baselines asked for, trained where they were not; with `all`, also which make no sense here, and why.
 
@@ -119,7 +131,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
     student = replace(run.settings(), run=settings.run, cache=place, device=settings.device, report_to=())
     asked, left_out = list(dict.fromkeys(settings.baselines)), dict[str, str]()
     if "all" in asked:
-        left_out = fitting(student, BASELINES)
+        left_out = unfit_companions(student, BASELINES)
         asked = [*(name for name in BASELINES if name not in left_out), TEACHER]
     if TEACHER in asked and run.read_record()["identity"]["cache"]["teacher_kind"] == "encoder":
         left_out[TEACHER] = "is an encoder, and does not write"

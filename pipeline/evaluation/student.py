@@ -14,8 +14,7 @@ from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
 from pipeline.batches.sampler import ValidationBatches
-from pipeline.evaluation.cost import training_flops
-from pipeline.evaluation.feature_controls import (
+from pipeline.evaluation.ablations import (
     NextOfBatch,
     NoStates,
     OtherPrompts,
@@ -23,6 +22,7 @@ from pipeline.evaluation.feature_controls import (
     causal_attention,
     shut_gates,
 )
+from pipeline.evaluation.cost import training_flops
 from pipeline.evaluation.inside import look_inside
 from pipeline.evaluation.losses import RowLosses, row_losses
 from pipeline.evaluation.subjects import Subject

@@ -53,7 +53,7 @@ def begun_codecs(place: Place, asked: Mapping[int, AskedCodec]) -> dict[int, Cod
     Raises:
         CacheError: there is a cache, and its manifest or a fit is damaged.
     """
-    with place.told():
+    with place.naming_errors():
         place.refresh()
         if not (place.folder / MANIFEST_NAME).is_file():
             return None

@@ -8,7 +8,7 @@ from cache import CacheError, Manifest
 from cache.places import Where
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
-from pipeline.data.tokens import CONDITIONS
+from pipeline.data.tokens import EXTRACT_CONDITIONS
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TEACHER_KINDS
 
@@ -23,7 +23,7 @@ def recorded(manifest: Manifest, name: str) -> str:
     """
     value = manifest.provenance.get(name)
     if not isinstance(value, str):
-        raise CacheError(f"the cache does not say what its {name} was; name it with --{name}")
+        raise CacheError(f"the cache's manifest does not say what its {name} was; name it with --{name}")
     return value
 
 
@@ -73,7 +73,7 @@ def settings_of(
         "teacher_kind": settings.teacher_kind in TEACHER_KINDS,
         "template": settings.template in TEMPLATE_NAMES,
         "loss_on": settings.loss_on in ("assistant", "all"),
-        "condition": settings.condition in CONDITIONS,
+        "condition": settings.condition in EXTRACT_CONDITIONS,
         "sharing": type(manifest.identity.get("sharing")) is bool,
         "lm_head": type(manifest.identity.get("lm_head")) is bool,
         "max_tokens": type(settings.max_tokens) is int and settings.max_tokens > 0,
@@ -101,6 +101,8 @@ def _codec_settings(manifest: Manifest) -> dict[str, Any]:
     for codec in fitted.values():
         for name in ("calibration_tokens", "calibration_seed"):
             if type(codec.get(name)) is not int:
-                raise CacheError(f"the cache does not say how its codec was fitted (its {name} is missing)")
+                raise CacheError(
+                    f"the cache's manifest does not say how its codec was fitted ({name} is missing); extract it again"
+                )
             found[name] = codec[name]
     return found

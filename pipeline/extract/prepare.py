@@ -170,13 +170,14 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         limit=settings.limit,
         skip_bad_rows=settings.skip_bad_rows,
     )
+    longest = _longest(settings, getattr(shape, "max_position_embeddings", None))
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
         tokenizer,
         template=settings.template,
         loss_on=settings.loss_on,
-        max_tokens=_longest(settings, getattr(shape, "max_position_embeddings", None)),
+        max_tokens=longest,
         condition=settings.condition,
         last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
     )
@@ -199,7 +200,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "template": settings.template,
         "loss_on": settings.loss_on,
         "limit": settings.limit,
-        "max_tokens": settings.max_tokens,
+        "max_tokens": longest,
         "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
         "sharing": settings.shares,

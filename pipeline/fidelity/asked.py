@@ -119,15 +119,17 @@ def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[
     """The value for each layer; what is said of one layer goes before what is said of all."""
     of_all = [value for value in values if ":" not in value]
     if len(of_all) > 1:
-        raise InputError(f"{option}: given twice for all layers ({', '.join(of_all)})")
+        raise InputError(f"{option}: given twice for all layers ({', '.join(of_all)}); leave one out, or name its layer: LAYER:…")
     of_one: dict[int, str] = {}
     for value in values:
         if ":" in value:
             name, _, rest = value.partition(":")
             if not name.strip().removeprefix("-").isdecimal() or int(name) not in layers:
-                raise InputError(f"{option} {value}: {name!r} is none of the layers {', '.join(map(str, layers))}")
+                raise InputError(f"{option} {value}: {name!r} is none of the layers {', '.join(map(str, layers))}; name one")
             if int(name) in of_one:
-                raise InputError(f"{option}: given twice for layer {int(name)} ({of_one[int(name)]}, {rest.strip()})")
+                raise InputError(
+                    f"{option}: given twice for layer {int(name)} ({of_one[int(name)]}, {rest.strip()}); leave one out"
+                )
             of_one[int(name)] = rest.strip()
     return (dict.fromkeys(layers, of_all[0]) if of_all else {}) | of_one
 

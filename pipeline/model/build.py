@@ -59,7 +59,10 @@ class BridgeShape:
             InputError: says which option to change.
         """
         if body.hidden_size % self.cross_heads:
-            raise InputError(f"--cross-heads {self.cross_heads}: do not divide the student's width {body.hidden_size}")
+            raise InputError(
+                f"--cross-heads {self.cross_heads}: do not divide the student's width {body.hidden_size}; "
+                f"name one of {', '.join(str(n) for n in range(1, 33) if body.hidden_size % n == 0)}"
+            )
         layers = self.layers_in(body, condition)
         if condition == "prompt":
             if not layers:
@@ -148,8 +151,10 @@ def build_student(
 def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     """The configuration of a student's GPT-Neo, with room for the longest example; no weights are loaded.
 
+    One that reads its own tokens has learned its positions with them, and gets no others.
+
     Raises:
-        InputError: no such GPT-Neo, or its positions, where it keeps them, are too few.
+        InputError: no such GPT-Neo, or its own positions are too few.
     """
     if student in SIZES:
         return GPTNeoConfig(**SIZES[student], max_position_embeddings=max(longest, _POSITIONS))
@@ -170,15 +175,11 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
         body = body.body
         body.tie_word_embeddings = tied
     if not isinstance(body, GPTNeoConfig):
-        raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo")
-    if condition != "sequence" and longest > body.max_position_embeddings:
-        mend = (
-            "leave longer answers out with --max-answer-tokens"
-            if condition in OWN_TOKENS
-            else ("extract with a smaller --max-tokens, or train without this control")
-        )
+        raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo; name one, or {', '.join(SIZES)}")
+    if condition in OWN_TOKENS and longest > body.max_position_embeddings:
         raise InputError(
-            f"student {student}: has {body.max_position_embeddings} positions, the longest example {longest} tokens; {mend}"
+            f"student {student}: has {body.max_position_embeddings} positions, the longest example {longest} tokens; leave "
+            "longer answers out with --max-answer-tokens"
         )
     body.max_position_embeddings = max(body.max_position_embeddings, longest)
     return body
@@ -202,10 +203,14 @@ def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 
 def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy GPT-Neo's blocks and, where the student has them, its positions. Its tokens are not the teacher's."""
+    """Copy GPT-Neo's blocks and, where the student has them, its positions; those beyond them stay new. Its tokens are not the
+    teacher's.
+    """
     weights = {name: value for name, value in _pretrained(student)[0].items() if not name.startswith("wte.")}
-    if model.bridge is not None:
-        weights.pop("wpe.weight")
+    positions_PS = weights.pop("wpe.weight")
     loaded = model.body.load_state_dict(weights, strict=False)
-    if loaded.unexpected_keys or {name for name in loaded.missing_keys if not name.startswith("wte.")}:
-        raise InputError(f"student: its weights do not fit GPT-Neo ({loaded})")
+    if loaded.unexpected_keys or {name for name in loaded.missing_keys if not name.startswith(("wte.", "wpe."))}:
+        raise InputError(f"student {student}: its weights do not fit GPT-Neo ({loaded}); name another")
+    if model.bridge is None:
+        with torch.no_grad():
+            model.body.wpe.weight[: len(positions_PS)].copy_(positions_PS)

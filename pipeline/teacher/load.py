@@ -84,7 +84,8 @@ def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: to
     if float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean()) > _MOST_DIVERGENCE:
         family = type(teacher.body).__name__
         raise InputError(
-            f"teacher {family}: does more than its LM head to predict, so neither kl=… nor --keep-head work; ask for rel=…"
+            f"teacher {family}: does more than its LM head to predict, so that cannot be told from its states; use --fidelity "
+            "rel=…, and neither --keep-head nor the baseline teacher"
         )
 
 

@@ -72,7 +72,7 @@ def companion(settings: TrainSettings, name: str, *, steps: int, random_teacher:
 
 
 def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -> dict[str, Any]:
-    if reason := impossible(settings, name):
+    if reason := why_impossible(settings, name):
         raise InputError(f"{name}: {reason}; leave it out")
     if layer := _LAYER.fullmatch(name):
         return {"layers": (int(layer[1]),)}
@@ -97,7 +97,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
     return known[name]
 
 
-def impossible(settings: TrainSettings, name: str) -> str | None:
+def why_impossible(settings: TrainSettings, name: str) -> str | None:
     """Why a student can have no such companion; None where it can."""
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:

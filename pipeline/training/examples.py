@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
-from pipeline.batches.answers import CachedAnswers, Step
+from pipeline.batches.answers import CachedAnswers, RowStep
 from pipeline.batches.features import CachedExamples, CachedFeatures
 from pipeline.data.own_tokens import load_own_tokenizer, require_end
 from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
@@ -55,7 +55,7 @@ def examples_of(
     cache: Cache,
     rows: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
-    step: Step = lambda done, total: None,
+    step: RowStep = lambda done, total: None,
 ) -> CachedExamples:
     """What a student reads of some rows of a cache.
 

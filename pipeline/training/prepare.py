@@ -10,7 +10,7 @@ from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from cache import Cache, CacheError
-from pipeline.batches.answers import CachedAnswers, Step
+from pipeline.batches.answers import CachedAnswers, RowStep
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
@@ -97,7 +97,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
             student_body(settings.student, settings.condition, max(lengths))
 
 
-def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: Step = lambda done, total: None) -> PreparedRun:
+def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowStep = lambda done, total: None) -> PreparedRun:
     """Build the student and what feeds it. `step` is told how many rows have been looked at, where that takes a while.
 
     Raises:

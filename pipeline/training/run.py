@@ -22,7 +22,7 @@ from pipeline.progress import progress_bar
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import Stopwatch, progress_columns
-from pipeline.training.companions import RANDOM_TEACHER, companion, impossible, kind_of
+from pipeline.training.companions import RANDOM_TEACHER, companion, kind_of, why_impossible
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
@@ -57,10 +57,11 @@ def train(
     """
     if companions and not settings.reads_states:
         raise InputError(
-            f"--controls: a student of --condition {settings.condition} reads no teacher to control for; leave it out"
+            f"{companions[0]}: a student of --condition {settings.condition} reads no teacher to compare with; train it without "
+            "--controls, --control-layers and --random-teacher"
         )
     if companions and settings.report_to:
-        raise InputError("--report-to: tells of one run; train the controls afterwards, with --controls --resume and without it")
+        raise InputError("--report-to: tells of one run; train its companions afterwards, with --resume and without --report-to")
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
@@ -80,7 +81,7 @@ def train(
     return record
 
 
-def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
+def unfit_companions(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
     """The names of companions that a finished student cannot have, each with the reason."""
     reasons = {}
     with open_cache(settings.cache) as cache:
@@ -88,7 +89,7 @@ def fitting(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
             try:
                 _require_companion(settings, cache, name, companion(settings, name, steps=1))
             except InputError as error:
-                reasons[name] = impossible(settings, name) or str(error).removeprefix(f"{name}: ")
+                reasons[name] = why_impossible(settings, name) or str(error).removeprefix(f"{name}: ")
     return reasons
 
 

@@ -83,7 +83,7 @@ class RunFolder:
         finished = self.finished_companions()
         for name in self.read_record()["companions"]:
             if name not in finished:
-                raise InputError(f"{self.root}: {name} is not finished; train with --controls --resume and the other options")
+                raise InputError(f"{self.root}: {name} is not finished; run the same train command again, with --resume")
         return finished
 
     def finished_companions(self) -> dict[str, RunFolder]:
@@ -112,9 +112,9 @@ class RunFolder:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(f"{path}: damaged ({error})") from error
+            raise InputError(f"{path}: damaged ({error}); train again, into a new folder") from error
         if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
-            raise InputError(f"{path}: damaged or not a run's record")
+            raise InputError(f"{path}: damaged or not a run's record; train again, into a new folder")
         if not record["settings"].keys() >= {field.name for field in fields(TrainSettings)}:
             raise InputError(f"{path}: of a run that another version of this program has made; train again, into a new folder")
         return record

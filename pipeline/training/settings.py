@@ -15,7 +15,7 @@ from pipeline.model import OWN_TOKENS, READS_STATES, BridgeShape
 class TrainSettings:
     """One training run, as asked for on the command line; each field is the option of that name.
 
-    The defaults are the paper's (arXiv 2502.08213, section 4).
+    Optimiser, epochs and bridge are the paper's by default (arXiv 2502.08213, section 4).
 
     Attributes:
         batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch, padding included.

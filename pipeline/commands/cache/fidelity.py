@@ -14,7 +14,7 @@ from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
-from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
+from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
 
 

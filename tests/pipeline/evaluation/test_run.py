@@ -234,6 +234,26 @@ def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> N
         evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
 
 
+def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        evaluate(EvaluateSettings(run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"))
+    assert not (run / "companions/gpt-neo-scratch").exists()
+
+
+def test_at_a_terminal_a_message_that_is_too_long_does_not_end_the_chat(
+    run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = "word " * 3000 + "\nAnn has 3 pens.\n\n"
+    words = ("chat", "--run", run, "--max-new-tokens", 5, "--json")
+    piped = run_cli(*words, text_input=talk)
+    assert (piped.returncode, piped.stdout) == (2, "")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    typed = run_cli(*words, text_input=talk)
+    assert typed.returncode == 0, typed.stderr
+    assert "say it shorter, or /new" in typed.stderr
+    assert [each["message"] for each in json.loads(typed.stdout)["answers"]] == ["Ann has 3 pens."]
+
+
 def test_generate_and_chat_answer(run: Path, run_cli: RunCli) -> None:
     done = run_cli("generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12, "--json")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +30,7 @@ from pipeline.training.companions import BASELINES
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
+from tests.cli_process import run_process
 from tests.conftest import RunCli, write_rows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -93,8 +93,7 @@ def results(run: Path, task_path: Path) -> dict[str, Any]:
     """What the command finds, in a process of its own, as a user runs it."""
     arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
     tasks = ["--task", "pens", "--task", "which", "--task-path", task_path, "--json"]
-    command = [sys.executable, "cli.py", "evaluate", *map(str, [*arguments, *tasks])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = run_process("evaluate", *arguments, *tasks)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -9,8 +9,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +34,8 @@ from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from tests.cache.examples import rewrite_manifest, same_example
-from tests.conftest import ROOT, write_rows
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import write_rows
 
 Make = Callable[..., ExtractSettings]
 
@@ -238,9 +237,7 @@ def published(root: Path) -> int:
 def test_killed_anywhere_it_resumes_to_the_same_content(seed: int, small_cache: Path, tmp_path: Path) -> None:
     """kill -9 at a random moment after a shard; what is published then is whole, and only the rest is done again."""
     options = ["--layers", "-1,0", "--limit", "40", "--shard-tokens", "1500", "--dtype", "fp32", "--device", "cpu", "--json"]
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = CliProcess("extract", "--cache", tmp_path / "c", *options)
     wanted = 1 + seed  # shards in the journal before the kill
     until = time.monotonic() + 120
     while published(tmp_path / "c") < wanted and time.monotonic() < until:
@@ -249,7 +246,7 @@ def test_killed_anywhere_it_resumes_to_the_same_content(seed: int, small_cache: 
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    finished = run_process("extract", "--cache", tmp_path / "c", *options)
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
     assert wanted <= result["resumed_shards"] <= result["shards"]

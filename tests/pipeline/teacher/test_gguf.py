@@ -19,7 +19,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
-from tests.conftest import run_process
+from tests.cli_process import run_process
 
 TOKENS = [
     *(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]),

@@ -19,7 +19,7 @@ from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import run as run_module
 from pipeline.training.callbacks import Stopwatch
 from pipeline.training.companions import BASELINES, CONTROLS, about, companion, kind_of, told_order
-from pipeline.training.run import fitting, train
+from pipeline.training.run import train, unfit_companions
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 from tests.conftest import write_rows
@@ -142,18 +142,18 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     small_cache: Path, embedded_settings: Any, tmp_path: Path
 ) -> None:
     tiny = TrainSettings(small_cache, tmp_path / "run", device="cpu")
-    reasons = fitting(tiny, BASELINES)
+    reasons = unfit_companions(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
     assert "keeps no LM head" in reasons["distilled"]
     assert reasons["gpt-neo-fine-tuned"] == "the weights of student tiny were new, so this would be gpt-neo-scratch"
     with pytest.raises(InputError, match="its teacher is not random; extract with --teacher random:SEED:T"):
         train(tiny, companions=("random-teacher",), random_teacher=shutil.copytree(small_cache, tmp_path / "copy"))
-    assert fitting(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
-    assert fitting(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
+    assert unfit_companions(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
+    assert unfit_companions(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
     text = embedded_settings(dataset=str(rows), limit=None)
     extract(prepare(text))
-    reasons = fitting(replace(tiny, cache=text.cache), BASELINES)
+    reasons = unfit_companions(replace(tiny, cache=text.cache), BASELINES)
     assert all("holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch"))
 
 

@@ -70,7 +70,7 @@ import sys
 from pathlib import Path
 from pipeline.training.run import train
 from pipeline.training.settings import TrainSettings
-train(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=1000, max_steps=30, eval_every=100, device="cpu"))
+train(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=1000, max_steps=20, eval_every=100, device="cpu"))
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
 """
 
@@ -79,9 +79,9 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 def test_memory_does_not_grow_with_the_cache(
     codec: str, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:
-    """Ten times the cache (45 MB of states in bfloat16) and the same number of steps."""
+    """Ten times the cache (30 MB of states in bfloat16) and the same number of steps."""
     peaks = []
-    for rows in (120, 1200):
+    for rows in (80, 800):
         extract(prepare(embedded_settings(cache=tmp_path / str(rows), limit=rows, codec=(codec,))))
         command = [sys.executable, "-c", PEAK, str(tmp_path / str(rows)), str(tmp_path / f"run-{rows}")]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)

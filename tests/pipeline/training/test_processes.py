@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,23 +15,19 @@ from pipeline.processes import Share
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
+from tests.cli_process import run_process
 from tests.conftest import ROOT
 
 
 def trained(cache: Path, run: Path, processes: int, *options: object) -> subprocess.CompletedProcess[str]:
-    start = (
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--"]
-        if processes > 1
-        else [sys.executable]
-    )
     command = [
-        *start, ROOT / "cli.py", "train", "--cache", cache, "--run", run, "--device", "cpu", "--batch-tokens", 700,
-        "--accumulate", 2, "--epochs", 2, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3,
-        *options,
+        "train", "--cache", cache, "--run", run, "--device", "cpu", "--batch-tokens", 700, "--accumulate", 2, "--epochs", 2,
+        "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3, *options,
     ]  # fmt: skip
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
+    if processes == 1:
+        return run_process(*command)
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--", ROOT / "cli.py"]
+    return subprocess.run(list(map(str, [*start, *command])), capture_output=True, text=True, check=False)
 
 
 def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(small_cache: Path, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,8 @@ from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 from tests.cache.places.server import new_address
-from tests.conftest import ROOT, RunCli, write_rows
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import RunCli, write_rows
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -297,18 +297,17 @@ def test_generate_and_chat_write(run_with_controls: Path, run_cli: RunCli) -> No
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
     options: list[Any] = [
-        sys.executable, ROOT / "cli.py", "train", "--cache", prompts, "--condition", "prompt", "--cross-every", 1,
+        "train", "--cache", prompts, "--condition", "prompt", "--cross-every", 1,
         "--student", gpt_neo, "--batch-tokens", 900, "--epochs", 3, "--eval-every", 2, "--log-every", 1, "--device", "cpu",
     ]  # fmt: skip
-    whole = [*options, "--run", tmp_path / "whole"]
-    subprocess.run(list(map(str, whole)), check=True, capture_output=True)
-    process = subprocess.Popen(list(map(str, [*options, "--run", tmp_path / "cut"])), stderr=subprocess.DEVNULL)
+    assert run_process(*options, "--run", tmp_path / "whole").returncode == 0
+    process = CliProcess(*options, "--run", tmp_path / "cut")
     while process.poll() is None and len(RunFolder(tmp_path / "cut").read_metrics()) < 5:
-        pass
+        time.sleep(0.002)
     process.kill()
     process.wait()
     assert RunFolder(tmp_path / "cut").last_checkpoint() is not None
-    subprocess.run(list(map(str, [*options, "--run", tmp_path / "cut", "--resume"])), check=True, capture_output=True)
+    assert run_process(*options, "--run", tmp_path / "cut", "--resume").returncode == 0
     ends = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 

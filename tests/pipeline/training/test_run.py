@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -47,6 +46,7 @@ from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import PARTS, TrainSettings
 from tests.cache.examples import rewrite_manifest
+from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT
 
 
@@ -256,11 +256,10 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
     options = quick(small_cache, tmp_path / "whole", epochs=3, eval_every=2, log_every=1, batch_size=8)
     train(options)
     command = [
-        sys.executable, str(ROOT / "cli.py"), "train", "--cache", small_cache, "--run", tmp_path / "cut", "--epochs", 3,
+        "train", "--cache", small_cache, "--run", tmp_path / "cut", "--epochs", 3,
         "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--eval-every", 2, "--log-every", 1, "--device", "cpu",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+    process = CliProcess(*command)
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         if len(RunFolder(tmp_path / "cut").read_metrics()) >= stop_after:
@@ -270,7 +269,7 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert RunFolder(tmp_path / "cut").last_checkpoint() is not None
-    resumed = subprocess.run([*map(str, command), "--resume"], capture_output=True, text=True, env=environment, check=False)
+    resumed = run_process(*command, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -20,7 +20,8 @@ from pipeline.extract.engines.queue import ShardQueue
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from tests.conftest import ROOT, RunCli, run_process, write_rows
+from tests.cli_process import CliProcess, run_process
+from tests.conftest import ROOT, RunCli, write_rows
 
 OPTIONS = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", "--device", "cpu"]
 KLT = ["--codec", "klt", "--bits", "3", "--calibration-tokens", "2000"]
@@ -50,8 +51,7 @@ def children_of(process: int, name: str) -> list[int]:
 
 
 def test_ray_actors_make_the_same_cache_though_one_is_killed(tmp_path: Path, digest: str) -> None:
-    command = [sys.executable, str(ROOT / "cli.py"), "extract", "--cache", str(tmp_path / "c"), *OPTIONS, *RAY, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = CliProcess("extract", "--cache", tmp_path / "c", *OPTIONS, *RAY, "--json")
     journal = tmp_path / "c" / "journal.jsonl"
     actors: list[int] = []
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 3 and len(actors) == 2):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pipeline.evaluation.ablations import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
 from pipeline.evaluation.cost import reading_flops, training_flops
-from pipeline.evaluation.feature_controls import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
 from pipeline.evaluation.inside import BINS, look_inside
 from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
 from pipeline.model.cross_attention import visible_tokens

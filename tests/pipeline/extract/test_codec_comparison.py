@@ -11,7 +11,7 @@ import pytest
 from cache import CacheError, open_cache
 from cache.convert import convert_cache
 from pipeline.errors import InputError
-from pipeline.extract.compare import FidelitySettings, LayerFidelity, compare
+from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.extract.prepare import prepare
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.extract.run import extract
@@ -67,7 +67,7 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(small_cache: Path, 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the teacher was loaded")
 
-    monkeypatch.setattr("pipeline.extract.compare.load_same_teacher", never)
+    monkeypatch.setattr("pipeline.extract.codec_comparison.load_same_teacher", never)
     (layer,) = compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False))
     assert all(point.kl is None for point in layer.points)
     with pytest.raises(AssertionError, match="was loaded"):
@@ -94,7 +94,7 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
 
 
 def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.extract.compare.load_same_teacher", None)
+    monkeypatch.setattr("pipeline.extract.codec_comparison.load_same_teacher", None)
     (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
     assert layer.kl_tokens == 0
 
