@@ -273,7 +273,7 @@ def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> No
 
 
 def test_two_extracts_into_one_cache(tmp_path: Path) -> None:
-    options = ["--limit", "300", "--shard-tokens", "100", "--batch-tokens", "100", "--dtype", "fp32", "--device", "cpu"]
+    options = ["--limit", "150", "--shard-tokens", "100", "--batch-tokens", "100", "--dtype", "fp32", "--device", "cpu"]
     first = CliProcess("extract", "--cache", tmp_path / "c", *options)
     while first.poll() is None and not (tmp_path / "c" / "manifest.json").exists():
         time.sleep(0.001)

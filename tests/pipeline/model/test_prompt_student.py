@@ -179,26 +179,6 @@ def test_a_tokenizer_of_more_tokens_or_an_answer_of_too_many_is_said_so(pretrain
         build_student(str(pretrained), vocab_size=40, longest=65, **shape)
 
 
-@pytest.mark.parametrize("condition", ["none", "sequence"])
-def test_one_that_reads_the_teachers_tokens_gets_positions_for_all_of_them(condition: str, pretrained: Path) -> None:
-    """It takes over the positions that GPT-Neo has, where it has any; those beyond are new."""
-    longer = build_student(
-        str(pretrained),
-        vocab_size=40,
-        longest=2 * 64,
-        teacher_hidden_size=WIDTH,
-        condition=condition,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    assert longer.config.body.max_position_embeddings == 128
-    if condition == "none":
-        learned = GPTNeoForCausalLM.from_pretrained(pretrained).transformer.wpe.weight
-        assert torch.equal(longer.body.wpe.weight[:64], learned)
-        assert longer.body.wpe.weight[64:].std() > 0
-        assert longer(input_ids=torch.arange(100)[None] % 40).logits.shape == (1, 100, 40)
-
-
 def test_without_states_before_its_first_token_it_says_so(pretrained: Path) -> None:
     with pytest.raises(ValueError, match="none were given"):
         make(pretrained)(input_ids=torch.tensor([[1]]))

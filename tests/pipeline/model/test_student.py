@@ -271,13 +271,16 @@ def test_pretrained_gpt_neo_weights_are_loaded(condition: str, pretrained: Path)
 
 
 @torch.no_grad()
-def test_examples_longer_than_gpt_neos_positions_are_read_whole_or_refused(pretrained: Path) -> None:
+def test_examples_longer_than_gpt_neos_positions_are_read_whole(pretrained: Path) -> None:
     student, given_inputs = make(str(pretrained), longest=70), inputs(1, 70, 0)
     changed = {**given_inputs, "hidden_states": given_inputs["hidden_states"].clone()}
     changed["hidden_states"][:, 1] += torch.randn(WIDTH)
     assert not torch.allclose(student(**given_inputs).logits[:, 69], student(**changed).logits[:, 69], atol=1e-6)
-    with pytest.raises(InputError, match="32 positions"):
-        make(str(pretrained), longest=70, condition="none")
+    alone = make(str(pretrained), longest=70, condition="none")
+    learned = GPTNeoForCausalLM.from_pretrained(pretrained).transformer.wpe.weight
+    assert torch.equal(alone.body.wpe.weight[:32], learned)
+    assert alone.body.wpe.weight.shape[0] >= 70 and alone.body.wpe.weight[32:].std() > 0  # those beyond are new
+    assert alone(input_ids=torch.zeros(1, 70, dtype=torch.long)).logits.shape[1] == 70
 
 
 @pytest.mark.parametrize("name", ["huge", "./nowhere", "/nowhere/at/all"])
