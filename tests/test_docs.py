@@ -71,8 +71,9 @@ def test_what_the_documents_name_exists(page: str, line: str) -> None:
 @pytest.mark.timeout(900)
 def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
     """Its blocks, one after the other, in a shell in an empty folder; `llm-modules` and `python` are those that run this test."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 6
+    written = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(written) >= 7
+    blocks = [block if kind == "sh" else f"python - <<'END'\n{block}END\n" for kind, block in written]
     found = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{found}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

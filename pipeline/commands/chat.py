@@ -13,9 +13,10 @@ import cloup
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
-from pipeline.commands.writing import load_writer, sampling_options, writer_options
+from pipeline.commands.writing_options import sampling_options, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
+from pipeline.generation.open_writer import open_writer
 from pipeline.generation.writer import Sampling
 
 
@@ -48,7 +49,7 @@ def chat(
     Example:
       llm-modules chat --run my-run
     """
-    writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=True)
+    writer = open_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=True)
     opening = writer.opening(system)
     turns, answers = list(opening), []
     while message := _next_message():

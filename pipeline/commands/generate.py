@@ -12,8 +12,9 @@ import cloup
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
-from pipeline.commands.writing import load_writer, sampling_options, writer_options
+from pipeline.commands.writing_options import sampling_options, writer_options
 from pipeline.data.conversations import Turn
+from pipeline.generation.open_writer import open_writer
 from pipeline.generation.writer import Sampling
 
 
@@ -41,7 +42,7 @@ def generate(
     Example:
       llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
     """
-    writer = load_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
+    writer = open_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
     turns = [*writer.opening(system), Turn("user", prompt)]
     show = None if as_json else lambda text: click.echo(text, nl=False)
     (written,) = writer.write([turns], Sampling(**sampling), show)
