@@ -17,7 +17,7 @@ from pipeline.commands.writing_options import sampling_options, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.generation.open_writer import open_writer
-from pipeline.generation.writer import Sampling
+from pipeline.generation.writer import Sampling, Written
 
 
 @cloup.command()
@@ -51,27 +51,40 @@ def chat(
     """
     writer = open_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=True)
     opening = writer.opening(system)
-    turns, answers = list(opening), []
+    show: Callable[[str], None] | None = None if as_json else lambda text: click.echo(text, nl=False)
+    turns, answers, unanswered = list(opening), list[dict[str, Any]](), 0
     while message := _next_message():
         if message == "/new" or forget:
             turns = list(opening)
         if message == "/new":
             continue
         turns.append(Turn("user", message))
-        show: Callable[[str], None] | None = None if as_json else lambda text: click.echo(text, nl=False)
         try:
-            (written,) = writer.write([turns], Sampling(**sampling), show)
+            written = _answer(lambda said: writer.write([said], Sampling(**sampling), show)[0], turns, opening)
         except InputError as error:
-            if not sys.stdin.isatty():
-                raise
-            click.echo(f"{error}; say it shorter, or /new for a new conversation", err=True)
-            turns.pop()
+            click.echo(f"not answered: {error}", err=True)
+            unanswered += 1
+            turns = list(opening)
             continue
         turns.append(Turn("assistant", written.text))
         answers.append({"message": message, "answer": written.text, "stopped": written.stopped})
         if not as_json:
-            click.echo()
-    return {"answers": answers, "leaks": writer.record["leaks"]}
+            click.echo("" if written.stopped else f"\n[cut after {written.tokens} tokens; --max-new-tokens allows more]")
+    if unanswered and not answers:
+        raise InputError("no message was answered")
+    return {"answers": answers, "unanswered": unanswered, "leaks": writer.record["leaks"]}
+
+
+def _answer(write: Callable[[list[Turn]], Written], turns: list[Turn], opening: list[Turn]) -> Written:
+    """Answer the last turn; a conversation that has become too long for it is begun anew with it, in place."""
+    try:
+        return write(turns)
+    except InputError:
+        if len(turns) == len(opening) + 1:
+            raise
+    click.echo("the conversation has become too long: what was said before this message is forgotten", err=True)
+    turns[:] = [*opening, turns[-1]]
+    return write(turns)
 
 
 def _next_message() -> str:

@@ -46,8 +46,8 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     "The job",
     click.option(
         "--teacher", default=EMBEDDED_TEACHER, callback=_teacher,
-        help="Hub id, local folder, or .gguf file. random:SEED:T: the shape and tokens of teacher T with random weights, a "
-        "control; random:SEED: of the embedded one.  [default: the embedded one]",
+        help="Hub id, local folder, or .gguf file. random:SEED:T is a control: teacher T's shape and tokens, with random "
+        "weights; random:SEED, those of the embedded one.  [default: the embedded one]",
     ),
     click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]"),
     click.option(

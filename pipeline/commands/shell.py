@@ -73,6 +73,7 @@ class Shell(LazyCommands):
         """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when the model libraries are imported: the bars here are our own
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while they wait: others use the cores, too
         signal.signal(signal.SIGTERM, _terminated)
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})

@@ -57,8 +57,9 @@ def train(
 
     \b
     Examples:
-      llm-modules train --cache my-cache --run my-run --controls --control-layers 12 --random-teacher my-random-cache
+      llm-modules train --cache my-cache --run my-run --controls
       llm-modules train --cache my-cache --run my-run --student EleutherAI/gpt-neo-125m
+      llm-modules train --cache my-cache --run my-run --controls --control-layers 12 --random-teacher my-random-cache
       llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --vocab dataset --layers 12,-1
       llm-modules train --cache my-prompts --run my-run --condition prompt --student EleutherAI/gpt-neo-125m
@@ -79,7 +80,7 @@ def train(
         result = record["result"]
         click.echo(
             f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
-            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve.name}"
+            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
         )
         for name, run in folder.finished_companions().items():
             click.echo(f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}")

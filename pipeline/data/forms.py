@@ -77,7 +77,7 @@ _READERS: dict[FormName, Callable[[Row], tuple[Turn, ...]]] = {
 def _text(row: Row, field: str, where: str = "") -> str:
     value = row.get(field)
     if not isinstance(value, str):
-        found = "missing" if value is None else f"a {type(value).__name__}, not text"
+        found = "missing" if value is None else f"of type {type(value).__name__}, not text"
         raise MalformedRowError(f"field {where + field!r} is {found}")
     if not value.strip():
         raise MalformedRowError(f"field {where + field!r} is empty")

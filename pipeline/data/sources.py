@@ -127,8 +127,8 @@ def _json_lines(path: Path) -> Iterator[Row | MalformedRowError]:
 def _parsed(text: str, where: str) -> Row | MalformedRowError:
     try:
         row = json.loads(text)
-    except ValueError as error:
-        return MalformedRowError(f"{where} is not JSON ({error})")
+    except json.JSONDecodeError as error:
+        return MalformedRowError(f"{where} is not JSON ({error.msg} at character {error.pos + 1})")
     return row if isinstance(row, dict) else MalformedRowError(f"{where} is not a JSON object")
 
 

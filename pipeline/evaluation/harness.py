@@ -35,7 +35,10 @@ class HarnessTasks:
         if not names:
             return
         if find_spec("lm_eval") is None:
-            raise InputError("--task: needs lm-evaluation-harness; pip install lm_eval")
+            raise InputError(
+                "--task: lm-evaluation-harness is not installed; install this project with its extra eval: "
+                "pip install -c constraints.txt '.[eval]'"
+            )
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -83,8 +83,8 @@ class _Reader:
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether the teacher reads prompts for it that it does not read itself."""
-        return self._config.condition == "prompt"
+        """Whether the teacher reads prompts for it."""
+        return self._config.reads_states
 
     def tokens_of_teacher(self, row: Conversation) -> int:
         """Tokens that the teacher reads."""

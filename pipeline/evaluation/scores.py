@@ -37,7 +37,10 @@ def verdict(students: list[dict[str, Any]]) -> str:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
     scores = [(control["transfer"] or {"score": None, "interval": None}) | {"beside": control["name"]} for control in controls]
     if any(score["interval"] is None for score in scores):
-        return f"{loss}: too few rows are held out to say what of it comes from the teacher, {FEWEST_ROWS} are needed."
+        return (
+            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the teacher; {FEWEST_ROWS} are "
+            "needed: train with more rows, or a larger --validation."
+        )
     least = min(scores, key=lambda score: score["interval"][0])
     better = least["interval"][0] > 0
     looks = all(student["val_loss"] < other for name, other in features.items() if name in _OTHER_FEATURES)

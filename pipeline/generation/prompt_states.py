@@ -59,9 +59,9 @@ class PromptStates:
 
     def _read_live(self, prompts: Sequence[list[int]]) -> list[torch.Tensor]:
         teacher = self._teacher = self._teacher or self._load()
-        context, longest = getattr(teacher.body.config, "max_position_embeddings", None), max(map(len, prompts))
-        if context is not None and longest > context:
-            raise InputError(f"the prompt has {longest} tokens, the teacher reads {context}; ask something shorter")
+        longest = max(map(len, prompts))
+        if teacher.context is not None and longest > teacher.context:
+            raise InputError(f"the prompt has {longest} tokens, the teacher reads {teacher.context}; ask something shorter")
         ids_BK = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True).to(teacher.device)
         mask_BK = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in prompts], batch_first=True).to(teacher.device)
         states = teacher.hidden_states(ids_BK, mask_BK)

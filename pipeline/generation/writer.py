@@ -124,9 +124,11 @@ class StudentWriter:
         """
         ids = [tokens_before(turns, self.model.config, self.template, self.tokenizer) for turns in prompts]
         longest = max(len(prompt) for prompt in ids)
-        room = self.model.config.body.max_position_embeddings - longest
-        if room < 1:
-            raise InputError(f"the prompt has {longest} tokens, this student reads {longest + room}; ask something shorter")
+        who, most = "this student", self.model.config.body.max_position_embeddings
+        if self._teacher is not None and self._teacher.context is not None and self._teacher.context < most:
+            who, most = "its teacher", self._teacher.context
+        if (room := most - longest) < 1:
+            raise InputError(f"the prompt has {longest} tokens, {who} reads {most}; ask something shorter")
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         options: dict[str, Any] = {"do_sample": False}

@@ -93,6 +93,12 @@ class Teacher:
         """Width of the hidden states, `d_teacher`."""
         return int(decoder_config(self.body.config).hidden_size)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that it reads; None where its configuration does not say."""
+        found = getattr(decoder_config(self.body.config), "max_position_embeddings", None)
+        return None if found is None else int(found)
+
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the one that the LM head reads."""
         return self.layers[layer] == self._depth

@@ -107,6 +107,8 @@ class RunFolder:
             InputError: there is no run here, or its record cannot be read.
         """
         path = self.root / "run.json"
+        if (self.root / "manifest.json").is_file():
+            raise InputError(f"{self.root}: is a cache, and no run; name what `train --run` has made")
         if not path.is_file():
             raise InputError(f"{self.root}: not a run (it has no run.json); make one with `train --run {self.root}`")
         try:

@@ -35,7 +35,9 @@ try:
     import ray
     from ray.exceptions import ActorDiedError, RayTaskError
 except ImportError as missing:
-    raise InputError("--engine ray: Ray is not installed; pip install ray") from missing
+    raise InputError(
+        "--engine ray: Ray is not installed; install this project with its extra ray: pip install -c constraints.txt '.[ray]'"
+    ) from missing
 
 _IN_HAND = 2
 _MOST_DEATHS = 3

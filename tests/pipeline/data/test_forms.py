@@ -30,7 +30,7 @@ def test_chat_gsm8k_and_text_rows_become_turns() -> None:
     ("row", "form", "named"),
     [
         ({"question": "Q", "answer": None}, "gsm8k", "'answer' is missing"),
-        ({"question": "Q", "answer": 3}, "gsm8k", "'answer' is a int"),
+        ({"question": "Q", "answer": 3}, "gsm8k", "'answer' is of type int"),
         ({"question": " ", "answer": "A"}, "gsm8k", "'question' is empty"),
         ({"conversations": "x"}, "stratos", "'conversations' is not a list"),
         ({"conversations": []}, "stratos", "'conversations' is not a list"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -240,18 +241,23 @@ def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
     assert not (run / "companions/gpt-neo-scratch").exists()
 
 
-def test_at_a_terminal_a_message_that_is_too_long_does_not_end_the_chat(
-    run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    talk = "word " * 3000 + "\nAnn has 3 pens.\n\n"
+def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: RunCli) -> None:
     words = ("chat", "--run", run, "--max-new-tokens", 5, "--json")
-    piped = run_cli(*words, text_input=talk)
-    assert (piped.returncode, piped.stdout) == (2, "")
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
-    typed = run_cli(*words, text_input=talk)
-    assert typed.returncode == 0, typed.stderr
-    assert "say it shorter, or /new" in typed.stderr
-    assert [each["message"] for each in json.loads(typed.stdout)["answers"]] == ["Ann has 3 pens."]
+    done = run_cli(*words, text_input="word " * 3000 + "\nAnn has 3 pens.\n\n")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"not answered: the prompt has \d+ tokens, its teacher reads 1024", done.stderr)
+    result = json.loads(done.stdout)
+    assert ([each["message"] for each in result["answers"]], result["unanswered"]) == (["Ann has 3 pens."], 1)
+    alone = run_cli(*words, text_input="word " * 3000 + "\n\n")
+    assert (alone.returncode, alone.stdout) == (2, "")
+
+
+def test_a_chat_that_has_become_too_long_begins_anew(run: Path, run_cli: RunCli) -> None:
+    once, long = "Ann has 3 pens. " * 20, "Ann has 3 pens. Ann buys 5 pens. " * 40
+    done = run_cli("chat", "--run", run, "--max-new-tokens", 5, "--json", text_input=f"{once}\n{long}\n{long}\n\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("what was said before this message is forgotten") >= 1
+    assert len(json.loads(done.stdout)["answers"]) == 3
 
 
 def test_generate_and_chat_answer(run: Path, run_cli: RunCli) -> None:

@@ -145,7 +145,7 @@ def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(scale: float
     if plain:
         assert load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True).has_lm_head
     else:
-        with pytest.raises(InputError, match="neither kl=… nor --keep-head work"):
+        with pytest.raises(InputError, match="neither --keep-head nor the baseline teacher"):
             load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
 
 

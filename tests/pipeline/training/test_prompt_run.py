@@ -391,7 +391,11 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
 
 
 @pytest.mark.parametrize(
-    "changes, said", [({"condition": "text"}, r"reads no teacher to compare with; train it without --controls"), ({"layers": (0,)}, "layer-0: would be the student")]
+    "changes, said",
+    [
+        ({"condition": "text"}, r"reads no teacher to compare with; train it without --controls"),
+        ({"layers": (0,)}, "layer-0: would be the student"),
+    ],
 )
 def test_controls_that_would_be_the_student_itself_are_refused(
     changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path

@@ -111,7 +111,7 @@ def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path) -> None:
     words = ["extract", "--cache", str(tmp_path / "c"), "--limit", "5", "--engine", "ray"]
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("pip install ray")
+    assert done.stderr.strip().endswith("pip install -c constraints.txt '.[ray]'")
 
 
 def test_a_shard_of_duplicates_waits_for_the_one_that_stores_their_text(
