@@ -37,7 +37,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "missing file": (["--dataset", folder / "none.jsonl"], "none.jsonl: no such file"),
         "wrong column": (["--dataset", columns], "'prompt' fit no known form"),
         "empty data set": (["--dataset", empty], "the data set is empty"),
-        "malformed row": (["--dataset", broken], "row 1: field 'answer' is a int"),
+        "malformed row": (["--dataset", broken], "row 1: field 'answer' is of type int"),
         "no such layer": (["--dataset", good, "--layers", "99"], "--layers 99"),
         "no layer at all": (["--dataset", good, "--layers", "last"], "is not a list of layers"),
         "no such teacher": (["--dataset", good, "--teacher", folder / "none"], "neither a folder"),

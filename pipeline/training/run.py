@@ -68,11 +68,14 @@ def train(
         for name in companions:
             _require_companion(settings, cache, name, companion(settings, name, steps=1, random_teacher=random_teacher))
         asked = [name for name in companions if kind_of(name) != "baseline"]
-        record = _train_one(settings, cache, "student", asked, resume=resume, options=options)
-        for name in companions:
+        in_all = len(companions) + 1
+        title = f"student (1 of {in_all})" if companions else "student"
+        record = _train_one(settings, cache, title, asked, resume=resume, options=options)
+        for number, name in enumerate(companions, start=2):
             own = companion(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
             with _opened(own, settings, cache) as read:
-                _train_one(own, read, name, (), resume=resume or RunFolder(own.run).exists())
+                title = f"{name} ({number} of {in_all})"
+                _train_one(own, read, title, (), resume=resume or RunFolder(own.run).exists())
             record["companions"] = sorted({*record["companions"], name})  # a baseline that was stopped is not missed
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)

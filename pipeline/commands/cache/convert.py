@@ -66,6 +66,7 @@ def convert(source: Place, target: Place, *, container: str | None, as_json: boo
         click.echo(
             f"{result.cache}: {result.examples:,} examples in {result.shards} shards ({result.resumed_shards} from before), "
             f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
-            f"content digest {result.content_digest[:16]}…, {'as before' if result.same_content else 'not that of before'}"
+            f"content digest {result.content_digest[:16]}…, "
+            f"{'as before' if result.same_content else 'a new one, for its states are coded anew'}"
         )
     return asdict(result)

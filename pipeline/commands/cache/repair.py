@@ -70,7 +70,7 @@ def _in_words(result: RepairResult) -> str:
         lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
     if result.restored:
         lines.append(f"written again into the journal, from the whole shards: {len(result.restored)} shards")
-    numbers = "with the numbers that were lost" if result.same_content else "with OTHER NUMBERS than the lost ones"
+    numbers = "with the same numbers as the lost ones" if result.same_content else "with OTHER NUMBERS than the lost ones"
     if result.unknown_shards:
         numbers = f"{len(result.unknown_shards)} of them with nothing left to compare with, the others {numbers}"
     if result.shards:

@@ -103,7 +103,9 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
     if found.missing_shards:
         lines.append(f"missing: {len(found.missing_shards)} shards, from {found.missing_shards[0]} on")
     if found.strays:
-        lines.append(f"not part of the cache: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}")
+        lines.append(
+            f"not part of the cache, left over and harmless: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
+        )
     if not found.whole and deep:
         lines.append("not compared with the live teacher, because the cache is not whole")
     if compared:
