@@ -31,7 +31,8 @@ class CliProcess:
     ) -> None:
         """Start it; stderr goes to the terminal of that name, if any."""
         self.args = list(map(str, arguments))
-        self._printed = Path(tempfile.mkdtemp()) / "stdout"
+        self._folder = tempfile.TemporaryDirectory()  # gone with this object
+        self._printed = Path(self._folder.name) / "stdout"
         self._told = Path(terminal) if terminal else self._printed.with_name("stderr")
         with mock.patch.dict(os.environ, {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}):
             forkserver.ensure_running()

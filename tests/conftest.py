@@ -20,8 +20,8 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import find_teacher
 from tests.cache.places.server import CREDENTIALS, running_server
+from tests.cli_process import ROOT as ROOT
 
-ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in what tests start, too: threads that wait for a core that others use wait long
 

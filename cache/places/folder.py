@@ -44,7 +44,7 @@ class Folder:
         return str(self.folder.resolve())
 
     def naming_errors(self) -> AbstractContextManager[None]:
-        """As `Place.told`."""
+        """As `Place.naming_errors`."""
         return contextlib.nullcontext()
 
     def refresh(self) -> None:

@@ -85,7 +85,7 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def naming_errors(self) -> Iterator[None]:
-        """As `Place.told`."""
+        """As `Place.naming_errors`."""
         try:
             yield
         except CacheError as error:

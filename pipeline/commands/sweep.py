@@ -22,7 +22,7 @@ from cache.files import write_atomically
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.shell import command
-from pipeline.commands.train_options import train_options, train_settings
+from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.errors import InputError, RunError
 from pipeline.processes import leads
 from pipeline.report.plots import sweep_points, write_png
@@ -37,7 +37,7 @@ _FIGURES = ("best_val_loss", "best_step", "steps", "tokens", "seconds", "paramet
 @cloup.command()
 @cloup.option_group(
     "The runs",
-    click.option("--cache", required=True, metavar="PLACE", help="A whole cache of extract: a folder, or s3://bucket/prefix."),
+    cache_option,
     click.option("--runs", type=click.Path(path_type=Path), required=True, help="Their folder; those that are finished stay."),
     click.option(
         "--vary",

@@ -13,7 +13,7 @@ from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
-from pipeline.commands.train_options import train_options, train_settings
+from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.processes import leads
 from pipeline.report.plots import loss_curves, write_png
 from pipeline.training.companions import CONTROLS, RANDOM_TEACHER
@@ -24,7 +24,7 @@ from pipeline.training.run_folder import RunFolder
 @cloup.command()
 @cloup.option_group(
     "The run",
-    click.option("--cache", required=True, metavar="PLACE", help="A whole cache of extract: a folder, or s3://bucket/prefix."),
+    cache_option,
     click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run."),
     click.option(
         "--resume",

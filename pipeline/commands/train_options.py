@@ -18,6 +18,11 @@ from pipeline.training.arguments import REPORTERS
 from pipeline.training.settings import PARTS, TrainSettings
 
 _DEFAULTS = TrainSettings(Path(), Path())
+cache_option = click.option(
+    "--cache", required=True, metavar="PLACE", help="A whole cache of extract: a folder, or s3://bucket/prefix."
+)
+"""The cache to train from."""
+
 _GROUPS = (
     cloup.option_group(
         "The student",

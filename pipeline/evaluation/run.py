@@ -50,8 +50,6 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
     folder.require_finished()
     folder.companions()  # none of them is missing, before anything is done
     tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit, settings.batch_size)
-    if settings.baselines:  # before they are trained
-        _require_prompts(settings, folder)
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
     with opened_subjects(folder, settings.cache, settings.random_teacher) as subjects:
@@ -137,6 +135,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
         left_out[TEACHER] = "is an encoder, and does not write"
         asked.remove(TEACHER)
     if trained := [name for name in asked if name != TEACHER]:
+        _require_prompts(settings, run)  # before hours are spent on them
         train(student, companions=trained, resume=True)
     return asked, left_out
 

@@ -31,7 +31,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
-from pipeline.teacher.model import decoder_config, resolve_layers
+from pipeline.teacher.model import context_of, decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
@@ -170,7 +170,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         limit=settings.limit,
         skip_bad_rows=settings.skip_bad_rows,
     )
-    longest = _longest(settings, getattr(shape, "max_position_embeddings", None))
+    longest = min(settings.max_tokens, context_of(config) or settings.max_tokens)
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
@@ -250,9 +250,3 @@ def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[in
         calibration_tokens=settings.calibration_tokens,
         seed=settings.calibration_seed,
     )
-
-
-def _longest(settings: ExtractSettings, context: int | None) -> int:
-    if context is not None and settings.max_tokens > context:
-        return int(context)
-    return settings.max_tokens

@@ -35,6 +35,16 @@ def decoder_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return decoder
 
 
+def context_of(config: PreTrainedConfig) -> int | None:
+    """Tokens that a text decoder reads; None where its configuration does not say.
+
+    Raises:
+        InputError: as `decoder_config`.
+    """
+    found = getattr(decoder_config(config), "max_position_embeddings", None)
+    return None if found is None else int(found)
+
+
 def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int, int]:
     """Each layer asked for with its index counted from the embeddings (0) to the output after the final norm.
 
@@ -96,8 +106,7 @@ class Teacher:
     @property
     def context(self) -> int | None:
         """Tokens that it reads; None where its configuration does not say."""
-        found = getattr(decoder_config(self.body.config), "max_position_embeddings", None)
-        return None if found is None else int(found)
+        return context_of(self.body.config)
 
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the one that the LM head reads."""
