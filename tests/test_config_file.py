@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.commands.config_file import options_as_yaml
@@ -92,6 +92,8 @@ def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Pat
     sharing=st.none() | st.booleans(),
     cache=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1),
 )
+@example(layers=[0], batch=None, rate=None, codec=["nullable"], head=False, sharing=None, cache="~0")
+@example(layers=[0], batch=None, rate=None, codec=["false-start"], head=False, sharing=None, cache="true-cache")
 def test_what_is_kept_repeats_the_command(
     layers: list[int], batch: int | None, rate: float | None, codec: list[str], head: bool, sharing: bool | None, cache: str,
     tmp_path_factory: pytest.TempPathFactory,
