@@ -167,6 +167,8 @@ def main(
 def _timed(way: Callable[[], Any]) -> float:
     began = time.perf_counter()
     way()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - began
 
 

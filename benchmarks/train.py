@@ -78,14 +78,26 @@ WAYS = {
 
 
 class Clock(TrainerCallback):
-    """Seconds and tokens from the end of the first step to that of the last."""
+    """Seconds and tokens at the end of the first step and at that of the last."""
 
     def __init__(self) -> None:
         self.marks: list[tuple[float, int]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note the time of the first."""
+        if not self.marks:
+            self.on_train_end(args, state, control)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the time."""
-        self.marks.append((time.perf_counter(), state.num_input_tokens_seen))
+        self.marks.append((finished(), state.num_input_tokens_seen))
+
+
+def finished() -> float:
+    """The time at which the device has done all that it was told to."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 class InMemory(Dataset[Any]):
@@ -123,7 +135,8 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
     dtype = DTYPES[choose_dtype("auto", device)]
     teacher = AutoModelForCausalLM.from_pretrained(source.location, dtype=dtype, **kind, **source.options).eval().to(device)
     model = torch.nn.Module.to(run.model, device).train()
-    marks, tokens = [], 0
+    marks: list[tuple[float, int]] = []
+    tokens = 0
     for _, batch in zip(range(steps), run.training, strict=False):
         batch = {name: values.to(device) for name, values in batch.items()}
         with torch.no_grad():
@@ -135,8 +148,8 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
         run.optimizer.step()
         run.optimizer.zero_grad()
         tokens += batch["input_ids"].numel()
-        marks.append((time.perf_counter(), tokens))
-    return marks
+        marks = marks or [(finished(), tokens)]
+    return [*marks, (finished(), tokens)]
 
 
 def measure(name: str, folder: Path, options: dict[str, Any]) -> dict[str, float]:

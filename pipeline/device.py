@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 # oneDNN keeps what it prepares for each shape of a bfloat16 product, a thousand of them: with lengths that hardly ever come
 # again that is memory without end. A forward pass uses a handful of shapes, again and again.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "32")
+# cuBLAS gives the same bits each time if its workspace is fixed before it first multiplies.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch  # noqa: E402  # reads both when it first multiplies
 
@@ -43,6 +47,23 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
     if name == "bf16" or (name == "auto" and _has_fast_bf16(device)):
         return "bf16"
     return "fp32"
+
+
+@contextmanager
+def same_bits(device: torch.device) -> Iterator[None]:
+    """Meanwhile a GPU computes by those algorithms that give the same bits each time; a CPU has no others."""
+    if device.type == "cpu":
+        yield
+        return
+    settings: Any = torch.utils.deterministic
+    was, filled = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    settings.fill_uninitialized_memory = False  # costs time, and nothing here reads what it has not written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was)
+        settings.fill_uninitialized_memory = filled
 
 
 def _has_fast_bf16(device: torch.device) -> bool:

@@ -15,6 +15,7 @@ from transformers import Trainer
 
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.loader import CachedBatches
+from pipeline.device import same_bits
 from pipeline.errors import RunError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
@@ -53,6 +54,11 @@ class StudentTrainer(Trainer):
         self._decoder = decoder.to(self.args.device)
         self._predictions = None if predictions is None else predictions.to(self.args.device)
         self._restart_clock()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer`, and to the same weights each time."""
+        with same_bits(self.args.device):
+            return super().train(*args, **kwargs)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return self._decoder(super()._prepare_inputs(inputs))  # type: ignore[no-any-return]  # a module's call is untyped

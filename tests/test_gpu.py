@@ -1,0 +1,191 @@
+"""What a CPU cannot show: on a GPU the numbers are a CPU's, the same each time, and its memory may be small."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cache import open_cache
+from cache.codecs import CODEC_NAMES
+from cache.journal import scan_journal
+from pipeline.batches.collate import collate
+from pipeline.batches.decoder import StatesDecoder
+from pipeline.batches.features import CachedFeatures
+from pipeline.data.conversations import Turn
+from pipeline.extract.prepare import prepare
+from pipeline.extract.run import extract
+from pipeline.extract.settings import ExtractSettings
+from pipeline.generation.open_writer import open_writer
+from pipeline.generation.writer import Sampling
+from pipeline.training.run import train
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.settings import TrainSettings
+from tests.cache.examples import make_cache, make_shards
+from tests.cli_process import CliProcess, run_process
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+Make = Callable[..., ExtractSettings]
+
+
+def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
+    settings = TrainSettings(cache, run, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2, device="cuda")
+    return replace(settings, **changes)
+
+
+def states_of(cache: Path, layer: int) -> np.ndarray:
+    with open_cache(cache) as opened:
+        return np.concatenate([example.hidden_states[layer].astype(np.float32) for example in opened])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return all(torch.equal(values, second[name]) for name, values in first.items())
+
+
+@pytest.fixture(scope="module")
+def cache_of_gpu(embedded_settings: Make) -> Path:
+    settings = embedded_settings(device="cuda", dtype="auto", keep_head=True, codec=("klt", "0:bf16"), fidelity=("-1:kl=0.01",))
+    extract(prepare(settings))
+    return settings.cache
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("fp32", 3e-3), ("bf16", 3e-2)])
+def test_a_teachers_states_are_those_of_a_cpu(dtype: str, most: float, small_cache: Path, embedded_settings: Make) -> None:
+    """Apart from rounding, that of bfloat16 storage included."""
+    settings = embedded_settings(device="cuda", dtype=dtype)
+    extract(prepare(settings))
+    for layer in (-1, 0):
+        wanted, found = states_of(small_cache, layer), states_of(settings.cache, layer)
+        assert np.linalg.norm(found - wanted) < most * np.linalg.norm(wanted), layer
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_a_batch_decoded_there_is_what_the_cache_reads(codec: str, tmp_path: Path) -> None:
+    shards = make_shards([[5, 3, 9]], hidden_size=24)
+    shards[0][1].hidden_states[-1][2] *= 1000
+    cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
+    batch = {
+        name: values.cuda() for name, values in collate(CachedFeatures(cache, range(3), [-1]).__getitems__([0, 1, 2])).items()
+    }
+    decoded = StatesDecoder([cache.codecs[-1]]).cuda()(batch)["hidden_states"].float().cpu().numpy()
+    for index, states in enumerate(decoded):
+        wanted = cache[index].hidden_states[-1].astype(np.float32)
+        assert np.allclose(states[: len(wanted)], wanted, rtol=1e-2, atol=1e-2)
+
+
+def test_an_extract_that_is_killed_resumes_to_the_same_content(tmp_path: Path) -> None:
+    options = ["--layers", "-1,0", "--limit", "200", "--shard-tokens", "1500", "--codec", "klt", "--device", "cuda", "--json"]
+    whole = run_process("extract", "--cache", tmp_path / "whole", *options)
+    assert whole.returncode == 0, whole.stderr
+    process, until = CliProcess("extract", "--cache", tmp_path / "cut", *options), time.monotonic() + 120
+    while time.monotonic() < until and not ((tmp_path / "cut").is_dir() and len(scan_journal(tmp_path / "cut").records) > 1):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    resumed = run_process("extract", "--cache", tmp_path / "cut", *options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["resumed_shards"] > 1
+    assert json.loads(resumed.stdout)["content_digest"] == json.loads(whole.stdout)["content_digest"]
+
+
+def test_where_memory_is_small_the_teachers_batches_are_halved(embedded_settings: Make, small_cache: Path) -> None:
+    settings = embedded_settings(device="cuda", shard_tokens=65536, limit=400)
+    prepared = prepare(settings)
+    torch.cuda.empty_cache()
+    free = 24 * 2**20  # beside the weights, of 4 MB: a batch of all these tokens needs several times this
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + free) / torch.cuda.get_device_properties(0).total_memory
+    )
+    try:
+        extract(prepared)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    wanted = states_of(small_cache, -1)
+    found = states_of(settings.cache, -1)[: len(wanted)]
+    assert np.linalg.norm(found - wanted) < 3e-3 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_size": 1, "batch_tokens": 2048, "vocab": "dataset", "head_init": "teacher", "gradient_checkpointing": True},
+        {"distill": 0.5, "precision": "fp32"},
+        {"condition": "prompt"},
+        {"condition": "none"},
+        {"cross_attention": "bidirectional", "layers": (0, -1)},
+    ],
+    ids=lambda options: "-".join(options) or "default",
+)
+def test_the_same_run_gives_the_same_weights(options: dict[str, Any], cache_of_gpu: Path, tmp_path: Path) -> None:
+    record = train(quick(cache_of_gpu, tmp_path / "one", **options))
+    train(quick(cache_of_gpu, tmp_path / "other", **options))
+    assert same(tmp_path / "one", tmp_path / "other")
+    assert record["result"]["peak_memory"]["gpu_bytes"] > 1e6
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(cache_of_gpu: Path, tmp_path: Path) -> None:
+    options: list[object] = [
+        "train", "--cache", cache_of_gpu, "--epochs", 20, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
+        "--eval-every", 2, "--log-every", 1, "--patience", 0, "--device", "cuda",
+    ]  # fmt: skip
+    whole = run_process(*options, "--run", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    process, until = CliProcess(*options, "--run", tmp_path / "cut"), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until and len(RunFolder(tmp_path / "cut").read_metrics()) < 7:
+        time.sleep(0.002)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert RunFolder(tmp_path / "cut").last_checkpoint() is not None
+    resumed = run_process(*options, "--run", tmp_path / "cut", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_it_learns_and_writes_what_a_cpu_does(small_cache: Path, tmp_path: Path) -> None:
+    runs = {device: tmp_path / device for device in ("cpu", "cuda")}
+    losses = {
+        device: train(quick(small_cache, run, device=device, precision="fp32"))["result"]["best_val_loss"]
+        for device, run in runs.items()
+    }
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
+    texts = ("Ann has 20 pens. Ann buys 15 pens. How many pens does Ann have?", "Tom has 3 eggs.")
+    written = {}
+    for device in runs:
+        writer = open_writer(runs["cpu"], device=device)
+        prompts = [[*writer.opening(), Turn("user", text)] for text in texts]
+        written[device] = [answer.text for answer in writer.write(prompts, Sampling(max_new_tokens=24))]
+    assert written["cuda"] == written["cpu"]
+
+
+def test_a_run_is_evaluated_with_all_that_is_offered(cache_of_gpu: Path, tmp_path: Path) -> None:
+    trained = run_process(
+        "train", "--cache", cache_of_gpu, "--run", tmp_path / "run", "--controls", "--max-steps", 4, "--batch-size", 8
+    )
+    assert trained.returncode == 0, trained.stderr
+    done = run_process(
+        "evaluate", "--run", tmp_path / "run", "--baselines", "all", "--samples", 3, "--max-new-tokens", 8, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    # none may have ended; and GPT-Neo's weights were new
+    assert found["not_measured"].keys() <= {"answers", "gpt-neo-fine-tuned"}, found["not_measured"]
+    record = RunFolder(tmp_path / "run").require_finished()
+    assert found["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=2e-2)
