@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop_count
 
 from pipeline.model import LLMModulesForCausalLM
 
@@ -19,12 +19,21 @@ def _by_tensors(formula: Any) -> Any:
     return known
 
 
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
+    """Of fused attention. Several heads of queries may share one of keys and values, which PyTorch before 2.13 does not count."""
+    heads = query.shape[1]
+    return int(sdpa_flop_count(query.shape, *((len(each), heads, *each.shape[2:]) for each in (key, value))))
+
+
 _ALSO_COUNTED = {
     torch.ops.aten.addmm_: _by_tensors(addmm_flop),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _by_tensors(sdpa_flop),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _by_tensors(_attention),
+    torch.ops.aten._scaled_dot_product_flash_attention: _by_tensors(_attention),
+    torch.ops.aten._scaled_dot_product_efficient_attention: _by_tensors(_attention),
+    torch.ops.aten._scaled_dot_product_cudnn_attention: _by_tensors(_attention),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _by_tensors(sdpa_backward_flop),
 }
-"""What PyTorch's counter does not know: products added in place, and the CPU's fused attention."""
+"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and shared heads."""
 
 
 def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import Cache, GPTNeoConfig, GPTNeoModel
 from transformers.masking_utils import create_causal_mask
 from transformers.models.gpt_neo.modeling_gpt_neo import GPT_NEO_ATTENTION_CLASSES
 
-_WINDOWS_A_BLOCK = 4
-"""Local attention takes so many windows of tokens at a time, so that its cost follows the length and not its square."""
+from pipeline.model.visible import needs_no_mask
 
 
 class FusedSelfAttention(nn.Module):
@@ -74,19 +73,45 @@ class FusedSelfAttention(nn.Module):
         value_BHKC: torch.Tensor,
         visible_B1TK: torch.Tensor | None,
     ) -> torch.Tensor:
-        tokens, keys = query_BHTC.shape[-2], key_BHKC.shape[-2]
-        if self.window is None or keys <= self.window:
+        tokens, keys, window = query_BHTC.shape[-2], key_BHKC.shape[-2], self.window
+        if window is None or keys <= window:
             return self._fused(query_BHTC, key_BHKC, value_BHKC, visible_B1TK)
-        past, block = keys - tokens, _WINDOWS_A_BLOCK * self.window
-        attended = []
-        for start in range(0, tokens, block):
-            end = min(start + block, tokens)
-            first = max(0, past + start - self.window + 1)
-            own = slice(first, past + end)
-            near_TK = _near(past + start, past + end, first, self.window, query_BHTC.device)
-            seen = near_TK if visible_B1TK is None else near_TK & visible_B1TK[:, :, start:end, own]
-            attended.append(self._fused(query_BHTC[..., start:end, :], key_BHKC[..., own, :], value_BHKC[..., own, :], seen))
-        return torch.cat(attended, dim=-2)
+        if tokens > window:
+            return self._in_blocks(query_BHTC, key_BHKC, value_BHKC, visible_B1TK, window)
+        first = max(0, keys - tokens - window + 1)
+        seen = _near(keys - tokens, keys, first, window, query_BHTC.device)
+        if visible_B1TK is not None:
+            seen = seen & visible_B1TK[..., first:]
+        return self._fused(query_BHTC, key_BHKC[..., first:, :], value_BHKC[..., first:, :], seen)
+
+    def _in_blocks(
+        self,
+        query_BHTC: torch.Tensor,
+        key_BHKC: torch.Tensor,
+        value_BHKC: torch.Tensor,
+        visible_B1TK: torch.Tensor | None,
+        window: int,
+    ) -> torch.Tensor:
+        """Local attention of many tokens: each block of a window's length sees itself and the block before, all side by side.
+
+        So its cost follows the length and not its square, and a GPU has as much to do at once as ever.
+        """
+        tokens, keys = query_BHTC.shape[-2], key_BHKC.shape[-2]
+        blocks = -(-tokens // window)
+        after = blocks * window - tokens
+        before = window - (keys - tokens)  # below 0: what lies farther back is seen by none
+        there_BK = key_BHKC.new_ones(len(key_BHKC), keys, dtype=torch.bool) if visible_B1TK is None else visible_B1TK[:, 0, -1]
+        there_BNL = pad(there_BK, (before, after)).unfold(-1, 2 * window, window)
+        near_WL = _near(window, 2 * window, 0, window, query_BHTC.device)
+        seen_P1WL = (there_BNL[:, :, None] & near_WL).flatten(0, 1).unsqueeze(1)
+        query_PHWC = _as_batch(pad(query_BHTC, (0, 0, 0, after)).unflatten(-2, (blocks, window)))
+        key_PHLC, value_PHLC = (
+            _as_batch(pad(each, (0, 0, before, after)).unfold(-2, 2 * window, window).transpose(-1, -2))
+            for each in (key_BHKC, value_BHKC)
+        )
+        attended_PHWC = self._fused(query_PHWC, key_PHLC, value_PHLC, seen_P1WL)
+        attended_BHTC: torch.Tensor = attended_PHWC.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)
+        return attended_BHTC[..., :tokens, :]
 
     def _fused(
         self, query_BHTC: torch.Tensor, key_BHKC: torch.Tensor, value_BHKC: torch.Tensor, visible: torch.Tensor | None
@@ -130,13 +155,15 @@ class GPTNeoBody(GPTNeoModel):
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(seen, seen + states_BTS.shape[1], device=states_BTS.device)[None]
-        mask_B1TK = create_causal_mask(
-            config=self.config,
-            inputs_embeds=states_BTS,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+        mask_B1TK = None
+        if attention_mask is None or not needs_no_mask(attention_mask, states_BTS.shape[1]):
+            mask_B1TK = create_causal_mask(
+                config=self.config,
+                inputs_embeds=states_BTS,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
+            )
         states_BTS = self.drop(states_BTS + self.wpe(position_ids))
         for number, block in enumerate(self.h):
             if number in before_blocks:
@@ -150,6 +177,11 @@ def _near(start: int, end: int, first: int, window: int, device: torch.device) -
     """True where token `start … end` sees token `first … end`: itself and the ones before it in its window."""
     back_TK = torch.arange(start, end, device=device)[:, None] - torch.arange(first, end, device=device)
     return (back_TK >= 0) & (back_TK < window)
+
+
+def _as_batch(blocks_BHNLC: torch.Tensor) -> torch.Tensor:
+    """Blocks of tokens as if each were an example of its own, `[B * N, H, L, C]`."""
+    return blocks_BHNLC.transpose(1, 2).flatten(0, 1)
 
 
 GPT_NEO_ATTENTION_CLASSES["sdpa"] = FusedSelfAttention  # type: ignore[assignment]  # weights and call are the same

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import Cache
 
 from pipeline.model.configuration import LLMModulesConfig
-from pipeline.model.cross_attention import EnhancedCrossAttention, visible_tokens
+from pipeline.model.cross_attention import EnhancedCrossAttention
+from pipeline.model.visible import visible_tokens
 
 
 class CrossLayers(nn.ModuleList):

@@ -131,24 +131,3 @@ class EnhancedCrossAttention(nn.Module):
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
         split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split_BHTC
-
-
-def visible_tokens(
-    attention_mask_BK: torch.Tensor | None, tokens: int, *, causal: bool, device: torch.device
-) -> torch.Tensor | None:
-    """Which teacher states each of the last `tokens` tokens may see, `[B, 1, T, K]` or `[1, 1, T, K]` bool.
-
-    None stands for plain causal attention: nothing is padding, and T is K or 1. A token always sees its own state, so that
-    padding tokens, whose output nobody reads, do not divide by zero.
-    """
-    if attention_mask_BK is None:
-        return None if causal else torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
-    if causal and tokens in (1, attention_mask_BK.shape[1]) and bool(attention_mask_BK.all()):
-        return None
-    keys = attention_mask_BK.shape[1]
-    key_K = torch.arange(keys, device=device)
-    query_T = key_K[keys - tokens :, None]
-    allowed_B1TK = attention_mask_BK.bool()[:, None, None, :].expand(-1, 1, tokens, keys)
-    if causal:
-        allowed_B1TK = allowed_B1TK & (key_K <= query_T)
-    return allowed_B1TK | (key_K == query_T)

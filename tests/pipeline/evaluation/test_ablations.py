@@ -12,7 +12,7 @@ from pipeline.evaluation.ablations import NextOfBatch, NoStates, ShuffledStates,
 from pipeline.evaluation.cost import reading_flops, training_flops
 from pipeline.evaluation.inside import BINS, look_inside
 from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
-from pipeline.model.cross_attention import visible_tokens
+from pipeline.model.visible import visible_tokens
 
 
 def student(cross_attention: str = "causal", condition: str = "sequence", gate: str = "channel") -> LLMModulesForCausalLM:
