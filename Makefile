@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves: a virtual environment in .venv with the pinned packages.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach release,3.11 3.12 3.13,$(shell command -v python$(release))) python3.11)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
@@ -42,11 +42,11 @@ check: $(READY)
 	$(RUN) -m mypy
 
 test: check
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 3 --dist worksteal
 
 # Which lines no test runs, those that tests start as processes of their own counted; pages in build/coverage.
 coverage: $(READY)
-	$(RUN) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
+	$(RUN) -m pytest -n 3 --dist worksteal --cov --cov-report=term --cov-report=html
 
 # These pages as HTML, in build/docs; a warning is an error.
 docs: $(READY)

@@ -142,7 +142,7 @@ def test_the_same_run_gives_the_same_weights(options: dict[str, Any], cache_of_g
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(cache_of_gpu: Path, tmp_path: Path) -> None:
     options: list[object] = [
-        "train", "--cache", cache_of_gpu, "--epochs", 20, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
+        "train", "--cache", cache_of_gpu, "--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
         "--eval-every", 2, "--log-every", 1, "--patience", 0, "--device", "cuda",
     ]  # fmt: skip
     whole = run_process(*options, "--run", tmp_path / "whole")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Turn
+from pipeline.data.tokenizer import load_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError, reason
 
@@ -19,7 +20,7 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         InputError: there is none, or it has no token that ends an answer.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
             f"{name}: holds no tokenizer ({reason(error)}); --student-tokenizer takes a hub id or folder that does"

@@ -18,6 +18,19 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(canonical_json([rules, tokenizer.eos_token, tokenizer.bos_token, tokenizer.chat_template])).hexdigest()
 
 
+def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerBase:
+    """A tokenizer by hub id or folder; `options` are transformers' own.
+
+    Raises:
+        ValueError: it has no tokens: where files are missing, transformers makes an empty one of many kinds.
+        OSError: it cannot be had; transformers raises others, too.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
+    if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens}:
+        raise ValueError("no tokens are there: tokenizer.json, or what stands in its place, is missing")
+    return tokenizer
+
+
 def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer that was saved beside a cache or a model.
 
@@ -26,7 +39,7 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
             a tokenizer by other rules).
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
     found = tokenizer_hash(tokenizer)

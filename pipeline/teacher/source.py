@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cache.files import sha256_of
 from cache.sealed_json import canonical_json
+from pipeline.data.tokenizer import load_tokenizer
 from pipeline.errors import InputError, reason
 
 _UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
@@ -64,8 +65,8 @@ class TeacherSource:
         """
         try:
             with tempfile.TemporaryDirectory() as folder:
-                AutoTokenizer.from_pretrained(self.location, **self.options).save_pretrained(folder)
-                tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+                load_tokenizer(self.location, **self.options).save_pretrained(folder)
+                tokenizer = load_tokenizer(folder)
         except Exception as error:
             raise self._unusable("tokenizer", error) from error
         return tokenizer

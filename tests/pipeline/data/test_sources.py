@@ -57,6 +57,45 @@ def test_unusable_files_are_said_so(content: str, said: str, tmp_path: Path) -> 
         load_conversations(str(tmp_path / "a.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.csv", "question,answer\n", r"rows\.csv: not a data set file; known endings: \.jsonl"),
+        ("rows.json", "{'a': 1}", r"rows\.json: not JSON"),
+        ("rows.json", '{"a": 1}', r"rows\.json: not a JSON array of rows .*\.jsonl"),
+        ("rows.json", "[1]", "row 0: is not a JSON object"),
+    ],
+)
+def test_files_of_another_kind_are_said_so(name: str, content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        load_conversations(str(tmp_path / name))
+
+
+def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name a file in it"):
+        load_conversations(str(tmp_path))
+
+
+def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: iter([][0]))
+    with pytest.raises(InputError, match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub"):
+        load_conversations("no-one/nothing")
+
+
+def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(*what: object, split: str) -> list[dict[str, str]]:
+        asked.append((*what, split))
+        return ROWS
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    found = load_conversations("openai/gsm8k", config="main", split="test")
+    assert asked == [("openai/gsm8k", "main", "test")]
+    assert found.fingerprint == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
+
+
 def test_missing_files_are_not_looked_for_on_the_hub() -> None:
     with pytest.raises(InputError, match="no such file"):
         load_conversations("nowhere/rows.jsonl")

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Sequence
 
 import pytest
@@ -7,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.said import Said
-from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, render, render_prompt
+from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, end_token_id, render, render_prompt
 from pipeline.data.tokens import tokenize_conversations, tokenize_prompt, tokenize_segments
 from pipeline.errors import InputError
 
@@ -97,6 +98,24 @@ def test_a_chat_template_that_rewrites_the_past_is_refused(
     monkeypatch.setattr(tokenizer, "chat_template", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(InputError, match="rewrites earlier turns"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
+
+
+def test_a_chat_template_that_refuses_is_said_so(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system prompt') }}")
+    with pytest.raises(InputError, match=r"refused a conversation \(no system prompt\); use --template paper"):
+        render(turns_of([("Q", "A")], "S"), "chat", tokenizer)
+
+
+def test_answers_that_end_with_no_token_of_their_own_are_refused(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}")
+    with pytest.raises(InputError, match="ends answers with no token of its own"):
+        end_token_id("chat", tokenizer)
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    with pytest.raises(InputError, match="names no end token"):
+        render(turns_of([("Q", "A")], None), "paper", endless)
 
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)

@@ -177,7 +177,9 @@ def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, task_path:
         tasks.answered_by(writer_of(run))
 
 
-def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any) -> Any:
         raise InputError("no room for this prompt")
 
@@ -185,12 +187,10 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(run: Pat
     monkeypatch.setattr(HarnessTasks, "__init__", lambda *_: None)
     monkeypatch.setattr(HarnessTasks, "__bool__", lambda _: True)
     monkeypatch.setattr("pipeline.evaluation.run.TeacherAlone", fails)
-    kept = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
-    found = evaluate(EvaluateSettings(run, samples=0, baselines=("teacher",), tasks=("any",), device="cpu"))
-    for name, content in kept.items():
-        (run / "evaluation" / name).write_bytes(content)
+    own = shutil.copytree(run, tmp_path / "run")
+    found = evaluate(EvaluateSettings(own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu"))
     assert found["not_measured"] == {"tasks": "no room for this prompt", "teacher": "no room for this prompt"}
-    assert [each["name"] for each in found["students"]] == NAMES[:-1]
+    assert [each["name"] for each in found["students"]] == ["student", *RunFolder(own).finished_companions()]
 
 
 def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(results: dict[str, Any], run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The list of tokens that occur, and the LM head's rows of them, read back or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.data.vocabulary import read_lm_head, read_vocabulary, write_vocabulary
+from pipeline.errors import InputError
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    head_KD = torch.randn(3, 4)
+    write_vocabulary(tmp_path / "v", [1, 5, 7], head_KD)
+    assert read_vocabulary(tmp_path / "v") == [1, 5, 7]
+    read_KD = read_lm_head(tmp_path / "v")
+    assert read_KD is not None
+    assert torch.equal(read_KD, head_KD)
+
+
+def test_without_a_head_there_is_none(tmp_path: Path) -> None:
+    write_vocabulary(tmp_path / "v", [1])
+    assert read_lm_head(tmp_path / "v") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "cannot be read"), ('{"a": 1}', "no list of token ids"), ("[1, -2]", "no list of token ids")]
+)
+def test_a_list_that_is_none_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    write_vocabulary(tmp_path / "v", [1])
+    (path,) = (tmp_path / "v").iterdir()
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_vocabulary(tmp_path / "v")
+
+
+def test_a_damaged_head_is_refused(tmp_path: Path) -> None:
+    write_vocabulary(tmp_path / "v", [1], torch.randn(1, 4))
+    (path,) = (tmp_path / "v").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lm_head(tmp_path / "v")

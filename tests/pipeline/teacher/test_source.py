@@ -1,0 +1,76 @@
+"""Where a teacher comes from: a hub's files as they lie on disk, folders that lack something."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config
+
+from pipeline.embedded import EMBEDDED_TEACHER
+from pipeline.errors import InputError
+from pipeline.teacher.load import load_teacher
+from pipeline.teacher.source import find_teacher
+from tests.cli_process import ROOT
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def hub_with_the_embedded_teacher(folder: Path) -> Path:
+    """What lies in the hub client's folder after a download of `someone/small`."""
+    stored = folder / "models--someone--small"
+    shutil.copytree(EMBEDDED_TEACHER, stored / "snapshots" / COMMIT)
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text(COMMIT)
+    return folder
+
+
+def extract_from_hub(hub: Path, teacher: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the hub's client looks once for where its files are."""
+    command = ["extract", "--teacher", teacher, "--cache", cache, "--limit", "3", "--device", "cpu", "--dtype", "fp32", "--json"]
+    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, ROOT / "cli.py", *command], env=environment, cwd=ROOT, text=True, capture_output=True, check=False
+    )
+
+
+def test_a_teacher_by_hub_id_is_held_to_its_commit(tmp_path: Path) -> None:
+    hub = hub_with_the_embedded_teacher(tmp_path / "hub")
+    done = extract_from_hub(hub, "someone/small", tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    manifest = manifest.get("content", manifest)
+    assert manifest["identity"]["teacher_weights"] == f"commit:{COMMIT}"
+    assert manifest["provenance"]["teacher"] == f"someone/small@{COMMIT}"
+    again = extract_from_hub(hub, f"someone/small@{COMMIT}", tmp_path / "cache")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["content_digest"] == json.loads(done.stdout)["content_digest"]
+
+
+def test_a_hub_id_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    done = extract_from_hub(hub_with_the_embedded_teacher(tmp_path / "hub"), "someone/else", tmp_path / "cache")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: teacher someone/else: the ")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_without_a_tokenizer_is_said_so(tmp_path: Path) -> None:
+    Qwen2Config().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"the tokenizer cannot be had from this local folder \(no tokens are there"):
+        find_teacher(str(tmp_path)).load_tokenizer()
+
+
+def test_damaged_weights_are_said_so(tmp_path: Path) -> None:
+    folder = tmp_path / "teacher"
+    shutil.copytree(EMBEDDED_TEACHER, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    for with_lm_head in (False, True):
+        with pytest.raises(InputError, match="its weights cannot be loaded"):
+            load_teacher(find_teacher(str(folder)), (-1,), torch.device("cpu"), "fp32", with_lm_head=with_lm_head)
