@@ -122,7 +122,7 @@ def test_repair_brings_the_digest_back(run_cli: RunCli, root: Path) -> None:
     assert run_cli("train", "--cache", root, "--run", root / "run").returncode == 1
     done = run_cli("cache", "repair", root, "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "extracted again: 1 shards" in done.stdout
+    assert "extracted again: 1 shard," in done.stdout
     assert "with the same numbers as the lost ones" in done.stdout
     assert open_cache(root).content_digest == before
     assert json.loads(run_cli("cache", "repair", root, "--json").stdout)["shards"] == []

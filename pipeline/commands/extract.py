@@ -16,6 +16,7 @@ from cache.formats import FORMAT_NAMES
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
+from pipeline.commands.counted import counted
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.forms import FORM_NAMES
@@ -202,7 +203,8 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
     settings = prepared.settings
     left_out = ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
     lines = [
-        f"{expected.cache}: {expected.examples:,} examples, {expected.tokens:,} tokens in {expected.shards} shards, "
+        f"{expected.cache}: {counted(expected.examples, 'example')}, {counted(expected.tokens, 'token')} in "
+        f"{counted(expected.shards, 'shard')}, "
         f"{expected.missing_shards} of them still to be written; {expected.stored_tokens:,} tokens to be computed and stored",
         f"left out: {left_out}",
         *(
@@ -227,8 +229,9 @@ def _in_words(result: ExtractResult) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
     speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
     return (
-        f"{result.cache}: {result.examples:,} examples, {result.tokens:,} tokens ({result.stored_tokens:,} stored) in "
-        f"{result.shards} shards ({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\n"
+        f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
+        f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
+        f"{result.bytes / 1e6:,.1f} MB\n"
         f"left out: {left_out}\n"
         f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )

@@ -11,6 +11,7 @@ import cloup
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
+from pipeline.commands.counted import counted
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
@@ -79,7 +80,8 @@ def train(
     if not as_json:
         result = record["result"]
         click.echo(
-            f"{options['run']}: {result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s; "
+            f"{options['run']}: {counted(result['steps'], 'step')}, {counted(result['tokens'], 'token')} in "
+            f"{result['seconds']:.0f} s; "
             f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
         )
         for name, run in folder.finished_companions().items():

@@ -14,6 +14,7 @@ from cache.formats import FORMAT_NAMES
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
+from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar
@@ -64,7 +65,8 @@ def convert(source: Place, target: Place, *, container: str | None, as_json: boo
         )
     if not as_json:
         click.echo(
-            f"{result.cache}: {result.examples:,} examples in {result.shards} shards ({result.resumed_shards} from before), "
+            f"{result.cache}: {counted(result.examples, 'example')} in "
+            f"{counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
             f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
             f"content digest {result.content_digest[:16]}…, "
             f"{'as before' if result.same_content else 'a new one, for its states are coded anew'}"

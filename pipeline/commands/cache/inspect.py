@@ -11,6 +11,7 @@ import cloup
 from cache.places import Place
 from cache.summary import summarise_cache
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 
@@ -46,11 +47,12 @@ def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    state = "complete" if summary["complete"] else f"NOT complete: {summary['shards']} of {summary['planned_shards']} shards"
+    shards, planned = (counted(summary[name], "shard") for name in ("shards", "planned_shards"))
+    state = "complete" if summary["complete"] else f"NOT complete: {summary['shards']} of {planned}"
     left_out = ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items()) or "none"
     lines = {
         "cache": f"{summary['cache']} ({state})",
-        "stored as": f"{summary['format']}, {summary['codec']}, {summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB",
+        "stored as": f"{summary['format']}, {summary['codec']}, {shards}, {summary['bytes'] / 1e6:,.1f} MB",
         "layers": f"{', '.join(map(str, summary['layers']))}, each {summary['hidden_size']} wide",
         "examples": f"{summary['examples']:,} (left out: {left_out})",
         "tokens": f"{summary['tokens']:,} (stored: {summary['stored_tokens']:,})",

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from cache.places import Place
 from cache.summary import published_bytes
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.extract.repair import RepairResult, RepairSettings
 from pipeline.extract.repair import repair as run_repair
@@ -69,12 +70,12 @@ def _in_words(result: RepairResult) -> str:
     if len(result.found) > _MOST_LINES:
         lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
     if result.restored:
-        lines.append(f"written again into the journal, from the whole shards: {len(result.restored)} shards")
+        lines.append(f"written again into the journal, from the whole shards: {counted(len(result.restored), 'shard')}")
     numbers = "with the same numbers as the lost ones" if result.same_content else "with OTHER NUMBERS than the lost ones"
     if result.unknown_shards:
         numbers = f"{len(result.unknown_shards)} of them with nothing left to compare with, the others {numbers}"
     if result.shards:
-        lines.append(f"extracted again: {len(result.shards)} shards, {result.tokens:,} tokens, {numbers}")
+        lines.append(f"extracted again: {counted(len(result.shards), 'shard')}, {counted(result.tokens, 'token')}, {numbers}")
     lines.append(f"{result.cache}: whole")
     lines.append(f"content digest {result.content_digest}")
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from cache.places import Place
 from cache.summary import published_bytes
 from cache.verify import Verification, verify_cache
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.errors import RunError
 from pipeline.extract.recheck import Recheck, recheck
@@ -77,11 +78,13 @@ def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> s
     """What is wrong, in one line; None where all is well."""
     parts = []
     if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
-        parts.append(f"{len(shards)} damaged shards ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})")
+        parts.append(
+            f"{counted(len(shards), 'damaged shard')} ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})"
+        )
     if others := sorted({damage.file for damage in found.damage if damage.shard is None}):
         parts.append(f"damaged {', '.join(others)}")
     if found.missing_shards:
-        parts.append(f"{len(found.missing_shards)} shards are missing")
+        parts.append(f"missing: {counted(len(found.missing_shards), 'shard')}")
     if found.missing_shards and not found.damage:
         return f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
     if parts:
@@ -92,7 +95,10 @@ def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> s
 
 
 def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> str:
-    lines = [f"{found.cache}: {found.shards} shards, {found.examples:,} examples, {found.bytes / 1e6:,.1f} MB looked at"]
+    lines = [
+        f"{found.cache}: {counted(found.shards, 'shard')}, "
+        f"{counted(found.examples, 'example')}, {found.bytes / 1e6:,.1f} MB looked at"
+    ]
     for damage in found.damage[:_MOST_LINES]:
         named = "" if not damage.examples else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
         if len(damage.examples) <= 5 and damage.examples:
@@ -101,7 +107,7 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
     if len(found.damage) > _MOST_LINES:
         lines.append(f"… and {len(found.damage) - _MOST_LINES} more; --json lists all")
     if found.missing_shards:
-        lines.append(f"missing: {len(found.missing_shards)} shards, from {found.missing_shards[0]} on")
+        lines.append(f"missing: {counted(len(found.missing_shards), 'shard')}, from {found.missing_shards[0]} on")
     if found.strays:
         lines.append(
             f"not part of the cache, left over and harmless: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
@@ -109,7 +115,10 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
     if not found.whole and deep:
         lines.append("not compared with the live teacher, because the cache is not whole")
     if compared:
-        lines.append(f"live teacher ({compared.compute_dtype}) on {compared.examples} examples, {compared.tokens:,} tokens:")
+        lines.append(
+            f"live teacher ({compared.compute_dtype}) on "
+            f"{counted(compared.examples, 'example')}, {counted(compared.tokens, 'token')}:"
+        )
         lines += [
             f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example {layer.worst_example} "
             f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {layer.tolerance:.2g}"
