@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves: a virtual environment in .venv with the pinned packages.
-PYTHON ?= $(firstword $(foreach release,3.11 3.12 3.13,$(shell command -v python$(release))) python3.11)
+PYTHON ?= $(firstword $(foreach release,3.11 3.12 3.13,$(shell command -v python$(release) 2>/dev/null)) python3.11)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python

@@ -86,14 +86,17 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the time of the first."""
         if not self.marks:
-            self.on_train_end(args, state, control)
+            self._note(state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the time."""
-        self.marks.append((finished(), state.num_input_tokens_seen))
+        self._note(state)
+
+    def _note(self, state: Any) -> None:
+        self.marks.append((time_when_done(), state.num_input_tokens_seen))
 
 
-def finished() -> float:
+def time_when_done() -> float:
     """The time at which the device has done all that it was told to."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
@@ -148,8 +151,8 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
         run.optimizer.step()
         run.optimizer.zero_grad()
         tokens += batch["input_ids"].numel()
-        marks = marks or [(finished(), tokens)]
-    return [*marks, (finished(), tokens)]
+        marks = marks or [(time_when_done(), tokens)]
+    return [*marks, (time_when_done(), tokens)]
 
 
 def measure(name: str, folder: Path, options: dict[str, Any]) -> dict[str, float]:

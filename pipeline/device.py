@@ -1,4 +1,4 @@
-"""Which device computes, and in which type."""
+"""Which device computes, in which type, and on a GPU with the same bits each time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
 # cuBLAS gives the same bits each time if its workspace is fixed before it first multiplies.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import torch  # noqa: E402  # reads both when it first multiplies
+import torch  # noqa: E402  # reads them when it first multiplies
 
 from pipeline.errors import InputError, reason  # noqa: E402
 
@@ -51,18 +51,19 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
 
 @contextmanager
 def same_bits(device: torch.device) -> Iterator[None]:
-    """Meanwhile a GPU computes by those algorithms that give the same bits each time; a CPU has no others."""
-    if device.type == "cpu":
+    """Meanwhile a GPU computes by those algorithms that give the same bits each time; what training uses on a CPU does anyway."""
+    if device.type != "cuda":
         yield
         return
     settings: Any = torch.utils.deterministic
-    was, filled = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
+    was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     settings.fill_uninitialized_memory = False  # costs time, and nothing here reads what it has not written
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(was)
+        torch.use_deterministic_algorithms(was, warn_only=warned)
         settings.fill_uninitialized_memory = filled
 
 

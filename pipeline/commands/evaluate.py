@@ -16,6 +16,7 @@ from cache.files import write_atomically
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.config_file import options_as_yaml
+from pipeline.commands.counted import counted
 from pipeline.commands.list_parameters import NameList
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
@@ -175,5 +176,5 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
     for what, why in results["not_measured"].items():
         console.print(f"not measured: {what}: {why}", highlight=False, soft_wrap=True)
     for reason, count in results["prompts_left_out"].items():
-        console.print(f"not answered: {count} rows: {reason}", highlight=False)
+        console.print(f"not answered: {counted(count, 'row')}: {reason}", highlight=False)
     console.print(f"report: {folder.evaluation / 'report.html'}", highlight=False, soft_wrap=True)

@@ -22,11 +22,11 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
     """A tokenizer by hub id or folder; `options` are transformers' own.
 
     Raises:
-        ValueError: it has no tokens: where files are missing, transformers makes an empty one of many kinds.
-        OSError: it cannot be had; transformers raises others, too.
+        ValueError: it has no tokens but added ones: where files are missing, transformers makes an empty one of many kinds.
+        Exception: it cannot be had; transformers and tokenizers raise whatever they like.
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
-    if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens}:
+    if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
         raise ValueError("no tokens are there: tokenizer.json, or what stands in its place, is missing")
     return tokenizer
 
@@ -40,7 +40,7 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
     """
     try:
         tokenizer = load_tokenizer(folder)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise InputError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
     found = tokenizer_hash(tokenizer)
     if found != expected_hash:

@@ -33,7 +33,7 @@ _ALSO_COUNTED = {
     torch.ops.aten._scaled_dot_product_cudnn_attention: _by_tensors(_attention),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _by_tensors(sdpa_backward_flop),
 }
-"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and shared heads."""
+"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and before 2.13 shared heads."""
 
 
 def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:

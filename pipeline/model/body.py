@@ -53,7 +53,8 @@ class FusedSelfAttention(nn.Module):
 
         Args:
             hidden_states: `[B, T, d]`.
-            attention_mask: `[B, 1, T, K]`, True for what may be seen; None: all tokens up to each.
+            attention_mask: `[B, 1, T, K]`, True for the tokens up to each that are no padding (local layers read its last row
+                alone, so it is no place for any other mask); None: all tokens up to each.
             layer_past: key-value cache of the tokens before these; extended in place.
         """
         query_BHTC, key_BHKC, value_BHKC = (
@@ -100,7 +101,9 @@ class FusedSelfAttention(nn.Module):
         blocks = -(-tokens // window)
         after = blocks * window - tokens
         before = window - (keys - tokens)  # below 0: what lies farther back is seen by none
-        there_BK = key_BHKC.new_ones(len(key_BHKC), keys, dtype=torch.bool) if visible_B1TK is None else visible_B1TK[:, 0, -1]
+        there_BK = key_BHKC.new_ones(len(key_BHKC), keys, dtype=torch.bool)
+        if visible_B1TK is not None:
+            there_BK = there_BK & visible_B1TK[:, 0, -1]  # what the last token sees is all that is no padding
         there_BNL = pad(there_BK, (before, after)).unfold(-1, 2 * window, window)
         near_WL = _near(window, 2 * window, 0, window, query_BHTC.device)
         seen_P1WL = (there_BNL[:, :, None] & near_WL).flatten(0, 1).unsqueeze(1)

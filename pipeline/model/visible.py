@@ -6,13 +6,13 @@ import torch
 
 
 def needs_no_mask(attention_mask_BK: torch.Tensor, tokens: int) -> bool:
-    """Whether plain causal attention of the last `tokens` tokens shows no token any padding.
+    """Whether in plain causal attention no token, but padding, sees any padding.
 
     So it is where examples are padded at their ends, as in training: the kernels without a mask are the faster ones.
 
     Args:
         attention_mask_BK: 1 for tokens, 0 for padding, over all tokens so far.
-        tokens: all of them, or the last one.
+        tokens: how many of them, the last ones, are read now.
     """
     if tokens == attention_mask_BK.shape[1]:
         return bool((attention_mask_BK[:, 1:] <= attention_mask_BK[:, :-1]).all())
@@ -24,8 +24,8 @@ def visible_tokens(
 ) -> torch.Tensor | None:
     """Which teacher states each of the last `tokens` tokens may see, `[B, 1, T, K]` or `[1, 1, T, K]` bool.
 
-    None stands for plain causal attention. A token always sees its own state, so that padding tokens, whose output nobody reads,
-    do not divide by zero.
+    None stands for plain causal attention, where that `needs_no_mask`. A token always sees its own state, so that padding tokens,
+    whose output nobody reads, do not divide by zero.
     """
     if attention_mask_BK is None:
         return None if causal else torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)

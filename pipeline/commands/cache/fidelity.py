@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
@@ -77,9 +78,9 @@ def fidelity(cache: Place, *, out: Path | None, as_json: bool, **options: Any) -
 
 def _in_words(layer: LayerFidelity) -> str:
     lines = [
-        f"layer {layer.layer} (stored as {layer.stored_as}): measured on {layer.measured_tokens:,} tokens of "
-        f"{layer.measured_examples:,} examples{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''}; "
-        f"fitted to {layer.calibration_tokens:,} tokens of {layer.calibration_examples:,} others",
+        f"layer {layer.layer} (stored as {layer.stored_as}): measured on {counted(layer.measured_tokens, 'token')} of "
+        f"{counted(layer.measured_examples, 'example')}{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''}; "
+        f"fitted to {counted(layer.calibration_tokens, 'token')} of {layer.calibration_examples:,} others",
         f"{'codec':<10} {'setting':<30} {'bits':>7} {'bound':>7} {'over it':>7} {'rel. error':>10} {'KL (nats)':>20}",
     ]
     for point in layer.points:

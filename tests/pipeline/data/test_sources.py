@@ -78,9 +78,15 @@ def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
 
 
 def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: iter([][0]))
-    with pytest.raises(InputError, match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub"):
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr("datasets.load_dataset", fails)
+    with pytest.raises(
+        InputError, match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub"
+    ) as said:
         load_conversations("no-one/nothing")
+    assert "\n" not in str(said.value)
 
 
 def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

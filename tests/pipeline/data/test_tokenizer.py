@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Qwen2Config
 
+from pipeline.data.own_tokens import load_own_tokenizer
 from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
+from pipeline.teacher.source import find_teacher
 
 
 def test_a_saved_one_is_the_same_and_another_one_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     assert load_same_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab() == tokenizer.get_vocab()
     with pytest.raises(InputError, match="these libraries make other tokens"):
+        load_same_tokenizer(tmp_path, "0" * 64)
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["nothing", "added-tokens"])
+def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Path) -> None:
+    """transformers makes a tokenizer without a word where the files of its words are missing."""
+    Qwen2Config().save_pretrained(tmp_path)
+    if added:
+        call = {
+            "content": "<tool_call>",
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": False,
+        }
+        settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {"7": call}}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="no tokens are there"):
+        load_own_tokenizer(str(tmp_path))
+    with pytest.raises(InputError, match="no tokens are there"):
+        load_same_tokenizer(tmp_path, "0" * 64)
+    with pytest.raises(InputError, match="no tokens are there"):
+        find_teacher(str(tmp_path)).load_tokenizer()
+
+
+def test_a_damaged_one_is_said_so(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="the tokenizer cannot be loaded"):
         load_same_tokenizer(tmp_path, "0" * 64)
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.evaluation.ablations import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
 from pipeline.evaluation.cost import reading_flops, training_flops
@@ -160,3 +161,17 @@ def test_operations_are_those_that_are_known() -> None:
             return self.layer(self.embed(input_ids))  # type: ignore[no-any-return]
 
     assert reading_flops(Body(), 10, torch.device("cpu")) == 2 * 16 * 24
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_takes_as_many_operations_however_many_heads_share_their_keys(kv_heads: int) -> None:
+    """Queries times keys, and weights times values, each `2 T` operations a token and width, whole squares counted."""
+    heads, width, tokens = 4, 16, 24
+
+    class Body(nn.Module):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> torch.Tensor:
+            query = torch.randn(1, heads, tokens, width)
+            key, value = (torch.randn(1, kv_heads, tokens, width) for _ in range(2))
+            return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+
+    assert reading_flops(Body(), tokens, torch.device("cpu")) == 2 * 2 * tokens * heads * width

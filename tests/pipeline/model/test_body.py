@@ -88,6 +88,20 @@ def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
     torch.testing.assert_close(torch.cat(found, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_one_mask_for_all_examples_is_theirs(bodies: list[GPTNeoModel]) -> None:
+    attention = bodies[1].h[1].attn.attention
+    states = torch.randn(2, 20, 16, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 1, 20, 20, dtype=torch.bool).tril()
+    mask[..., :3] = False
+    own, _ = attention(states, attention_mask=mask.expand(2, -1, -1, -1))
+    common, _ = attention(states, attention_mask=mask)
+    assert attention.window == 8
+    assert torch.equal(own[:, 3:], common[:, 3:])
+    without, _ = attention(states)
+    assert not torch.allclose(own[:, 3:], without[:, 3:])
+
+
 def test_dropout_is_applied_in_training_alone() -> None:
     config = GPTNeoConfig(
         vocab_size=10, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
