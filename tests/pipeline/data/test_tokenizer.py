@@ -26,15 +26,8 @@ def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Pa
     """transformers makes a tokenizer without a word where the files of its words are missing."""
     Qwen2Config().save_pretrained(tmp_path)
     if added:
-        call = {
-            "content": "<tool_call>",
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": False,
-        }
-        settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {"7": call}}
+        flags = dict.fromkeys(["lstrip", "normalized", "rstrip", "single_word", "special"], False)
+        settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {"7": {"content": "<tool_call>", **flags}}}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="no tokens are there"):
         load_own_tokenizer(str(tmp_path))
