@@ -44,7 +44,7 @@ check: $(READY)
 test: check
 	$(RUN) -m pytest -n 3 --dist worksteal
 
-# Which lines no test runs, those that tests start as processes of their own counted; pages in build/coverage.
+# Which lines no test runs, processes that tests start counted; pages in build/coverage.
 coverage: $(READY)
 	$(RUN) -m pytest -n 3 --dist worksteal --cov --cov-report=term --cov-report=html
 

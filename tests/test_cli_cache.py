@@ -126,6 +126,7 @@ def test_repair_brings_the_digest_back(run_cli: RunCli, root: Path) -> None:
     assert "with the same numbers as the lost ones" in done.stdout
     assert open_cache(root).content_digest == before
     assert json.loads(run_cli("cache", "repair", root, "--json").stdout)["shards"] == []
+    assert run_cli("cache", "repair", root).stdout.startswith(f"{root}: nothing to repair; content digest ")
 
 
 def test_convert_writes_the_other_format(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_a_cache_of_shared_prefixes_reads_like_one_of_whole_examples(
     assert verify_cache(shared.place).whole
 
 
+def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_shared()
+    root = made.write(tmp_path / "c")
+    plenty = open_cache(root)
+    order = [*range(len(plenty)), *reversed(range(len(plenty)))]
+    wanted = [plenty[index] for index in order]
+    monkeypatch.setattr("cache.held_prefixes._HELD_BYTES", 1)
+    scarce = open_cache(root)
+    assert all(same_example(scarce[index], example) for index, example in zip(order, wanted, strict=True))
+
+
 @every_format
 def test_layers_are_read_one_by_one_as_they_are_together(container: str, tmp_path: Path) -> None:
     cache = open_cache(make_shared().write(tmp_path / "c", container, "klt"))

@@ -89,14 +89,31 @@ def task_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(run: Path, task_path: Path) -> dict[str, Any]:
-    """What the command finds, in a process of its own, as a user runs it."""
+def told(run: Path, task_path: Path) -> str:
+    """What the command tells, in a process of its own, as a user runs it."""
     arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
-    tasks = ["--task", "pens", "--task", "which", "--task-path", task_path, "--json"]
-    done = run_process("evaluate", *arguments, *tasks)
+    done = run_process("evaluate", *arguments, "--task", "pens", "--task", "which", "--task-path", task_path)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(told: str, run: Path) -> dict[str, Any]:
+    """What it finds."""
+    found: dict[str, Any] = json.loads((run / "evaluation" / "results.json").read_text())
     return found
+
+
+def test_what_was_found_is_told(told: str, results: dict[str, Any], run: Path) -> None:
+    lines = told.splitlines()
+    assert all(any(name in line for line in lines) for name in NAMES)
+    leak = next(each["leak"] for each in results["students"] if each["leaks"])
+    assert f"bidirectional, what leaks: {leak['reported']:.4f} as reported, {leak['causal']:.4f} seeing no later token" in lines
+    for task, metrics in results["students"][0]["tasks"].items():
+        assert f"task {task}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) in lines
+    assert results["verdict"] in lines
+    assert {f"not measured: {what}: {why}" for what, why in results["not_measured"].items()} <= set(lines)
+    assert lines[-1] == f"report: {run / 'evaluation' / 'report.html'}"
 
 
 def test_every_control_and_baseline_is_there_with_its_figures(results: dict[str, Any], run: Path) -> None:

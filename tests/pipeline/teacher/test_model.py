@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import (
     DynamicCache,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2Model,
     GraniteConfig,
@@ -16,6 +19,8 @@ from transformers import (
     LlamaModel,
     MistralConfig,
     MistralModel,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -134,6 +139,39 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         find_teacher(str(tmp_path)).weights_hash()
     with pytest.raises(InputError, match="cannot be loaded"):
         load_teacher(find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32")
+
+
+def gemma2() -> PreTrainedModel:
+    """Its logits are bent by a `tanh` before they become probabilities."""
+    return Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5))
+
+
+def phi() -> PreTrainedModel:
+    """Its LM head has a bias."""
+    config = PhiConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2)
+    model = PhiForCausalLM(config)
+    torch.nn.init.normal_(model.lm_head.bias)
+    return model
+
+
+@pytest.mark.parametrize("family", [gemma2, phi])
+def test_what_states_predict_is_what_the_whole_model_predicts(family: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = family().eval()
+    whole.save_pretrained(tmp_path)
+    teacher = load_teacher(find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
+    ids = torch.randint(0, 40, (1, 12))
+    with torch.inference_mode():
+        wanted = whole(ids).logits[0].float().log_softmax(dim=-1)
+    found = teacher.log_probabilities(teacher.hidden_states(ids)[-1][0])
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert wanted.std() > 0.1
+    if family is phi:
+        with pytest.raises(InputError, match="the LM head of teacher PhiModel has a bias"):
+            teacher.lm_head_rows([1, 2])
+    teacher.drop_lm_head()
+    with pytest.raises(InputError, match="no LM head"):
+        teacher.log_probabilities(teacher.hidden_states(ids)[-1][0])
 
 
 @pytest.mark.parametrize(("scale", "plain"), [(1.0, True), (20.0, False)])
