@@ -21,6 +21,12 @@ def progress_bar(*columns: ProgressColumn) -> Progress:
     return _Lines(*columns)
 
 
+def tell(line: str) -> None:
+    """A line on stderr that is no progress."""
+    with suppress(OSError):  # a log that is full or gone ends no run
+        print(line, file=sys.stderr, flush=True)
+
+
 class TokenCount(ProgressColumn):
     """Tokens done, of how many and how many a second where that is known."""
 
@@ -55,5 +61,4 @@ class _Lines(Progress):
         self._told = now
         texts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
         line = " ".join(text.plain for text in texts if isinstance(text, Text))  # a bar is no text
-        with suppress(OSError):  # a log that is full or gone ends no run
-            print(" ".join(line.split()), file=sys.stderr, flush=True)
+        tell(" ".join(line.split()))

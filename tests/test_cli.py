@@ -41,7 +41,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "no such layer": (["--dataset", good, "--layers", "99"], "--layers 99"),
         "no layer at all": (["--dataset", good, "--layers", "last"], "is not a list of layers"),
         "no such teacher": (["--dataset", good, "--teacher", folder / "none"], "neither a folder"),
-        "folder without a model": (["--dataset", good, "--teacher", folder], "configuration cannot be had"),
+        "folder without a model": (["--dataset", good, "--teacher", folder], "no config.json in this folder"),
         "no such gguf": (["--dataset", good, "--teacher", folder / "none.gguf"], "no such file"),
         "unknown format": (["--dataset", good, "--format", "csv"], "'csv' is not one of"),
         "unknown codec": (["--dataset", good, "--codec", "mp3"], "--codec mp3: no such codec"),
@@ -161,6 +161,24 @@ def test_wrong_usage_gets_one_line(words: list[str], run_cli: RunCli) -> None:
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert "--help" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["extrct"], "error: No such command 'extrct'. Did you mean 'extract'? See `"),
+        (["cache", "inspekt"], "error: No such command 'inspekt'. Did you mean 'inspect'? See `"),
+        (["cache", "repair", "x", "--devise", "cpu"], "error: No such option '--devise'. Did you mean '--device'? See `"),
+        (["fly"], "error: No such command 'fly'; see `"),
+    ],
+)
+def test_the_nearest_name_is_told(words: list[str], line: str, run_cli: RunCli) -> None:
+    assert run_cli(*words).stderr.startswith(line)
+
+
+def test_an_empty_prompt_is_refused(run_cli: RunCli, tmp_path: Path) -> None:
+    done = run_cli("generate", "--run", tmp_path, "--prompt", " ")
+    assert (done.returncode, done.stderr) == (2, "error: --prompt: is empty; ask something\n")
 
 
 def test_bad_input_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -141,6 +141,9 @@ def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: b
     return comparison
 
 
+_SEEN = {"gates shut": "gates shut (the rest of the bridge open)"}
+
+
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 150)
 
@@ -164,7 +167,7 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
     console.print(table)
     for student in results["students"]:
         if features := student.get("features"):
-            told = ", ".join(f"{name} {loss:.4f}" for name, loss in features.items())
+            told = ", ".join(f"{_SEEN.get(name, name)} {loss:.4f}" for name, loss in features.items())
             console.print(f"{student['name']}, held-out loss by what it sees: {told}", highlight=False, soft_wrap=True)
         if leak := student.get("leak"):
             told = f"{leak['reported']:.4f} as reported, {leak['causal']:.4f} seeing no later token"

@@ -15,6 +15,7 @@ from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.commands.writing_options import sampling_options, writer_options
 from pipeline.data.conversations import Turn
+from pipeline.errors import InputError
 from pipeline.generation.open_writer import open_writer
 from pipeline.generation.writer import Sampling
 
@@ -43,6 +44,8 @@ def generate(
     Example:
       llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
     """
+    if not prompt.strip():
+        raise InputError("--prompt: is empty; ask something")
     writer = open_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
     turns = [*writer.opening(system), Turn("user", prompt)]
     show = None if as_json else lambda text: click.echo(text, nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import importlib
@@ -55,6 +56,12 @@ class LazyCommands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; of a name that is none the nearest is told."""
+        if args[0] not in self._table and (near := difflib.get_close_matches(args[0], self._table, 1)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands that go on from what was typed, and the group's own options; no command is imported for it."""
         named = [CompletionItem(name, help=text) for name, text in self._table.items() if name.startswith(incomplete)]
@@ -82,7 +89,8 @@ class Shell(LazyCommands):
             sys.exit(2)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "llm-modules"
-            _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", 2)
+            said = error.format_message().rstrip(".")
+            _fail(f"{said} See `{path} --help`" if said.endswith("?") else f"{said}; see `{path} --help`", 2)
         except click.ClickException as error:
             _fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt) as error:

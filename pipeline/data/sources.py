@@ -95,7 +95,7 @@ def _detected(source: str, row: Row) -> FormName:
 
 def _rows(source: str, config: str | None, split: str) -> Iterator[Row | MalformedRowError]:
     path = Path(source)
-    if path.suffix in _SUFFIXES or path.exists():
+    if path.suffix in _SUFFIXES or path.exists() or (path.suffix and "/" not in source):  # a hub id has an owner
         return _local_rows(path)
     return _hub_rows(source, config, split)
 

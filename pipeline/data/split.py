@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+FEWEST_HELD_OUT = 10
+"""Of fewer rows no interval is given, and no verdict."""
+
 
 def split_rows(row_ids: Sequence[str], *, validation: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices of the training and of the validation examples, each in order; a pure function of its arguments.

@@ -27,7 +27,7 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
     if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
-        raise ValueError("no tokens are there: tokenizer.json, or what stands in its place, is missing")
+        raise ValueError("no tokens are there: copy tokenizer.json, or what stands in its place, from where the model is from")
     return tokenizer
 
 

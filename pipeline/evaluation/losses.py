@@ -14,14 +14,13 @@ from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder
 from pipeline.batches.sampler import ValidationBatches
+from pipeline.data.split import FEWEST_HELD_OUT
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import Share
 
 _DRAWS = 2000
 _CONFIDENCE = 0.95
-FEWEST_ROWS = 10
-"""Of fewer rows nothing can be said of how sure a figure is."""
 
 Interval = tuple[float, float]
 
@@ -54,7 +53,7 @@ class RowLosses:
 
     def interval(self) -> Interval | None:
         """Bootstrap confidence interval of the loss, over rows; None where they are too few."""
-        if len(self.nats) < FEWEST_ROWS:
+        if len(self.nats) < FEWEST_HELD_OUT:
             return None
         weights = _draws(len(self.nats))
         return _middle((weights @ self.nats) / np.maximum(weights @ self.tokens, 1))
@@ -85,7 +84,7 @@ def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore | None
     if not pairs:
         return None
     score, interval = float(1 - own.sum() / others.sum()), None
-    if len(pairs) >= FEWEST_ROWS:
+    if len(pairs) >= FEWEST_HELD_OUT:
         weights = _draws(len(pairs))
         interval = _middle(1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny))
     return TransferScore(score, interval, len(pairs))

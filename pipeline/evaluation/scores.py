@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.split import FEWEST_HELD_OUT
 from pipeline.evaluation.answers import final_answer, has_form, repetition, same_answer
-from pipeline.evaluation.losses import FEWEST_ROWS, share_interval
+from pipeline.evaluation.losses import share_interval
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.writer import Sampling, Written
 
@@ -38,7 +39,7 @@ def verdict(students: list[dict[str, Any]]) -> str:
     scores = [(control["transfer"] or {"score": None, "interval": None}) | {"beside": control["name"]} for control in controls]
     if any(score["interval"] is None for score in scores):
         return (
-            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the teacher; {FEWEST_ROWS} are "
+            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the teacher; {FEWEST_HELD_OUT} are "
             "needed: train with more rows, or a larger --validation."
         )
     least = min(scores, key=lambda score: score["interval"][0])
@@ -63,7 +64,10 @@ def answer_prompts(
     settings: EvaluateSettings,
     step: Step,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Have the prompts answered greedily, and score the answers; nothing where there are no prompts."""
+    """Have the prompts answered greedily, and score the answers; nothing where there are no prompts.
+
+    Their form is scored where the data set's own answers have it.
+    """
     if not prompts:
         return {}, []
     written = []
@@ -79,10 +83,11 @@ def answer_prompts(
         same_answer(final_answer(answer.text), final_answer(prompt.reference))
         for answer, prompt in zip(written, prompts, strict=True)
     )
+    form = sum(has_form(answer.text) for answer in written) / len(prompts)
     scores = {
         "exact_match": right / len(prompts),
         "exact_match_interval": share_interval(right, len(prompts)),
-        "thought_solution_form": sum(has_form(answer.text) for answer in written) / len(prompts),
+        **({"thought_solution_form": form} if any(has_form(prompt.reference) for prompt in prompts) else {}),
         "stopped": sum(answer.stopped for answer in written) / len(prompts),
         "repetition": sum(repetition(answer.text) for answer in written) / len(prompts),
         "generated_tokens_per_second": round(sum(answer.tokens for answer in written) / seconds, 1),

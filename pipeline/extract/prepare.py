@@ -182,7 +182,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
     )
     if conversations.malformed:
-        dataset.leave_out("malformed row", conversations.malformed)
+        dataset.leave_out("malformed", conversations.malformed)
     if not dataset.examples:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
         mend = "raise --max-tokens, or " if any(reason.startswith("over ") for reason in dataset.left_out) else ""

@@ -53,7 +53,10 @@ def _dtype(identity: dict[str, Any]) -> DtypeName:
 
 
 def _same_source(name: str, identity: dict[str, Any]) -> TeacherSource:
-    source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
+    try:
+        source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
+    except InputError as error:
+        raise InputError(f"{error}; if it has moved, name it with --teacher") from error
     found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
     for field, value in found.items():
         if value != identity[field]:

@@ -112,7 +112,10 @@ class TeacherSource:
         return "" if self.random_seed is None else f"random:{self.random_seed}:"
 
     def _unusable(self, part: str, error: Exception) -> InputError:
-        kind = "GGUF file" if self.is_gguf else "local folder" if Path(self.location).is_dir() else "hub id"
+        folder = Path(self.location)
+        if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
+            return InputError(f"teacher {self.name}: no config.json in this folder; name one that `save_pretrained` has written")
+        kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason(error)})")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,10 +16,11 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
 from cache.places import Where
+from pipeline.data.split import FEWEST_HELD_OUT, split_rows
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
-from pipeline.progress import progress_bar
+from pipeline.progress import progress_bar, tell
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import Stopwatch, progress_columns
@@ -65,6 +67,8 @@ def train(
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
+        if companions and own_share().rank == 0:
+            _tell_if_too_few(cache, settings)
         for name in companions:
             _require_companion(settings, cache, name, companion(settings, name, steps=1, random_teacher=random_teacher))
         asked = [name for name in companions if kind_of(name) != "baseline"]
@@ -82,6 +86,19 @@ def train(
         if companions and own_share().rank == 0:
             RunFolder(settings.run).write_options(options)  # those that a run was begun with may have named none
     return record
+
+
+def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
+    rows = len(cache)
+    if rows < 2:  # is refused in a moment
+        return
+    held_out = len(split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)[1])
+    if held_out < FEWEST_HELD_OUT:
+        share = math.ceil(100 * FEWEST_HELD_OUT / rows) / 100
+        mend = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
+        tell(
+            f"{held_out} of {rows} rows are held out; from fewer than {FEWEST_HELD_OUT} `evaluate` gives no verdict: take {mend}"
+        )
 
 
 def unfit_companions(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:

@@ -130,7 +130,7 @@ class RunFolder:
         record = self.read_record()
         if not record["finished"]:
             raise InputError(
-                f"{self.root}: not finished; go on with it: `train --run {self.root} --resume` and its other options"
+                f"{self.root}: not finished; go on with it: `train --config {self.options} --resume`, from where it was begun"
             )
         return record
 

@@ -102,9 +102,10 @@ def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pyte
     assert found.fingerprint == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
 
 
-def test_missing_files_are_not_looked_for_on_the_hub() -> None:
+@pytest.mark.parametrize("name", ["nowhere/rows.jsonl", "rows.csv", "rows.jsonl.gz"])
+def test_missing_files_are_not_looked_for_on_the_hub(name: str) -> None:
     with pytest.raises(InputError, match="no such file"):
-        load_conversations("nowhere/rows.jsonl")
+        load_conversations(name)
 
 
 def test_binary_nonsense_is_said_so(tmp_path: Path) -> None:

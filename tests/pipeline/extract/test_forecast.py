@@ -67,7 +67,7 @@ def test_what_will_be_left_out_is_counted(embedded_settings: Make, tmp_path: Pat
     rows = [{"question": "Q " * n, "answer": "A"} for n in (1, 2, 200)]
     path = write_rows(tmp_path / "rows.jsonl", [*rows, {"question": "Q"}])
     settings = embedded_settings(dataset=str(path), max_tokens=100, skip_bad_rows=True, limit=None)
-    assert forecast(prepare(settings)).left_out == {"over 100 tokens": 1, "malformed row": 1}
+    assert forecast(prepare(settings)).left_out == {"over 100 tokens": 1, "malformed": 1}
 
 
 def test_of_a_finished_cache_nothing_is_left_to_do(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_long_and_bad_rows_are_left_out_and_counted(embedded_settings: Make, tmp
     rows = [{"question": "Q " * n, "answer": "A"} for n in (1, 2, 200)]
     path = write_rows(tmp_path / "rows.jsonl", [*rows, {"question": "Q"}])
     settings = embedded_settings(dataset=str(path), max_tokens=100, skip_bad_rows=True, limit=None)
-    assert extract(prepare(settings)).left_out == {"over 100 tokens": 1, "malformed row": 1}
+    assert extract(prepare(settings)).left_out == {"over 100 tokens": 1, "malformed": 1}
     assert open_cache(settings.cache).row_ids == ["0", "1"]
 
 

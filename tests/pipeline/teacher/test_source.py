@@ -15,6 +15,7 @@ import torch
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.teacher.load import load_teacher
+from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
 from tests.cli_process import ROOT
 
@@ -56,6 +57,17 @@ def test_a_hub_id_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: teacher someone/else: the ")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_without_a_configuration_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"no config\.json in this folder; name one that"):
+        find_teacher(str(tmp_path)).load_config()
+
+
+def test_a_teacher_that_has_moved_is_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither a folder .*; if it has moved, name it with --teacher$"):
+        load_same_teacher(str(tmp_path / "gone"), [-1], {}, torch.device("cpu"))
 
 
 def test_damaged_weights_are_said_so(tmp_path: Path) -> None:

@@ -192,3 +192,15 @@ def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
     second: Any = Stopwatch(**first.state()["args"])
     second.on_train_begin(None, None, None)
     assert second.seconds > spent
+
+
+def test_too_few_rows_for_a_verdict_are_said_before_training(
+    small_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(small_cache, tmp_path / "few", max_steps=1, device="cpu")
+    train(settings, companions=("layer-0",))
+    line = "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows, or --validation 0.25\n"
+    assert line in capsys.readouterr().err
+    train(replace(settings, run=tmp_path / "enough", validation=0.25), companions=("layer-0",))
+    train(replace(settings, run=tmp_path / "alone"))
+    assert "held out" not in capsys.readouterr().err
