@@ -20,9 +20,12 @@ def identity_hash(identity: Identity, **layout: Any) -> str:
 def differences(was: Identity, now: Identity) -> list[str]:
     """One phrase for each value that differs, with both; a value within a field is named after it: `codec -1 asked`.
 
-    How a codec was fitted follows from what was asked of it: it is told only where nothing else differs.
+    Which codecs there are follows from the layers, and how one was fitted from what was asked of it: either is told only where
+    nothing that it follows from differs.
     """
     found = _differences(was, now, "")
+    if any(name == "layers" for name, _ in found):
+        found = [(name, phrase) for name, phrase in found if not name.startswith("codec")]
     return [phrase for name, phrase in found if not name.endswith(" fit")] or [phrase for _, phrase in found]
 
 

@@ -130,8 +130,8 @@ def test_what_is_kept_repeats_the_command(
         ("c.yaml", "keep-head: maybe", "keep-head: takes true or false"),
         ("c.yaml", "cache: {a: 1}", "cache: takes a text or number"),
         ("c.yaml", "cache: true", "cache: takes a text or number"),
-        ("c.yaml", "cache: c\nbatch-tokens: 0", "0 is not in the range"),
-        ("c.yaml", "cache: c\nlayers: last", "is not a list of layers"),
+        ("c.yaml", "cache: c\nbatch-tokens: 0", "c.yaml: batch-tokens: 0 is not in the range"),
+        ("c.yaml", "cache: c\nlayers: last", "c.yaml: layers: 'last' is not a list of layers"),
         ("c.yaml", "# nothing", "Missing option '--cache'"),
     ],
 )

@@ -81,6 +81,10 @@ def _take(context: click.Context, _parameter: click.Parameter, path: Path | None
             raise click.UsageError(f"{path}: {key} is named twice", context)
         if value is not None:
             taken[parameter] = _worded(value, options[name], f"{path}: {key}", context)
+            try:
+                options[name].type_cast_value(context, taken[parameter])
+            except click.BadParameter as error:
+                raise click.UsageError(f"{path}: {key}: {error.message}", context) from error
     context.default_map = taken
 
 

@@ -28,3 +28,9 @@ def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> No
     assert differences(was, was | {"codec": {"-1": was["codec"]["-1"], "0": {"name": "int8"}}}) == [
         "codec 0 was 'bf16', now it is {'name': 'int8'}"
     ]
+
+
+def test_of_other_layers_the_layers_alone_are_told() -> None:
+    was = {"codec": {"-1": "bf16", "0": "bf16"}, "codecs": ["bf16", "bf16"], "layers": [-1, 0], "limit": 5}
+    now = {"codec": {"-1": "bf16"}, "codecs": ["bf16"], "layers": [-1], "limit": 6}
+    assert differences(was, now) == ["layers was [-1, 0], now it is [-1]", "limit was 5, now it is 6"]
