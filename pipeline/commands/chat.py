@@ -12,9 +12,8 @@ import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
-from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
-from pipeline.commands.writing_options import sampling_options, writer_options
+from pipeline.commands.writing_options import sampling_options, tell_end, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.generation.open_writer import open_writer
@@ -70,9 +69,7 @@ def chat(
         turns.append(Turn("assistant", written.text))
         answers.append({"message": message, "answer": written.text, "stopped": written.stopped})
         if not as_json:
-            click.echo(
-                "" if written.stopped else f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]"
-            )
+            tell_end(written)
     if unanswered and not answers:
         raise InputError("no message was answered")
     return {"answers": answers, "unanswered": unanswered, "leaks": writer.record["leaks"]}

@@ -31,6 +31,9 @@ from pipeline.training.companions import BASELINES
 from pipeline.training.record import trained_from
 from pipeline.training.run_folder import RunFolder
 
+_SEEN = {"gates shut": "gates shut (the rest of the bridge open)"}
+"""What a student sees, where its name alone would mislead."""
+
 
 def _own_place(given: dict[str, Any]) -> Place | None:
     return None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
@@ -139,9 +142,6 @@ def _compared(runs: tuple[Path, ...], run: Path | None, out: Path, *, as_json: b
             console.print(table)
         console.print(f"{out / 'comparison.html'}, .md, .json", highlight=False, soft_wrap=True)
     return comparison
-
-
-_SEEN = {"gates shut": "gates shut (the rest of the bridge open)"}
 
 
 def _console() -> Console:

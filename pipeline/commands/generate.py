@@ -11,9 +11,8 @@ import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
-from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
-from pipeline.commands.writing_options import sampling_options, writer_options
+from pipeline.commands.writing_options import sampling_options, tell_end, writer_options
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.generation.open_writer import open_writer
@@ -51,5 +50,5 @@ def generate(
     show = None if as_json else lambda text: click.echo(text, nl=False)
     (written,) = writer.write([turns], Sampling(**sampling), show)
     if not as_json:
-        click.echo("" if written.stopped else f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]")
+        tell_end(written)
     return {"prompt": prompt, "leaks": writer.record["leaks"], **asdict(written)}

@@ -1,4 +1,4 @@
-"""The options that `generate` and `chat` share."""
+"""What `generate` and `chat` share: options, and how the end of an answer is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 import cloup
+
+from pipeline.commands.counted import counted
+from pipeline.generation.writer import Written
 
 
 def _texts(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -38,3 +41,9 @@ sampling_options = cloup.option_group(
     ),
 )
 """Options that say how."""
+
+
+def tell_end(written: Written) -> None:
+    """End the line of an answer that has been shown; where it was cut, say so."""
+    cut = f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]"
+    click.echo("" if written.stopped else cut)
