@@ -19,6 +19,7 @@ from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
+from pipeline.data.files import FILE_KINDS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.data.tokens import EXTRACT_CONDITIONS
@@ -50,7 +51,10 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         help="Hub id, local folder, or .gguf file. random:SEED:T is a control: teacher T's shape and tokens, with random "
         "weights; random:SEED, those of the embedded one.  [default: the embedded one]",
     ),
-    click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]"),
+    click.option(
+        "--dataset", default=EMBEDDED_DATASET,
+        help=f"Hub id; or a file, a folder of files or a pattern such as 'data/*.jsonl' ({FILE_KINDS}).  [default: embedded]",
+    ),
     click.option(
         "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
     ),
@@ -80,7 +84,11 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         help="Leave longer examples out, and those that the teacher cannot read.",
     ),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows."),
-    click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first."),
+    click.option("--skip-bad-rows", is_flag=True, help="Leave out, and count, rows that cannot be used instead of stopping."),
+    click.option(
+        "--group-by", metavar="COLUMN",
+        help="Column that names each row's group, which `train` never splits; copies of a row are always kept together.",
+    ),
 )  # fmt: skip
 @cloup.option_group(
     "What is stored, and how",
@@ -232,6 +240,12 @@ def _in_words(result: ExtractResult) -> str:
         f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
         f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
         f"{result.bytes / 1e6:,.1f} MB\n"
-        f"left out: {left_out}\n"
+        f"left out: {left_out}\n{_unread(result.unread)}"
         f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )
+
+
+def _unread(fields: dict[str, int]) -> str:
+    """A line about columns and message fields with content that nothing reads."""
+    named = ", ".join(f"{field} ({counted(rows, 'row')})" for field, rows in fields.items())
+    return f"not read: {named}\n" if named else ""

@@ -18,6 +18,7 @@ from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
 from cache.space import reclaimable_bytes, room_needed, shard_size
+from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
@@ -47,6 +48,8 @@ class PreparedExtract:
     asked: dict[int, AskedCodec]
     shards: list[range]
     manifest: Manifest
+    groups: dict[str, int]
+    unread: dict[str, int]
 
     def examples_of(self, shard: int) -> list[TokenizedExample]:
         """The examples that a shard is planned to hold."""
@@ -111,9 +114,10 @@ class PreparedExtract:
         return lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
 
     def attach(self, folder: Path, codecs: Mapping[int, Codec], lm_head: torch.Tensor | None) -> None:
-        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, what the codecs were fitted with."""
+        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, groups of rows, fitted codecs."""
         self.tokenizer.save_pretrained(folder / "tokenizer")
         write_vocabulary(folder / VOCABULARY, self.vocabulary, lm_head)
+        write_groups(folder / GROUPS, self.groups)
         write_fits(folder, codecs)
 
     @cached_property
@@ -169,7 +173,10 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         form=settings.form,
         limit=settings.limit,
         skip_bad_rows=settings.skip_bad_rows,
+        group_by=settings.group_by,
     )
+    if conversations.form == "tokens" and settings.condition == "prompt":
+        raise InputError(f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave it out")
     longest = min(settings.max_tokens, context_of(config) or settings.max_tokens)
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
@@ -180,6 +187,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         max_tokens=longest,
         condition=settings.condition,
         last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
+        vocab_size=int(shape.vocab_size),
+        skip_bad_rows=settings.skip_bad_rows,
     )
     if conversations.malformed:
         dataset.leave_out("malformed", conversations.malformed)
@@ -206,6 +215,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "sharing": settings.shares,
         "lm_head": settings.keep_head,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
+        **({"group_by": settings.group_by} if settings.group_by else {}),
     }
     manifest = Manifest(
         format=settings.format,
@@ -219,10 +229,14 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         tokens=sum(lengths),
         shard_tokens=settings.shard_tokens,
         identity=identity,
-        provenance=cache_provenance(settings, source, conversations, dataset),
+        provenance=cache_provenance(settings, source, conversations, dataset, tokenizer),
         attachments=(),
     )
-    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+    kept = {example.row_id for example in dataset.examples}
+    groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
+    prepared = PreparedExtract(
+        settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, conversations.unread
+    )
     prepared.require_packable()
     return prepared
 
