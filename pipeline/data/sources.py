@@ -93,26 +93,44 @@ def _detected(source: str, row: Row) -> FormName:
     return form
 
 
-def _rows(source: str, config: str | None, split: str) -> Iterator[Row | MalformedRowError]:
+def require_there(source: str) -> None:
+    """Find out whether a data set's files are there, before anything slow is done. What only the hub can know passes.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if _names_file(source):
+        _require_file(Path(source))
+
+
+def _names_file(source: str) -> bool:
     path = Path(source)
-    if path.suffix in _SUFFIXES or path.exists() or (path.suffix and "/" not in source):  # a hub id has an owner
-        return _local_rows(path)
+    return path.suffix in _SUFFIXES or path.exists() or bool(path.suffix and "/" not in source)  # a hub id has an owner
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        found = "is a folder; name a file in it" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}")
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"{path}: not a data set file; known endings: {', '.join(_SUFFIXES)}")
+
+
+def _rows(source: str, config: str | None, split: str) -> Iterator[Row | MalformedRowError]:
+    if _names_file(source):
+        return _local_rows(Path(source))
     return _hub_rows(source, config, split)
 
 
 def _local_rows(path: Path) -> Iterator[Row | MalformedRowError]:
-    if not path.is_file():
-        found = "is a folder; name a file in it" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}")
+    _require_file(path)
     try:
         if path.suffix == ".jsonl":
             yield from _json_lines(path)
         elif path.suffix == ".json":
             yield from _json_array(path)
-        elif path.suffix == ".parquet":
-            yield from _parquet_rows(path)
         else:
-            raise InputError(f"{path}: not a data set file; known endings: {', '.join(_SUFFIXES)}")
+            yield from _parquet_rows(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 

@@ -6,20 +6,20 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
 
+from pipeline.choices import ExtractCondition
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.said import Answer, Said
 from pipeline.data.templates import Segment, TemplateName, render, render_prompt
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 LossOn = Literal["assistant", "all"]
-Condition = Literal["sequence", "prompt"]
-EXTRACT_CONDITIONS: tuple[Condition, ...] = ("sequence", "prompt")
-"""What the teacher reads: whole examples, or of each only what stands before its last answer."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def tokenize_conversations(
     template: TemplateName,
     loss_on: LossOn,
     max_tokens: int,
-    condition: Condition = "sequence",
+    condition: ExtractCondition = "sequence",
     last_answer_only: bool = False,
 ) -> TokenizedDataset:
     """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and counted, never cut.
