@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cache.codecs import EXACT
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, write_atomically
 from cache.identity import Identity
+from cache.names import EXACT
 from cache.sealed_json import seal, unseal
 
 MANIFEST_NAME = "manifest.json"

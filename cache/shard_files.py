@@ -19,7 +19,8 @@ from cache.formats import format_named
 from cache.identity import identity_hash
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
-from cache.open_shard import SHARDS, read_arrays, shard_name
+from cache.names import SHARDS
+from cache.open_shard import read_arrays, shard_name
 from cache.places import Where, place_of
 from cache.shard import (
     FIXED_ARRAYS,

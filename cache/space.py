@@ -12,7 +12,7 @@ from cache.errors import CacheError
 from cache.files import files_below
 from cache.formats import format_named
 from cache.manifest import Manifest
-from cache.open_shard import SHARDS
+from cache.names import SHARDS
 from cache.places import Where, place_of
 from cache.shard import array_specs, presented_arrays, shard_attributes, shard_seal
 

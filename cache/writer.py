@@ -14,7 +14,7 @@ from cache.files import MEND, bytes_below, checksum_of, files_below, fsync_tree,
 from cache.identity import require_same_identity
 from cache.journal import JOURNAL_NAME, ShardRecord, begin_journal, read_journal, scan_journal
 from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
-from cache.open_shard import SHARDS
+from cache.names import SHARDS
 from cache.places import Place, Publishing, Where, place_of
 from cache.shard_content import ShardContent
 from cache.shard_files import store_shard

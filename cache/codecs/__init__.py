@@ -13,6 +13,7 @@ from cache.codecs.int8 import Int8, Int8Packing
 from cache.codecs.interface import Codec, Packing, Pieces, Readable
 from cache.codecs.klt import Klt, KltPacking
 from cache.errors import CacheError
+from cache.names import CODEC_NAMES, EXACT
 
 __all__ = [
     "CODEC_NAMES",
@@ -27,11 +28,8 @@ __all__ = [
     "packing_named",
 ]
 
-EXACT = "bf16"
-"""The codec that keeps every bit, and needs no calibration."""
 _PACKINGS: dict[str, Packing] = {packing.name: packing for packing in (Bf16Packing(), Int8Packing(), KltPacking())}
 _MADE_OF: dict[str, Callable[..., Codec]] = {"int8": Int8, "klt": Klt}
-CODEC_NAMES: tuple[str, ...] = tuple(_PACKINGS)
 
 
 def packing_named(name: str) -> Packing:

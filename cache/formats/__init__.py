@@ -6,11 +6,11 @@ from cache.errors import CacheError
 from cache.formats.hdf5 import Hdf5Format
 from cache.formats.interface import Arrays, Presented, ShardFormat, StoredArray
 from cache.formats.zarr3 import ZarrFormat
+from cache.names import FORMAT_NAMES
 
 __all__ = ["FORMAT_NAMES", "Arrays", "Presented", "ShardFormat", "StoredArray", "format_named"]
 
 _FORMATS: dict[str, ShardFormat] = {container.name: container for container in (ZarrFormat(), Hdf5Format())}
-FORMAT_NAMES: tuple[str, ...] = tuple(_FORMATS)
 
 
 def format_named(name: str) -> ShardFormat:

@@ -8,9 +8,8 @@ from pathlib import Path
 from cache.errors import CacheError
 from cache.places.folder import Folder
 from cache.places.interface import Hold, Place, Publishing, Where
-from cache.places.object_store import ObjectStore
 
-__all__ = ["Folder", "Hold", "ObjectStore", "Place", "Publishing", "Where", "place_of"]
+__all__ = ["Folder", "Hold", "Place", "Publishing", "Where", "place_of"]
 
 
 def place_of(where: Where, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None) -> Place:
@@ -27,6 +26,8 @@ def place_of(where: Where, endpoint: str | None = None, copies: Path | None = No
         return where
     if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(where)):
         if isinstance(where, str) and where.startswith("s3://"):
+            from cache.places.object_store import ObjectStore  # brings the client of object stores
+
             return ObjectStore(where, endpoint, copies, copies_limit)
         raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")
     return Folder(Path(where))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cache.files import bytes_below, remove
-from cache.open_shard import SHARDS
+from cache.names import SHARDS
 from cache.places.interface import Hold
 
 _ROOM = ".room"

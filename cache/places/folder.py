@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.files import check_file, files_below
-from cache.journal import JournalWriter, ShardRecord
 from cache.lock import WriterLock, require_unlocked
 from cache.places.interface import Hold, Place, Publishing
+
+if TYPE_CHECKING:
+    from cache.journal import ShardRecord
 
 _HELD = Hold()
 
@@ -101,6 +103,8 @@ class Folder:
 
     def publishing(self) -> AbstractContextManager[Publishing]:
         """As `Place.publishing`."""
+        from cache.journal import JournalWriter  # brings NumPy
+
         return JournalWriter(self.folder)
 
     def settle(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cache.journal import ShardRecord
+if TYPE_CHECKING:
+    from cache.journal import ShardRecord
 
 
 class Publishing(Protocol):

@@ -6,8 +6,10 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cache import Cache
+if TYPE_CHECKING:
+    from cache import Cache
 
 _WINDOWS_HELD = 3
 """The one that is read, the next one that is being brought, and room for what validation reads in between."""

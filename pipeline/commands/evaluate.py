@@ -21,9 +21,8 @@ from pipeline.commands.list_parameters import NameList
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
-from pipeline.evaluation.run import TEACHER
 from pipeline.evaluation.run import evaluate as run_evaluate
-from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.progress import progress_bar
 from pipeline.report.compare import compared_table, kept_apart, write_comparison
 from pipeline.report.page import write_report

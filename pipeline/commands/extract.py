@@ -13,6 +13,7 @@ import cloup
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cache.formats import FORMAT_NAMES
+from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
@@ -22,9 +23,8 @@ from pipeline.commands.shell import command
 from pipeline.data.files import FILE_KINDS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
-from pipeline.data.tokens import EXTRACT_CONDITIONS
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.engines.choose import ENGINE_NAMES, choose_engine
+from pipeline.extract.engines.choose import choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
 from pipeline.extract.prepare import PreparedExtract, prepare
@@ -124,7 +124,7 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
 @cloup.option_group(
     "Many processes",
     click.option(
-        "--engine", "engine_name", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True,
+        "--engine", "engine_name", type=click.Choice(ENGINES), default="auto", show_default=True,
         help="Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started; the "
         "cache's folder is one that all of them see. auto: torchrun where it has started this process, else local.",
     ),

@@ -11,10 +11,9 @@ import click
 import cloup
 from click.core import ParameterSource
 
+from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, REPORTERS, STUDENT_SIZES
 from pipeline.commands.list_parameters import LayerList
 from pipeline.errors import InputError
-from pipeline.model import CONDITIONS, CROSS_ATTENTIONS, GATES, SIZES
-from pipeline.training.arguments import REPORTERS
 from pipeline.training.settings import PARTS, TrainSettings
 
 _DEFAULTS = TrainSettings(Path(), Path())
@@ -30,7 +29,7 @@ _GROUPS = (
             "--student",
             default=_DEFAULTS.student,
             show_default=True,
-            help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or none.",
+            help=f"{', '.join(STUDENT_SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or none.",
         ),
         click.option(
             "--condition",

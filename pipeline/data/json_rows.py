@@ -53,7 +53,15 @@ def parse_row(text: str, where: str) -> dict[str, Any] | RowError:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_int=_integer)
+    return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice in one object")
+    return found
 
 
 def _integer(digits: str) -> int | Decimal:

@@ -86,6 +86,16 @@ def load_conversations(
     return ConversationSet(source, form, conversations, malformed, dict(sorted(unread.items())))
 
 
+def require_there(source: str) -> None:
+    """Find out whether a data set's files are there, before anything slow is done. What only the hub can know passes.
+
+    Raises:
+        InputError: there is no such file, or it is of no known kind.
+    """
+    if names_files(source):
+        find_files(source)
+
+
 def bad_row(where: str, error: RowError) -> InputError:
     """What to say of a row that cannot be used, with file and row."""
     return InputError(f"{where}: {error}; mend it (extract --skip-bad-rows leaves such rows out, and counts them)")

@@ -5,7 +5,6 @@ A template yields segments. Their texts, end to end, are what the teacher reads;
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.data.control_tokens import require_no_control_tokens
 from pipeline.data.conversations import Turn
 from pipeline.data.kept_words import require_all_rendered
+from pipeline.data.template_date import with_fixed_date
 from pipeline.errors import InputError, RowError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TemplateName = Literal["paper", "chat"]
 TEMPLATE_NAMES: tuple[TemplateName, ...] = ("paper", "chat")
-TEMPLATE_DATE = datetime.date(2024, 7, 26)
-"""The date of every template that writes today's: the default that Llama 3's template has. With the real one, the same command
-would make other tokens each day."""
 REFUSED_BY_TEMPLATE = "refused by the chat template"
 
 
@@ -106,12 +106,6 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     return token
 
 
-def template_date(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The date that a template writes, to be recorded; None where it writes none."""
-    writes = template == "chat" and "strftime_now" in str(tokenizer.chat_template)
-    return TEMPLATE_DATE.isoformat() if writes else None
-
-
 _HEADINGS = {"user": "User:\n", "tool": "Tool:\n", "tools": "Tools:\n", "system": ""}
 
 
@@ -177,15 +171,12 @@ def _apply_chat_template(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBa
     if tokenizer.chat_template is None:
         raise InputError("the teacher's tokenizer has no chat template; use --template paper")
     messages = [turn.message for turn in turns if turn.role != "tools"]
-    tools = [tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)]
+    tools = [tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)] or None
     try:
+        template = with_fixed_date(tokenizer.get_chat_template(None, tools))
         return str(
             tokenizer.apply_chat_template(
-                messages,
-                tools=tools or None,
-                tokenize=False,
-                add_generation_prompt=ask,
-                strftime_now=TEMPLATE_DATE.strftime,
+                messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         )
     except Exception as error:  # a template is a program of its author's: it may raise anything

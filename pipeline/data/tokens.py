@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.choices import ExtractCondition
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.said import Answer, Said
 from pipeline.data.sources import bad_row
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LossOn = Literal["assistant", "all"]
-Condition = Literal["sequence", "prompt"]
-EXTRACT_CONDITIONS: tuple[Condition, ...] = ("sequence", "prompt")
-"""What the teacher reads: whole examples, or of each only what stands before its last answer."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def tokenize_conversations(
     template: TemplateName,
     loss_on: LossOn,
     max_tokens: int,
-    condition: Condition = "sequence",
+    condition: ExtractCondition = "sequence",
     last_answer_only: bool = False,
     vocab_size: int | None = None,
     skip_bad_rows: bool = False,
@@ -147,7 +145,7 @@ def _tokenized(
     tokenizer: PreTrainedTokenizerBase,
     template: TemplateName,
     loss_on: LossOn,
-    condition: Condition,
+    condition: ExtractCondition,
     *,
     last_answer_only: bool,
 ) -> TokenizedExample:

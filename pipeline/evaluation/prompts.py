@@ -133,6 +133,7 @@ def unseen_prompts(
 
 
 def _asked(row: Conversation) -> tuple[Turn, ...]:
-    """The turns before the first that the assistant says, or all of them."""
-    first = next((number for number, turn in enumerate(row.turns) if turn.role == "assistant"), len(row.turns))
-    return row.turns[:first]
+    """The turns before the assistant's first after a user's, or all of them."""
+    turns = row.turns
+    first = next((number for number, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    return turns[: next((number for number in range(first, len(turns)) if turns[number].role == "assistant"), len(turns))]

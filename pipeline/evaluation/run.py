@@ -19,7 +19,7 @@ from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
 from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
-from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.evaluation.student import HeldOutStudent
 from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows_in, rows_of
 from pipeline.evaluation.teacher_alone import TeacherAlone
@@ -33,8 +33,6 @@ from pipeline.training.validation import perplexity
 
 ASKED = ("dataset", "dataset_config", "split", "samples", "max_new_tokens", "batch_size", "task_limit")
 """Settings of an evaluation on which its figures depend."""
-TEACHER = "teacher"
-"""The baseline that is not trained."""
 
 
 def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: None) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from cache.places import Where
 
+TEACHER = "teacher"
+"""The baseline that is not trained."""
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:

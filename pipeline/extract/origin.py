@@ -6,9 +6,9 @@ from typing import Any
 
 from cache import CacheError, Manifest
 from cache.places import Where
+from pipeline.choices import EXTRACT_CONDITIONS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
-from pipeline.data.tokens import EXTRACT_CONDITIONS
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TEACHER_KINDS
 

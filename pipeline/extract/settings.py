@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache.places import Place, Where, place_of
+from pipeline.choices import ExtractCondition
 from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
-from pipeline.data.tokens import Condition, LossOn
+from pipeline.data.tokens import LossOn
 from pipeline.teacher.source import TeacherKind
 
 
@@ -43,7 +44,7 @@ class ExtractSettings:
     bits: tuple[str, ...] = ()
     calibration_tokens: int = 32768
     calibration_seed: int = 0
-    condition: Condition = "sequence"
+    condition: ExtractCondition = "sequence"
     sharing: bool = True
     keep_head: bool = False
     layers: tuple[int, ...] = (-1,)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cache.codecs import CODEC_NAMES, EXACT
+from cache.names import CODEC_NAMES, EXACT
 from pipeline.errors import InputError
 
 Measure = Literal["kl", "rel", "bits"]

@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
-from pipeline.model.configuration import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, READS_STATES, LLMModulesConfig
+from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.loss import SoftTargets, token_losses
 from pipeline.model.student import LLMModulesForCausalLM
 
@@ -11,11 +11,6 @@ AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
 AutoModelForCausalLM.register(LLMModulesConfig, LLMModulesForCausalLM, exist_ok=True)
 
 __all__ = [
-    "CONDITIONS",
-    "CROSS_ATTENTIONS",
-    "GATES",
-    "OWN_TOKENS",
-    "READS_STATES",
     "SIZES",
     "BridgeShape",
     "LLMModulesConfig",

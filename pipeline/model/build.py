@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, PreTrainedConfig
 
+from pipeline.choices import OWN_TOKENS
 from pipeline.errors import InputError, reason
-from pipeline.model.configuration import OWN_TOKENS, LLMModulesConfig
+from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
 
 SIZES: dict[str, dict[str, Any]] = {

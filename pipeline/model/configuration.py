@@ -7,13 +7,7 @@ from typing import Any
 
 from transformers import GPTNeoConfig, PreTrainedConfig
 
-CONDITIONS = ("sequence", "prompt", "none", "text")
-READS_STATES = ("sequence", "prompt")
-"""Conditions in which the student reads a teacher's hidden states."""
-OWN_TOKENS = ("prompt", "text")
-"""Conditions in which the student's tokens are GPT-Neo's own, and not the teacher's."""
-CROSS_ATTENTIONS = ("causal", "bidirectional")
-GATES = ("channel", "scalar", "none")
+from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, READS_STATES
 
 
 class LLMModulesConfig(PreTrainedConfig):

@@ -7,15 +7,14 @@ import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils.hub import cached_file, extract_commit_hash
+from typing import TYPE_CHECKING, Any, Literal
 
 from cache.files import sha256_of
 from cache.sealed_json import canonical_json
-from pipeline.data.tokenizer import load_tokenizer
 from pipeline.errors import InputError, reason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 
@@ -48,6 +47,8 @@ class TeacherSource:
         Raises:
             InputError: it cannot be had.
         """
+        from transformers import AutoConfig  # seconds to load, and nothing of it is needed to know that a path is wrong
+
         try:
             config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, **self.options)
         except Exception as error:
@@ -63,6 +64,8 @@ class TeacherSource:
         Raises:
             InputError: it cannot be had.
         """
+        from pipeline.data.tokenizer import load_tokenizer
+
         try:
             with tempfile.TemporaryDirectory() as folder:
                 load_tokenizer(self.location, **self.options).save_pretrained(folder)
@@ -96,6 +99,8 @@ class TeacherSource:
         """
         if self.is_gguf or Path(self.location).is_dir():
             return self
+        from transformers.utils.hub import cached_file, extract_commit_hash
+
         try:
             commit = extract_commit_hash(cached_file(self.location, "config.json", **self.options), None)
         except OSError as error:

@@ -17,10 +17,6 @@ from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, Progress
 from pipeline.training.run_folder import RunFolder, step_of
 from pipeline.training.settings import TrainSettings
 
-REPORTERS = tuple(
-    sorted({*INTEGRATION_TO_CALLBACK} - {"neptune", "tensorboard"})
-)  # the one is deprecated, the other one always told
-"""What `Trainer` can tell of a run, beside TensorBoard, which is always told."""
 _WORKERS = 2
 """Processes that read ahead where a GPU trains; a CPU has better to do."""
 
@@ -116,6 +112,8 @@ def find_reporter(name: str) -> TrainerCallback:
     """
     try:
         reporter: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
+    except KeyError as error:
+        raise InputError(f"--report-to {name}: the installed transformers knows no such service") from error
     except (ImportError, RuntimeError, ValueError) as error:
         raise InputError(f"--report-to {name}: {reason(error)}") from error
     return reporter

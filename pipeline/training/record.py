@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cache import Cache
 from cache.identity import differences
 from cache.places import Place, place_of
 from pipeline.errors import InputError
 from pipeline.training.rows import describe_groups
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from cache import Cache
 
 _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 

@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cache.files import write_atomically
 from pipeline.errors import InputError
 from pipeline.training.companions import told_order
@@ -201,6 +199,8 @@ def step_of(checkpoint: Path) -> int:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, recorded and never compared."""
+    import torch  # only where a run is under way: to read its record takes none
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -212,6 +212,8 @@ def environment() -> dict[str, Any]:
 
 def forget_peak_memory() -> None:
     """Measure the peak of memory from now on; where the system cannot (it is Linux that can), from the start of the process."""
+    import torch
+
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_available():
@@ -220,6 +222,8 @@ def forget_peak_memory() -> None:
 
 def peak_memory() -> dict[str, int]:
     """Most bytes of memory that this process has held, on the host and on the GPU."""
+    import torch
+
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
     peak = {"host_bytes": 1024 * (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
-from pipeline.model import OWN_TOKENS, READS_STATES, BridgeShape
+from pipeline.choices import OWN_TOKENS, READS_STATES
+
+if TYPE_CHECKING:
+    from pipeline.model import BridgeShape
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class TrainSettings:
     @property
     def bridge(self) -> BridgeShape:
         """How the bridge is built."""
+        from pipeline.model import BridgeShape  # brings torch
+
         shape = (self.cross_layers, self.cross_every, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
         return BridgeShape(self.layers, *shape)
 

@@ -8,8 +8,6 @@ from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.processes import started_by_torchrun
 
-ENGINE_NAMES = ("auto", "local", "ray", "torchrun")
-
 
 def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
     """Make the engine of that name; `auto` is torchrun's ranks where torchrun has started this process, else this process.

@@ -71,6 +71,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ("[1]", "is not a JSON object"),
         ('{"question": ' + DEEP + "}", "nests too deep"),
         ('{"question": "Q", "question"}', "is not JSON"),
+        ('{"question": "Q", "question": "R"}', "the name 'question' is there twice"),
     ],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
