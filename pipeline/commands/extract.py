@@ -53,7 +53,7 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     ),
     click.option(
         "--dataset", default=EMBEDDED_DATASET,
-        help=f"Hub id; or a file, a folder of files or a pattern such as 'data/*.jsonl' ({FILE_KINDS}).  [default: embedded]",
+        help=f"Hub id; or a file, a folder of files or a quoted pattern of file names ({FILE_KINDS}).  [default: embedded]",
     ),
     click.option(
         "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
