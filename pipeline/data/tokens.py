@@ -123,7 +123,7 @@ def tokenize_conversations(
     for conversation in conversations:
         try:
             example = _tokenized(conversation, tokenizer, template, loss_on, condition, last_answer_only=last_answer_only)
-            _require_within(example.input_ids, vocab_size, tokenizer)
+            require_within(example.input_ids, vocab_size, tokenizer)
         except RowError as error:
             if not skip_bad_rows:
                 raise bad_row(conversation.where or f"row {conversation.row_id}", error) from error
@@ -174,20 +174,23 @@ def _answers(turns: Sequence[Turn], segments: Sequence[Segment], pieces: Sequenc
     return tuple(Answer(number, start) for number, start in found if turns[number].learn)
 
 
-def _require_within(ids: npt.NDArray[np.int32], vocab_size: int | None, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse tokens that the teacher has no embedding for.
+def require_within(
+    ids: Sequence[int] | npt.NDArray[np.int32], vocab_size: int | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse tokens that a model has no embedding for.
 
     Raises:
         RowError: names the first.
     """
     if vocab_size is None:
         return
+    ids = np.asarray(ids, np.int32)
     beyond = np.flatnonzero((ids < 0) | (ids >= vocab_size))
     if len(beyond):
         token = int(ids[beyond[0]])
         name = tokenizer.convert_ids_to_tokens(token) if 0 <= token < len(tokenizer) else None
         raise RowError(
-            f"token {beyond[0]} is {token}{'' if name is None else f' ({name})'}, and the teacher has embeddings for tokens 0 to "
+            f"token {beyond[0]} is {token}{'' if name is None else f' ({name})'}, and the model has embeddings for tokens 0 to "
             f"{vocab_size - 1} alone",
             "tokens beyond the teacher's embeddings",
         )

@@ -12,7 +12,7 @@ from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RowError
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
 from pipeline.generation.writer import tokens_before
@@ -124,7 +124,10 @@ def unseen_prompts(
         elif _asked(row) in seen:
             reason = "was trained on"
         else:
-            reason = too_long(row)
+            try:
+                reason = too_long(row)
+            except RowError as error:
+                reason = error.kind
         if reason is None:
             chosen.append(row)
         else:

@@ -14,7 +14,7 @@ from pipeline.data.conversations import Turn
 from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
-from pipeline.data.tokens import tokenize_prompt
+from pipeline.data.tokens import require_within, tokenize_prompt
 from pipeline.errors import InputError, reason
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
@@ -120,9 +120,11 @@ class StudentWriter:
         """Answer some prompts as one batch; `streamer` is called with each new piece of text (one prompt only).
 
         Raises:
-            InputError: a prompt leaves no room for an answer.
+            InputError: a prompt leaves no room for an answer, or has tokens that the model has no embedding for.
         """
         ids = [tokens_before(turns, self.model.config, self.template, self.tokenizer) for turns in prompts]
+        for prompt in ids:
+            require_within(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
         who, most = "this student", self.model.config.body.max_position_embeddings
         if self._teacher is not None and self._teacher.context is not None and self._teacher.context < most:

@@ -104,6 +104,11 @@ class Teacher:
         return int(decoder_config(self.body.config).hidden_size)
 
     @property
+    def vocab_size(self) -> int:
+        """Rows of its embeddings."""
+        return int(decoder_config(self.body.config).vocab_size)
+
+    @property
     def context(self) -> int | None:
         """Tokens that it reads; None where its configuration does not say."""
         return context_of(self.body.config)
