@@ -42,7 +42,7 @@ def json_array(text: str) -> Iterator[dict[str, Any] | RowError]:
 def parse_row(text: str, where: str) -> dict[str, Any] | RowError:
     """One row's object, or what is wrong with it."""
     try:
-        row = _parse(text)
+        row = _parse(text.lstrip("\ufeff"))  # a byte order mark also begins each of several files that were joined
     except json.JSONDecodeError as error:
         return RowError(f"{where}is not JSON ({error.msg} at character {error.pos + 1})")
     except ValueError as error:

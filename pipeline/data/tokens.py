@@ -47,10 +47,17 @@ class TokenizedExample:
 
 @dataclass
 class TokenizedDataset:
-    """Tokenised examples in the data set's order, and what was left out, by reason."""
+    """Tokenised examples in the data set's order.
+
+    Attributes:
+        examples: one for each row that was not left out.
+        left_out: rows that were, by reason.
+        unknown: examples with characters that the tokenizer does not know, and reads as its unknown token.
+    """
 
     examples: list[TokenizedExample] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -119,7 +126,7 @@ def tokenize_conversations(
     Raises:
         InputError: a row cannot become tokens; names it.
     """
-    dataset = TokenizedDataset()
+    dataset, unknown = TokenizedDataset(), _unknown_token(tokenizer)
     for conversation in conversations:
         try:
             example = _tokenized(conversation, tokenizer, template, loss_on, condition, last_answer_only=last_answer_only)
@@ -137,7 +144,14 @@ def tokenize_conversations(
             dataset.leave_out("without a prompt (nothing before an assistant turn)")
         else:
             dataset.examples.append(example)
+            dataset.unknown += unknown is not None and bool((example.input_ids == unknown).any())
     return dataset
+
+
+def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token of unknown characters; None where it also has another meaning, as GPT-2's end token has."""
+    others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
+    return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
 
 def _tokenized(

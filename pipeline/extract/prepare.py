@@ -35,6 +35,8 @@ from pipeline.teacher.lm_head import lm_head_rows
 from pipeline.teacher.model import context_of, decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
+UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
+
 
 @dataclass(frozen=True)
 class PreparedExtract:
@@ -234,9 +236,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     )
     kept = {example.row_id for example in dataset.examples}
     groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
-    prepared = PreparedExtract(
-        settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, conversations.unread
-    )
+    unread = conversations.unread | ({UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {})
+    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread)
     prepared.require_packable()
     return prepared
 

@@ -24,6 +24,7 @@ MARK = b"\xef\xbb\xbf"
     [
         ("a.jsonl", LINES),
         ("a.jsonl", MARK + LINES),
+        ("a.jsonl", MARK + LINES[:40] + LINES[40:].replace(b"\n", b"\n" + MARK, 1)),
         ("a.jsonl", LINES.replace(b"\n", b"\r\n")),
         ("a.jsonl", b"\n" + LINES.replace(b"\n", b"\n\n")),
         ("a.jsonl", LINES.rstrip(b"\n")),

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.data.conversations import Conversation, TokenRow, Turn
 from pipeline.data.said import Said
@@ -196,3 +199,12 @@ def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBas
     (example,) = found.examples
     assert (example.input_ids.tolist(), example.loss_mask.tolist()) == ([5, 6, 7], [False, True, True])
     assert Said.from_text(example.text, "test").turns == (Turn("text", tokenizer.decode([6, 7])),)
+
+
+def test_characters_that_a_tokenizer_does_not_know_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "one": 2, "two": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    small = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<end>")
+    rows = [Conversation(str(row), (Turn("text", text),)) for row, text in enumerate(["one two", "one three", "two"])]
+    assert tokenize_conversations(rows, small, template="paper", loss_on="assistant", max_tokens=9).unknown == 1
+    assert tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=99).unknown == 0
