@@ -20,6 +20,7 @@ class EvaluateSettings:
         random_teacher: the cache of the control of that name; None for the one that it was trained from.
         dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
+        score: how answers are compared with the references, as `choose_score` names it.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
         baselines: names of companions that are trained first where they are not there (`teacher`: never trained).
@@ -36,6 +37,7 @@ class EvaluateSettings:
     dataset_config: str | None = None
     split: str = "test"
     samples: int = 100
+    score: str = "auto"
     batch_size: int = 16
     max_new_tokens: int = 256
     device: str = "auto"
