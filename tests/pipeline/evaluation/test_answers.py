@@ -1,3 +1,5 @@
+import pytest
+
 from pipeline.evaluation.answers import has_form, repetition
 
 

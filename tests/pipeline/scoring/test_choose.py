@@ -72,7 +72,8 @@ def test_unknown_scores_are_refused(name: str, named: str) -> None:
 
 def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_scores.py").write_text(
-        "def half(answer, reference):\n    'Half of it.'\n    return 0.5\n\ndef right(answer, reference):\n    return answer == reference\n\n"
+        "def half(answer, reference):\n    'Half of it.'\n    return 0.5\n\n"
+        "def right(answer, reference):\n    return answer == reference\n\n"
         "def much(answer, reference):\n    return 2\n\ndef broken(answer, reference):\n    raise KeyError('x')\n\nnumber = 3\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,8 @@ def test_a_label_is_named_alone(answer: str, right: float) -> None:
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("C", 1), ("(C)", 1), ("c.", 1), ("C. Paris", 1), ("C) Paris", 1), ("The answer is C", 1), ("Answer: (C) Paris", 1), ("\\boxed{C}", 1),
+        ("C", 1), ("(C)", 1), ("c.", 1), ("C. Paris", 1),
+        ("C) Paris", 1), ("The answer is C", 1), ("Answer: (C) Paris", 1), ("\\boxed{C}", 1),
         ("\\boxed{\\text{C}}", 1), ("**C**", 1), ("A cat is a cat, so the answer is (C).", 1), ("D", 0),
         ("(B) or (C)", 0), ("Cats", 0), ("", 0),
         ("The answer is cheese", 0),
