@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.data.conversations import Turn
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
+from pipeline.pretrained.load import why
 
 
 def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -23,7 +24,7 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer ({reason(error)}); --student-tokenizer takes a hub id or folder that does"
+            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or folder that does"
         ) from error
     return require_end(tokenizer, name)
 

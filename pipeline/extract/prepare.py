@@ -31,7 +31,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
-from pipeline.teacher.model import context_of, decoder_config, resolve_layers
+from pipeline.teacher.shape import context_of, decoder_config, resolve_layers, why_unshared
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
@@ -47,6 +47,8 @@ class PreparedExtract:
     asked: dict[int, AskedCodec]
     shards: list[range]
     manifest: Manifest
+    unshared: str | None = None
+    """Why nothing is shared, where that was wanted and this teacher cannot go on from what it has read."""
 
     def examples_of(self, shard: int) -> list[TokenizedExample]:
         """The examples that a shard is planned to hold."""
@@ -160,7 +162,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     _require_sense(settings)
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
-    shape = decoder_config(config)
+    shape = decoder_config(config, settings.teacher_kind)
     asked = _asked_codecs(settings, shape)
     conversations = load_conversations(
         settings.dataset,
@@ -170,7 +172,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         limit=settings.limit,
         skip_bad_rows=settings.skip_bad_rows,
     )
-    longest = min(settings.max_tokens, context_of(config) or settings.max_tokens)
+    longest = min(settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens)
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
@@ -189,7 +191,9 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))
+    unshared = why_unshared(config, longest) if settings.shares else None
+    shares = settings.shares and unshared is None
+    sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
@@ -203,7 +207,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": longest,
         "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "sharing": settings.shares,
+        "sharing": shares,
         "lm_head": settings.keep_head,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
     }
@@ -222,7 +226,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         provenance=cache_provenance(settings, source, conversations, dataset),
         attachments=(),
     )
-    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, unshared)
     prepared.require_packable()
     return prepared
 
