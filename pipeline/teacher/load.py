@@ -111,4 +111,6 @@ def _body_class(source: TeacherSource) -> Any:
     if source.kind == "decoder":
         return AutoModel
     config = source.load_config()
-    return AutoModelForTextEncoding if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    return (
+        AutoModelForTextEncoding if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    )

@@ -41,7 +41,7 @@ def context_of(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> int |
         InputError: as `decoder_config`.
     """
     found = getattr(decoder_config(config, kind), "max_position_embeddings", None)
-    if found is None:
+    if found is None or found <= 0:
         return None
     return int(found) - (_unused_positions(config) if kind == "encoder" else 0)
 
@@ -90,8 +90,9 @@ def length_that_matters(config: PreTrainedConfig) -> int | None:
     rope: Any = getattr(part, "rope_parameters", None) or {}
     for each in (rope, *(value for value in rope.values() if isinstance(value, dict))):
         if each.get("rope_type") in _ROPE_BY_LENGTH:
-            limit = each.get("original_max_position_embeddings") or getattr(part, "original_max_position_embeddings", None)
-            return int(limit or getattr(part, "max_position_embeddings", 0))
+            named = (each, "original_max_position_embeddings"), (vars(part), "original_max_position_embeddings")
+            found = [fields[name] for fields, name in (*named, (vars(part), "max_position_embeddings")) if fields.get(name)]
+            return int(found[0]) if found else 0
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +23,7 @@ def plain_states(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) ->
     Raises:
         InputError: it cannot be read by tokens alone, or gives no hidden states.
     """
-    try:
-        output = body(input_ids=ids_BT, output_hidden_states=True, use_cache=False, **options)
-    except Exception as error:
-        raise InputError(f"teacher {type(body).__name__}: cannot read a text alone ({reason(error)}); name another") from error
-    return _all_layers(body, output)
+    return _all_layers(body, _plain_output(body, ids_BT, **options))
 
 
 class Taps:
@@ -46,10 +43,13 @@ class Taps:
         self._body, self._ids_BT = body, ids_BT
         lists = [module for module in body.modules() if isinstance(module, nn.ModuleList)]
         with _recorded(lists) as seen:
-            self.plain = plain_states(body, ids_BT)
+            output = _plain_output(body, ids_BT)
+        self.plain = _all_layers(body, output)
         self.depth = len(self.plain) - 1
         self._indices = list(range(self.depth + 1))
         self._blocks, self._source = self._find(lists, seen)
+        if getattr(output, "last_hidden_state", None) is None:
+            self._blocks = None
 
     def keep_only(self, indices: Iterable[int]) -> None:
         """Give the states of these layers alone, and let go of the blocks above the last of them."""
@@ -93,7 +93,7 @@ class Taps:
             found = self.read(input_ids=self._ids_BT, use_cache=False)
             if all(_same(found[index], self.plain[index]) for index in self._indices):
                 return
-        except Exception:  # noqa: S110  # a body that cannot run without them gets them back
+        except Exception:  # a body that cannot run without them gets them back
             pass
         blocks.extend(above)
 
@@ -104,12 +104,19 @@ class Taps:
         handles = []
         for index in self._indices:
             if index < self.depth:
-                handles.append(_hook(blocks, self._source[index], lambda states, index=index: kept.__setitem__(index, states)))
+                handles.append(_hook(blocks, self._source[index], partial(kept.__setitem__, index)))
         try:
             yield kept
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _plain_output(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) -> Any:
+    try:
+        return body(input_ids=ids_BT, output_hidden_states=True, use_cache=False, **options)
+    except Exception as error:
+        raise InputError(f"teacher {type(body).__name__}: cannot read a text alone ({reason(error)}); name another") from error
 
 
 def _all_layers(body: PreTrainedModel, output: Any) -> list[torch.Tensor]:
@@ -128,7 +135,7 @@ def _recorded(lists: list[nn.ModuleList]) -> Iterator[dict[tuple[nn.Module, int]
     """Collects what enters the first block of each list, and what leaves each block, while a body runs."""
     seen: dict[tuple[nn.Module, int], torch.Tensor] = {}
     handles = [
-        _hook(blocks, number, lambda states, key=(blocks, number): seen.__setitem__(key, states))
+        _hook(blocks, number, partial(seen.__setitem__, (blocks, number)))
         for blocks in lists
         for number in range(_INPUT, len(blocks))
         if len(blocks)
