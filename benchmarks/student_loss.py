@@ -57,7 +57,7 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
     for checkpoint in settings.run.glob("checkpoints/*"):
         shutil.rmtree(checkpoint)
     device = choose_device(settings.device)
-    model = LLMModulesForCausalLM.from_pretrained(RunFolder(settings.run).model).eval()
+    model = LLMModulesForCausalLM.from_pretrained(RunFolder(settings.run).model, trust_remote_code=False).eval()
     torch.nn.Module.to(model, device)
     with open_cache(exact) as cache:
         _, rows = rows_of(cache, settings)

@@ -11,7 +11,8 @@ from pipeline.data.conversations import Turn
 from pipeline.data.templates import end_token, render_paper
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError, RowError, reason
+from pipeline.errors import InputError, RowError
+from pipeline.pretrained.load import why
 
 
 def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -24,7 +25,7 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer ({reason(error)}); --student-tokenizer takes a hub id or folder that does"
+            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or folder that does"
         ) from error
     return require_end(tokenizer, name)
 

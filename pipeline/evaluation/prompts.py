@@ -75,7 +75,7 @@ class _Reader:
     """How much a run's student can read."""
 
     def __init__(self, subject: Subject) -> None:
-        self._config = LLMModulesConfig.from_pretrained(subject.folder.model)
+        self._config = LLMModulesConfig.from_pretrained(subject.folder.model, trust_remote_code=False)
         self.positions = int(self._config.body.max_position_embeddings)
         self._tokenizer = load_same_tokenizer(subject.folder.model, subject.record["identity"]["student_tokenizer"])
         self._teachers_tokenizer = teachers_tokenizer(subject.cache)

@@ -32,7 +32,7 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
-from pipeline.teacher.model import context_of, decoder_config, resolve_layers
+from pipeline.teacher.shape import context_of, decoder_config, resolve_layers, why_unshared
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
@@ -52,6 +52,8 @@ class PreparedExtract:
     manifest: Manifest
     groups: dict[str, int]
     unread: dict[str, int]
+    unshared: str | None = None
+    """Why nothing is shared, where that was wanted and this teacher cannot go on from what it has read."""
 
     def examples_of(self, shard: int) -> list[TokenizedExample]:
         """The examples that a shard is planned to hold."""
@@ -166,7 +168,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     _require_sense(settings)
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
-    shape = decoder_config(config)
+    shape = decoder_config(config, settings.teacher_kind)
     asked = _asked_codecs(settings, shape)
     conversations = load_conversations(
         settings.dataset,
@@ -179,7 +181,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     )
     if conversations.form == "tokens" and settings.condition == "prompt":
         raise InputError(f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave it out")
-    longest = min(settings.max_tokens, context_of(config) or settings.max_tokens)
+    longest = min(settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens)
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
@@ -200,7 +202,9 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))
+    unshared = why_unshared(config, longest) if settings.shares else None
+    shares = settings.shares and unshared is None
+    sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
@@ -214,7 +218,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": longest,
         "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "sharing": settings.shares,
+        "sharing": shares,
         "lm_head": settings.keep_head,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
         **({"group_by": settings.group_by} if settings.group_by else {}),
@@ -237,7 +241,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     kept = {example.row_id for example in dataset.examples}
     groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
     unread = conversations.unread | ({UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {})
-    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread)
+    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread, unshared)
     prepared.require_packable()
     return prepared
 

@@ -31,6 +31,7 @@ class ExtractResult:
         tokens_per_second: over this run's shards; None where all were already published.
         resumed_shards: shards that an earlier run had published.
         content_digest: of the whole cache.
+        unshared: why no leading tokens are shared, where that was wanted and this teacher cannot go on from what it has read.
     """
 
     cache: str
@@ -45,6 +46,7 @@ class ExtractResult:
     shards: int
     resumed_shards: int
     content_digest: str
+    unshared: str | None
 
 
 def extract(
@@ -123,4 +125,5 @@ def _result(
         shards=len(records),
         resumed_shards=resumed,
         content_digest=content_digest_of(records),
+        unshared=prepared.unshared,
     )

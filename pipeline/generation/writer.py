@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from cache import Cache
@@ -15,10 +16,11 @@ from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import require_within, tokenize_prompt
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
+from pipeline.pretrained.load import load_weights, why
 from pipeline.teacher.model import Teacher
 from pipeline.training.run_folder import RunFolder
 
@@ -87,10 +89,10 @@ class StudentWriter:
         self.template: TemplateName = identity["cache"]["template"]
         self.device = device
         try:
-            self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
+            self.model = load_weights(LLMModulesForCausalLM, run.model).eval()
             torch.nn.Module.to(self.model, device)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{run.model}: the student cannot be loaded ({reason(error)})") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise InputError(f"{run.model}: the student cannot be loaded ({why(error)})") from error
         config = self.model.config
         self.tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
         self._teachers_tokenizer = (
