@@ -16,9 +16,9 @@ import numpy.typing as npt
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, inside, write_atomically
 from cache.manifest import Manifest, parse_manifest
+from cache.names import JOURNAL_NAME
 from cache.sealed_json import seal, unseal
 
-JOURNAL_NAME = "journal.jsonl"
 NON_FINITE = "states not finite"
 """Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20

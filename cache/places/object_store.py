@@ -10,9 +10,9 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, scan_journal
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
-from cache.names import SHARDS
+from cache.journal import JournalWriter, ShardRecord, scan_journal
+from cache.manifest import Manifest, read_manifest
+from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.places.bucket import Bucket
 from cache.places.copies import Copies, name_of
 from cache.places.entries import ENTRIES, Entries, journal_with_entries

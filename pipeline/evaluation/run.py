@@ -119,8 +119,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
     Raises:
         InputError: one that is named makes no sense beside the run, or is none.
     """
-    if unknown := set(settings.baselines) - {*BASELINES, TEACHER, "all"}:
-        raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
+    settings.require_sense()
     if not settings.baselines:
         return [], {}
     place = trained_from(run) if settings.cache is None else settings.cache

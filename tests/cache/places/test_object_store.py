@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from cache import CacheError, DamagedCacheError, open_cache
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
-from cache.journal import JOURNAL_NAME, scan_journal
-from cache.manifest import MANIFEST_NAME
+from cache.journal import scan_journal
 from cache.mend import mend_cache
+from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.places import place_of
 from cache.places.bucket import Bucket
 from cache.places.entries import ENTRIES
