@@ -135,9 +135,9 @@ class JournalWriter:
             if self._stream.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(self._stream.fileno())
-        except OSError:
+        except OSError as error:
             self._stream.truncate(end)
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from error  # fsync itself names nothing
 
     def __enter__(self) -> JournalWriter:
         return self

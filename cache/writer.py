@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from cache.cache_place import require_cache_place
 from cache.errors import DamagedCacheError
-from cache.files import MEND, bytes_below, checksum_of, files_below, fsync_tree, remove
+from cache.files import MEND, bytes_below, checksum_of, copy_contents, files_below, fsync_tree, remove
 from cache.identity import require_same_identity
 from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
 from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
@@ -137,7 +136,8 @@ def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     begin_journal(root, manifest)
     for name in (ATTACHMENTS, SHARDS):
         remove(root / name)
-    shutil.copytree(attachments, root / ATTACHMENTS, symlinks=True)
+    (root / ATTACHMENTS).mkdir()
+    copy_contents(attachments, root / ATTACHMENTS)
     (root / SHARDS).mkdir()
     fsync_tree(root)
     manifest.write(root)
