@@ -20,7 +20,7 @@ from rich.table import Table
 
 from cache import Manifest
 from cache.journal import ShardRecord, begin_journal
-from cache.manifest import MANIFEST_NAME
+from cache.names import MANIFEST_NAME
 
 SHARD_EXAMPLES = 140
 

@@ -6,18 +6,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from cache.cache_place import require_apart
 from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
-from cache.manifest import ATTACHMENTS
-from cache.places import Place, Where, place_of
+from cache.names import ATTACHMENTS
+from cache.places import Where, place_of
 from cache.shard_content import ShardContent
 from cache.space import require_room, room_needed, shard_size
 from cache.store import Cache, open_cache
 from cache.totals import content_digest_of
-from cache.writer import require_cache_place, require_continuable, write_cache
+from cache.writer import require_continuable, write_cache
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,6 @@ def convert_cache(
             content_digest=digest,
             same_content=digest == cache.content_digest,
         )
-
-
-def require_apart(source: Place, target: Place) -> None:
-    """Refuse a target that cannot be: the source's own place, or one where a cache cannot stand.
-
-    Raises:
-        CacheError: says which.
-    """
-    places = [PurePosixPath(place.recorded) for place in (source, target)]
-    if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
-        raise CacheError(f"{target.address}: a cache cannot be converted into its own folder; name a new one beside it")
-    require_cache_place(target)
 
 
 def require_exact(cache: Cache, layer: int, codec: str) -> None:

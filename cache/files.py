@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +16,11 @@ import xxhash
 from cache.errors import CacheError, DamagedCacheError
 
 _BLOCK = 1 << 20
+_NOT_FOR_FOLDERS = {
+    errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EISDIR, errno.EACCES,
+    errno.EPERM,
+}  # fmt: skip
+"""Errors of opening or syncing a folder that say: this is not done here. An I/O error or a full disk is none of them."""
 MEND = "mend it with `cache repair`"
 
 
@@ -25,12 +31,34 @@ class _Hash(Protocol):
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make a file's bytes, or a folder's entries, durable.
+
+    Many file systems (CIFS, shares of virtual machines, some in user space) cannot do that for a folder: they make a rename
+    durable when they like, and nothing more can be had from them. So a folder that cannot be synced is passed over; a failing
+    disk is not.
+
+    Raises:
+        OSError: the bytes may not be durable; names the path.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in _NOT_FOR_FOLDERS and path.is_dir():
+            return
+        raise OSError(error.errno, error.strerror, str(path)) from error  # fsync itself names nothing
+
+
+def copy_contents(source: Path, target: Path) -> None:
+    """Copy a folder's files and links, without their times and modes, which many file systems do not take."""
+    for path in files_below(source):
+        copied = target / path.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir() or path.is_symlink():
+            shutil.copyfile(path, copied, follow_symlinks=False)
 
 
 def fsync_tree(path: Path) -> None:

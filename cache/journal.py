@@ -16,9 +16,9 @@ import numpy.typing as npt
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, inside, write_atomically
 from cache.manifest import Manifest, parse_manifest
+from cache.names import JOURNAL_NAME
 from cache.sealed_json import seal, unseal
 
-JOURNAL_NAME = "journal.jsonl"
 NON_FINITE = "states not finite"
 """Why an example is left out in the end."""
 _LONGEST_LINE = 256 << 20
@@ -135,9 +135,9 @@ class JournalWriter:
             if self._stream.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(self._stream.fileno())
-        except OSError:
+        except OSError as error:
             self._stream.truncate(end)
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from error  # fsync itself names nothing
 
     def __enter__(self) -> JournalWriter:
         return self

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 
 from cache.errors import CacheError
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+"""What network file systems answer that were mounted without locks, or whose lock service is not there."""
+_MEND = "choose a folder on another one, or have it mounted with locks (Lustre: -o flock; NFS: its lock service)"
+
+
+def take_lock(descriptor: int, how: int, path: Path, mend: str) -> bool:
+    """Lock an open file; False where another process has, and `how` says not to wait.
+
+    Args:
+        descriptor: of the file.
+        how: as `fcntl.flock` takes it.
+        path: of the folder that is to be named where its file system has no locks.
+        mend: what to do then.
+
+    Raises:
+        CacheError: the file system has no locks.
+        OSError: the lock cannot be taken for another reason.
+    """
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:
+        if isinstance(error, BlockingIOError) or (error.errno == errno.EACCES and how & fcntl.LOCK_NB):  # EACCES: CIFS
+            return False
+        if error.errno in _NO_LOCKS:
+            raise CacheError(
+                f"{path}: its file system has no locks ({error.strerror}), so processes cannot be kept apart; {mend}"
+            ) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return True
 
 
 class WriterLock:
@@ -21,14 +52,15 @@ class WriterLock:
         """Take the lock.
 
         Raises:
-            CacheError: another process is writing to this cache.
+            CacheError: another process is writing to this cache, or its file system has no locks.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, self._path.parent, _MEND):
+                raise CacheError(f"{self._path.parent}: another process is writing to this cache; wait for it or stop it")
+        except BaseException:
             os.close(descriptor)
-            raise CacheError(f"{self._path.parent}: another process is writing to this cache; wait for it or stop it") from None
+            raise
         self._descriptor = descriptor
         return self
 

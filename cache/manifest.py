@@ -11,11 +11,9 @@ from typing import Any
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, write_atomically
 from cache.identity import Identity
-from cache.names import EXACT
+from cache.names import ATTACHMENTS, EXACT, MANIFEST_NAME
 from cache.sealed_json import seal, unseal
 
-MANIFEST_NAME = "manifest.json"
-ATTACHMENTS = "attachments"
 FORMAT_VERSION = 4
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.

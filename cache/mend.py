@@ -9,9 +9,9 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import bytes_below, damage_of, inside, remove, write_atomically
-from cache.journal import JOURNAL_NAME, Journal, ShardRecord, scan_journal
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
-from cache.names import SHARDS
+from cache.journal import Journal, ShardRecord, scan_journal
+from cache.manifest import Manifest, read_manifest
+from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.open_shard import shard_name
 from cache.places import Place, Where, place_of
 from cache.shard_content import ShardContent

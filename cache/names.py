@@ -9,3 +9,7 @@ EXACT = "bf16"
 CODEC_NAMES = (EXACT, "int8", "klt")
 SHARDS = "shards"
 """The folder that shards lie in."""
+MANIFEST_NAME = "manifest.json"
+JOURNAL_NAME = "journal.jsonl"
+ATTACHMENTS = "attachments"
+"""The folder of small files that travel with the cache."""

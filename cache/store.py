@@ -22,7 +22,8 @@ from cache.files import MEND, inside
 from cache.held_prefixes import CodedPiece, HeldPrefixes, joined
 from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
-from cache.manifest import ATTACHMENTS, Manifest, read_manifest
+from cache.manifest import Manifest, read_manifest
+from cache.names import ATTACHMENTS
 from cache.open_shards import OpenShards
 from cache.places import Place, Where, place_of
 from cache.prefixes import Prefixes, StoredPrefix

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from cache.codecs import Pieces
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import damage_of
-from cache.journal import JOURNAL_NAME, ShardRecord, scan_journal
-from cache.manifest import MANIFEST_NAME, Manifest, read_manifest
+from cache.journal import ShardRecord, scan_journal
+from cache.manifest import Manifest, read_manifest
+from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.open_shard import OpenShard, shard_name
 from cache.places import Hold, Place, Where, place_of
 from cache.prefixes import Prefixes

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, bytes_below, checksum_of, files_below, fsync_tree, remove
+from cache.cache_place import require_cache_place
+from cache.errors import DamagedCacheError
+from cache.files import MEND, bytes_below, checksum_of, copy_contents, files_below, fsync_tree, remove
 from cache.identity import require_same_identity
-from cache.journal import JOURNAL_NAME, ShardRecord, begin_journal, read_journal, scan_journal
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, AttachedFile, Manifest, parse_manifest, read_manifest
-from cache.names import SHARDS
+from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
+from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
+from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.places import Place, Publishing, Where, place_of
 from cache.shard_content import ShardContent
 from cache.shard_files import store_shard
-
-_OWN_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
-_NAMES_OF_A_BEGUN_CACHE = _OWN_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.partial"}
 
 
 class CacheWriter:
@@ -119,25 +116,6 @@ def require_continuable(where: Where, wanted: Manifest) -> list[int]:
     return sorted(set(range(wanted.shards)) - {record.shard for record in records})
 
 
-def require_cache_place(where: Where) -> bool:
-    """Check that a cache may stand in a place, whatever it holds; whether one has been begun there.
-
-    Raises:
-        CacheError: the folder is none, or the place holds something else.
-    """
-    place = place_of(where)
-    place.refresh()
-    root = place.folder
-    for path in (root, *root.parents):
-        if path.exists() and not path.is_dir():
-            raise CacheError(f"{path}: is a file; a cache is a folder")
-    begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
-    names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
-    if strangers := place.entries() - names:
-        raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for the cache")
-    return begun
-
-
 def _require_nothing_published(root: Path) -> None:
     """A journal without a manifest is what a writer leaves that died at the very beginning; unless there is more.
 
@@ -158,7 +136,8 @@ def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     begin_journal(root, manifest)
     for name in (ATTACHMENTS, SHARDS):
         remove(root / name)
-    shutil.copytree(attachments, root / ATTACHMENTS, symlinks=True)
+    (root / ATTACHMENTS).mkdir()
+    copy_contents(attachments, root / ATTACHMENTS)
     (root / SHARDS).mkdir()
     fsync_tree(root)
     manifest.write(root)

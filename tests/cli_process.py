@@ -17,10 +17,12 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+from pipeline.commands.libraries import QUIET, SETTINGS
+
 ROOT = Path(__file__).parent.parent
-_COMMANDS = ("extract", "train", "evaluate", "generate", "cache.convert", "cache.verify", "cache.repair", "cache.inspect")
+_COMMANDS = ("extract", "train", "evaluate", "generate", "cache_convert", "cache_verify", "cache_repair")
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["cli", *(f"pipeline.commands.{name}" for name in _COMMANDS)])
+_CONTEXT.set_forkserver_preload(["cli", *(f"pipeline.commands.running.{name}" for name in _COMMANDS)])
 
 
 class CliProcess:
@@ -34,7 +36,7 @@ class CliProcess:
         self._folder = tempfile.TemporaryDirectory()  # gone with this object
         self._printed = Path(self._folder.name) / "stdout"
         self._told = Path(terminal) if terminal else self._printed.with_name("stderr")
-        with mock.patch.dict(os.environ, {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}):
+        with mock.patch.dict(os.environ, SETTINGS | QUIET):
             forkserver.ensure_running()
         self._process = _CONTEXT.Process(
             target=_run, args=(self.args, folder, dict(environment or os.environ), self._printed, self._told)

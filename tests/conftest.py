@@ -9,8 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
+
+from pipeline.commands.libraries import QUIET
+
+os.environ.update(QUIET)  # commands that tests run in this process find their libraries loaded, as a user's never do
+
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.commands import main

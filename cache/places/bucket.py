@@ -52,7 +52,7 @@ class Bucket:
         if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", endpoint):
             raise CacheError(f"--endpoint {endpoint}: is no URL of a server; write https://host or http://host:port")
         self.address, self.endpoint = address, endpoint
-        self._has_answered = False
+        self._has_answered, self._is_patient = False, True
         options: Any = {} if endpoint is None else {"endpoint": endpoint}
         if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" not in os.environ:
             options["region"] = "us-east-1"
@@ -67,7 +67,13 @@ class Bucket:
     @property
     def _store(self) -> S3Store:
         """Patient with a server that has answered before; one that never has may have been named wrongly."""
-        return self._stores[self._has_answered]
+        return self._stores[self._has_answered and self._is_patient]
+
+    def impatient(self) -> Bucket:
+        """The same, for requests that need not be sent again for long."""
+        same = Bucket(self.address, self.endpoint)
+        same._is_patient = False
+        return same
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all objects below a name, or of the one of that very name."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cache.files import bytes_below, remove
+from cache.lock import take_lock
 from cache.names import SHARDS
 from cache.places.interface import Hold
 
@@ -72,7 +73,8 @@ class Copies:
         except BaseException:
             locked.let_go()
             raise
-        os.utime(self._locks / shard)
+        with contextlib.suppress(OSError):  # where times cannot be set, others go first
+            os.utime(self._locks / shard)
         return locked
 
     def _bring_under(self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool) -> None:
@@ -130,11 +132,11 @@ class Copies:
 class _Locked(Hold):
     """An open lock file; closed when nobody holds it any longer."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "_folder")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._descriptor = -1
+        self._descriptor, self._folder = -1, path.parent
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
 
@@ -142,12 +144,12 @@ class _Locked(Hold):
         return self
 
     def take(self, how: int) -> bool:
-        """Lock it, or say that somebody else has."""
-        try:
-            fcntl.flock(self._descriptor, how)
-        except BlockingIOError:
-            return False
-        return True
+        """Lock it, or say that somebody else has.
+
+        Raises:
+            CacheError: the file system has no locks.
+        """
+        return take_lock(self._descriptor, how, self._folder, "name a folder of a local disk with --copies")
 
     def let_go(self) -> None:
         """As `Hold.let_go`."""

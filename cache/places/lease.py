@@ -15,6 +15,7 @@ from typing import Any
 
 from cache.errors import CacheError
 from cache.places.bucket import Bucket, TakenError
+from cache.places.conditional_put import require_conditional_put
 from cache.sealed_json import canonical_json
 
 NAME = ".lock"
@@ -38,9 +39,10 @@ class Lease:
         """Take the lease.
 
         Raises:
-            CacheError: another process has it.
+            CacheError: another process has it, or the server cannot keep processes apart.
             OSError: the object store cannot be reached.
         """
+        require_conditional_put(self._bucket)
         tag = _free_tag(self._bucket)
         try:
             self._put(tag)

@@ -10,10 +10,11 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import JOURNAL_NAME, JournalWriter, ShardRecord, scan_journal
-from cache.manifest import ATTACHMENTS, MANIFEST_NAME, Manifest, read_manifest
-from cache.names import SHARDS
+from cache.journal import JournalWriter, ShardRecord, scan_journal
+from cache.manifest import Manifest, read_manifest
+from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.places.bucket import Bucket
+from cache.places.conditional_put import PROBE, require_conditional_put
 from cache.places.copies import Copies, name_of
 from cache.places.entries import ENTRIES, Entries, journal_with_entries
 from cache.places.interface import Hold
@@ -126,11 +127,11 @@ class ObjectStore:
 
     def entries(self) -> set[str]:
         """As `Place.entries`; journal entries are part of the journal."""
-        return self._bucket.entries() - {ENTRIES}
+        return {name for name in self._bucket.entries() if name != ENTRIES and not name.startswith(PROBE)}
 
     def names(self) -> Iterator[str]:
         """As `Place.names`; journal entries are part of the journal."""
-        return (name for name in sorted(self._bucket.sizes()) if not name.startswith(f"{ENTRIES}/"))
+        return (name for name in sorted(self._bucket.sizes()) if not name.startswith((f"{ENTRIES}/", PROBE)))
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
         """As `Place.check_sizes`."""
@@ -210,6 +211,7 @@ class ObjectStore:
 
     def require_unlocked(self) -> None:
         """As `Place.require_unlocked`."""
+        require_conditional_put(self._bucket)
         require_free(self._bucket)
 
     def keep_beginning(self) -> None:

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import re
-import time
-from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
 import click
 import cloup
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cache.formats import FORMAT_NAMES
+from cache.cache_place import require_cache_place
+from cache.names import FORMAT_NAMES
 from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.counted import counted
+from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.data.files import FILE_KINDS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.engines.choose import choose_engine
-from pipeline.extract.engines.interface import Engine
-from pipeline.extract.forecast import Forecast, forecast
-from pipeline.extract.prepare import PreparedExtract, prepare
-from pipeline.extract.run import ExtractResult
-from pipeline.extract.run import extract as run_extract
+from pipeline.extract.engines.choose import engine_named
 from pipeline.extract.settings import ExtractSettings
-from pipeline.processes import leads
-from pipeline.progress import TokenCount, progress_bar
+from pipeline.fidelity.asked import asked_codecs
 from pipeline.teacher.source import TEACHER_KINDS
-
-_SLOW_DISK = 0.05
-"""Share of the time that the teacher may stand still for the disk before the progress line says so."""
 
 
 def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
@@ -154,100 +143,33 @@ def extract(
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
       torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
     """
-    prepared = prepare(ExtractSettings(**options, options=options_as_yaml()))
-    if plan:
-        if not leads():
-            raise SystemExit(0)
-        return _plan(prepared, as_json=as_json)
-    with choose_engine(prepared, engine_name, address=address, workers=workers) as engine:
-        if not engine.leads:
-            engine.follow()
-            raise SystemExit(0)  # what there is to say, the leading process says
-        result = _run(prepared, engine)
-    if not as_json:
-        click.echo(_in_words(result))
-    return asdict(result)
+    settings = ExtractSettings(**options, options=options_as_yaml())
+    _look_at(settings)
+    engine_named(engine_name, address=address, workers=workers)
+    from pipeline.commands.running.extract import extract_or_plan
+
+    return extract_or_plan(settings, engine_name, address=address, workers=workers, plan=plan, as_json=as_json)
 
 
-def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TokenCount(),
-        TextColumn("{task.fields[beside]}"),
-        TimeRemainingColumn(),
+def _look_at(settings: ExtractSettings) -> None:
+    """Refuse what cannot be right, as far as it shows without transformers and torch.
+
+    Raises:
+        CacheError, InputError: says what, where and how to mend it.
+    """
+    settings.require_sense()
+    require_device(settings.device)
+    require_teacher(settings.teacher, settings.layers)
+    require_data_set(settings.dataset)
+    asked_codecs(
+        settings.layers,
+        None,
+        codec=settings.codec,
+        fidelity=settings.fidelity,
+        bits=settings.bits,
+        calibration_tokens=settings.calibration_tokens,
+        seed=settings.calibration_seed,
+        last_is_known=False,
     )
-    with progress_bar(*columns) as bar:
-        calibrating = bar.add_task("calibrate", total=None, visible=False, beside="")
-        task = bar.add_task("extract", total=prepared.manifest.tokens, beside="")
-        done = {"shards": 0, "bytes": 0, "waited": 0.0}
-        began = time.perf_counter()
-
-        def advance(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
-            done["shards"] += shards
-            done["bytes"] += size
-            done["waited"] += waited
-            beside = f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
-            if done["waited"] > _SLOW_DISK * (time.perf_counter() - began):
-                beside += f"  the disk is slower than the teacher: waited {done['waited']:.0f} s"
-            bar.update(task, advance=tokens, beside=beside)
-
-        def calibrated(what: str, done: int, total: int) -> None:
-            bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)
-
-        return run_extract(prepared, advance, calibrated, engine)
-
-
-def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:
-    with progress_bar(TextColumn("plan: {task.description}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task("")
-        expected = forecast(prepared, lambda what: bar.update(task, description=what))
-    if not as_json:
-        click.echo(_forecast_in_words(prepared, expected))
-    return asdict(expected)
-
-
-def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
-    settings = prepared.settings
-    left_out = ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
-    lines = [
-        f"{expected.cache}: {counted(expected.examples, 'example')}, {counted(expected.tokens, 'token')} in "
-        f"{counted(expected.shards, 'shard')}, "
-        f"{expected.missing_shards} of them still to be written; {expected.stored_tokens:,} tokens to be computed and stored",
-        f"left out: {left_out}",
-        *([f"nothing is shared: {expected.unshared}"] if expected.unshared else []),
-        *(
-            f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '} {container} {codec}: "
-            f"{'about ' if codec in expected.approximate else ''}{size:,} bytes"
-            for container, sizes in expected.bytes.items()
-            for codec, size in sizes.items()
-        ),
-        f"disk: {expected.free_bytes / 1e9:,.2f} GB free, {expected.needed_bytes / 1e9:,.2f} GB needed"
-        f" - {'it fits' if expected.fits else 'TOO LITTLE, extract will refuse to start'}",
-    ]
-    if expected.tokens_per_second:
-        lines.append(
-            f"time: about {timedelta(seconds=round(expected.seconds))} at {expected.tokens_per_second:,.0f} tokens/s "
-            f"({expected.compute_dtype} on {expected.device}; measured on {expected.probe_tokens:,} tokens), "
-            f"and {expected.load_seconds:.0f} s to load the teacher"
-        )
-    return "\n".join(lines)
-
-
-def _in_words(result: ExtractResult) -> str:
-    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
-    speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
-    return (
-        f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
-        f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
-        f"{result.bytes / 1e6:,.1f} MB\n"
-        f"left out: {left_out}\n{_unread(result.unread)}"
-        + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
-        + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
-    )
-
-
-def _unread(fields: dict[str, int]) -> str:
-    """A line about columns and message fields with content that nothing reads."""
-    named = ", ".join(f"{field} ({counted(rows, 'row')})" for field, rows in fields.items())
-    return f"not read: {named}\n" if named else ""
+    if not settings.place.is_remote:
+        require_cache_place(settings.place)

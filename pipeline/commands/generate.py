@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,8 @@ import cloup
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.shell import command
-from pipeline.commands.writing_options import sampling_options, tell_end, writer_options
-from pipeline.data.conversations import Turn
+from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
 from pipeline.errors import InputError
-from pipeline.generation.open_writer import open_writer
-from pipeline.generation.writer import Sampling
 
 
 @cloup.command()
@@ -45,10 +41,8 @@ def generate(
     """
     if not prompt.strip():
         raise InputError("--prompt: is empty; ask something")
-    writer = open_writer(run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache, keep_teacher=False)
-    turns = [*writer.opening(system), Turn("user", prompt)]
-    show = None if as_json else lambda text: click.echo(text, nl=False)
-    (written,) = writer.write([turns], Sampling(**sampling), show)
-    if not as_json:
-        tell_end(written)
-    return {"prompt": prompt, "leaks": writer.record["leaks"], **asdict(written)}
+    choice = WriterChoice(run, teacher, device, teacher_device, cache)
+    choice.look_at()
+    from pipeline.commands.running.generate import answer_prompt
+
+    return answer_prompt(choice, system, prompt, sampling, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import functools
 import importlib
@@ -10,9 +9,8 @@ import json
 import os
 import signal
 import sys
-import traceback
-import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -20,6 +18,8 @@ from click.shell_completion import CompletionItem
 
 from cache.errors import CacheError, DamagedCacheError
 from pipeline.commands.config_file import config_option
+from pipeline.commands.libraries import quiet_libraries, settle_libraries
+from pipeline.commands.terminal import settle_streams
 from pipeline.errors import InputError, RunError
 
 _COMMANDS = {
@@ -58,6 +58,8 @@ class LazyCommands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does; of a name that is none the nearest is told."""
+        import difflib
+
         if args[0] not in self._table and (near := difflib.get_close_matches(args[0], self._table, 1)):
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
@@ -78,9 +80,8 @@ class Shell(LazyCommands):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when the model libraries are imported: the bars here are our own
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while they wait: others use the cores, too
+        settle_streams()
+        settle_libraries()
         signal.signal(signal.SIGTERM, _terminated)
         try:
             status = super().main(*args, **{**kwargs, "standalone_mode": False})
@@ -95,6 +96,8 @@ class Shell(LazyCommands):
             _fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt) as error:
             _fail(_stopped(error), 1)
+        except OSError as error:
+            _end(error)
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -125,13 +128,16 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
-        _quiet_libraries(debug)
+        if not debug:
+            quiet_libraries()
         try:
             result = function(*args, as_json=as_json, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, (click.exceptions.Exit, click.ClickException)):
                 raise
             if debug:
+                import traceback
+
                 traceback.print_exc()
             _end(error)
         if as_json:
@@ -149,11 +155,21 @@ def _end(error: BaseException) -> NoReturn:
         message = str(error)
     elif any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):  # whatever a library raises
         message = f"the disk is full; free some space, then {_GO_ON}"
+    elif isinstance(error, FileNotFoundError) and _is_nowhere():
+        message = "the current folder has been deleted; go to another one and run the command there"
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended, {_GO_ON}"
     else:
         message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     _fail(message, status)
+
+
+def _is_nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _stopped(error: BaseException) -> str:
@@ -167,20 +183,3 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _terminated(_signal: int, _frame: Any) -> None:
     raise KeyboardInterrupt("SIGTERM")
-
-
-def _quiet_libraries(debug: bool) -> None:
-    """Leave stdout to results and stderr to this project's own progress."""
-    if debug:
-        return
-    warnings.filterwarnings("ignore")
-    if "transformers" not in sys.modules:
-        return
-    import datasets.utils.logging
-    import huggingface_hub.utils.logging
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    huggingface_hub.utils.logging.set_verbosity_error()
-    datasets.utils.logging.disable_progress_bar()

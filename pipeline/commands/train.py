@@ -10,15 +10,14 @@ import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
-from pipeline.commands.config_file import options_as_yaml
-from pipeline.commands.counted import counted
+from pipeline.commands.checks import require_cache, require_student
+from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.processes import leads
-from pipeline.report.plots import loss_curves, write_png
 from pipeline.training.companions import CONTROLS, RANDOM_TEACHER
-from pipeline.training.run import train as run_train
+from pipeline.training.record import is_begun
 from pipeline.training.run_folder import RunFolder
 
 
@@ -68,26 +67,14 @@ def train(
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """
     settings = train_settings(options)
+    require_device(settings.device)
+    require_cache(options["cache"])
+    require_cache(random_teacher)
+    require_student(settings.student)
+    if leads():  # another process may have begun it in this moment
+        is_begun(RunFolder(settings.run), resume=resume)
     names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
-    record = run_train(
-        settings, companions=list(dict.fromkeys(names)), random_teacher=random_teacher, resume=resume, options=options_as_yaml()
-    )
-    if not leads():
-        raise SystemExit(0)  # what there is to say, the leading process says
-    folder = RunFolder(options["run"])
-    write_png(folder.curve, loss_curves(folder.curves()))
-    if not as_json:
-        result = record["result"]
-        click.echo(
-            f"{options['run']}: {counted(result['steps'], 'step')}, {counted(result['tokens'], 'token')} in "
-            f"{result['seconds']:.0f} s; "
-            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
-        )
-        for name, run in folder.finished_companions().items():
-            click.echo(f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}")
-        for reason, count in record["left_out"].items():
-            click.echo(f"left out: {count} {reason}")
-        if record["leaks"]:
-            click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")
-    return record
+    from pipeline.commands.running.train import train_and_tell
+
+    return train_and_tell(settings, list(dict.fromkeys(names)), random_teacher, resume=resume, as_json=as_json)

@@ -1,14 +1,18 @@
-"""What `generate` and `chat` share: options, and how the end of an answer is told."""
+"""The options that `generate` and `chat` share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import click
 import cloup
 
-from pipeline.commands.counted import counted
-from pipeline.generation.writer import Written
+from cache.places import Place
+from pipeline.commands.checks import require_cache, require_teacher
+from pipeline.commands.devices import require_device
+from pipeline.training.run_folder import RunFolder
 
 
 def _texts(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -43,7 +47,28 @@ sampling_options = cloup.option_group(
 """Options that say how."""
 
 
-def tell_end(written: Written) -> None:
-    """End the line of an answer that has been shown; where it was cut, say so."""
-    cut = f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]"
-    click.echo("" if written.stopped else cut)
+@dataclass(frozen=True)
+class WriterChoice:
+    """Which student writes, and where: the options of these names."""
+
+    run: Path
+    teacher: str | None
+    device: str
+    teacher_device: str | None
+    cache: Place | None
+
+    def look_at(self) -> None:
+        """Refuse what cannot be right, as far as it shows without transformers and torch.
+
+        Raises:
+            CacheError, InputError: says what, where and how to mend it.
+        """
+        RunFolder(self.run).require_finished()
+        require_device(self.device)
+        require_device(self.teacher_device, "--teacher-device")
+        require_teacher(self.teacher)
+        require_cache(self.cache)
+
+    def as_arguments(self) -> dict[str, Any]:
+        """As `open_writer` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from cache.errors import CacheError
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError, RunError, reason
+from pipeline.evaluation.settings import require_harness
 from pipeline.generation.writer import Sampling, StudentWriter
 
 
@@ -34,11 +34,7 @@ class HarnessTasks:
         self._limit, self._batch_size, self._loaded = limit, batch_size, list[Any]()
         if not names:
             return
-        if find_spec("lm_eval") is None:
-            raise InputError(
-                "--task: lm-evaluation-harness is not installed; install this project with its extra eval: "
-                "pip install -c constraints.txt '.[eval]'"
-            )
+        require_harness()
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -26,7 +26,6 @@ from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, name_of_teacher
 from pipeline.generation.writer import StudentWriter
-from pipeline.scoring.choose import require_score
 from pipeline.training.companions import BASELINES, about
 from pipeline.training.record import trained_from
 from pipeline.training.run import train, unfit_companions
@@ -46,7 +45,6 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         CacheError: the cache is not whole or damaged.
         InputError: the run is not finished, or cache, teacher or data set are not those it was trained from.
     """
-    require_score(settings.score)
     folder = RunFolder(settings.run)
     folder.require_finished()
     folder.companions()  # none of them is missing, before anything is done
@@ -128,8 +126,7 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
     Raises:
         InputError: one that is named makes no sense beside the run, or is none.
     """
-    if unknown := set(settings.baselines) - {*BASELINES, TEACHER, "all"}:
-        raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
+    settings.require_sense()
     if not settings.baselines:
         return [], {}
     place = trained_from(run) if settings.cache is None else settings.cache

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cache.places import Where
+from pipeline.errors import InputError
+from pipeline.scoring.choose import require_score
+from pipeline.training.companions import BASELINES
 
 TEACHER = "teacher"
 """The baseline that is not trained."""
@@ -45,3 +49,28 @@ class EvaluateSettings:
     tasks: tuple[str, ...] = ()
     task_path: Path | None = None
     task_limit: int | None = None
+
+    def require_sense(self) -> None:
+        """Refuse what no run can be asked.
+
+        Raises:
+            InputError: no such baseline or score, or tasks without what answers them.
+        """
+        require_score(self.score)
+        if unknown := {*self.baselines} - {*BASELINES, TEACHER, "all"}:
+            raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
+        if self.tasks:
+            require_harness()
+
+
+def require_harness() -> None:
+    """Find out whether lm-evaluation-harness can be imported.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        raise InputError(
+            "--task: lm-evaluation-harness is not installed; install this project with its extra eval: "
+            "pip install -c constraints.txt '.[eval]'"
+        )

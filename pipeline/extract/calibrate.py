@@ -11,7 +11,8 @@ import numpy.typing as npt
 from cache import Cache, CacheError, Manifest
 from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
-from cache.manifest import MANIFEST_NAME, read_manifest
+from cache.manifest import read_manifest
+from cache.names import MANIFEST_NAME
 from cache.places import Place
 from cache.store import read_codecs
 from pipeline.errors import RunError

@@ -165,7 +165,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         CacheError: a shard would be too large for its codec.
         InputError: the teacher, the data set or a layer is not to be had, or no example is left.
     """
-    _require_sense(settings)
+    settings.require_sense()
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config, settings.teacher_kind)
@@ -244,15 +244,6 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread, unshared)
     prepared.require_packable()
     return prepared
-
-
-def _require_sense(settings: ExtractSettings) -> None:
-    if settings.keep_head and settings.teacher_kind == "encoder":
-        raise InputError("--keep-head: an encoder has no LM head; leave it out")
-    if settings.condition == "prompt" and settings.keep_head:
-        raise InputError("--keep-head: with --condition prompt the student has an LM head of its own; leave it out")
-    if settings.condition == "prompt" and settings.loss_on == "all":
-        raise InputError("--loss-on all: with --condition prompt the student learns the answers alone; leave it out")
 
 
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:

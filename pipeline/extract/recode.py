@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache import Cache, open_cache
+from cache.cache_place import require_apart
 from cache.codecs import EXACT, Codec, packing_named
-from cache.convert import require_apart, require_exact
+from cache.convert import require_exact
 from cache.places import Where, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError

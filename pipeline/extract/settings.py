@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cache.places import Place, Where, place_of
-from pipeline.choices import ExtractCondition
-from pipeline.data.forms import FormName
-from pipeline.data.templates import TemplateName
-from pipeline.data.tokens import LossOn
-from pipeline.teacher.source import TeacherKind
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.choices import ExtractCondition
+    from pipeline.data.forms import FormName
+    from pipeline.data.templates import TemplateName
+    from pipeline.data.tokens import LossOn
+    from pipeline.teacher.source import TeacherKind
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,16 @@ class ExtractSettings:
     def shares(self) -> bool:
         """Whether states of leading tokens are shared: an encoder's depend on what comes after them."""
         return self.sharing and self.teacher_kind == "decoder"
+
+    def require_sense(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            InputError: says which one to leave out.
+        """
+        if self.keep_head and self.teacher_kind == "encoder":
+            raise InputError("--keep-head: an encoder has no LM head; leave it out")
+        if self.condition == "prompt" and self.keep_head:
+            raise InputError("--keep-head: with --condition prompt the student has an LM head of its own; leave it out")
+        if self.condition == "prompt" and self.loss_on == "all":
+            raise InputError("--loss-on all: with --condition prompt the student learns the answers alone; leave it out")

@@ -73,6 +73,7 @@ def asked_codecs(
     calibration_tokens: int,
     seed: int,
     usual_of_last: tuple[Measure, float] = LAST_LAYER,
+    last_is_known: bool = True,
 ) -> dict[int, AskedCodec]:
     """What is asked of each layer's codec.
 
@@ -82,6 +83,7 @@ def asked_codecs(
         codec, fidelity, bits: as on the command line: `VALUE` for all layers, or `LAYER:VALUE`.
         calibration_tokens, seed: of the sample.
         usual_of_last: what is asked of `klt` for the last layer where the user asks for nothing.
+        last_is_known: False before anything is known of the teacher: then any layer may be the last one.
 
     Raises:
         InputError: an unknown codec or fidelity, a layer that is not stored, or something asked of a codec that cannot give it.
@@ -96,7 +98,7 @@ def asked_codecs(
         if values and (others := [layer for layer in named if layer not in fitted] or ([] if fitted else list(layers))):
             raise InputError(f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed rate")
     told = {layer: text for layer, text in by_layer("--fidelity", fidelity, layers).items() if layer in fitted}
-    wanted = {layer: _fidelity(text, layer, last_layer) for layer, text in told.items()}
+    wanted = {layer: _fidelity(text, layer, last_layer if last_is_known else layer) for layer, text in told.items()}
     for layer, text in by_layer("--bits", bits, layers).items():
         if layer in wanted:
             raise InputError(f"layer {layer}: --fidelity and --bits both say how it is to be stored; keep one of them")

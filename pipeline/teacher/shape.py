@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from pipeline.errors import InputError
 from pipeline.pretrained.load import NO_CODE
+from pipeline.teacher.layers import indices_of
 from pipeline.teacher.source import TeacherKind
 
 _ATTENTION = {"full_attention", "sliding_attention"}
@@ -52,14 +53,7 @@ def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int,
     Raises:
         InputError: no such layer, or one asked for twice.
     """
-    last = int(config.num_hidden_layers)
-    resolved = {layer: layer if layer >= 0 else last + 1 + layer for layer in layers}
-    for layer, index in resolved.items():
-        if not 0 <= index <= last:
-            raise InputError(f"--layers {layer}: the teacher has layers 0 (embeddings) to {last} (or -{last + 1} to -1)")
-    if len(set(resolved.values())) < len(layers):
-        raise InputError(f"--layers {','.join(map(str, layers))}: the same layer twice")
-    return resolved
+    return indices_of(layers, int(config.num_hidden_layers))
 
 
 def why_unshared(config: PreTrainedConfig, longest: int = 0) -> str | None:

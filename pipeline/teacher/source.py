@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tempfile
 from dataclasses import dataclass, replace
@@ -41,12 +42,33 @@ class TeacherSource:
     kind: TeacherKind = "decoder"
     random_seed: int | None = None
 
+    def require_there(self) -> None:
+        """Find out whether a folder is a model's, before anything slow is done.
+
+        Raises:
+            InputError: it has no configuration.
+        """
+        folder = Path(self.location)
+        if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
+            raise InputError(f"teacher {self.name}: no config.json in this folder; name one that `save_pretrained` has written")
+
+    def known_layers(self) -> int | None:
+        """How many layers a folder's configuration says, where it says so plainly; None: transformers has to be asked."""
+        try:
+            config = json.loads((Path(self.location) / "config.json").read_text(encoding="utf-8"))
+            nested = [name for name, value in config.items() if isinstance(value, dict) and name.endswith("config")]
+            layers = None if nested or config.get("is_encoder_decoder") else config.get("num_hidden_layers")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return layers if type(layers) is int and not self.is_gguf else None
+
     def load_config(self) -> PreTrainedConfig:
         """The teacher's configuration.
 
         Raises:
             InputError: it cannot be had.
         """
+        self.require_there()
         from pipeline.pretrained.files import require_gguf  # seconds to load: not for a wrong path
         from pipeline.pretrained.load import load_config
 
@@ -127,8 +149,6 @@ class TeacherSource:
         from pipeline.pretrained.load import why
 
         folder = Path(self.location)
-        if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
-            return InputError(f"teacher {self.name}: no config.json in this folder; name one that `save_pretrained` has written")
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})")
 

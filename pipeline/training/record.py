@@ -49,17 +49,28 @@ def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -
     Raises:
         InputError: the folder holds something else, a run that is not to be resumed, or one of other settings.
     """
-    if not folder.exists():
-        if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
-            raise InputError(f"{folder.root}: exists and is not a run; choose a new folder for --run")
+    if not is_begun(folder, resume=resume):
         return None
-    if not resume:
-        raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
     earlier = folder.read_record()
     was, now = (_compared_settings(each) | each["identity"]["cache"] | _content(each) for each in (earlier, record))
     if found := differences(was, now):
         raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}; give what it began with, or a new --run")
     return earlier
+
+
+def is_begun(folder: RunFolder, *, resume: bool) -> bool:
+    """Whether a run was begun in a folder.
+
+    Raises:
+        InputError: the folder holds something else, or a run that is not to be resumed.
+    """
+    if not folder.exists():
+        if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
+            raise InputError(f"{folder.root}: exists and is not a run; choose a new folder for --run")
+        return False
+    if not resume:
+        raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
+    return True
 
 
 def trained_from(folder: RunFolder) -> Place:

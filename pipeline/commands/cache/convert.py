@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import click
 import cloup
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.convert import convert_cache
-from cache.formats import FORMAT_NAMES
+from cache.cache_place import require_apart
+from cache.names import FORMAT_NAMES
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.codec_options import codec_options
-from pipeline.commands.counted import counted
+from pipeline.commands.devices import require_device
 from pipeline.commands.shell import command
-from pipeline.extract.recode import RecodeSettings, new_codecs
-from pipeline.progress import progress_bar
+from pipeline.fidelity.asked import by_layer
 
 
 @cloup.command()
@@ -49,26 +47,13 @@ def convert(source: Place, target: Place, *, container: str | None, as_json: boo
       llm-modules cache convert my-cache my-cache-hdf5 --format hdf5
       llm-modules cache convert my-cache my-small-cache --codec klt --fidelity rel=0.09
     """
-    with progress_bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("convert", total=None)
+    manifest = require_cache(source)
+    if not target.is_remote:
+        require_apart(source, target)
+    require_device(options["device"])
+    require_teacher(options["teacher"])
+    for name in ("codec", "fidelity", "bits") if manifest is not None else ():
+        by_layer(f"--{name}", options[name], manifest.layers)  # type: ignore[union-attr]
+    from pipeline.commands.running.cache_convert import convert_and_tell
 
-        def step(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        codecs = new_codecs(source, target, RecodeSettings(**options), step)
-        result = convert_cache(
-            source,
-            target,
-            container=container,
-            codecs=codecs,
-            progress=lambda done, total: bar.update(task, description="convert", completed=done, total=total),
-        )
-    if not as_json:
-        click.echo(
-            f"{result.cache}: {counted(result.examples, 'example')} in "
-            f"{counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
-            f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
-            f"content digest {result.content_digest[:16]}…, "
-            f"{'as before' if result.same_content else 'a new one, for its states are coded anew'}"
-        )
-    return asdict(result)
+    return convert_and_tell(source, target, container, options, as_json=as_json)

@@ -9,8 +9,8 @@ import click
 import cloup
 
 from cache.places import Place
-from cache.summary import summarise_cache
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.checks import require_cache
 from pipeline.commands.counted import counted
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
@@ -33,13 +33,16 @@ def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
       llm-modules cache inspect my-cache --json | jq .content_digest
       llm-modules cache inspect my-cache --options > extract.yaml
     """
+    require_cache(cache)
+    from cache.summary import summarise_cache
+
     summary = summarise_cache(cache)
     if options:
         said = summary["provenance"].get("options")
         if not said:
             raise InputError(f"{summary['cache']}: records no options: it was not made by the command extract of this version")
         if not as_json:
-            click.echo(said, nl=False)
+            click.echo(said.encode(), nl=False)  # as --config reads it, whatever the terminal's encoding
         return {"options": said}
     if not as_json:
         click.echo(_in_words(summary))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline.errors import InputError
-from pipeline.extract.engines.interface import Engine
-from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.prepare import PreparedExtract
 from pipeline.processes import started_by_torchrun
+
+if TYPE_CHECKING:
+    from pipeline.extract.engines.interface import Engine
+    from pipeline.extract.prepare import PreparedExtract
 
 
 def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
-    """Make the engine of that name; `auto` is torchrun's ranks where torchrun has started this process, else this process.
+    """Make the engine of that name, as `engine_named` reads it.
 
     Args:
         prepared: the extract.
@@ -21,21 +24,35 @@ def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, 
     Raises:
         InputError: it is not to be had here, or an option is not for it.
     """
-    if name == "auto":
-        name = "torchrun" if started_by_torchrun() else "local"
-    for option, value in (("--address", address), ("--workers", workers)):
-        if value is not None and name != "ray":
-            raise InputError(f"{option} is for --engine ray, not for --engine {name}")
+    name = engine_named(name, address=address, workers=workers)
     if name == "ray":
         from pipeline.extract.engines.actors import RayEngine  # an extra, and seconds to load
 
         return RayEngine(prepared, address, workers)
     if name == "torchrun":
-        if not started_by_torchrun():
-            raise InputError(
-                "--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2 cli.py extract …"
-            )
         from pipeline.extract.engines.ranks import RanksEngine
 
         return RanksEngine(prepared)
+    from pipeline.extract.engines.local import LocalEngine
+
     return LocalEngine(prepared)
+
+
+def engine_named(name: str, *, address: str | None, workers: int | None) -> str:
+    """Which engine a name stands for; `auto` is torchrun's ranks where torchrun has started this process, else this process.
+
+    Args:
+        name: of the engine.
+        address, workers: as for `choose_engine`.
+
+    Raises:
+        InputError: torchrun has not started this process, or an option is not for this engine.
+    """
+    if name == "auto":
+        name = "torchrun" if started_by_torchrun() else "local"
+    for option, value in (("--address", address), ("--workers", workers)):
+        if value is not None and name != "ray":
+            raise InputError(f"{option} is for --engine ray, not for --engine {name}")
+    if name == "torchrun" and not started_by_torchrun():
+        raise InputError("--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2 cli.py extract …")
+    return name

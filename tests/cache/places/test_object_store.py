@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from cache import CacheError, DamagedCacheError, open_cache
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES
-from cache.journal import JOURNAL_NAME, scan_journal
-from cache.manifest import MANIFEST_NAME
+from cache.journal import scan_journal
 from cache.mend import mend_cache
+from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.places import place_of
 from cache.places.bucket import Bucket
+from cache.places.conditional_put import PROBE
 from cache.places.entries import ENTRIES
 from cache.places.object_store import ObjectStore
 from cache.summary import summarise_cache
@@ -94,6 +95,8 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 
     def changed(method: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(self: Bucket, *args: Any, **kwargs: Any) -> Any:
+            if PROBE in str(args[0]):  # of no cache: what fails there is tested in test_conditional_put.py
+                return method(self, *args, **kwargs)
             count[0] += 1
             if count[0] == number and not after:
                 raise error

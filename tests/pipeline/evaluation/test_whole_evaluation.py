@@ -225,7 +225,7 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(results: dict[
 
 
 def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.evaluation.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.evaluation.settings.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed; .*pip install .*\[eval\]"):
         HarnessTasks(["gsm8k"], None, None)
     assert not HarnessTasks([], None, None)

@@ -1,0 +1,90 @@
+"""Paths and values that a command looks at before it imports what takes seconds to load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.manifest import read_manifest
+from cache.names import JOURNAL_NAME
+from cache.places import Place
+from pipeline.choices import STUDENT_SIZES
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from cache.manifest import Manifest
+
+
+def require_cache(place: Place | None) -> Manifest | None:
+    """The manifest of a cache that is to be read; None of one in an object store, which is not reached for this.
+
+    Raises:
+        CacheError: there is no cache in the folder.
+    """
+    return None if place is None or place.is_remote else read_manifest(place.folder)
+
+
+def require_mendable(place: Place) -> None:
+    """Look for a cache that may be damaged: its manifest, or the journal, which has a copy of it.
+
+    Raises:
+        CacheError: there is neither in the folder.
+    """
+    if not (place.is_remote or (place.folder / JOURNAL_NAME).is_file()):
+        read_manifest(place.folder)
+
+
+def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:
+    """Look for a teacher that is no hub id, and where its configuration says so plainly, for its layers.
+
+    Raises:
+        InputError: it is not there, or has no such layer.
+    """
+    from pipeline.teacher.layers import indices_of  # here, for a training run is to import nothing of teachers
+    from pipeline.teacher.source import find_teacher
+
+    if name is None:
+        return
+    source = find_teacher(name)
+    source.require_there()
+    if layers and (last := source.known_layers()) is not None:
+        indices_of(layers, last)
+
+
+def require_data_set(source: str | None) -> None:
+    """Look for a data set that is in a file.
+
+    Raises:
+        InputError: it is not there.
+    """
+    from pipeline.data.sources import require_there
+
+    if source is not None:
+        require_there(source)
+
+
+def require_student(name: str) -> None:
+    """Refuse what can be neither a size, nor a folder, nor a hub id.
+
+    Raises:
+        InputError: it can be none of them.
+    """
+    if name in STUDENT_SIZES or Path(name).is_dir():
+        return
+    if name.startswith((".", "/")) or name.count("/") != 1:
+        raise InputError(
+            f"student {name}: neither a size ({', '.join(STUDENT_SIZES)}), nor a folder with a GPT-Neo, nor a hub id"
+        )
+
+
+def require_text(text: str | None, option: str) -> str | None:
+    """Text for a tokenizer: of bytes that this locale does not read, those that are UTF-8.
+
+    Raises:
+        InputError: they are not.
+    """
+    try:
+        return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{option}: holds bytes that are not UTF-8 ({error.reason})") from error

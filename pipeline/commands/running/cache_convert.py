@@ -1,0 +1,48 @@
+"""`cache convert`: the copying with its bar, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from cache.convert import convert_cache
+from cache.places import Place
+from pipeline.commands.counted import counted
+from pipeline.extract.recode import RecodeSettings, new_codecs
+from pipeline.progress import progress_bar
+
+
+def convert_and_tell(
+    source: Place, target: Place, container: str | None, options: dict[str, Any], *, as_json: bool
+) -> dict[str, Any]:
+    """Write a cache in another format or codec; the result, which is printed in words unless it is to be JSON.
+
+    Raises:
+        CacheError, InputError: as `new_codecs` and `convert_cache`.
+    """
+    with progress_bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("convert", total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        codecs = new_codecs(source, target, RecodeSettings(**options), step)
+        result = convert_cache(
+            source,
+            target,
+            container=container,
+            codecs=codecs,
+            progress=lambda done, total: bar.update(task, description="convert", completed=done, total=total),
+        )
+    if not as_json:
+        click.echo(
+            f"{result.cache}: {counted(result.examples, 'example')} in "
+            f"{counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
+            f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
+            f"content digest {result.content_digest[:16]}…, "
+            f"{'as before' if result.same_content else 'a new one, for its states are coded anew'}"
+        )
+    return asdict(result)

@@ -1,0 +1,62 @@
+"""`cache fidelity`: the measuring with its bar, the page, and the table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+from cache.places import Place
+from pipeline.commands.counted import counted
+from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
+from pipeline.progress import progress_bar
+
+
+def compare_and_tell(cache: Place, out: Path | None, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Compare the codecs on a cache's own data; the result, which is printed in words unless it is to be JSON.
+
+    Raises:
+        CacheError, InputError: as `compare`.
+    """
+    with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task("fidelity", total=None)
+        found = compare(
+            FidelitySettings(cache, **options),
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+        )
+    result = {"kind": "llm-modules fidelity", "cache": cache.address, "layers": [asdict(layer) for layer in found]}
+    if out is not None:
+        from pipeline.report.fidelity import write_fidelity  # matplotlib takes a second to load
+
+        write_fidelity(out, result)
+    if not as_json:
+        click.echo("\n\n".join(map(_in_words, found)) + (f"\n\nwritten to {out}" if out else ""))
+    return result
+
+
+def _in_words(layer: LayerFidelity) -> str:
+    lines = [
+        f"layer {layer.layer} (stored as {layer.stored_as}): measured on {counted(layer.measured_tokens, 'token')} of "
+        f"{counted(layer.measured_examples, 'example')}{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''}; "
+        f"fitted to {counted(layer.calibration_tokens, 'token')} of {layer.calibration_examples:,} others",
+        f"{'codec':<10} {'setting':<30} {'bits':>7} {'bound':>7} {'over it':>7} {'rel. error':>10} {'KL (nats)':>20}",
+    ]
+    for point in layer.points:
+        bound = (
+            ("", "")
+            if point.bound_bits is None
+            else (f"{point.bound_bits:.3f}", f"{point.bits_per_value - point.bound_bits:.3f}")
+        )
+        kl = "" if point.kl is None else f"{point.kl:.6f} ± {point.kl_error:.6f}"
+        lines.append(
+            f"{point.codec:<10} {point.setting:<30} {point.bits_per_value:>7.3f} {bound[0]:>7} {bound[1]:>7} "
+            f"{point.relative_error:>10.4f} {kl:>20}"
+        )
+    if layer.bound_is_low:
+        lines.append("the bound is too low: few tokens were measured for so many channels; raise --tokens")
+    if layer.unmet:
+        lines.append(f"no step of klt gives {', '.join(layer.unmet)} here")
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""`cache repair`: the mending with its bars, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+from cache.places import Place
+from cache.summary import published_bytes
+from pipeline.commands.counted import counted
+from pipeline.extract.repair import RepairResult, RepairSettings, repair
+from pipeline.progress import progress_bar
+
+_MOST_LINES = 20
+
+
+def repair_and_tell(cache: Place, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Verify a cache and extract what is lost; the result, which is printed in words unless it is to be JSON.
+
+    Raises:
+        CacheError, InputError, RunError: as `repair`.
+    """
+    with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()) as bar:
+        checking = bar.add_task("verify", total=published_bytes(cache))
+        extracting = bar.add_task("extract", total=None, visible=False)
+        result = repair(
+            RepairSettings(cache, **options),
+            lambda size: bar.update(checking, advance=size),
+            lambda tokens, total: bar.update(extracting, advance=tokens, total=total, visible=True),
+        )
+    if not as_json:
+        click.echo(_in_words(result))
+    return asdict(result)
+
+
+def _in_words(result: RepairResult) -> str:
+    if not result.found:
+        return f"{result.cache}: nothing to repair; content digest {result.content_digest}"
+    lines = [f"found: {what}" for what in result.found[:_MOST_LINES]]
+    if len(result.found) > _MOST_LINES:
+        lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
+    if result.restored:
+        lines.append(f"written again into the journal, from the whole shards: {counted(len(result.restored), 'shard')}")
+    numbers = "with the same numbers as the lost ones" if result.same_content else "with OTHER NUMBERS than the lost ones"
+    if result.unknown_shards:
+        numbers = f"{len(result.unknown_shards)} of them with nothing left to compare with, the others {numbers}"
+    if result.shards:
+        lines.append(f"extracted again: {counted(len(result.shards), 'shard')}, {counted(result.tokens, 'token')}, {numbers}")
+    lines.append(f"{result.cache}: whole")
+    lines.append(f"content digest {result.content_digest}")
+    return "\n".join(lines)

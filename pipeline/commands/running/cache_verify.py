@@ -1,0 +1,114 @@
+"""`cache verify`: the checking with its bars, and what was found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from cache.places import Place
+from cache.summary import published_bytes
+from cache.verify import Verification, verify_cache
+from pipeline.commands.counted import counted
+from pipeline.errors import RunError
+from pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pipeline.extract.recheck import Recheck
+
+_MOST_LINES = 20
+
+
+def verify_and_tell(
+    cache: Place, *, deep: bool, sample: int, seed: int, teacher: str | None, device: str, as_json: bool
+) -> dict[str, Any]:
+    """Check a cache; what was found, which is printed in words unless it is to be JSON.
+
+    Raises:
+        CacheError, InputError: as `verify_cache` and `recheck`.
+        RunError: something is damaged or missing, or is not the teacher's.
+    """
+    with progress_bar(TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("verify", total=published_bytes(cache))
+        found = verify_cache(cache, lambda size: bar.update(task, advance=size))
+    compared = None
+    if deep and found.whole:
+        from pipeline.extract.recheck import recheck  # brings torch, which checksums do not need
+
+        with progress_bar(TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+            task = bar.add_task("compare", total=None)
+            compared = recheck(
+                cache,
+                sample=sample,
+                teacher=teacher,
+                device=device,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    result = asdict(found) | {"deep": asdict(compared) if compared else None}
+    bad = _complaint(cache, found, compared)
+    if not as_json:
+        click.echo(_in_words(found, compared, deep=deep))
+    elif bad:
+        click.echo(json.dumps(result))
+    if bad:
+        raise RunError(bad)
+    return result
+
+
+def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> str | None:
+    """What is wrong, in one line; None where all is well."""
+    parts = []
+    if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
+        parts.append(
+            f"{counted(len(shards), 'damaged shard')} ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})"
+        )
+    if others := sorted({damage.file for damage in found.damage if damage.shard is None}):
+        parts.append(f"damaged {', '.join(others)}")
+    if found.missing_shards:
+        parts.append(f"missing: {counted(len(found.missing_shards), 'shard')}")
+    if found.missing_shards and not found.damage:
+        return f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
+    if parts:
+        return f"{cache.address}: {'; '.join(parts)}; mend it with `cache repair {cache.address}`"
+    if compared and (layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]):
+        return f"{cache.address}: the stored states of layer {', '.join(layers)} are not the teacher's; extract again"
+    return None
+
+
+def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> str:
+    lines = [
+        f"{found.cache}: {counted(found.shards, 'shard')}, "
+        f"{counted(found.examples, 'example')}, {found.bytes / 1e6:,.1f} MB looked at"
+    ]
+    for damage in found.damage[:_MOST_LINES]:
+        named = "" if not damage.examples else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
+        if len(damage.examples) <= 5 and damage.examples:
+            named = "; example " + ", ".join(f"{i} (row {row})" for i, row in zip(damage.examples, damage.row_ids, strict=True))
+        lines.append(f"damaged: {damage.file}: {damage.what}{named}")
+    if len(found.damage) > _MOST_LINES:
+        lines.append(f"… and {len(found.damage) - _MOST_LINES} more; --json lists all")
+    if found.missing_shards:
+        lines.append(f"missing: {counted(len(found.missing_shards), 'shard')}, from {found.missing_shards[0]} on")
+    if found.strays:
+        lines.append(
+            f"not part of the cache, left over and harmless: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
+        )
+    if not found.whole and deep:
+        lines.append("not compared with the live teacher, because the cache is not whole")
+    if compared:
+        lines.append(
+            f"live teacher ({compared.compute_dtype}) on "
+            f"{counted(compared.examples, 'example')}, {counted(compared.tokens, 'token')}:"
+        )
+        lines += [
+            f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example {layer.worst_example} "
+            f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {layer.tolerance:.2g}"
+            for layer in compared.layers
+        ]
+    if found.whole:
+        lines.append(f"whole; content digest {found.content_digest}")
+    return "\n".join(lines)

@@ -1,0 +1,31 @@
+"""`generate`: one answer, shown as it is written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from pipeline.commands.running.answers import tell_end
+from pipeline.commands.writing_options import WriterChoice
+from pipeline.data.conversations import Turn
+from pipeline.generation.open_writer import open_writer
+from pipeline.generation.writer import Sampling
+
+
+def answer_prompt(
+    choice: WriterChoice, system: str | None, prompt: str, sampling: dict[str, Any], *, as_json: bool
+) -> dict[str, Any]:
+    """Answer one prompt; the answer, which is streamed to stdout unless it is to be JSON.
+
+    Raises:
+        InputError: as `open_writer`, or the prompt is too long.
+    """
+    writer = open_writer(**choice.as_arguments(), keep_teacher=False)
+    turns = [*writer.opening(system), Turn("user", prompt)]
+    show = None if as_json else lambda text: click.echo(text, nl=False)
+    (written,) = writer.write([turns], Sampling(**sampling), show)
+    if not as_json:
+        tell_end(written)
+    return {"prompt": prompt, "leaks": writer.record["leaks"], **asdict(written)}
