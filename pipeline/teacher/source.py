@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gguf import gguf_reader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -16,7 +18,7 @@ from cache.files import sha256_of
 from cache.sealed_json import canonical_json
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.errors import InputError
-from pipeline.pretrained.files import require_gguf, require_weights
+from pipeline.pretrained.files import DAMAGED, require_gguf, require_weights
 from pipeline.pretrained.load import load_config, why
 
 _UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
@@ -121,6 +123,8 @@ class TeacherSource:
         folder = Path(self.location)
         if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
             return InputError(f"teacher {self.name}: no config.json in this folder; name one that `save_pretrained` has written")
+        if self.is_gguf and traceback.extract_tb(error.__traceback__)[-1].filename == gguf_reader.__file__:
+            return InputError(f"teacher {self.name}: it is {DAMAGED}")  # its table names tensors beyond its end
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})")
 
