@@ -94,7 +94,8 @@ def recheck(
         live = load_same_body(teacher, cache.identity, choose_device(device))
         errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {layer: [] for layer in cache.layers}
         tokens = 0
-        for done, index in enumerate(chosen, start=1):
+        # Shorter ones first: dynamic rotary embeddings keep what the longest text so far has made of them.
+        for done, index in enumerate(sorted(chosen, key=lambda index: int(cache.lengths[index])), start=1):
             example = cache[index]
             states = _plain_states(live, example.input_ids, cache.layers)
             for layer, stored in example.hidden_states.items():

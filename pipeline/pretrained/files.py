@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.distributed.checkpoint import is_sharded_checkpoint
 from transformers.integrations.gguf.reader import read_gguf_metadata
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+DAMAGED = "cut off or damaged; copy it again from where it is from"
 _POINTER = b"version https://git-lfs."
 _MOST_POINTER_BYTES = 1024
 _READ = {".json", ".txt", ".model", ".jinja", ".tiktoken"}
@@ -59,7 +61,7 @@ def require_weights(folder: Path) -> None:
             with safe_open(file, framework="numpy"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file.name} is cut off or damaged ({error}); copy it again from where it is from") from error
+            raise ValueError(f"{file.name} is {DAMAGED}") from error
 
 
 def require_gguf(file: Path) -> None:
@@ -76,7 +78,7 @@ def require_gguf(file: Path) -> None:
     try:
         metadata, _ = read_gguf_metadata(str(file))
     except (ValueError, IndexError, OverflowError, MemoryError, struct.error) as error:
-        raise ValueError(f"it is cut off or damaged ({str(error) or 'its header ends early'}); copy it again") from error
+        raise ValueError(f"it is {DAMAGED}") from error
     parts = metadata.get("split.count")
     if isinstance(parts, int) and parts > 1:
         raise ValueError(
@@ -112,3 +114,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file.name} is not JSON ({error}); copy it again from where it is from") from error
     return found if isinstance(found, dict) else {}
+
+
+def is_gguf_readers(error: BaseException) -> bool:
+    """Whether an error was raised by the library that reads GGUF files, which has no errors of its own."""
+    from gguf import gguf_reader
+
+    return traceback.extract_tb(error.__traceback__)[-1].filename == gguf_reader.__file__

@@ -109,6 +109,10 @@ class BodyReader:
             if self._takes_positions:
                 positions_BT = (attention_mask_BT.cumsum(-1) - 1).clamp(min=0)
                 inputs["position_ids"] = positions_BT[:, -input_ids_BT.shape[1] :]
+        if past is None and self._length_that_matters is not None and input_ids_BT.shape[1] > self._length_that_matters:
+            self._taps.read(
+                input_ids=self._ids_T[None, :_PROBE], use_cache=False
+            )  # a short text, which makes it forget long ones
         return self._taps.read(**inputs)
 
     def _needs_rows_alone(self, mask_BT: torch.Tensor) -> bool:

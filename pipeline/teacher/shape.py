@@ -19,6 +19,7 @@ _ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers that need nothing of earlier tokens but keys and values, wherever padding stands."""
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 """Rotary embeddings that turn all tokens of a text by how long it is."""
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def decoder_config(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> PreTrainedConfig:
@@ -84,9 +85,8 @@ def length_that_matters(config: PreTrainedConfig) -> int | None:
     rope: Any = getattr(part, "rope_parameters", None) or {}
     for each in (rope, *(value for value in rope.values() if isinstance(value, dict))):
         if each.get("rope_type") in _ROPE_BY_LENGTH:
-            named = (each, "original_max_position_embeddings"), (vars(part), "original_max_position_embeddings")
-            found = [fields[name] for fields, name in (*named, (vars(part), "max_position_embeddings")) if fields.get(name)]
-            return int(found[0]) if found else 0
+            original = each.get(_ORIGINAL) or getattr(part, _ORIGINAL, None) or getattr(part, "max_position_embeddings", None)
+            return int(original or 0)
     return None
 
 

@@ -146,9 +146,12 @@ class TeacherSource:
         return "" if self.random_seed is None else f"random:{self.random_seed}:"
 
     def _unusable(self, part: str, error: Exception) -> InputError:
+        from pipeline.pretrained.files import DAMAGED, is_gguf_readers
         from pipeline.pretrained.load import why
 
         folder = Path(self.location)
+        if self.is_gguf and is_gguf_readers(error):
+            return InputError(f"teacher {self.name}: it is {DAMAGED}")  # its table names tensors beyond its end
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})")
 

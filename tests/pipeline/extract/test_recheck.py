@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2Model
 
 from cache import Example, open_cache, write_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
+from pipeline.extract import reading
 from pipeline.extract.prepare import prepare
 from pipeline.extract.recheck import recheck
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.context import Context
 from pipeline.teacher.model import Teacher
+from pipeline.teacher.taps import Taps
 from tests.cache.examples import make_content
 
 Make = Callable[..., ExtractSettings]
@@ -74,14 +80,16 @@ def test_states_of_other_tokens_are_told_and_the_layer_named(
 
 
 def test_a_live_teacher_that_is_not_finite_is_never_within_tolerance(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Teacher.hidden_states
+    plain = Qwen2Model.forward
 
-    def broken(self: Teacher, *arguments: torch.Tensor) -> dict[int, torch.Tensor]:
-        states = {layer: values.clone() for layer, values in plain(self, *arguments).items()}
-        states[0][0, -1, 0] = float("nan")
-        return states
+    def broken(self: Qwen2Model, **inputs: Any) -> Any:
+        output = plain(self, **inputs)
+        embeddings = output.hidden_states[0].clone()
+        embeddings[0, -1, 0] = float("nan")
+        output["hidden_states"] = (embeddings, *output.hidden_states[1:])
+        return output
 
-    monkeypatch.setattr(Teacher, "hidden_states", broken)
+    monkeypatch.setattr(Qwen2Model, "forward", broken)
     last, embeddings = recheck(small_cache, sample=3, device="cpu").layers
     assert (last.within_tolerance, embeddings.within_tolerance) == (True, False)
     assert np.isfinite(embeddings.relative_error)  # JSON has no NaN
@@ -94,3 +102,52 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher/model.safetensors").write_bytes(weights)
     with pytest.raises(InputError, match=r"teacher_weights is .*, the cache was made with"):
         recheck(small_cache, sample=1, teacher=str(tmp_path / "teacher"))
+
+
+def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokens of a batch, each at twice its position."""
+    plain = reading.read_after
+
+    def stretched(teacher: Teacher, *batch: Any) -> dict[int, torch.Tensor]:
+        def doubled(taps: Taps, **inputs: Any) -> dict[int, torch.Tensor]:
+            return read(taps, **inputs | {"position_ids": 2 * inputs["position_ids"]})
+
+        read = Taps.read
+        with monkeypatch.context() as patch:
+            patch.setattr(Taps, "read", doubled)
+            return plain(teacher, *batch)
+
+    monkeypatch.setattr(reading, "read_after", stretched)
+
+
+def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Taps, "read", partialmethod(of_other_blocks, Taps.read))
+
+
+def of_other_blocks(self: Taps, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any) -> dict[int, torch.Tensor]:
+    found = plain(self, **inputs)
+    return dict(zip(found, reversed(list(found.values())), strict=True))
+
+
+def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What texts go on from is all zeros."""
+    plain = reading.read_context
+
+    def forgetful(*arguments: Any) -> Any:
+        states, context = plain(*arguments)
+        return states, Context([(torch.zeros_like(keys), torch.zeros_like(values)) for keys, values in context.keys_values])
+
+    monkeypatch.setattr(reading, "read_context", forgetful)
+
+
+@pytest.mark.parametrize("broken", [wrong_positions, wrong_blocks, wrong_context])
+def test_what_made_the_cache_is_not_what_checks_it(
+    broken: Callable[[pytest.MonkeyPatch], None], embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = embedded_settings(limit=30)
+    prepared = prepare(settings)
+    assert prepared.sharing.prefixes
+    broken(monkeypatch)  # and it stays broken while the cache is checked
+    extract(prepared)
+    found = recheck(settings.cache, sample=30, device="cpu")
+    assert not all(layer.within_tolerance for layer in found.layers)

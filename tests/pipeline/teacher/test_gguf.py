@@ -57,7 +57,11 @@ def body() -> Qwen2Model:
 
 @pytest.fixture(scope="module")
 def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("gguf") / "teacher.gguf"
+    return written(tmp_path_factory.mktemp("gguf") / "teacher.gguf", body)
+
+
+def written(path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None) -> Path:
+    """The body as a GGUF file; with `parts` the first of so many, with half of the tensors."""
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
@@ -75,7 +79,11 @@ def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
     writer.add_token_merges(["a b", "c d"])
     writer.add_eos_token_id(len(TOKENS) + 2)
     writer.add_pad_token_id(len(TOKENS))
-    for name, value in body.state_dict().items():
+    if parts > 1:
+        writer.add_uint16("split.no", 0)
+        writer.add_uint16("split.count", parts)
+    tensors = body.state_dict() | (more or {})
+    for name, value in list(tensors.items())[: len(tensors) // parts]:
         name = "output_norm.weight" if name == "norm.weight" else name
         for ours, theirs in NAMES.items():
             name = name.replace(ours, theirs)
@@ -111,6 +119,45 @@ def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
     trained = run_process("train", "--cache", tmp_path / "c", "--run", tmp_path / "run", *options)
     assert trained.returncode == 0, trained.stderr
     assert open_cache(tmp_path / "c").identity["teacher_weights"] == find_teacher(str(gguf_file)).weights_hash()
+
+
+def test_one_part_of_several_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
+    part = written(tmp_path / "small-00001-of-00002.gguf", body, parts=2)
+    with pytest.raises(InputError, match=r"it is one part of 2, .*; merge the parts with"):
+        prepare(ExtractSettings(str(part), EMBEDDED_DATASET, tmp_path / "c", limit=2, device="cpu"))
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("less", [1, 500, 50_000, 143_000])
+def test_a_file_that_is_cut_off_is_said_so(less: int, gguf_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(gguf_file.read_bytes()[:-less])
+    with pytest.raises(InputError, match=r"cut\.gguf.*it is cut off or damaged; copy it again"):
+        find_teacher(str(tmp_path / "cut.gguf")).load_config()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("layers.2.mlp.up_proj.weight", r"tensors unexpected: blk\.2\.ffn_up\.weight"),
+        ("layers.1.self_attn.o_proj.bias", r"tensors unexpected: blk\.1\.attn_output\.bias"),
+        ("layers.0.attn_q_norm.weight", r"tensors unexpected: blk\.0\.attn_q_norm\.weight"),
+        ("rope_freqs.weight", None),
+    ],
+)
+def test_a_tensor_that_the_model_has_no_place_for_is_named(name: str, said: str | None, body: Qwen2Model, tmp_path: Path) -> None:
+    source = find_teacher(str(written(tmp_path / "more.gguf", body, more={name: torch.ones(16)})))
+    if said is None:
+        load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
+    else:
+        with pytest.raises(InputError, match=said):
+            load_teacher(source, (-1,), torch.device("cpu"), "fp32")
+
+
+def test_a_tensor_that_is_not_there_is_named(body: Qwen2Model, tmp_path: Path) -> None:
+    fewer = written(tmp_path / "fewer.gguf", body, parts=2)
+    fewer.write_bytes(fewer.read_bytes().replace(b"split.count", b"other.count"))
+    with pytest.raises(InputError, match=r"tensors missing: .*layers\.1\."):
+        load_teacher(find_teacher(str(fewer)), (-1,), torch.device("cpu"), "fp32")
 
 
 def test_what_is_no_gguf_file_is_said_so(tmp_path: Path) -> None:

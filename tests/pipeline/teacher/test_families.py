@@ -1,0 +1,139 @@
+"""Whatever the family: a text's states are a plain pass's, in padded batches, from shared beginnings, or one row at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import pytest
+import torch
+import transformers as hf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedModel
+
+from pipeline.errors import InputError
+from pipeline.teacher.context import NOTHING, read_after, read_context
+from pipeline.teacher.model import Teacher
+from pipeline.teacher.shape import context_of, why_unshared
+from pipeline.teacher.source import TeacherKind
+from tests.pipeline.teacher.families import DECODERS, ENCODERS, UNSHARED, WITH_TOWERS, Make, plain_pass, tiny_body
+
+LAYERS = (-1, 0, 2)
+TEXTS = st.lists(st.lists(st.integers(3, 50), min_size=1, max_size=13), min_size=1, max_size=4)
+
+
+@cache
+def made(make: Make, kind: TeacherKind) -> tuple[PreTrainedModel, Teacher]:
+    """A body for plain passes, and a teacher that has one of its own."""
+    return tiny_body(make()), Teacher(tiny_body(make()), LAYERS, kind=kind)
+
+
+def padded(rows: list[list[int]], *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(map(len, rows))
+    gaps = [[0] * (longest - len(row)) for row in rows]
+    ids = [gap + row if left else row + gap for row, gap in zip(rows, gaps, strict=True)]
+    mask = [gap + [1] * len(row) if left else [1] * len(row) + gap for row, gap in zip(rows, gaps, strict=True)]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def require_plain(
+    states: Mapping[int, torch.Tensor], mask_BT: torch.Tensor, plain: list[list[torch.Tensor]], first: int = 0
+) -> None:
+    """Hold the rows' tokens from the one numbered `first` on against plain passes."""
+    for layer, states_BTD in states.items():
+        for found, mask, exact in zip(states_BTD, mask_BT.bool(), plain, strict=True):
+            torch.testing.assert_close(found[mask], exact[layer][first:], rtol=1e-4, atol=1e-4)
+
+
+def batched_is_plain(make: Make, kind: TeacherKind, texts: list[list[int]]) -> None:
+    body, teacher = made(make, kind)
+    plain = [plain_pass(body, ids) for ids in sorted(texts, key=len)]
+    ids_BT, mask_BT = padded(sorted(texts, key=len))
+    require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)
+
+
+@pytest.mark.parametrize("family", [*DECODERS, *UNSHARED])
+@settings(max_examples=10, deadline=None)
+@given(texts=TEXTS)
+def test_a_decoders_padded_batch_is_plain(family: str, texts: list[list[int]]) -> None:
+    batched_is_plain((DECODERS | UNSHARED)[family], "decoder", texts)
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+@settings(max_examples=10, deadline=None)
+@given(texts=TEXTS)
+def test_an_encoders_padded_batch_is_plain(family: str, texts: list[list[int]]) -> None:
+    batched_is_plain(ENCODERS[family], "encoder", texts)
+
+
+@pytest.mark.parametrize("family", WITH_TOWERS)
+@settings(max_examples=5, deadline=None)
+@given(texts=TEXTS)
+def test_beside_a_tower_of_the_same_depth_and_width_the_text_is_read(family: str, texts: list[list[int]]) -> None:
+    batched_is_plain(WITH_TOWERS[family], "decoder", texts)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+@settings(max_examples=10, deadline=None)
+@given(texts=TEXTS, begun=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4))
+def test_from_shared_beginnings_states_are_plain(family: str, texts: list[list[int]], begun: list[list[int]]) -> None:
+    body, teacher = made(DECODERS[family], "decoder")
+    assert teacher.goes_on
+    assert why_unshared(body.config) is None
+    before = begun[: len(texts)]
+    contexts = [read_context(teacher, torch.tensor([ids]), NOTHING)[1] if ids else NOTHING for ids in before]
+    ids_BT, mask_BT = padded(texts)
+    states = read_after(teacher, ids_BT, mask_BT, contexts)
+    for row, (shared, own) in enumerate(zip(before, texts, strict=True)):
+        one = {layer: states_BTD[row : row + 1] for layer, states_BTD in states.items()}
+        require_plain(one, mask_BT[row : row + 1], [plain_pass(body, shared + own)], len(shared))
+
+
+@pytest.mark.parametrize("family", [*DECODERS, *UNSHARED])
+def test_padding_on_the_left_does_not_leak_either(family: str) -> None:
+    body, teacher = made((DECODERS | UNSHARED)[family], "decoder")
+    texts = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
+    plain = [plain_pass(body, ids) for ids in texts]
+    ids_BT, mask_BT = padded(texts, left=True)
+    require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)
+
+
+@pytest.mark.parametrize("family", UNSHARED)
+def test_what_cannot_go_on_is_known_from_the_configuration_alone(family: str) -> None:
+    config = UNSHARED[family]()
+    assert why_unshared(config, 100)
+    if family not in ("long_rope", "dynamic_rope"):
+        assert why_unshared(config)
+        assert not made(UNSHARED[family], "decoder")[1].goes_on
+    else:
+        assert why_unshared(config, 8) is None
+
+
+@pytest.mark.parametrize(("family", "most"), [("roberta", 510), ("longformer", 64), ("esm", 1024), ("bert", 512)])
+def test_an_encoders_context_leaves_out_positions_that_no_token_has(family: str, most: int) -> None:
+    assert context_of(ENCODERS[family](), "encoder") == most
+
+
+def test_the_longest_text_that_roberta_reads_is_read() -> None:
+    config = hf.RobertaConfig(**(ENCODERS["roberta"]().to_diff_dict() | {"max_position_embeddings": 14}))
+    body = tiny_body(config)
+    ids = list(range(3, 3 + int(context_of(config, "encoder") or 0)))
+    assert len(ids) == 12
+    found = Teacher(tiny_body(config), (-1,), kind="encoder").hidden_states(torch.tensor([ids]))
+    torch.testing.assert_close(found[-1][0], plain_pass(body, ids)[-1])
+
+
+def test_what_cannot_be_read_as_a_text_alone_is_refused() -> None:
+    config = hf.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_heads=2)
+    with pytest.raises(InputError, match="teacher T5Model: cannot read a text alone"):
+        Teacher(hf.T5Model(config), (-1,))
+
+
+def test_a_layer_of_another_width_is_refused() -> None:
+    config = hf.OPTConfig(
+        vocab_size=60, hidden_size=16, ffn_dim=24, num_hidden_layers=3, num_attention_heads=2, word_embed_proj_dim=8
+    )
+    assert Teacher(tiny_body(config), (1,)).width == 16
+    with pytest.raises(InputError, match="layer -1 is 8 wide, and hidden_size of its configuration 16"):
+        Teacher(tiny_body(config), (-1,))
