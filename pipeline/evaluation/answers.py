@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.scoring.final_answers import final_answer
-from pipeline.scoring.math_answers import same_answer
+from pipeline.scoring.mathematics.final_answer import final_answer
+from pipeline.scoring.mathematics.same_answer import same_answer
 
 __all__ = ["final_answer", "has_form", "repetition", "same_answer"]
 

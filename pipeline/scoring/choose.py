@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
-from pipeline.scoring.final_answers import has_marked_answer
 from pipeline.scoring.interface import Score
-from pipeline.scoring.math_answers import MathScore
+from pipeline.scoring.math_score import MathScore
+from pipeline.scoring.mathematics.final_answer import has_marked_answer
 from pipeline.scoring.own import load_own
 from pipeline.scoring.structures import CallScore, JsonScore, json_value
 from pipeline.scoring.text import ChoiceScore, ChrfScore, ContainsScore, ExactScore, RougeScore, label_of
