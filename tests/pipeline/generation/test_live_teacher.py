@@ -15,6 +15,7 @@ from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
+from tests.pipeline.teacher.families import UNSHARED, plain_pass, tiny_body
 
 CPU = torch.device("cpu")
 
@@ -105,3 +106,17 @@ def test_the_published_attention_writes_with_all_states_seen_anew_at_each_token(
         seen = written.sequences[:, : 3 + step]
         plain = leaking(hidden_states=teacher.hidden_states(seen)[-1].bfloat16()).logits[:, -1]
         torch.testing.assert_close(logits, plain, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("family", ["mamba", "jamba", "recurrent_gemma"])
+def test_a_teacher_that_does_not_go_on_reads_the_whole_text_again(family: str) -> None:
+    plain, unshared = tiny_body(UNSHARED[family]()), Teacher(tiny_body(UNSHARED[family]()), (-1,))
+    reader = LiveTeacher(unshared, [-1], CPU)
+    ids, mask = torch.tensor([[5, 6, 7], [0, 9, 10]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
+    reader.read(ids, mask, 0)
+    for token in (11, 12):
+        ids, mask = (torch.cat([part, torch.full((2, 1), value)], dim=1) for part, value in ((ids, token), (mask, 1)))
+        found = reader.read(ids, mask, ids.shape[1] - 1)
+        for row, first in ((0, 0), (1, 1)):
+            exact = plain_pass(plain, ids[row, first:].tolist())[-1][-1]
+            torch.testing.assert_close(found[row, 0].float(), exact, atol=2e-2, rtol=2e-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from transformers import PreTrainedModel
 
 from pipeline.errors import InputError
 from pipeline.teacher.context import NOTHING, read_after, read_context
+from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.shape import context_of, why_unshared
-from pipeline.teacher.source import TeacherKind
+from pipeline.teacher.source import TeacherKind, find_teacher
 from tests.pipeline.teacher.families import DECODERS, ENCODERS, UNSHARED, WITH_TOWERS, Make, plain_pass, tiny_body
 
 LAYERS = (-1, 0, 2)
@@ -137,3 +139,23 @@ def test_a_layer_of_another_width_is_refused() -> None:
     assert Teacher(tiny_body(config), (1,)).width == 16
     with pytest.raises(InputError, match="layer -1 is 8 wide, and hidden_size of its configuration 16"):
         Teacher(tiny_body(config), (-1,))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        hf.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_decoder_layers=1, num_heads=2),
+        hf.BartConfig(
+            vocab_size=60, d_model=16, encoder_layers=3, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=24, decoder_ffn_dim=24,
+        ),
+    ],
+    ids=["t5", "bart"],
+)  # fmt: skip
+def test_of_encoder_and_decoder_the_encoder_is_read(config: hf.PreTrainedConfig, tmp_path: Path) -> None:
+    whole = tiny_body(config)
+    whole.save_pretrained(tmp_path)
+    teacher = load_teacher(find_teacher(str(tmp_path), "encoder"), LAYERS, torch.device("cpu"), "fp32")
+    plain = [plain_pass(whole.get_encoder(), ids) for ids in ([5, 6, 7], [8, 9, 10, 11])]
+    ids_BT, mask_BT = padded([[5, 6, 7], [8, 9, 10, 11]])
+    require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)
