@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
+from pipeline.scoring.choice import ChoiceScore, normal_label, option_letter
+from pipeline.scoring.final_part import final_part
 from pipeline.scoring.interface import Score
 from pipeline.scoring.math_score import MathScore
 from pipeline.scoring.mathematics.final_answer import has_marked_answer
+from pipeline.scoring.mathematics.notation import plain
+from pipeline.scoring.mathematics.results import is_result
 from pipeline.scoring.own import load_own
 from pipeline.scoring.structures import CallScore, JsonScore, json_value
-from pipeline.scoring.text import ChoiceScore, ChrfScore, ContainsScore, ExactScore, RougeScore, label_of
+from pipeline.scoring.text import ChrfScore, ContainsScore, ExactScore, RougeScore
 
 SCORE_NAMES = ("auto", "exact", "math", "choice", "json", "call", "contains", "rouge", "chrf")
 _MOST = 0.9
 """Share of the references that have to be of a kind."""
 _SHORT = 20
 """Words of an answer that is compared as a whole."""
+_RESULT = 100
+"""Characters of a result that is the whole reference."""
 _LABEL = 8
 """Words of a label."""
 
@@ -60,7 +66,7 @@ def choose_score(name: str, references: Sequence[str]) -> Choice:
         for each in (
             ExactScore(),
             MathScore(),
-            _choice(references),
+            ChoiceScore(),
             JsonScore(),
             CallScore(),
             ContainsScore(),
@@ -72,7 +78,7 @@ def choose_score(name: str, references: Sequence[str]) -> Choice:
 
 
 def _fitting(references: Sequence[str]) -> Choice:
-    known = [reference for reference in references if reference.strip()]
+    known = [part for reference in references if (part := final_part(reference).strip())]
     if not known:
         return Choice(ExactScore(), "no row has a reference")
 
@@ -85,19 +91,17 @@ def _fitting(references: Sequence[str]) -> Choice:
         return Choice(JsonScore(), "the references are JSON")
     if most([has_marked_answer(each) for each in known]):
         return Choice(MathScore(), "the references end in a box or ####")
-    if most([_is_number(each) for each in known]):
-        return Choice(MathScore(), "the references are numbers")
+    if most([option_letter(each)[0] is not None for each in known]):
+        return Choice(ChoiceScore(), "the references are letters of options")
+    if most([len(each) <= _RESULT and is_result(plain(each)) for each in known]):
+        return Choice(MathScore(), "the references are numbers or expressions")
     words = [len(each.split()) for each in known]
-    labels = {label_of(each) for each in known}
+    labels = {normal_label(each) for each in known}
     if most([count <= _LABEL for count in words]) and 2 * len(labels) <= len(known):
-        return Choice(_choice(known), f"the references are {len(labels)} labels")
+        return Choice(ChoiceScore(), f"the references are {len(labels)} labels")
     if most([count <= _SHORT for count in words]):
         return Choice(ExactScore(), "the references are short")
     return Choice(RougeScore(), "the references are free text")
-
-
-def _choice(references: Sequence[str]) -> ChoiceScore:
-    return ChoiceScore(frozenset(label for reference in references if (label := label_of(reference))))
 
 
 def _is_json_structure(text: str) -> bool:
@@ -105,11 +109,3 @@ def _is_json_structure(text: str) -> bool:
         return isinstance(json_value(text), (dict, list))
     except ValueError:
         return False
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", "").replace("$", "").replace("%", ""))
-    except ValueError:
-        return False
-    return True

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.scoring.final_part import final_part
 from pipeline.scoring.interface import Score
 
 _FENCE = re.compile(r"```(?:json|python)?\s*\n?(.*?)```", re.DOTALL)
@@ -71,6 +72,7 @@ def json_value(text: str) -> Any:
     Raises:
         NoStructureError: it is none.
     """
+    text = final_part(text)
     blocks = _FENCE.findall(text)
     try:
         return json.loads(blocks[0] if len(blocks) == 1 else text, parse_constant=_refuse)
@@ -84,6 +86,7 @@ def calls(text: str) -> list[Any]:
     Raises:
         NoStructureError: it makes none, or has something else beside them.
     """
+    text = final_part(text)
     blocks = _FENCE.findall(text)
     text = (blocks[0] if len(blocks) == 1 else text).strip()
     if len(text) > _LONGEST:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+import unicodedata
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +16,11 @@ class ExactScore(Score):
     """The whole answer."""
 
     name = "exact"
-    definition = "1 where the whole answer is the reference, letter by letter, white space folded"
+    definition = "1 where the whole answer is the reference, letter by letter, white space folded (Unicode composed, NFC)"
 
     def score(self, answer: str, reference: str) -> float:
         """Whether they are the same."""
-        return float(answer.split() == reference.split())
+        return float(_words(answer) == _words(reference))
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class ContainsScore(Score):
 
     def score(self, answer: str, reference: str) -> float:
         """Whether it does."""
-        wanted = re.escape(" ".join(reference.casefold().split()))
-        return float(re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(answer.casefold().split())) is not None)
+        wanted = re.escape(" ".join(_words(reference.casefold())))
+        return float(re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer.casefold()))) is not None)
 
 
 @dataclass(frozen=True)
@@ -77,59 +78,5 @@ class ChrfScore(Score):
         return CHRF()
 
 
-@dataclass(frozen=True)
-class ChoiceScore(Score):
-    """One of some labels.
-
-    Attributes:
-        labels: all labels that the references name, normalised.
-    """
-
-    name = "choice"
-    definition = (
-        "1 where the answer is the reference's label, or names it and no other label of the references; case, punctuation, "
-        "underscores and white space aside"
-    )
-    labels: frozenset[str] = field(default_factory=frozenset)
-
-    def can_score(self, reference: str) -> bool:
-        """Whether anything is left of it without punctuation."""
-        return bool(label_of(reference))
-
-    def score(self, answer: str, reference: str) -> float:
-        """Whether the label is the same."""
-        wanted, found = label_of(reference), label_of(answer)
-        if found == wanted:
-            return 1.0
-        if len(wanted) == 1:
-            return float(_letters(answer) == {wanted})
-        return float(self._named(found) == {wanted})
-
-    def _named(self, text: str) -> set[str]:
-        """The labels in a text, none within a longer one."""
-        found, rest = set(), text
-        for label in sorted(self.labels, key=lambda label: (-len(label), label)):
-            pattern = rf"(?<!\w){re.escape(label)}(?!\w)"
-            if len(label) > 1 and re.search(pattern, rest):
-                found.add(label)
-                rest = re.sub(pattern, "\0", rest)
-        return found
-
-
-def label_of(text: str) -> str:
-    """A label as it is compared: lower case, words of letters and digits."""
-    return " ".join(re.findall(r"[^\W_]+(?:['.,+#-][^\W_]+)*[+#]*", text.casefold()))
-
-
-def _letters(text: str) -> set[str]:
-    """The option letters that an answer chooses: the ones that it states, else those in brackets or with a full stop."""
-    for pattern in (
-        r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*[(*\[]*([A-Za-z0-9])\b(?![\w'])",
-        r"\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z0-9])\)?",
-        r"[(\[]([A-Za-z0-9])[)\]]",
-        r"(?m)^\s*[*]*([A-Z0-9])[).:*]",
-        r"^\s*([A-Z0-9])(?:\s|$)",
-    ):
-        if found := re.findall(pattern, text):
-            return {letter.casefold() for letter in found}
-    return set()
+def _words(text: str) -> list[str]:
+    return unicodedata.normalize("NFC", text).split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.scoring.mathematics.final_part import final_part
+from pipeline.scoring.final_part import final_part
 from pipeline.scoring.mathematics.notation import closing, plain
 from pipeline.scoring.mathematics.quantities import DECIMAL, MONEY, read_quantity
 from pipeline.scoring.mathematics.results import is_result
