@@ -122,7 +122,7 @@ WITH_TOWERS: dict[str, Make] = {
         image_token_id=55, video_token_id=56, vision_start_token_id=57, vision_end_token_id=58,
     ),
     "llama4": lambda: hf.Llama4Config(
-        vision_config=_PICTURES,
+        vision_config=_PICTURES | {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
         text_config=_LLAMA | {"head_dim": 8, "intermediate_size_mlp": 24, "num_local_experts": 2, "attention_chunk_size": 4},
     ),
 }  # fmt: skip

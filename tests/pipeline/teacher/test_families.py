@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,14 @@ TEXTS = st.lists(st.lists(st.integers(3, 50), min_size=1, max_size=13), min_size
 def made(make: Make, kind: TeacherKind) -> tuple[PreTrainedModel, Teacher]:
     """A body for plain passes, and a teacher that has one of its own."""
     return tiny_body(make()), Teacher(tiny_body(make()), LAYERS, kind=kind)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def let_go() -> Iterator[None]:
+    """Tests that train look for models in memory."""
+    yield
+    made.cache_clear()
+    gc.collect()
 
 
 def padded(rows: list[list[int]], *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
