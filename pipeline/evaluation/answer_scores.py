@@ -13,18 +13,21 @@ from pipeline.scoring.choose import choose_score
 class AnswerScores:
     """Compares the answers to some prompts with the data set's own."""
 
-    def __init__(self, name: str, references: Sequence[str]) -> None:
+    def __init__(self, name: str, references: Sequence[str], known: Sequence[str] = ()) -> None:
         """Choose the score.
 
         Args:
             name: of the score, as `choose_score` takes it.
             references: the data set's answer to each prompt.
+            known: the answers of all its rows, from which the score is chosen; none for those of the prompts alone.
 
         Raises:
-            InputError: there is no such score.
+            InputError: there is no such score, or it fails on the references themselves: found before anything is written.
         """
-        self.choice = choose_score(name, references)
+        self.choice = choose_score(name, known or references)
         self._references = list(references)
+        if ":" in name:
+            self.of_rows(self._references)
 
     @property
     def name(self) -> str:

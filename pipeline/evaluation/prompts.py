@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cache import Cache
 from pipeline.data.conversations import Conversation, Turn
@@ -22,10 +22,17 @@ from pipeline.training.examples import teachers_tokenizer
 
 @dataclass(frozen=True)
 class HeldOutPrompts:
-    """Conversations to answer, and how many were left out, by reason."""
+    """What the students answer.
+
+    Attributes:
+        conversations: to answer.
+        left_out: how many were left out, by reason.
+        references: the answers of all rows that they were chosen from.
+    """
 
     conversations: list[Conversation]
     left_out: dict[str, int]
+    references: tuple[str, ...] = ()
 
 
 def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
@@ -68,7 +75,8 @@ def held_out_prompts(
                 return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
         return None
 
-    return unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
+    found = unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
+    return replace(found, references=tuple(row.reference for row in rows))
 
 
 class _Reader:

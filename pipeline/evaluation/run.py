@@ -55,7 +55,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         student = subjects[0]
         training_rows, held_out = rows_of(student)
         prompts = held_out_prompts(settings, subjects, training_rows, held_out)
-        scores = AnswerScores(settings.score, [prompt.reference for prompt in prompts.conversations])
+        references = [prompt.reference for prompt in prompts.conversations]
+        scores = AnswerScores(settings.score, references, prompts.references)
         teachers = KeptTeacher(settings, subjects, device)
         entries, losses, answers = [], {}, {}
         for subject in subjects:

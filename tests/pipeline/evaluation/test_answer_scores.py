@@ -1,0 +1,115 @@
+"""Scores of an evaluation: which is chosen, what is reported of it, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.evaluation.answer_scores import AnswerScores
+from pipeline.evaluation.losses import mean_interval
+from pipeline.training.companions import CONTROLS
+from pipeline.training.run import train
+from pipeline.training.settings import TrainSettings
+from tests.conftest import RunCli, write_rows
+
+
+@pytest.fixture(scope="module")
+def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scores") / "run"
+    train(TrainSettings(small_cache, folder, max_steps=2, batch_size=8, device="cpu"), companions=CONTROLS)
+    return folder
+
+
+def test_rows_that_cannot_be_scored_are_counted_apart() -> None:
+    scores = AnswerScores("math", ["#### 5", "#### 6", "Paris"])
+    answers = ["it is 5", "it is 5", "Paris"]
+    values = scores.of_rows(answers)
+    assert values == [1.0, 0.0, None]
+    figures = scores.figures(answers, values)
+    assert figures["exact_match"] == figures["score"]["value"] == 0.5
+    assert figures["exact_match_interval"] == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson's
+    assert (scores.described()["scored"], scores.described()["not_scored"]) == (2, 1)
+
+
+def test_where_no_row_can_be_scored_there_is_no_figure() -> None:
+    scores = AnswerScores("math", ["Paris", "Rome"])
+    assert scores.figures(["Paris", "Rome"], scores.of_rows(["Paris", "Rome"])) == {}
+
+
+def test_a_graded_score_is_a_mean_and_no_share_of_right_answers() -> None:
+    scores = AnswerScores("rouge", ["a b c d"] * 12)
+    answers = ["a b c d", "a b"] * 6
+    figures = scores.figures(answers, scores.of_rows(answers))
+    assert figures.keys() == {"score"}
+    assert figures["score"]["value"] == pytest.approx((1 + 2 / 3) / 2)
+    low, high = figures["score"]["interval"]
+    assert 0.6 < low < figures["score"]["value"] < high < 1
+
+
+def test_the_share_of_right_fields_is_that_of_the_rows_that_are_scored() -> None:
+    scores = AnswerScores("call", ["f(a=1, b=2)", "f(a=1)", "no call"])
+    answers = ["f(a=1, b=3)", "f(a=1)", "f()"]
+    figures = scores.figures(answers, scores.of_rows(answers))
+    assert figures["exact_match"] == 0.5
+    assert figures["score"]["fields"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_score_is_chosen_from_all_rows_and_not_from_the_few_that_are_answered() -> None:
+    assert AnswerScores("auto", ["yes"], ["yes", "no"] * 5).name == "choice"
+    assert AnswerScores("auto", ["yes"]).name == "exact"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=10, max_size=40))
+def test_the_interval_of_a_mean_contains_it(values: list[float]) -> None:
+    interval = mean_interval(values)
+    assert interval is not None
+    assert interval == mean_interval(values)
+    assert interval[0] - 1e-9 <= sum(values) / len(values) <= interval[1] + 1e-9
+    assert mean_interval(values[:9]) is None
+
+
+def test_a_faulty_function_is_found_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faulty_score.py").write_text("def right(answer, reference):\n    return 2 if 'bad' in reference else 1\n")
+    monkeypatch.chdir(tmp_path)
+    AnswerScores("faulty_score:right", ["good"])
+    with pytest.raises(InputError, match=r"faulty_score:right: gave 2 for the answer 'bad'"):
+        AnswerScores("faulty_score:right", ["good", "bad"])
+
+
+def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(run: Path, run_cli: RunCli, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", [{"question": f"What is {n}?", "answer": f"label {n % 2}"} for n in range(10)])
+    shared = ("evaluate", "--run", run, "--dataset", data, "--samples", 3, "--max-new-tokens", 4, "--device", "cpu")
+    done = run_cli(*shared)
+    assert done.returncode == 0, done.stderr
+    page = html.unescape((run / "evaluation/report.html").read_text())
+    assert "score choice (the references are 2 labels)" in done.stdout
+    assert "right answers" in done.stdout
+    results = json.loads((run / "evaluation/results.json").read_text())
+    assert (results["score"]["name"], results["asked"]["score"]) == ("choice", "auto")
+    assert results["score"]["definition"] in page
+    assert "Score choice (the references are 2 labels)" in page
+    for student in results["students"]:
+        assert student["score"]["value"] == student["exact_match"]
+    lines = [json.loads(line) for line in (run / "evaluation/answers.jsonl").read_text().splitlines()]
+    names = ("student", *CONTROLS)
+    assert [(line["row_id"], line["student"]) for line in lines] == [(str(row), name) for row in range(3) for name in names]
+    assert set(lines[0]) == {"row_id", "student", "prompt", "reference", "answer", "score", "stopped"}
+    for sample in results["samples"]:
+        found = {line["student"]: line for line in lines if line["row_id"] == sample["row_id"]}
+        assert sample["answers"] == {name: line["answer"] for name, line in found.items()}
+        assert sample["scores"] == {name: line["score"] for name, line in found.items()}
+    graded = run_cli(*shared, "--score", "rouge")
+    assert graded.returncode == 0, graded.stderr
+    assert "score (rouge)" in " ".join(graded.stdout.split())
+    unscored = run_cli(*shared, "--score", "json")
+    assert "not measured: score: no reference can be scored by json" in unscored.stdout
+    unknown = run_cli(*shared, "--score", "exakt")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "did you mean exact?" in unknown.stderr
