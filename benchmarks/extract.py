@@ -49,7 +49,7 @@ def one_at_a_time(whole: bool) -> Callable[[PreparedExtract], Callable[[], None]
         dtype = DTYPES[choose_dtype(prepared.settings.dtype, device)]
         kind = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
         model = (AutoModelForCausalLM if whole else AutoModel).from_pretrained(
-            source.location, dtype=dtype, **kind, **source.options
+            source.location, dtype=dtype, trust_remote_code=False, **kind, **source.options
         )
         model = model.eval().to(device)
         folder = prepared.settings.cache

@@ -111,7 +111,7 @@ def main(
         live = load_teacher(source, [LAYER], device, choose_dtype("auto", device))
         kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
         whole = AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=DTYPES[choose_dtype("auto", device)], **kind, **source.options
+            source.location, dtype=DTYPES[choose_dtype("auto", device)], trust_remote_code=False, **kind, **source.options
         )
         whole = whole.eval().to(device)
         shape = GPTNeoConfig(**SIZES[student], vocab_size=GPT_NEO_TOKENS, bos_token_id=0, eos_token_id=0)

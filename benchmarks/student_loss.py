@@ -26,10 +26,10 @@ from cache.convert import convert_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
-from pipeline.data.split import split_rows
 from pipeline.device import choose_device
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.training.rows import rows_of
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
@@ -57,10 +57,10 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
     for checkpoint in settings.run.glob("checkpoints/*"):
         shutil.rmtree(checkpoint)
     device = choose_device(settings.device)
-    model = LLMModulesForCausalLM.from_pretrained(RunFolder(settings.run).model).eval()
+    model = LLMModulesForCausalLM.from_pretrained(RunFolder(settings.run).model, trust_remote_code=False).eval()
     torch.nn.Module.to(model, device)
     with open_cache(exact) as cache:
-        _, rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
+        _, rows = rows_of(cache, settings)
         batches = DataLoader(CachedFeatures(cache, rows, settings.layers_read), settings.batch_size, collate_fn=collate)
         loss = validation_loss(
             model, batches, StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]).to(device), device

@@ -136,7 +136,11 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
     source = find_teacher(teacher_name)
     kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
     dtype = DTYPES[choose_dtype("auto", device)]
-    teacher = AutoModelForCausalLM.from_pretrained(source.location, dtype=dtype, **kind, **source.options).eval().to(device)
+    teacher = (
+        AutoModelForCausalLM.from_pretrained(source.location, dtype=dtype, trust_remote_code=False, **kind, **source.options)
+        .eval()
+        .to(device)
+    )
     model = torch.nn.Module.to(run.model, device).train()
     marks: list[tuple[float, int]] = []
     tokens = 0

@@ -103,6 +103,10 @@ class Cache(Sequence[Example]):
             raise CacheError(f"{self.address}: has no attachment {name!r}")
         return folder
 
+    def has_attachment(self, name: str) -> bool:
+        """Whether files of that name are attached."""
+        return inside(self.place.folder, f"{ATTACHMENTS}/{name}").is_dir()
+
     def __len__(self) -> int:
         return self._first[-1]
 

@@ -1,10 +1,23 @@
-"""The two ways a command can end badly, told apart by exit status."""
+"""The ways a command can end badly, each with its exit status."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
     """The user's words or files are not usable: one line says what, where and how to mend it (exit status 2)."""
+
+
+class RowError(InputError):
+    """One row of a data set is not usable; the rest may be.
+
+    Attributes:
+        kind: why, in a few words, under which such rows are counted when they are skipped.
+    """
+
+    def __init__(self, message: str, kind: str = "malformed") -> None:
+        """Name the field and the fault; the reader of the rows adds file and row."""
+        super().__init__(message)
+        self.kind = kind
 
 
 class RunError(Exception):

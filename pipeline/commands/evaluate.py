@@ -17,6 +17,7 @@ from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings
+from pipeline.scoring.choose import SCORE_NAMES
 from pipeline.training.companions import BASELINES
 from pipeline.training.record import trained_from
 from pipeline.training.run_folder import RunFolder
@@ -44,6 +45,14 @@ def _own_place(given: dict[str, Any]) -> Place | None:
 @cloup.option_group(
     "Prompts to answer",
     click.option("--samples", type=click.IntRange(min=0), default=100, show_default=True, help="Prompts to answer (0: none)."),
+    click.option(
+        "--score",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help=f"How answers are compared with the data set's own: {', '.join(SCORE_NAMES)} (auto: chosen from these), or "
+        "module:function of your own, which gives 0 to 1 for an answer and its reference.",
+    ),
     click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]"),
     click.option("--dataset-config", help="Configuration of that data set, where the hub has several."),
     click.option("--split", default="test", show_default=True, help="Split of that data set on the hub."),
@@ -71,8 +80,8 @@ def evaluate(
     """Measure a run, its controls and baselines on rows held out; write evaluation/results.json, report.html and pictures.
 
     Losses come from the cache, each with its interval over rows, and with the states changed: another example's, in random order,
-    none, gates shut. Prompts are answered greedily, with the teacher live where the student needs it, and scored by exact match
-    of the final answer, by form, stopping and repetition.
+    none, gates shut. Prompts are answered greedily, with the teacher live where the student needs it, and scored
+    against the data set's own (--score), by form, stopping and repetition.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
+from pipeline.data.files import FILE_KINDS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
@@ -39,7 +40,10 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         help="Hub id, local folder, or .gguf file. random:SEED:T is a control: teacher T's shape and tokens, with random "
         "weights; random:SEED, those of the embedded one.  [default: the embedded one]",
     ),
-    click.option("--dataset", default=EMBEDDED_DATASET, help="Hub id, or a .jsonl, .json or .parquet file.  [default: embedded]"),
+    click.option(
+        "--dataset", default=EMBEDDED_DATASET,
+        help=f"Hub id; or a file, a folder of files or a quoted pattern of file names ({FILE_KINDS}).  [default: embedded]",
+    ),
     click.option(
         "--cache", required=True, metavar="PLACE", help="Folder to write, or s3://bucket/prefix; an unfinished one is continued."
     ),
@@ -69,7 +73,11 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
         help="Leave longer examples out, and those that the teacher cannot read.",
     ),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows."),
-    click.option("--skip-bad-rows", is_flag=True, help="Count malformed rows instead of stopping at the first."),
+    click.option("--skip-bad-rows", is_flag=True, help="Leave out, and count, rows that cannot be used instead of stopping."),
+    click.option(
+        "--group-by", metavar="COLUMN",
+        help="Column that names each row's group, which `train` never splits; copies of a row are always kept together.",
+    ),
 )  # fmt: skip
 @cloup.option_group(
     "What is stored, and how",

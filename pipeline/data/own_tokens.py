@@ -8,9 +8,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Turn
+from pipeline.data.templates import end_token, render_paper
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError, RowError
+from pipeline.pretrained.load import why
 
 
 def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -23,7 +25,7 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer ({reason(error)}); --student-tokenizer takes a hub id or folder that does"
+            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or folder that does"
         ) from error
     return require_end(tokenizer, name)
 
@@ -51,11 +53,28 @@ def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
 def prompt_tokens(turns: Sequence[Turn] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What a student has read before it writes: the begin token, and the turns where it is to read them (None: not)."""
     begin = [begin_token(tokenizer)]
-    ids = [] if turns is None else tokenize_prompt(turns, "paper", tokenizer)
+    ids = [] if turns is None else _text_tokens(turns, tokenizer)
     return ids if ids[:1] == begin else begin + ids
 
 
 def answer_tokens(words: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """An answer with the token that ends it."""
-    ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
-    return [*ids, int(tokenizer.eos_token_id)]
+    return [*_words(words, tokenizer), int(tokenizer.eos_token_id)]
+
+
+def _text_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The turns in the paper's template. Where their words have control tokens, these are read as words."""
+    try:
+        return tokenize_prompt(turns, "paper", tokenizer)
+    except RowError:
+        end, ids = end_token(tokenizer), list[int]()
+        for segment in render_paper([*turns, Turn("assistant", "")], end)[:-1]:
+            is_answer = segment.learn or segment.masked
+            ids += _words(segment.text.removesuffix(end) if is_answer else segment.text, tokenizer)
+            ids += [int(tokenizer.eos_token_id)] * is_answer
+        return ids
+
+
+def _words(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids

@@ -33,7 +33,7 @@ class Said:
 
     def words_of(self, answer: Answer) -> str:
         """What the answer says."""
-        return self.turns[answer.turn].text
+        return self.turns[answer.turn].plain_text
 
     @property
     def learned_bytes(self) -> int:
@@ -43,7 +43,7 @@ class Said:
 
     def as_text(self) -> str:
         """As a cache keeps it."""
-        turns = [[turn.role, turn.text] for turn in self.turns]
+        turns = [_turn_as_list(turn) for turn in self.turns]
         return json.dumps({"turns": turns, "answers": [[each.turn, each.start] for each in self.answers]}, ensure_ascii=False)
 
     @classmethod
@@ -55,7 +55,7 @@ class Said:
         """
         try:
             content = json.loads(text)
-            turns = tuple(Turn(role, words) for role, words in content["turns"])
+            turns = tuple(Turn(*turn) for turn in content["turns"])
             answers = tuple(Answer(turn, start) for turn, start in content["answers"])
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{where}: the text of an example is not of this program's making ({error})") from error
@@ -73,8 +73,23 @@ def said_of(cache: Cache, index: int) -> Said:
     return Said.from_text(cache.text(index), f"{cache.address}: row {cache.row_ids[index]}")
 
 
+def _turn_as_list(turn: Turn) -> list[str | bool]:
+    """Role and text, and the rest where it is not as usual."""
+    whole: list[str | bool] = [turn.role, turn.text, turn.fields, turn.learn]
+    return whole if not turn.learn else whole[:3] if turn.fields else whole[:2]
+
+
+def _is_sound_turn(turn: Turn) -> bool:
+    if turn.role not in get_args(Role) or not type(turn.text) is type(turn.fields) is str or type(turn.learn) is not bool:
+        return False
+    try:
+        return isinstance(turn.extra, dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _is_sound(turns: Sequence[Turn], answers: Sequence[Answer]) -> bool:
-    return all(turn.role in get_args(Role) and type(turn.text) is str for turn in turns) and all(
+    return all(map(_is_sound_turn, turns)) and all(
         type(answer.turn) is type(answer.start) is int
         and 0 <= answer.turn < len(turns)
         and answer.start >= 0

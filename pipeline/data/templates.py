@@ -1,57 +1,81 @@
 """Conversations as text: which words surround the turns, and which of the text a student learns to write.
 
-A template yields segments. Each segment is tokenised by itself, so the tokens of a prompt are the same in training,
-where an answer follows, and in generation, where it does not.
+A template yields segments. Their texts, end to end, are what the teacher reads; their borders are where answers begin and end.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.data.control_tokens import require_no_control_tokens
 from pipeline.data.conversations import Turn
-from pipeline.errors import InputError
+from pipeline.data.kept_words import require_all_rendered
+from pipeline.data.template_date import with_fixed_date
+from pipeline.errors import InputError, RowError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TemplateName = Literal["paper", "chat"]
 TEMPLATE_NAMES: tuple[TemplateName, ...] = ("paper", "chat")
+REFUSED_BY_TEMPLATE = "refused by the chat template"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of text; `learn` marks what the assistant writes, its end token included."""
+    """A stretch of text.
+
+    Attributes:
+        text: the characters.
+        learn: whether it is an answer to learn, its end token included.
+        masked: whether it carries no loss even where everything else is learned.
+    """
 
     text: str
     learn: bool
+    masked: bool = False
 
 
 def render(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
     """Render a whole conversation.
 
     Raises:
-        InputError: the tokenizer has no chat template, or its template rewrites earlier turns.
+        InputError: the tokenizer has no chat template.
+        RowError: the template refuses the conversation, or rewrites or drops some of it; or a text has control tokens.
     """
+    require_no_control_tokens(turns, tokenizer)
     if turns and turns[0].role == "text":
         return [Segment(turns[0].text + end_token(tokenizer), learn=True)]
-    return _render_paper(turns, end_token(tokenizer)) if template == "paper" else _render_chat(turns, tokenizer)
+    return render_paper(turns, end_token(tokenizer)) if template == "paper" else _render_chat(turns, tokenizer)
 
 
 def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Render turns up to where the assistant begins to write; the same segments that `render` puts before the answer."""
+    """Render turns up to where the assistant begins to write; the same segments that `render` puts before the answer.
+
+    Raises:
+        InputError: as `render`.
+        RowError: as `render`.
+    """
+    require_no_control_tokens(turns, tokenizer)
     if template == "paper":
-        return _render_paper([*turns, Turn("assistant", "")], end_token(tokenizer))[:-1]
+        return render_paper([*turns, Turn("assistant", "")], end_token(tokenizer))[:-1]
     whole = _apply_chat_template(turns, tokenizer, ask=True)
     try:
         earlier = _render_chat(turns, tokenizer)
-    except InputError:  # a template that rewrites earlier turns: nothing can be learned from such, so nothing has to be the same
+    except RowError:  # a template that rewrites earlier turns: nothing is learned from such rows, so no segment has to match
         return [Segment(whole, learn=False)]
-    while earlier and not earlier[-1].learn:
+    while earlier and not (earlier[-1].learn or earlier[-1].masked):
         earlier.pop()
-    done = sum(len(segment.text) for segment in earlier)
-    return [*earlier, Segment(whole[done:], learn=False)]
+    done = "".join(segment.text for segment in earlier)
+    if not whole.startswith(done):
+        return [Segment(whole, learn=False)]
+    return [*earlier, Segment(whole[len(done) :], learn=False)]
 
 
 def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -68,7 +92,11 @@ def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that ends an answer, as text."""
+    """The token that ends an answer, as text.
+
+    Raises:
+        InputError: the tokenizer names none.
+    """
     token = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(token, str):
         raise InputError(
@@ -78,46 +106,80 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     return token
 
 
-def _render_paper(turns: Sequence[Turn], end: str) -> list[Segment]:
+_HEADINGS = {"user": "User:\n", "tool": "Tool:\n", "tools": "Tools:\n", "system": ""}
+
+
+def render_paper(turns: Sequence[Turn], end: str) -> list[Segment]:
     """The Stratos form: the system prompt, then question and answer under plain headings, each answer ended."""
     segments: list[Segment] = []
-    asked = ""
+    before = ""
     for turn in turns:
         if turn.role == "assistant":
-            segments += [Segment(f"{asked}Assistant:\n", learn=False), Segment(turn.text + end, learn=True)]
-            asked = "\n\n"
+            answer = Segment(turn.plain_text + end, learn=turn.learn, masked=not turn.learn)
+            segments += [Segment(f"{before}Assistant:\n", learn=False), answer]
+            before = "\n\n"
         else:
-            asked += f"{turn.text}\n\n" if turn.role == "system" else f"User:\n{turn.text}\n\n"
-    if asked.strip():
-        segments.append(Segment(asked.rstrip("\n"), learn=False))
+            before += f"{_HEADINGS[turn.role]}{turn.text}\n\n"
+    if before.strip():
+        segments.append(Segment(before.rstrip("\n"), learn=False))
     return segments
 
 
 def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
     """The tokenizer's own chat template, split where each assistant turn begins and ends."""
     segments: list[Segment] = []
+    answers: dict[int, str] = {}
     done = ""
     for index, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
-        before = _apply_chat_template(turns[:index], tokenizer, ask=True)
         after = _apply_chat_template(turns[: index + 1], tokenizer, ask=False)
+        before = _before_answer(turns[: index + 1], after, tokenizer)
         if not (before.startswith(done) and after.startswith(before)):
-            raise InputError("the tokenizer's chat template rewrites earlier turns when later ones follow; use --template paper")
+            raise RowError(
+                "the tokenizer's chat template rewrites earlier turns when later ones follow; use --template paper",
+                REFUSED_BY_TEMPLATE,
+            )
         answer = after[len(before) :].rstrip()
-        segments += [Segment(before[len(done) :], learn=False), Segment(answer, learn=True)]
+        segments += [Segment(before[len(done) :], learn=False), Segment(answer, learn=turn.learn, masked=not turn.learn)]
+        answers[index] = answer
         done = before + answer
-    rest = _apply_chat_template(turns, tokenizer, ask=False)[len(done) :].rstrip()
-    if rest:
+    whole = _apply_chat_template(turns, tokenizer, ask=False)
+    if rest := whole[len(done) :].rstrip():
         segments.append(Segment(rest, learn=False))
+    require_all_rendered(turns, whole, answers)
     return segments
+
+
+def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What stands before the last of these turns; `after` is all of them rendered.
+
+    Many templates render no prompt without a user's turn: there the answer begins with its own first words.
+    """
+    if any(turn.role == "user" for turn in turns):
+        return _apply_chat_template(turns[:-1], tokenizer, ask=True)
+    try:
+        before = _apply_chat_template(turns[:-1], tokenizer, ask=True)
+    except RowError:
+        before = ""
+    if before and after.startswith(before):
+        return before
+    return after[: max(0, after.find(turns[-1].text.strip()))]
 
 
 def _apply_chat_template(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> str:
     if tokenizer.chat_template is None:
         raise InputError("the teacher's tokenizer has no chat template; use --template paper")
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    messages = [turn.message for turn in turns if turn.role != "tools"]
+    tools = [tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)] or None
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        template = with_fixed_date(tokenizer.get_chat_template(None, tools))
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=ask
+            )
+        )
     except Exception as error:  # a template is a program of its author's: it may raise anything
-        raise InputError(f"the tokenizer's chat template refused a conversation ({error}); use --template paper") from error
+        raise RowError(
+            f"the tokenizer's chat template refused a conversation ({error}); use --template paper", REFUSED_BY_TEMPLATE
+        ) from error

@@ -8,7 +8,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from cache.sealed_json import canonical_json
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
+from pipeline.pretrained.files import require_no_pointers
+from pipeline.pretrained.load import NO_CODE, why
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -22,10 +24,13 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
     """A tokenizer by hub id or folder; `options` are transformers' own.
 
     Raises:
-        ValueError: it has no tokens but added ones: where files are missing, transformers makes an empty one of many kinds.
+        ValueError: it has no tokens but added ones: where files are missing, transformers makes an empty one of many kinds;
+            or a file is a Git LFS pointer.
         Exception: it cannot be had; transformers and tokenizers raise whatever they like.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **options)
+    if Path(location).is_dir():
+        require_no_pointers(Path(location))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **NO_CODE, **options)
     if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
         raise ValueError("no tokens are there: copy tokenizer.json, or what stands in its place, from where the model is from")
     return tokenizer
@@ -41,7 +46,7 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
     try:
         tokenizer = load_tokenizer(folder)
     except Exception as error:
-        raise InputError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
+        raise InputError(f"{folder}: the tokenizer cannot be loaded ({why(error)})") from error
     found = tokenizer_hash(tokenizer)
     if found != expected_hash:
         raise InputError(

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from pipeline.choices import ExtractCondition
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.said import Answer, Said
+from pipeline.data.sources import bad_row
 from pipeline.data.templates import Segment, TemplateName, render, render_prompt
+from pipeline.data.token_pieces import token_pieces
+from pipeline.errors import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,10 +47,17 @@ class TokenizedExample:
 
 @dataclass
 class TokenizedDataset:
-    """Tokenised examples in the data set's order, and what was left out, by reason."""
+    """Tokenised examples in the data set's order.
+
+    Attributes:
+        examples: one for each row that was not left out.
+        left_out: rows that were, by reason.
+        unknown: examples with characters that the tokenizer does not know, and reads as its unknown token.
+    """
 
     examples: list[TokenizedExample] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -66,22 +76,21 @@ class TokenizedDataset:
 def tokenize_segments(
     segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn = "assistant"
 ) -> tuple[list[int], list[bool]]:
-    """Token ids and loss mask of rendered segments, each tokenised by itself.
+    """Token ids and loss mask of rendered segments.
 
-    The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`, everything (the paper's way).
+    The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`, everything (the paper's way) but
+    what a row says is not to be learned.
     """
-    return _joined(_tokenized(segments, tokenizer), loss_on)
+    pieces = token_pieces([segment.text for segment in segments], tokenizer)
+    ids = [token for piece in pieces for token in piece]
+    return ids, _loss_mask(segments, pieces, loss_on)
 
 
-def _joined(pieces: Sequence[tuple[Segment, list[int]]], loss_on: LossOn) -> tuple[list[int], list[bool]]:
-    ids = [token for _, piece in pieces for token in piece]
-    return ids, [segment.learn or loss_on == "all" for segment, piece in pieces for _ in piece]
-
-
-def _tokenized(segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase) -> list[tuple[Segment, list[int]]]:
-    """Each segment with its token ids, after one for what the tokenizer puts before every text."""
-    found = [(Segment("", learn=False), _leading_ids(tokenizer, segments))]
-    return found + [(segment, tokenizer(segment.text, add_special_tokens=False)["input_ids"]) for segment in segments]
+def _loss_mask(segments: Sequence[Segment], pieces: Sequence[Sequence[int]], loss_on: LossOn) -> list[bool]:
+    """The mask of the tokens of some segments; the first piece is what the tokenizer puts before every text."""
+    everything = loss_on == "all"
+    learned = [everything, *(segment.learn or (everything and not segment.masked) for segment in segments)]
+    return [learn for learn, piece in zip(learned, pieces, strict=True) for _ in piece]
 
 
 def tokenize_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -98,6 +107,8 @@ def tokenize_conversations(
     max_tokens: int,
     condition: ExtractCondition = "sequence",
     last_answer_only: bool = False,
+    vocab_size: int | None = None,
+    skip_bad_rows: bool = False,
 ) -> TokenizedDataset:
     """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and counted, never cut.
 
@@ -108,40 +119,92 @@ def tokenize_conversations(
         loss_on: which tokens a student is to predict.
         max_tokens: of an example, as the teacher reads it.
         condition: whether the teacher reads whole examples, or what stands before their last answers.
-        last_answer_only: no answer but the last is to be learned from: the teacher's states of a token know what comes after it.
+        last_answer_only: learn no answer but the last: the teacher's states of a token know what comes after it.
+        vocab_size: rows of the teacher's embeddings; a token beyond them cannot be read.
+        skip_bad_rows: leave out, and count, rows that cannot become tokens, instead of stopping at the first.
+
+    Raises:
+        InputError: a row cannot become tokens; names it.
     """
-    dataset = TokenizedDataset()
+    dataset, unknown = TokenizedDataset(), _unknown_token(tokenizer)
     for conversation in conversations:
-        pieces = _tokenized(render(conversation.turns, template, tokenizer), tokenizer)
-        answers = _answers(conversation.turns, pieces)
-        ids, mask = _joined(pieces, loss_on)
-        if condition == "prompt":
-            ids = ids[: answers[-1].start] if answers else []
-            mask = [False] * len(ids)
-        if len(ids) > max_tokens:
+        try:
+            example = _tokenized(conversation, tokenizer, template, loss_on, condition, last_answer_only=last_answer_only)
+            require_within(example.input_ids, vocab_size, tokenizer)
+        except RowError as error:
+            if not skip_bad_rows:
+                raise bad_row(conversation.where or f"row {conversation.row_id}", error) from error
+            dataset.leave_out(error.kind)
+            continue
+        if len(example) > max_tokens:
             dataset.leave_out(f"over {max_tokens} tokens")
-        elif condition == "sequence" and not any(mask[1:]):
+        elif condition == "sequence" and not example.loss_mask[1:].any():
             dataset.leave_out("nothing to learn (no assistant turn)")
-        elif not ids:
+        elif not len(example):
             dataset.leave_out("without a prompt (nothing before an assistant turn)")
         else:
-            text = Said(conversation.turns, answers[-1:] if last_answer_only else answers).as_text()
-            arrays = np.asarray(ids, np.int32), np.asarray(mask, np.bool_)
-            dataset.examples.append(TokenizedExample(conversation.row_id, *arrays, text))
+            dataset.examples.append(example)
+            dataset.unknown += unknown is not None and bool((example.input_ids == unknown).any())
     return dataset
 
 
-def _answers(turns: Sequence[Turn], pieces: Sequence[tuple[Segment, list[int]]]) -> tuple[Answer, ...]:
-    """Where in the tokens each assistant turn begins."""
-    ends = list(accumulate(len(piece) for _, piece in pieces))
-    starts = [end - len(piece) for (segment, piece), end in zip(pieces, ends, strict=True) if segment.learn]
-    written = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
-    return tuple(Answer(turn, start) for turn, start in zip(written, starts, strict=False))  # plain text is nobody's answer
+def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token of unknown characters; None where it also has another meaning, as GPT-2's end token has."""
+    others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
+    return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
 
-def _leading_ids(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment]) -> list[int]:
-    """The begin token, for tokenizers that put one before every text and unless the template wrote it."""
-    bos = tokenizer.bos_token_id
-    if bos is None or tokenizer("a")["input_ids"][:1] != [bos]:
-        return []
-    return [] if segments and segments[0].text.startswith(str(tokenizer.bos_token)) else [bos]
+def _tokenized(
+    row: Conversation,
+    tokenizer: PreTrainedTokenizerBase,
+    template: TemplateName,
+    loss_on: LossOn,
+    condition: ExtractCondition,
+    *,
+    last_answer_only: bool,
+) -> TokenizedExample:
+    if row.tokens is not None:
+        learned = str(tokenizer.decode(row.tokens.input_ids[row.tokens.loss_mask], skip_special_tokens=True))
+        text = Said((Turn("text", learned),), ()).as_text()
+        return TokenizedExample(row.row_id, row.tokens.input_ids, row.tokens.loss_mask, text)
+    segments = render(row.turns, template, tokenizer)
+    pieces = token_pieces([segment.text for segment in segments], tokenizer)
+    answers = _answers(row.turns, segments, pieces)
+    ids = [token for piece in pieces for token in piece]
+    mask = _loss_mask(segments, pieces, loss_on)
+    if condition == "prompt":
+        ids = ids[: answers[-1].start] if answers else []
+        mask = [False] * len(ids)
+    text = Said(row.turns, answers[-1:] if last_answer_only else answers).as_text()
+    return TokenizedExample(row.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_), text)
+
+
+def _answers(turns: Sequence[Turn], segments: Sequence[Segment], pieces: Sequence[Sequence[int]]) -> tuple[Answer, ...]:
+    """Where in the tokens each answer begins that is to be learned."""
+    starts = list(accumulate(len(piece) for piece in pieces))  # pieces[0] stands before the first segment
+    written = [start for segment, start in zip(segments, starts, strict=False) if segment.learn or segment.masked]
+    turned = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
+    found = zip(turned, written, strict=False)  # plain text is nobody's answer
+    return tuple(Answer(number, start) for number, start in found if turns[number].learn)
+
+
+def require_within(
+    ids: Sequence[int] | npt.NDArray[np.int32], vocab_size: int | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse tokens that a model has no embedding for.
+
+    Raises:
+        RowError: names the first.
+    """
+    if vocab_size is None:
+        return
+    ids = np.asarray(ids, np.int32)
+    beyond = np.flatnonzero((ids < 0) | (ids >= vocab_size))
+    if len(beyond):
+        token = int(ids[beyond[0]])
+        name = tokenizer.convert_ids_to_tokens(token) if 0 <= token < len(tokenizer) else None
+        raise RowError(
+            f"token {beyond[0]} is {token}{'' if name is None else f' ({name})'}, and the model has embeddings for tokens 0 to "
+            f"{vocab_size - 1} alone",
+            "tokens beyond the teacher's embeddings",
+        )

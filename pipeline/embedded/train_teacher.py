@@ -118,7 +118,7 @@ def main(out: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     train_tokenizer(seed, problems=5000).save_pretrained(out)
     Qwen2Config().save_pretrained(out)  # by which AutoTokenizer knows the family, here as for whoever loads the teacher
-    tokenizer = AutoTokenizer.from_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     tokenizer.save_pretrained(out)
     model = Qwen2ForCausalLM(teacher_config(tokenizer))
     arguments = TrainingArguments(

@@ -81,6 +81,9 @@ def _rows(members: Sequence[_Evaluated]) -> list[dict[str, Any]]:
     for name in names:
         found = [student for each in members for student in each.students if student["name"] == name]
         figures = {figure: _spread([run[figure] for run in found if run.get(figure) is not None]) for figure in FIGURES}
+        graded = [run["score"] for run in found if "score" in run and "exact_match" not in run]
+        figures["score"] = _spread([score["value"] for score in graded])
+        figures["fields"] = _spread([run["score"]["fields"] for run in found if "fields" in run.get("score", {})])
         figures["transfer"] = _spread([run["transfer"]["score"] for run in found if run.get("transfer")])
         for kind in dict.fromkeys(kind for run in found for kind in run.get("features", {})):
             figures[f"features: {kind}"] = _spread([run["features"][kind] for run in found if kind in run.get("features", {})])

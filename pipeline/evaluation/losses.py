@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,13 @@ def share_interval(right: int, count: int) -> Interval:
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Bootstrap confidence interval of a mean over rows; None where they are too few."""
+    if len(values) < FEWEST_HELD_OUT:
+        return None
+    return _middle(_draws(len(values)) @ np.asarray(values, np.float64) / len(values))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RowError
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
 from pipeline.generation.writer import tokens_before
@@ -75,7 +75,7 @@ class _Reader:
     """How much a run's student can read."""
 
     def __init__(self, subject: Subject) -> None:
-        self._config = LLMModulesConfig.from_pretrained(subject.folder.model)
+        self._config = LLMModulesConfig.from_pretrained(subject.folder.model, trust_remote_code=False)
         self.positions = int(self._config.body.max_position_embeddings)
         self._tokenizer = load_same_tokenizer(subject.folder.model, subject.record["identity"]["student_tokenizer"])
         self._teachers_tokenizer = teachers_tokenizer(subject.cache)
@@ -124,7 +124,10 @@ def unseen_prompts(
         elif _asked(row) in seen:
             reason = "was trained on"
         else:
-            reason = too_long(row)
+            try:
+                reason = too_long(row)
+            except RowError as error:
+                reason = error.kind
         if reason is None:
             chosen.append(row)
         else:
@@ -133,6 +136,7 @@ def unseen_prompts(
 
 
 def _asked(row: Conversation) -> tuple[Turn, ...]:
-    """The turns before the first that the assistant says, or all of them."""
-    first = next((number for number, turn in enumerate(row.turns) if turn.role == "assistant"), len(row.turns))
-    return row.turns[:first]
+    """The turns before the assistant's first after a user's, or all of them."""
+    turns = row.turns
+    first = next((number for number, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    return turns[: next((number for number in range(first, len(turns)) if turns[number].role == "assistant"), len(turns))]

@@ -14,11 +14,12 @@ from cache.files import write_atomically
 from pipeline.device import choose_device
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.ablations import TRIVIAL
+from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
-from pipeline.evaluation.scores import Step, answer_prompts, shown_samples, verdict
+from pipeline.evaluation.scores import Answered, Step, all_answers, answer_prompts, shown_samples, verdict
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.evaluation.student import HeldOutStudent
 from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows_in, rows_of
@@ -31,7 +32,7 @@ from pipeline.training.run import train, unfit_companions
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import perplexity
 
-ASKED = ("dataset", "dataset_config", "split", "samples", "max_new_tokens", "batch_size", "task_limit")
+ASKED = ("dataset", "dataset_config", "split", "samples", "score", "max_new_tokens", "batch_size", "task_limit")
 """Settings of an evaluation on which its figures depend."""
 
 
@@ -54,11 +55,12 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         student = subjects[0]
         training_rows, held_out = rows_of(student)
         prompts = held_out_prompts(settings, subjects, training_rows, held_out)
+        scores = AnswerScores(settings.score, [prompt.reference for prompt in prompts.conversations])
         teachers = KeptTeacher(settings, subjects, device)
         entries, losses, answers = [], {}, {}
         for subject in subjects:
             entry, losses[subject.name], answers[subject.name] = _evaluated(
-                subject, settings, rows_in(subject, student, held_out), prompts, teachers, device, step
+                subject, settings, rows_in(subject, student, held_out), prompts, scores, teachers, device, step
             )
             entries.append(entry)
         if tasks:
@@ -69,7 +71,7 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         if TEACHER in baselines:
             try:
                 alone = TeacherAlone(name_of_teacher(settings, student), student.cache, device)
-                entry, losses[TEACHER], answers[TEACHER] = _teacher_alone(alone, settings, held_out, prompts, step)
+                entry, losses[TEACHER], answers[TEACHER] = _teacher_alone(alone, settings, held_out, prompts, scores, step)
                 extract["flops_a_token"] = alone.flops_a_token(int(student.cache.lengths.mean()))
                 entries.append(entry)
             except InputError as error:
@@ -77,10 +79,12 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         _compare(subjects, entries, losses)
         if prompts.conversations and not any(entry.get("stopped") for entry in entries):
             not_measured["answers"] = f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
+        if prompts.conversations and not scores.described()["scored"]:
+            not_measured["score"] = f"no reference can be scored by {scores.name}; choose another with --score"
         results = {
             "kind": "llm-modules evaluation",
             "run": str(settings.run),
-            "verdict": verdict(entries),
+            "verdict": verdict(entries, scores.described()),
             "leaks": student.record["leaks"],
             "dataset": settings.dataset or student.record["provenance"]["dataset"],
             "validation_examples": len(held_out),
@@ -91,13 +95,16 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             "extract": extract,
             "trivial": TRIVIAL.get(student.settings.condition, ""),
             "codecs": described_codecs(student.cache),
-            "samples": shown_samples(prompts.conversations, {name: texts for name, texts in answers.items() if texts}),
+            "score": scores.described() if prompts.conversations else None,
+            "samples": shown_samples(prompts.conversations, answers),
             "settings": student.record["settings"],
             "asked": {name: getattr(settings, name) for name in ASKED},
             "identity": student.record["identity"],
             "environment": environment(),
         }
+        lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in all_answers(prompts.conversations, answers)]
     folder.evaluation.mkdir(exist_ok=True)
+    write_atomically(folder.evaluation / "answers.jsonl", "".join(lines).encode())
     written = json.dumps(results, indent=1, ensure_ascii=False)
     write_atomically(folder.evaluation / "results.json", written.encode() + b"\n")
     return dict(json.loads(written))
@@ -142,10 +149,11 @@ def _evaluated(
     settings: EvaluateSettings,
     rows: Sequence[int],
     prompts: HeldOutPrompts,
+    scores: AnswerScores,
     teachers: KeptTeacher,
     device: torch.device,
     step: Step,
-) -> tuple[dict[str, Any], RowLosses, list[str]]:
+) -> tuple[dict[str, Any], RowLosses, Answered]:
     """What is found of one student: its entry in the results, the loss of each row, its answers."""
     writer = _writer_of(subject, teachers if prompts.conversations else None, device)
     step(f"{subject.name}: validation loss", 0, 0)
@@ -161,8 +169,8 @@ def _evaluated(
         entry["features"] = held_out.features(losses.loss)
         if subject.name == STUDENT:
             entry["inside"] = held_out.inside()
-    scores, texts = answer_prompts(subject.name, writer.write, prompts.conversations, settings, step)
-    return entry | scores, losses, texts
+    answered = answer_prompts(subject.name, writer.write, prompts.conversations, scores, settings, step)
+    return entry | answered.figures, losses, answered
 
 
 def _writer_of(subject: Subject, teachers: KeptTeacher | None, device: torch.device) -> StudentWriter:
@@ -183,8 +191,13 @@ def _answer_tasks(
 
 
 def _teacher_alone(
-    alone: TeacherAlone, settings: EvaluateSettings, rows: Sequence[int], prompts: HeldOutPrompts, step: Step
-) -> tuple[dict[str, Any], RowLosses, list[str]]:
+    alone: TeacherAlone,
+    settings: EvaluateSettings,
+    rows: Sequence[int],
+    prompts: HeldOutPrompts,
+    scores: AnswerScores,
+    step: Step,
+) -> tuple[dict[str, Any], RowLosses, Answered]:
     """What is found of the teacher by itself."""
     losses = alone.row_losses(rows, lambda done, total: step(f"{TEACHER}: loss", done, total))
     entry = {
@@ -202,8 +215,8 @@ def _teacher_alone(
         "peak_memory": None,
         "training_flops": 0.0,
     } | _loss_figures(losses)
-    scores, texts = answer_prompts(TEACHER, alone.write, prompts.conversations, settings, step)
-    return entry | scores, losses, texts
+    answered = answer_prompts(TEACHER, alone.write, prompts.conversations, scores, settings, step)
+    return entry | answered.figures, losses, answered
 
 
 def _loss_figures(losses: RowLosses) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.split import FEWEST_HELD_OUT
-from pipeline.evaluation.answers import final_answer, has_form, repetition, same_answer
-from pipeline.evaluation.losses import share_interval
+from pipeline.evaluation.answer_scores import AnswerScores
+from pipeline.evaluation.answers import has_form, repetition
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.writer import Sampling, Written
 
@@ -19,8 +20,8 @@ _SHOWN_SAMPLES = 8
 _OTHER_FEATURES = {"mismatched": "with those of another", "zeroed": "with none"}
 
 
-def verdict(students: list[dict[str, Any]]) -> str:
-    """One sentence that says whether knowledge was transferred, from the figures alone.
+def verdict(students: list[dict[str, Any]], score: dict[str, Any] | None = None) -> str:
+    """One sentence that says whether knowledge was transferred, from the figures alone; `score` describes that of the answers.
 
     It was where, beside each control, the whole confidence interval of the transfer score is above zero, and where a student of
     prompts is better with the states of each prompt than with others. Other layers of the teacher know something, too: they do
@@ -48,28 +49,49 @@ def verdict(students: list[dict[str, Any]]) -> str:
     finding = "Transferred" if better and looks else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
     text = f"{loss}, against {beside}" if features else f"{loss} against {beside}"
-    if "exact_match" in student:
-        if finding == "Transferred" and any(student["exact_match"] <= control["exact_match"] for control in controls):
+    if score is not None and "score" in student:
+        value = student["score"]["value"]
+        if finding == "Transferred" and any(value <= control["score"]["value"] for control in controls):
             finding = "Transferred in loss alone"
-        matches = ", ".join(f"{control['exact_match']:.0%} ({control['name']})" for control in controls)
-        text += f"; exact match {student['exact_match']:.0%} against {matches}"
+        others = ", ".join(f"{control['score']['value']:.0%} ({control['name']})" for control in controls)
+        what = f"mean score ({score['name']})" if score["graded"] else f"right answers ({score['name']})"
+        text += f"; {what} {value:.0%} against {others}"
     low, high = least["interval"]
     return f"{finding}: {text}; transfer score {least['score']:.3f} ({low:.3f} to {high:.3f}) beside {least['beside']}."
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers of one student to all prompts, in their order.
+
+    Attributes:
+        written: the answers.
+        values: the score of each; None where its reference cannot be scored.
+        figures: of all of them, for the results.
+    """
+
+    written: list[Written]
+    values: list[float | None]
+    figures: dict[str, Any]
 
 
 def answer_prompts(
     name: str,
     write: Callable[[Sequence[Sequence[Turn]], Sampling], list[Written]],
     prompts: list[Conversation],
+    scores: AnswerScores,
     settings: EvaluateSettings,
     step: Step,
-) -> tuple[dict[str, Any], list[str]]:
-    """Have the prompts answered greedily, and score the answers; nothing where there are no prompts.
+) -> Answered:
+    """Answer the prompts greedily, and score the answers; nothing where there are no prompts.
 
     Their form is scored where the data set's own answers have it.
+
+    Raises:
+        InputError: a score of the user's own fails.
     """
     if not prompts:
-        return {}, []
+        return Answered([], [], {})
     written = []
     write([prompts[0].prompt_turns], Sampling(1))  # what is loaded at the first prompt is not timed
     began = time.perf_counter()
@@ -79,30 +101,46 @@ def answer_prompts(
         written += write(batch, Sampling(settings.max_new_tokens))
     step(f"{name}: answers", len(prompts), len(prompts))
     seconds = time.perf_counter() - began
-    right = sum(
-        same_answer(final_answer(answer.text), final_answer(prompt.reference))
-        for answer, prompt in zip(written, prompts, strict=True)
-    )
-    form = sum(has_form(answer.text) for answer in written) / len(prompts)
-    scores = {
-        "exact_match": right / len(prompts),
-        "exact_match_interval": share_interval(right, len(prompts)),
+    texts = [answer.text for answer in written]
+    values = scores.of_rows(texts)
+    form = sum(has_form(text) for text in texts) / len(prompts)
+    figures = {
+        **scores.figures(texts, values),
         **({"thought_solution_form": form} if any(has_form(prompt.reference) for prompt in prompts) else {}),
         "stopped": sum(answer.stopped for answer in written) / len(prompts),
-        "repetition": sum(repetition(answer.text) for answer in written) / len(prompts),
+        "repetition": sum(repetition(text) for text in texts) / len(prompts),
         "generated_tokens_per_second": round(sum(answer.tokens for answer in written) / seconds, 1),
     }
-    return scores, [answer.text for answer in written]
+    return Answered(written, values, figures)
 
 
-def shown_samples(prompts: list[Conversation], answers: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """The first prompts with the data set's answer and each student's."""
+def all_answers(prompts: list[Conversation], answers: dict[str, Answered]) -> list[dict[str, Any]]:
+    """Every answer, for `answers.jsonl`."""
+    return [
+        {
+            "row_id": prompt.row_id,
+            "student": name,
+            "prompt": _shown_prompt(prompt),
+            "reference": prompt.reference,
+            "answer": answered.written[index].text,
+            "score": answered.values[index],
+            "stopped": answered.written[index].stopped,
+        }
+        for index, prompt in enumerate(prompts)
+        for name, answered in answers.items()
+        if answered.written
+    ]
+
+
+def shown_samples(prompts: list[Conversation], answers: dict[str, Answered]) -> list[dict[str, Any]]:
+    """The first prompts with the data set's answer and each student's, and how these are scored."""
     return [
         {
             "row_id": prompt.row_id,
             "prompt": _shown_prompt(prompt),
             "reference": prompt.reference,
-            "answers": {name: texts[index] for name, texts in answers.items()},
+            "answers": {name: answered.written[index].text for name, answered in answers.items() if answered.written},
+            "scores": {name: answered.values[index] for name, answered in answers.items() if answered.written},
         }
         for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache.places import Where
 from pipeline.errors import InputError
+from pipeline.scoring.choose import require_score
 from pipeline.training.companions import BASELINES
 
 TEACHER = "teacher"
@@ -23,6 +24,7 @@ class EvaluateSettings:
         random_teacher: the cache of the control of that name; None for the one that it was trained from.
         dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
+        score: how answers are compared with the references, as `choose_score` names it.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
         baselines: names of companions that are trained first where they are not there (`teacher`: never trained).
@@ -39,6 +41,7 @@ class EvaluateSettings:
     dataset_config: str | None = None
     split: str = "test"
     samples: int = 100
+    score: str = "auto"
     batch_size: int = 16
     max_new_tokens: int = 256
     device: str = "auto"
@@ -51,8 +54,9 @@ class EvaluateSettings:
         """Refuse what no run can be asked.
 
         Raises:
-            InputError: no such baseline, or tasks without what answers them.
+            InputError: no such baseline or score, or tasks without what answers them.
         """
+        require_score(self.score)
         if unknown := {*self.baselines} - {*BASELINES, TEACHER, "all"}:
             raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
         if self.tasks:

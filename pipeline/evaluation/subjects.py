@@ -9,10 +9,10 @@ from typing import Any
 
 from cache import Cache, CacheError, open_cache
 from cache.places import Place, Where, place_of
-from pipeline.data.split import split_rows
 from pipeline.errors import InputError
 from pipeline.training.companions import about, kind_of
 from pipeline.training.record import require_same_cache, trained_from
+from pipeline.training.rows import rows_of as split_of
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 
@@ -92,7 +92,7 @@ def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where |
 
 def rows_of(student: Subject) -> tuple[list[int], list[int]]:
     """Indices in its cache of the rows that it was trained on, and of those held out."""
-    return split_rows(student.cache.row_ids, validation=student.settings.validation, seed=student.settings.seed)
+    return split_of(student.cache, student.settings)
 
 
 def rows_in(subject: Subject, student: Subject, rows: Sequence[int]) -> list[int]:

@@ -56,20 +56,26 @@ class TeacherAlone:
             InputError: it does more than its LM head to predict.
         """
         nats, tokens, sizes = [], [], []
-        identity = self._cache.identity
         teacher = teacher_within(self._model, [-1])
         for done, row in enumerate(rows):
             step(done, len(rows))
-            said = said_of(self._cache, row)
-            segments = render(said.turns, identity["template"], self._tokenizer)
-            ids, learned = tokenize_segments(segments, self._tokenizer, identity["loss_on"])
+            ids, learned = self._tokens_of(row)
             places = [place for place, learns in enumerate(learned) if learns and place]
             states_TD = teacher.hidden_states(torch.tensor([ids], device=self._device))[-1][0]
             nats.append(self._nats(teacher, states_TD, torch.tensor(ids, device=self._device), places))
             tokens.append(len(places))
-            sizes.append(said.learned_bytes)
+            sizes.append(said_of(self._cache, row).learned_bytes)
         row_ids = tuple(self._cache.row_ids[row] for row in rows)
         return RowLosses(row_ids, np.array(nats), np.array(tokens, np.int64), np.array(sizes, np.int64))
+
+    def _tokens_of(self, row: int) -> tuple[list[int], list[bool]]:
+        """Token ids and loss mask of a whole example; a cache of prompts has them as text alone."""
+        identity = self._cache.identity
+        if identity["condition"] == "sequence":
+            example = self._cache.coded_example(row, ())
+            return example.input_ids.tolist(), example.loss_mask.tolist()
+        segments = render(said_of(self._cache, row).turns, identity["template"], self._tokenizer)
+        return tokenize_segments(segments, self._tokenizer, identity["loss_on"])
 
     def _nats(self, teacher: Teacher, states_TD: torch.Tensor, ids_T: torch.Tensor, places: Sequence[int]) -> float:
         total = 0.0

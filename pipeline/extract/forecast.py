@@ -42,6 +42,7 @@ class Forecast:
         tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens` tokens.
         seconds: of the teacher's pass over the calibration sample and the missing shards, at that speed; what examples share
             is read once.
+        unshared: as in `ExtractResult`.
     """
 
     cache: str
@@ -62,6 +63,7 @@ class Forecast:
     probe_tokens: int
     tokens_per_second: float | None
     seconds: float
+    unshared: str | None
 
 
 def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda what: None) -> Forecast:
@@ -109,6 +111,7 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         probe_tokens=tokens,
         tokens_per_second=speed,
         seconds=round((stored + calibration) / speed, 1) if speed else 0.0,
+        unshared=prepared.unshared,
     )
 
 

@@ -60,6 +60,7 @@ def settings_of(
         sharing=manifest.identity.get("sharing") is True,
         max_tokens=manifest.identity.get("max_tokens", 0),
         limit=manifest.identity.get("limit"),
+        group_by=manifest.identity.get("group_by"),
         skip_bad_rows=manifest.provenance.get("skip_bad_rows", False),
         skip_non_finite=skip_non_finite,
         shard_tokens=manifest.shard_tokens,
@@ -69,6 +70,7 @@ def settings_of(
     known = {
         "dataset_config": isinstance(settings.dataset_config, str | None),
         "split": isinstance(settings.split, str),
+        "group_by": isinstance(settings.group_by, str | None),
         "form": settings.form in (None, *FORM_NAMES),
         "teacher_kind": settings.teacher_kind in TEACHER_KINDS,
         "template": settings.template in TEMPLATE_NAMES,

@@ -18,6 +18,7 @@ from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
 from cache.space import reclaimable_bytes, room_needed, shard_size
+from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenizer import tokenizer_hash
@@ -31,8 +32,10 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
-from pipeline.teacher.model import context_of, decoder_config, resolve_layers
+from pipeline.teacher.shape import context_of, decoder_config, resolve_layers, why_unshared
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
+
+UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class PreparedExtract:
     asked: dict[int, AskedCodec]
     shards: list[range]
     manifest: Manifest
+    groups: dict[str, int]
+    unread: dict[str, int]
+    unshared: str | None = None
+    """Why nothing is shared, where that was wanted and this teacher cannot go on from what it has read."""
 
     def examples_of(self, shard: int) -> list[TokenizedExample]:
         """The examples that a shard is planned to hold."""
@@ -111,9 +118,10 @@ class PreparedExtract:
         return lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
 
     def attach(self, folder: Path, codecs: Mapping[int, Codec], lm_head: torch.Tensor | None) -> None:
-        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, what the codecs were fitted with."""
+        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, groups of rows, fitted codecs."""
         self.tokenizer.save_pretrained(folder / "tokenizer")
         write_vocabulary(folder / VOCABULARY, self.vocabulary, lm_head)
+        write_groups(folder / GROUPS, self.groups)
         write_fits(folder, codecs)
 
     @cached_property
@@ -160,7 +168,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     settings.require_sense()
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
-    shape = decoder_config(config)
+    shape = decoder_config(config, settings.teacher_kind)
     asked = _asked_codecs(settings, shape)
     conversations = load_conversations(
         settings.dataset,
@@ -169,8 +177,11 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         form=settings.form,
         limit=settings.limit,
         skip_bad_rows=settings.skip_bad_rows,
+        group_by=settings.group_by,
     )
-    longest = min(settings.max_tokens, context_of(config) or settings.max_tokens)
+    if conversations.form == "tokens" and settings.condition == "prompt":
+        raise InputError(f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave it out")
+    longest = min(settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens)
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
@@ -180,6 +191,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         max_tokens=longest,
         condition=settings.condition,
         last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
+        vocab_size=int(shape.vocab_size),
+        skip_bad_rows=settings.skip_bad_rows,
     )
     if conversations.malformed:
         dataset.leave_out("malformed", conversations.malformed)
@@ -189,7 +202,9 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         raise InputError(f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set")
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    sharing = plan_sharing(dataset.examples) if settings.shares else share_nothing(len(lengths))
+    unshared = why_unshared(config, longest) if settings.shares else None
+    shares = settings.shares and unshared is None
+    sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
@@ -203,9 +218,10 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         "max_tokens": longest,
         "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
-        "sharing": settings.shares,
+        "sharing": shares,
         "lm_head": settings.keep_head,
         "codec": {str(layer): each.identity for layer, each in asked.items()},
+        **({"group_by": settings.group_by} if settings.group_by else {}),
     }
     manifest = Manifest(
         format=settings.format,
@@ -219,10 +235,13 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         tokens=sum(lengths),
         shard_tokens=settings.shard_tokens,
         identity=identity,
-        provenance=cache_provenance(settings, source, conversations, dataset),
+        provenance=cache_provenance(settings, source, conversations, dataset, tokenizer),
         attachments=(),
     )
-    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest)
+    kept = {example.row_id for example in dataset.examples}
+    groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
+    unread = conversations.unread | ({UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {})
+    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread, unshared)
     prepared.require_packable()
     return prepared
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.sources import ConversationSet
+from pipeline.data.template_date import recorded_date
 from pipeline.data.tokens import TokenizedDataset
 from pipeline.device import choose_device
 from pipeline.extract.settings import ExtractSettings
@@ -40,7 +42,11 @@ def shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
 
 
 def cache_provenance(
-    settings: ExtractSettings, source: TeacherSource, conversations: ConversationSet, dataset: TokenizedDataset
+    settings: ExtractSettings,
+    source: TeacherSource,
+    conversations: ConversationSet,
+    dataset: TokenizedDataset,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, object]:
     """Where a cache comes from, and what of the data set is not in it."""
     return {
@@ -49,10 +55,12 @@ def cache_provenance(
         "dataset_config": settings.dataset_config,
         "split": settings.split,
         "form": conversations.form,
+        "template_date": recorded_date(settings.template, tokenizer),
         "system_prompt": _usual_system_prompt(conversations),
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
+        "unread": conversations.unread,
         "shards": {**shard_provenance(settings), "batch_tokens": most_batch_tokens(settings)},
         "versions": recorded_versions(),
         "options": settings.options,
@@ -66,7 +74,8 @@ def recorded_versions() -> dict[str, str]:
 
 def _usual_system_prompt(conversations: ConversationSet) -> str | None:
     """The system prompt that most conversations begin with, for prompts that are typed later."""
-    prompts = [row.turns[0].text for row in conversations.conversations if row.turns[0].role == "system"]
+    beginnings = (next((turn for turn in row.turns if turn.role != "tools"), None) for row in conversations.conversations)
+    prompts = [turn.text for turn in beginnings if turn is not None and turn.role == "system"]
     return Counter(prompts).most_common(1)[0][0] if prompts else None
 
 

@@ -84,10 +84,7 @@ class ShardReader:
         self._batch_tokens, self._skip, self._progress = batch_tokens, skip_non_finite, progress
         self._contexts: dict[int, Context] = {}
         self._faults: dict[int, str] = {}
-        if sharing.prefixes and not teacher.goes_on:
-            raise InputError(
-                f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract with --no-sharing"
-            )
+        require_going_on(teacher, sharing)
 
     def leave_out(self, prefixes: Iterable[int]) -> None:
         """Told the numbers of prefixes that others found to have no finite states."""
@@ -255,6 +252,18 @@ class _Run:
         bits = {layer: values.contiguous().view(torch.uint16).numpy() for layer, values in hidden_states.items()}
         states = {layer: values.view(ml_dtypes.bfloat16) for layer, values in bits.items()}
         return Piece(self.ids, self.example.loss_mask[self.start : self.stop], states, self.after, self.number)
+
+
+def require_going_on(teacher: Teacher, sharing: SharingPlan) -> None:
+    """Refuse a plan that shares what this teacher has to read whole.
+
+    Raises:
+        InputError: says what to do.
+    """
+    if sharing.prefixes and not teacher.goes_on:
+        raise InputError(
+            f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract with --no-sharing"
+        )
 
 
 def read_batch(teacher: Teacher, rows: Sequence[TokenizedExample]) -> list[dict[int, torch.Tensor]]:

@@ -1,9 +1,13 @@
-"""Cached hidden states against the live teacher, on a sample: are they its, and how exactly?"""
+"""Cached hidden states against the live teacher, on a sample: are they its, and how exactly?
+
+The reference is a plain call of transformers, an example at a time. It shares nothing with what made the cache but the loading of
+weights: no hooks, no blocks left out, no positions, no padding, no key-value cache.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +18,9 @@ import torch
 from cache import CacheError, open_cache
 from cache.codecs import Codec
 from cache.places import Where
-from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.extract.origin import recorded
-from pipeline.extract.reading import read_batch
-from pipeline.teacher.same import load_same_teacher
+from pipeline.teacher.same import load_same_body
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
 """Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to bfloat16 costs up to 0.4 %, a
@@ -89,12 +91,12 @@ def recheck(
             raise CacheError(f"{cache.address}: has no examples to compare")
         teacher = teacher or recorded(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
-        live = load_same_teacher(teacher, list(cache.layers), cache.identity, choose_device(device))
+        live = load_same_body(teacher, cache.identity, choose_device(device))
         errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {layer: [] for layer in cache.layers}
         tokens = 0
         for done, index in enumerate(chosen, start=1):
             example = cache[index]
-            (states,) = read_batch(live, [TokenizedExample(example.row_id, example.input_ids, example.loss_mask)])  # read whole
+            states = _plain_states(live, example.input_ids, cache.layers)
             for layer, stored in example.hidden_states.items():
                 errors[layer].append((index, *_difference(stored, states[layer])))
             tokens += len(example)
@@ -109,6 +111,17 @@ def recheck(
         tolerance=TOLERANCE[dtype],
         layers=[_layer_error(layer, found, row_ids, TOLERANCE[dtype] + allowed[layer]) for layer, found in errors.items()],
     )
+
+
+@torch.inference_mode()
+def _plain_states(body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Hidden states `[T, d_teacher]` of some layers; the last one is the output after the final norm."""
+    ids_1T = torch.from_numpy(input_ids.astype(np.int64))[None].to(body.device)
+    output = body(input_ids=ids_1T, output_hidden_states=True)
+    every = list(output.hidden_states)
+    if getattr(output, "last_hidden_state", None) is not None:
+        every[-1] = output.last_hidden_state
+    return {layer: every[layer][0].to("cpu", torch.bfloat16) for layer in layers}
 
 
 def _difference(stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:

@@ -26,15 +26,18 @@ class ExtractResult:
     Attributes:
         examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what examples share once.
         left_out: rows that did not become examples, by reason.
+        unread: columns and message fields with content that were not read, each with its number of rows.
         seconds: from the first batch to the last published shard of this run; loading the teacher is not counted.
         tokens_per_second: over this run's shards; None where all were already published.
         resumed_shards: shards that an earlier run had published.
         content_digest: of the whole cache.
+        unshared: why no leading tokens are shared, where that was wanted and this teacher cannot go on from what it has read.
     """
 
     cache: str
     examples: int
     left_out: dict[str, int]
+    unread: dict[str, int]
     tokens: int
     stored_tokens: int
     bytes: int
@@ -43,6 +46,7 @@ class ExtractResult:
     shards: int
     resumed_shards: int
     content_digest: str
+    unshared: str | None
 
 
 def extract(
@@ -112,6 +116,7 @@ def _result(
         cache=prepared.settings.place.address,
         examples=examples,
         left_out=left_out,
+        unread=prepared.unread,
         tokens=sum(record.tokens for record in records),
         stored_tokens=sum(record.stored_tokens for record in records),
         bytes=sum(record.bytes for record in records) + fit_bytes,
@@ -120,4 +125,5 @@ def _result(
         shards=len(records),
         resumed_shards=resumed,
         content_digest=content_digest_of(records),
+        unshared=prepared.unshared,
     )

@@ -29,6 +29,7 @@ class ExtractSettings:
         sharing: compute and store leading tokens that examples share once.
         keep_head: keep the teacher's LM head beside the states: its rows of the tokens that occur.
         max_tokens: examples of more tokens are left out.
+        group_by: column of the data set that names each row's group; a group is never split between training and validation.
         skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
         shard_tokens: target size of a shard, in tokens.
         batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where its memory is too small.
@@ -57,6 +58,7 @@ class ExtractSettings:
     loss_on: LossOn = "assistant"
     max_tokens: int = 4096
     limit: int | None = None
+    group_by: str | None = None
     skip_bad_rows: bool = False
     skip_non_finite: bool = False
     shard_tokens: int = 65536

@@ -8,7 +8,7 @@ from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.calibrate import Step, calibrate, needs_lm_head
 from pipeline.extract.prepare import PreparedExtract
-from pipeline.extract.reading import ShardReader, ShardStates
+from pipeline.extract.reading import ShardReader, ShardStates, require_going_on
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 
@@ -61,11 +61,12 @@ class ShardWorker:
         """The teacher; loaded now, where it has not been before.
 
         Raises:
-            InputError: its weights cannot be loaded.
+            InputError: its weights cannot be loaded, or it cannot go on from a prefix that it has read.
         """
         if self._teacher is None:
             settings = self._prepared.settings
             device = choose_device(settings.device)
             dtype = choose_dtype(settings.dtype, device)
             self._teacher = load_teacher(self._prepared.source, settings.layers, device, dtype, with_lm_head=with_lm_head)
+            require_going_on(self._teacher, self._prepared.sharing)  # before the cache is begun
         return self._teacher

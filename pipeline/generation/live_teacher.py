@@ -32,7 +32,11 @@ class LiveTeacher:
         known = self._ids.shape[1]
         if known < ids_BK.shape[1]:
             mask_BK = None if attention_mask_BK is None else attention_mask_BK.to(self._teacher.device)
-            found = self._teacher.hidden_states(ids_BK[:, known:], mask_BK, self._past)
+            if self._teacher.goes_on:
+                found = self._teacher.hidden_states(ids_BK[:, known:], mask_BK, self._past)
+            else:  # all once more: dearer with each token, and right
+                whole = self._teacher.hidden_states(ids_BK, mask_BK)
+                found = {layer: states_BTD[:, known:] for layer, states_BTD in whole.items()}
             # The student learned from states that were rounded to bfloat16 in the cache. Clone: leave inference mode.
             states = torch.cat([found[layer] for layer in self._layers], dim=-1).to(self._device, torch.bfloat16).clone()
             self._states.append(states)

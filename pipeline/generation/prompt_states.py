@@ -62,6 +62,10 @@ class PromptStates:
         longest = max(map(len, prompts))
         if teacher.context is not None and longest > teacher.context:
             raise InputError(f"the prompt has {longest} tokens, the teacher reads {teacher.context}; ask something shorter")
+        if (most := max(map(max, prompts))) >= teacher.vocab_size:
+            raise InputError(
+                f"the prompt has token {most}, and the teacher has embeddings for {teacher.vocab_size} alone; leave it out"
+            )
         ids_BK = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True).to(teacher.device)
         mask_BK = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in prompts], batch_first=True).to(teacher.device)
         states = teacher.hidden_states(ids_BK, mask_BK)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from cache import Cache
@@ -14,11 +15,12 @@ from pipeline.data.conversations import Turn
 from pipeline.data.own_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
-from pipeline.data.tokens import tokenize_prompt
-from pipeline.errors import InputError, reason
+from pipeline.data.tokens import require_within, tokenize_prompt
+from pipeline.errors import InputError
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
+from pipeline.pretrained.load import load_weights, why
 from pipeline.teacher.model import Teacher
 from pipeline.training.run_folder import RunFolder
 
@@ -87,10 +89,10 @@ class StudentWriter:
         self.template: TemplateName = identity["cache"]["template"]
         self.device = device
         try:
-            self.model = LLMModulesForCausalLM.from_pretrained(run.model, use_safetensors=True).eval()
+            self.model = load_weights(LLMModulesForCausalLM, run.model).eval()
             torch.nn.Module.to(self.model, device)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{run.model}: the student cannot be loaded ({reason(error)})") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise InputError(f"{run.model}: the student cannot be loaded ({why(error)})") from error
         config = self.model.config
         self.tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
         self._teachers_tokenizer = (
@@ -120,9 +122,11 @@ class StudentWriter:
         """Answer some prompts as one batch; `streamer` is called with each new piece of text (one prompt only).
 
         Raises:
-            InputError: a prompt leaves no room for an answer.
+            InputError: a prompt leaves no room for an answer, or has tokens that the model has no embedding for.
         """
         ids = [tokens_before(turns, self.model.config, self.template, self.tokenizer) for turns in prompts]
+        for prompt in ids:
+            require_within(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
         who, most = "this student", self.model.config.body.max_position_embeddings
         if self._teacher is not None and self._teacher.context is not None and self._teacher.context < most:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, PreTrainedConfig
+from transformers import AutoModelForCausalLM, GPTNeoConfig
 
 from pipeline.choices import OWN_TOKENS
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
+from pipeline.pretrained.load import load_config, load_weights, why
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 128, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
@@ -162,10 +163,10 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     if not Path(student).is_dir() and (student.startswith((".", "/")) or student.count("/") != 1):
         raise InputError(f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
     try:
-        body: PreTrainedConfig = AutoConfig.from_pretrained(student)
+        body = load_config(student)
     except Exception as error:
         found = "its configuration cannot be read" if Path(student).is_dir() else "no such folder, and no such model on the hub"
-        raise InputError(f"student {student}: {found} ({reason(error)})") from error
+        raise InputError(f"student {student}: {found} ({why(error)})") from error
     if isinstance(body, LLMModulesConfig):
         if body.reads_states or body.head_size is not None:
             raise InputError(
@@ -197,9 +198,9 @@ def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
 def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The weights of a GPT-Neo's body, and of its LM head."""
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(student, use_safetensors=True)
+        model = load_weights(AutoModelForCausalLM, student)
     except Exception as error:
-        raise InputError(f"student {student}: its weights could not be loaded ({reason(error)})") from error
+        raise InputError(f"student {student}: its weights could not be loaded ({why(error)})") from error
     return model.base_model.state_dict(), model.get_output_embeddings().weight.detach()
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding, GgufConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from pipeline.device import DTYPES, DtypeName
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
+from pipeline.pretrained.load import NO_CODE, load_weights, why
+from pipeline.teacher.gguf_tensors import require_all_used
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
 
@@ -25,15 +29,22 @@ def load_teacher(
     Raises:
         InputError: the weights cannot be had, or have no such layer.
     """
-    try:
-        if with_lm_head:
-            return teacher_within(load_whole(source, device, dtype), layers)
-        body = _loaded(_body_class(source), source, dtype)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
-    return Teacher(body.to(device), layers, kind=source.kind)
+    if with_lm_head:
+        return teacher_within(load_whole(source, device, dtype), layers)
+    return Teacher(load_body(source, device, dtype), layers, kind=source.kind)
+
+
+def load_body(source: TeacherSource, device: torch.device, dtype: DtypeName) -> PreTrainedModel:
+    """The teacher's body as transformers has it; of a model of encoder and decoder that is named as an encoder, its encoder.
+
+    Raises:
+        InputError: the weights cannot be had.
+    """
+    body = _loaded(_body_class(source), source, dtype)
+    if source.kind == "encoder" and body.config.is_encoder_decoder and hasattr(body, "get_encoder"):
+        body = body.get_encoder()
+    found: PreTrainedModel = body.to(device).eval().requires_grad_(False)
+    return found
 
 
 def teacher_within(whole: Any, layers: Sequence[int]) -> Teacher:
@@ -56,23 +67,29 @@ def load_whole(source: TeacherSource, device: torch.device, dtype: DtypeName) ->
     Raises:
         InputError: the weights cannot be had.
     """
-    try:
-        whole: PreTrainedModel = _loaded(AutoModelForCausalLM, source, dtype).to(device)
-    except Exception as error:
-        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({reason(error)})") from error
+    whole: PreTrainedModel = _loaded(AutoModelForCausalLM, source, dtype).to(device)
     whole.eval().requires_grad_(False)
     return whole
 
 
 def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
     """The model of an Auto class, its weights loaded or, where these are to be random, made."""
-    if source.random_seed is not None:
-        with torch.random.fork_rng():
-            torch.manual_seed(source.random_seed)
-            return kind.from_config(source.load_config()).to(DTYPES[dtype])
-    # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
-    how: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {"use_safetensors": True}
-    return kind.from_pretrained(source.location, dtype=DTYPES[dtype], **how, **source.options)
+    try:
+        if source.random_seed is not None:
+            with torch.random.fork_rng():
+                torch.manual_seed(source.random_seed)
+                return kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
+        if not source.is_gguf:
+            return load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
+        # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
+        how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
+        model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
+        require_all_used(Path(source.name), model)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({why(error)})") from error
+    return model
 
 
 def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: torch.Tensor) -> None:
@@ -90,6 +107,10 @@ def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: to
 
 
 def _body_class(source: TeacherSource) -> Any:
-    """A model of encoder and decoder gives its encoder alone."""
-    has_both = source.kind == "encoder" and source.load_config().is_encoder_decoder
-    return AutoModelForTextEncoding if has_both else AutoModel
+    """A model of encoder and decoder gives its encoder alone, where transformers loads that by itself."""
+    if source.kind == "decoder":
+        return AutoModel
+    config = source.load_config()
+    return (
+        AutoModelForTextEncoding if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    )

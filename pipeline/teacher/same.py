@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from pipeline.device import DtypeName
 from pipeline.errors import InputError
-from pipeline.teacher.load import load_teacher, load_whole
-from pipeline.teacher.model import Teacher, decoder_config, resolve_layers
+from pipeline.teacher.load import load_body, load_teacher, load_whole
+from pipeline.teacher.model import Teacher
+from pipeline.teacher.shape import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
@@ -37,6 +38,15 @@ def load_same_teacher(
         InputError: it is not there, or its weights are others.
     """
     return load_teacher(_same_source(name, identity), layers, device, _dtype(identity), with_lm_head=with_lm_head)
+
+
+def load_same_body(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:
+    """Load its body as transformers has it, and nothing of this project around it.
+
+    Raises:
+        InputError: as `load_same_teacher`.
+    """
+    return load_body(_same_source(name, identity), device, _dtype(identity))
 
 
 def load_same_whole(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cache.files import sha256_of
 from cache.sealed_json import canonical_json
-from pipeline.errors import InputError, reason
+from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -69,10 +69,13 @@ class TeacherSource:
             InputError: it cannot be had.
         """
         self.require_there()
-        from transformers import AutoConfig  # seconds to load, and nothing of it is needed to know that a path is wrong
+        from pipeline.pretrained.files import require_gguf  # seconds to load: not for a wrong path
+        from pipeline.pretrained.load import load_config
 
         try:
-            config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, **self.options)
+            if self.is_gguf:
+                require_gguf(Path(self.name))
+            config = load_config(self.location, **self.options)
         except Exception as error:
             raise self._unusable("configuration", error) from error
         return config
@@ -100,16 +103,20 @@ class TeacherSource:
         """What the weights are, wherever they lie: SHA-256 of a local file's or folder's weights, or the hub commit.
 
         Raises:
-            InputError: there are no weights there.
+            InputError: there are no whole weights there.
         """
         if self.random_seed is not None:
             return f"random:{self.random_seed}"
         if self.is_gguf:
             return f"sha256:{sha256_of(Path(self.name))}"
         if Path(self.location).is_dir():
+            try:
+                from pipeline.pretrained.files import require_weights
+
+                require_weights(Path(self.location))
+            except (ValueError, OSError) as error:
+                raise InputError(f"teacher {self.name}: {error}") from error
             files = sorted(Path(self.location).glob("*.safetensors"))
-            if not files:
-                raise InputError(f"{self.location}: no .safetensors weights in this folder; save the teacher with safetensors")
             return "sha256:" + hashlib.sha256(" ".join(sha256_of(file) for file in files).encode()).hexdigest()
         return f"commit:{self.pinned().options['revision']}"
 
@@ -139,9 +146,11 @@ class TeacherSource:
         return "" if self.random_seed is None else f"random:{self.random_seed}:"
 
     def _unusable(self, part: str, error: Exception) -> InputError:
+        from pipeline.pretrained.load import why
+
         folder = Path(self.location)
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
-        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({reason(error)})")
+        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})")
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:

@@ -18,7 +18,6 @@ from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 from pipeline.data.own_tokens import begin_token
 from pipeline.data.said import said_of
-from pipeline.data.split import split_rows
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import SIZES, LLMModulesForCausalLM, build_student, student_body
@@ -27,6 +26,7 @@ from pipeline.training.arguments import find_reporter, training_arguments
 from pipeline.training.distillation import TeachersPredictions, kept_head
 from pipeline.training.examples import examples_of, left_out_of, students_tokenizer, teachers_tokenizer
 from pipeline.training.head_init import start_head
+from pipeline.training.rows import rows_of
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 
@@ -103,10 +103,7 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowSt
     Raises:
         InputError: too few examples, no such student, device or reporter, or batches that cannot be dealt out.
     """
-    try:
-        train_rows, validation_rows = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
-    except ValueError as error:
-        raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
+    train_rows, validation_rows = rows_of(cache, settings)
     tokenizer = students_tokenizer(settings, cache)
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
     reporters = [find_reporter(name) for name in settings.report_to] if share.rank == 0 else []

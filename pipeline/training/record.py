@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cache.identity import differences
 from cache.places import Place, place_of
 from pipeline.errors import InputError
+from pipeline.training.rows import describe_groups
 from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.settings import TrainSettings
 
@@ -30,6 +31,7 @@ def new_record(settings: TrainSettings, cache: Cache, companions: Sequence[str],
             "content_digest": cache.content_digest,
             "student_tokenizer": tokenizer,
         },
+        "kept_together": describe_groups(cache),
         "provenance": cache.manifest.provenance,
         "environment": environment(),
     }

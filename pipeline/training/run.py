@@ -16,7 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
 from cache.places import Where
-from pipeline.data.split import FEWEST_HELD_OUT, split_rows
+from pipeline.data.split import FEWEST_HELD_OUT
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
@@ -28,6 +28,7 @@ from pipeline.training.companions import RANDOM_TEACHER, companion, kind_of, why
 from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.record import earlier_record, new_record
+from pipeline.training.rows import describe_groups, rows_of
 from pipeline.training.run_folder import RunFolder, forget_peak_memory, is_over, peak_memory
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import StudentTrainer
@@ -67,6 +68,8 @@ def train(
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
+        if own_share().rank == 0 and (together := describe_groups(cache)):
+            tell(together)
         if companions and own_share().rank == 0:
             _tell_if_too_few(cache, settings)
         for name in companions:
@@ -92,7 +95,7 @@ def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
     rows = len(cache)
     if rows < 2:  # is refused in a moment
         return
-    held_out = len(split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)[1])
+    held_out = len(rows_of(cache, settings)[1])
     if held_out < FEWEST_HELD_OUT:
         share = math.ceil(100 * FEWEST_HELD_OUT / rows) / 100
         mend = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"

@@ -54,12 +54,12 @@ def _measured(settings: EvaluateSettings) -> dict[str, Any]:
 def _print(results: dict[str, Any], folder: RunFolder) -> None:
     console = result_console()
     table = Table(title="What was transferred, on rows held out")
-    for heading in ("run", "reads", "val. loss", "transfer score", "exact match", "form", "stopped", "steps", "tokens"):
+    score_name = _score_heading(results["score"])
+    for heading in ("run", "reads", "val. loss", "transfer score", score_name, "form", "stopped", "steps", "tokens"):
         table.add_column(heading, justify="left" if heading in ("run", "reads") else "right", no_wrap=heading != "reads")
     for student in results["students"]:
-        shares = [
-            f"{student[name]:.1%}" if name in student else "–" for name in ("exact_match", "thought_solution_form", "stopped")
-        ]
+        shares = [f"{student['score']['value']:.1%}" if "score" in student else "–"]
+        shares += [f"{student[name]:.1%}" if name in student else "–" for name in ("thought_solution_form", "stopped")]
         name = student["name"] + (" (LEAKS)" if student["leaks"] else "")
         score = "–"
         if transfer := student.get("transfer"):
@@ -68,6 +68,8 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
         counts = [str(student["steps"]), f"{student['tokens']:,}"]
         table.add_row(name, student["reads"], f"{student['val_loss']:.4f}", score, *shares, *counts)
     console.print(table)
+    if score := results["score"]:
+        console.print(_score_in_words(score, results["students"][0]), highlight=False, soft_wrap=True)
     for student in results["students"]:
         if features := student.get("features"):
             told = ", ".join(f"{_SEEN.get(name, name)} {loss:.4f}" for name, loss in features.items())
@@ -84,3 +86,21 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
     for reason, count in results["prompts_left_out"].items():
         console.print(f"not answered: {counted(count, 'row')}: {reason}", highlight=False)
     console.print(f"report: {folder.evaluation / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _score_heading(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "right answers"
+    return f"score ({score['name']})" if score["graded"] else f"right answers ({score['name']})"
+
+
+def _score_in_words(score: dict[str, Any], student: dict[str, Any]) -> str:
+    """Which score it is and why, its interval for the student, and how many rows it counts."""
+    text = f"score {score['name']} ({score['why']}): {score['definition']}"
+    if found := student.get("score"):
+        if found["interval"]:
+            text += "; the student's 95 % interval is {:.1%} to {:.1%}".format(*found["interval"])
+        if "fields" in found:
+            text += f"; right fields {found['fields']:.1%}"
+    without = f", {counted(score['not_scored'], 'row')} without a reference that can be scored" if score["not_scored"] else ""
+    return f"{text}; {counted(score['scored'], 'row')} scored{without}"

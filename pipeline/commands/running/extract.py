@@ -93,6 +93,7 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
         f"{counted(expected.shards, 'shard')}, "
         f"{expected.missing_shards} of them still to be written; {expected.stored_tokens:,} tokens to be computed and stored",
         f"left out: {left_out}",
+        *([f"nothing is shared: {expected.unshared}"] if expected.unshared else []),
         *(
             f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '} {container} {codec}: "
             f"{'about ' if codec in expected.approximate else ''}{size:,} bytes"
@@ -118,6 +119,13 @@ def _in_words(result: ExtractResult) -> str:
         f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
         f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
         f"{result.bytes / 1e6:,.1f} MB\n"
-        f"left out: {left_out}\n"
-        f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
+        f"left out: {left_out}\n{_unread(result.unread)}"
+        + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
+        + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )
+
+
+def _unread(fields: dict[str, int]) -> str:
+    """A line about columns and message fields with content that nothing reads."""
+    named = ", ".join(f"{field} ({counted(rows, 'row')})" for field, rows in fields.items())
+    return f"not read: {named}\n" if named else ""

@@ -59,6 +59,11 @@ class ShardActor:
         """The codecs, fitted."""
         return self._worker.calibrate()
 
+    def load(self) -> None:
+        """Load the teacher."""
+        with self._teacher_is_busy:
+            self._worker.load()
+
     def make(self, shard: int, manifest: Manifest, codecs: dict[int, Codec], unusable: set[int]) -> ShardRecord:
         """Read, code and write a shard; it exists once the head has journaled what this returns."""
         with self._teacher_is_busy:
@@ -128,7 +133,12 @@ class RayEngine:
         return codecs
 
     def load(self) -> None:
-        """As `Engine.load`: actors load theirs with their first shard."""
+        """As `Engine.load`, in one actor: what is wrong with the teacher is so known before the cache is begun."""
+        actor = self._actors[0] if self._actors else self._new_actor()
+        try:
+            self._answer(actor.load.remote())
+        except ActorDiedError:
+            self._actors.remove(actor)  # why they die, the first shard will tell
 
     def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
         """As `Engine.make_shards`."""

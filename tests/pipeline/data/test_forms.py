@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.data.conversations import Conversation, Turn
-from pipeline.data.forms import MalformedRowError, detect_form, turns_of
+from pipeline.data.conversations import Conversation, TokenRow, Turn
+from pipeline.data.forms import FORMS, detect_form, read_row, unread_fields
+from pipeline.errors import RowError
 
 
 def test_each_form_is_told_by_its_columns() -> None:
@@ -10,20 +14,25 @@ def test_each_form_is_told_by_its_columns() -> None:
     assert detect_form(["question", "answer"]) == "gsm8k"
     assert detect_form(["text"]) == "text"
     assert detect_form(["question"]) is None
+    assert detect_form(["prompt", "completion"]) == "completion"
+    assert detect_form(["instruction", "input", "output", "text"]) == "instruction"
+    assert detect_form(["input_ids", "attention_mask", "labels"]) == "tokens"
+    assert detect_form(["input_ids", "loss_mask", "messages"]) == "tokens"
+    assert detect_form(["input_ids"]) is None
 
 
 def test_stratos_rows_become_turns() -> None:
     row = {"system": "S", "conversations": [{"from": "user", "value": "Q"}, {"from": "assistant", "value": "A"}]}
-    assert turns_of(row, "stratos") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
+    assert read_row(row, "stratos") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
     row = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
-    assert turns_of(row, "stratos") == (Turn("user", "Q"), Turn("assistant", "A"))
+    assert read_row(row, "stratos") == (Turn("user", "Q"), Turn("assistant", "A"))
 
 
 def test_chat_gsm8k_and_text_rows_become_turns() -> None:
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
-    assert turns_of({"messages": messages}, "chat") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
-    assert turns_of({"question": "Q", "answer": "A"}, "gsm8k") == (Turn("user", "Q"), Turn("assistant", "A"))
-    assert turns_of({"text": "T"}, "text") == (Turn("text", "T"),)
+    assert read_row({"messages": messages}, "chat") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
+    assert read_row({"question": "Q", "answer": "A"}, "gsm8k") == (Turn("user", "Q"), Turn("assistant", "A"))
+    assert read_row({"text": "T"}, "text") == (Turn("text", "T"),)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +49,8 @@ def test_chat_gsm8k_and_text_rows_become_turns() -> None:
     ],
 )
 def test_malformed_rows_name_the_field(row: dict[str, object], form: str, named: str) -> None:
-    with pytest.raises(MalformedRowError, match=named):
-        turns_of(row, form)  # type: ignore[arg-type]
+    with pytest.raises(RowError, match=named):
+        read_row(row, form)  # type: ignore[arg-type]
 
 
 def test_the_prompt_is_what_comes_before_the_last_answer() -> None:
@@ -49,3 +58,68 @@ def test_the_prompt_is_what_comes_before_the_last_answer() -> None:
     assert Conversation("0", turns).prompt_turns == turns[:3]
     assert Conversation("0", turns).reference == "d"
     assert Conversation("0", (Turn("text", "x"),)).prompt_turns == ()
+
+
+def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
+    turns = (Turn("user", "Q"), Turn("assistant", "A"))
+    assert read_row({"prompt": "Q", "completion": "A"}, "completion") == turns
+    row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "A"}]}
+    assert read_row(row, "completion") == turns
+
+
+def test_an_instructions_input_follows_it() -> None:
+    row = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
+    assert read_row(row, "instruction") == (Turn("user", "Add.\n\n1 and 2"), Turn("assistant", "3"))
+    assert read_row({**row, "input": ""}, "instruction") == (Turn("user", "Add."), Turn("assistant", "3"))
+
+
+def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    read = read_row({"messages": messages, "tools": tools}, "chat")
+    assert isinstance(read, tuple)
+    assert read[0].role == "tools"
+    assert read == read_row({"messages": messages, "tools": str(tools).replace("'", '"')}, "chat")
+    with pytest.raises(RowError, match="'tools' is not a list"):
+        read_row({"messages": messages, "tools": {"name": "weather"}}, "chat")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans(), st.booleans()), min_size=1, max_size=20))
+def test_token_rows_are_taken_as_they_are_less_their_padding(tokens: list[tuple[int, bool, bool]]) -> None:
+    ids, learned, kept = [list(each) for each in zip(*tokens, strict=True)]
+    labels = [token if learn else -100 for token, learn in zip(ids, learned, strict=True)]
+    for row in ({"loss_mask": learned}, {"labels": labels}):
+        read = read_row({"input_ids": ids, "attention_mask": [int(keep) for keep in kept], **row}, "tokens")
+        assert isinstance(read, TokenRow)
+        assert read.input_ids.dtype == np.int32
+        assert read.input_ids.tolist() == [token for token, keep in zip(ids, kept, strict=True) if keep]
+        assert read.loss_mask.tolist() == [learn for learn, keep in zip(learned, kept, strict=True) if keep]
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"input_ids": [1, 2], "labels": [2, -100]}, "'labels' has 2 at token 0, where input_ids has 1"),
+        ({"input_ids": [1, 2], "labels": [1]}, "'labels' has 1 values, input_ids 2"),
+        ({"input_ids": [1, 2], "loss_mask": [0, 2]}, "'loss_mask' has 2"),
+        ({"input_ids": [1, "x"], "loss_mask": [0, 1]}, "'input_ids' has 'x' at place 1"),
+        ({"input_ids": [1, 2**31], "loss_mask": [0, 1]}, "at place 1"),
+        ({"input_ids": [1, 2], "loss_mask": None}, "'labels' is missing"),
+        ({"input_ids": [1, 2], "loss_mask": [0, 1], "attention_mask": [1]}, "'attention_mask' has 1 values"),
+    ],
+)
+def test_token_rows_that_contradict_themselves_are_refused(row: dict[str, object], named: str) -> None:
+    with pytest.raises(RowError, match=named):
+        read_row(row, "tokens")
+
+
+def test_what_no_form_reads_is_named() -> None:
+    row = {"messages": [{"role": "user", "content": "Q", "mood": "glad", "name": "Ann"}], "id": 3, "note": "", "tools": []}
+    assert set(unread_fields(row, "chat")) == {"id", "messages[].mood"}
+    assert set(unread_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
+
+
+def test_no_form_hides_one_that_comes_after_it() -> None:
+    for name, form in FORMS.items():
+        columns = [needed if isinstance(needed, str) else needed[0] for needed in form.columns]
+        assert detect_form(columns) == name

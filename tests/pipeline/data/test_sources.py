@@ -5,6 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from pipeline.data.forms import FormName
 from pipeline.data.sources import load_conversations
 from pipeline.errors import InputError
 from tests.conftest import write_rows
@@ -49,7 +50,13 @@ def test_bad_rows_are_counted_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("", "empty"), ('{"a": 1}\n', "fit no known form"), ("nonsense\n", "line 1 is not JSON"), ("\xff", "row 0")],
+    [
+        ("", "empty"),
+        ('{"a": 1}\n', r"row 0: columns 'a' fit no known form"),
+        ('{"input_ids": [1]}\n', "input_ids needs input_ids, loss_mask or labels"),
+        ("nonsense\n", "row 0: line 1 is not JSON"),
+        ("\xff", "row 0"),
+    ],
 )
 def test_unusable_files_are_said_so(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(content)
@@ -60,9 +67,9 @@ def test_unusable_files_are_said_so(content: str, said: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("rows.csv", "question,answer\n", r"rows\.csv: not a data set file; known endings: \.jsonl"),
-        ("rows.json", "{'a': 1}", r"rows\.json: not JSON"),
-        ("rows.json", '{"a": 1}', r"rows\.json: not a JSON array of rows .*\.jsonl"),
+        ("rows.txt", "question,answer\n", r"rows\.txt: not a data set file; known endings: \.jsonl"),
+        ("rows.json", "['a': 1]", "row 0: is not JSON"),
+        ("rows.json", "{'a': 1}", r"rows\.json: not a JSON array of rows .*\.jsonl"),
         ("rows.json", "[1]", "row 0: is not a JSON object"),
     ],
 )
@@ -72,9 +79,46 @@ def test_files_of_another_kind_are_said_so(name: str, content: str, said: str, t
         load_conversations(str(tmp_path / name))
 
 
-def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder; name a file in it"):
+def test_bad_rows_of_several_files_are_named_by_their_own(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", ROWS)
+    write_rows(tmp_path / "b.jsonl", [ROWS[0], {"question": "Q"}])
+    with pytest.raises(InputError, match=r"b\.jsonl: row 1: field 'answer'"):
         load_conversations(str(tmp_path))
+    found = load_conversations(str(tmp_path), skip_bad_rows=True)
+    assert [row.row_id for row in found.conversations] == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("form", [None, "gsm8k"])
+def test_the_first_row_may_be_the_bad_one(form: FormName | None, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"version": 2}, *ROWS])
+    with pytest.raises(InputError, match=r"a\.jsonl: row 0: "):
+        load_conversations(str(path), form=form)
+    found = load_conversations(str(path), form=form, skip_bad_rows=True)
+    assert (len(found.conversations), found.malformed) == (len(ROWS), 1)
+
+
+def test_a_byte_that_is_no_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"question": "Q\xff", "answer": "A"}\n{"question": "Q", "answer": "A", "meta": "\xff"}\n')
+    with pytest.raises(
+        InputError, match=r"row 0: field 'question' has a broken character \(byte 0xff is no UTF-8, at character 2"
+    ):
+        load_conversations(str(path))
+    assert [row.row_id for row in load_conversations(str(path), skip_bad_rows=True).conversations] == ["1"]
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    found = load_conversations(str(write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "level": 3}, {**ROWS[1], "level": 1, "x": ""}])))
+    assert found.unread == {"level": 2}
+
+
+def test_a_group_is_a_column_of_each_row(tmp_path: Path) -> None:
+    path = str(write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "author": "ann"}, {**ROWS[1], "author": 3}]))
+    found = load_conversations(path, group_by="author")
+    assert [row.group for row in found.conversations] == ["ann", "3"]
+    assert found.unread == {}
+    with pytest.raises(InputError, match=r"row 0: field 'writer' names no group"):
+        load_conversations(path, group_by="writer")
 
 
 def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +146,7 @@ def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pyte
     assert found.fingerprint == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
 
 
-@pytest.mark.parametrize("name", ["nowhere/rows.jsonl", "rows.csv", "rows.jsonl.gz"])
+@pytest.mark.parametrize("name", ["nowhere/rows.jsonl", "rows.csv", "rows.jsonl.gz", "rows.txt"])
 def test_missing_files_are_not_looked_for_on_the_hub(name: str) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_conversations(name)
@@ -113,5 +157,5 @@ def test_binary_nonsense_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a Parquet file"):
         load_conversations(str(tmp_path / "a.parquet"))
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="UTF-16"):
         load_conversations(str(tmp_path / "a.jsonl"))

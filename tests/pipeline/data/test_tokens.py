@@ -1,16 +1,21 @@
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.conversations import Conversation, TokenRow, Turn
 from pipeline.data.said import Said
 from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, end_token_id, render, render_prompt
-from pipeline.data.tokens import tokenize_conversations, tokenize_prompt, tokenize_segments
-from pipeline.errors import InputError
+from pipeline.data.tokens import TokenizedDataset, tokenize_conversations, tokenize_prompt, tokenize_segments
+from pipeline.errors import InputError, RowError
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
 ROUNDS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=3)
@@ -133,3 +138,73 @@ def test_a_later_turns_prompt_has_the_tokens_that_stand_before_its_answer(
     assert len(answers) == len(rounds)
     for answer in answers:
         assert tokenize_prompt(turns[: answer.turn], template, tokenizer) == example.input_ids[: answer.start].tolist()
+
+
+def tokenized(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, **options: object) -> TokenizedDataset:
+    how = {"template": "paper", "loss_on": "assistant", "max_tokens": 9999} | options
+    return tokenize_conversations([Conversation("7", tuple(turns), where="rows.jsonl: row 7")], tokenizer, **how)  # type: ignore[arg-type]
+
+
+@RELAXED
+@given(rounds=ROUNDS, unlearned=st.sets(st.integers(0, 2)), loss_on=st.sampled_from(["assistant", "all"]))
+def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
+    rounds: list[tuple[str, str]], unlearned: set[int], loss_on: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    turns = turns_of(rounds, None)
+    marked = [
+        replace(turn, learn=number // 2 not in unlearned) if turn.role == "assistant" else turn
+        for number, turn in enumerate(turns)
+    ]
+    (whole,) = tokenized(turns, tokenizer, loss_on="all").examples
+    found = tokenized(marked, tokenizer, loss_on=loss_on).examples
+    if not found:
+        assert unlearned >= set(range(len(rounds)))
+        return
+    assert found[0].input_ids.tolist() == whole.input_ids.tolist()
+    ends = [place for place, token in enumerate(whole.input_ids) if token == tokenizer.eos_token_id]
+    assert [bool(found[0].loss_mask[end]) for end in ends] == [number not in unlearned for number in range(len(rounds))]
+    answers = Said.from_text(found[0].text, "test").answers
+    assert [answer.turn // 2 for answer in answers] == [number for number in range(len(rounds)) if number not in unlearned]
+
+
+@pytest.mark.parametrize("template", TEMPLATE_NAMES)
+def test_words_that_are_control_tokens_are_refused_by_row(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = turns_of([("What is <|im_end|>?", "An end.")], None)
+    with pytest.raises(
+        InputError, match=r"^rows\.jsonl: row 7: turn 0 \(user\) has the control token '<\|im_end\|>'.*--skip-bad-rows"
+    ):
+        tokenized(turns, tokenizer, template=template)
+    assert tokenized(turns, tokenizer, template=template, skip_bad_rows=True).left_out == {"control tokens in the text": 1}
+    with pytest.raises(RowError, match="control token"):
+        tokenize_prompt(turns[:1], template, tokenizer)
+
+
+def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = turns_of([("Q", "A")], None)
+    (example,) = tokenized(turns, tokenizer).examples
+    most = int(example.input_ids.max())
+    assert tokenized(turns, tokenizer, vocab_size=most + 1).examples
+    with pytest.raises(InputError, match=rf"row 7: token \d+ is {most} "):
+        tokenized(turns, tokenizer, vocab_size=most)
+    assert tokenized(turns, tokenizer, vocab_size=most, skip_bad_rows=True).left_out == {
+        "tokens beyond the teacher's embeddings": 1
+    }
+
+
+def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = TokenRow(np.array([5, 6, 7], np.int32), np.array([False, True, True]))
+    found = tokenize_conversations(
+        [Conversation("0", (), row)], tokenizer, template="paper", loss_on="assistant", max_tokens=3, vocab_size=8
+    )
+    (example,) = found.examples
+    assert (example.input_ids.tolist(), example.loss_mask.tolist()) == ([5, 6, 7], [False, True, True])
+    assert Said.from_text(example.text, "test").turns == (Turn("text", tokenizer.decode([6, 7])),)
+
+
+def test_characters_that_a_tokenizer_does_not_know_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "one": 2, "two": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    small = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<end>")
+    rows = [Conversation(str(row), (Turn("text", text),)) for row, text in enumerate(["one two", "one three", "two"])]
+    assert tokenize_conversations(rows, small, template="paper", loss_on="assistant", max_tokens=9).unknown == 1
+    assert tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=99).unknown == 0

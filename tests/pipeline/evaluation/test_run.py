@@ -180,33 +180,36 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
 
 
 def test_the_verdict_follows_the_figures() -> None:
+    def told(students: list[dict[str, object]]) -> str:
+        return verdict(students, {"name": "math", "graded": False})
+
     def student(name: str, loss: float, match: float, leaks: bool = False, low: float = 0.1) -> dict[str, object]:
         kind = "student" if name == "student" else "control"
         transfer = {"score": 0.5, "interval": (low, 0.9)}
         return {
-            "name": name, "kind": kind, "val_loss": loss, "exact_match": match, "leaks": leaks, "condition": "sequence",
+            "name": name, "kind": kind, "val_loss": loss, "score": {"value": match}, "leaks": leaks, "condition": "sequence",
             "transfer": transfer,
         }  # fmt: skip
 
-    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
+    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
     unsure = student("unsure", 0.5, 0.1, low=-0.01) | {"transfer": {"score": 0.9, "interval": (-0.01, 0.99)}}
     for controls in ([student("c", 0.5, 0.1), unsure], [unsure, student("c", 0.5, 0.1)]):
-        said = verdict([student("student", 0.1, 0.9), *controls])
+        said = told([student("student", 0.1, 0.9), *controls])
         assert said.startswith("No transfer shown") and said.endswith("beside unsure.")
     few = student("few", 0.5, 0.1) | {"transfer": {"score": 0.9, "interval": None}}
-    assert "too few rows are held out" in verdict([student("student", 0.1, 0.9), few])
+    assert "too few rows are held out" in told([student("student", 0.1, 0.9), few])
     layer = student("layer-12", 0.09, 0.9, low=-0.5) | {"kind": "layer"}
-    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1), layer]).startswith("Transferred:")
-    assert verdict([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("Transferred in loss alone:")
+    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), layer]).startswith("Transferred:")
+    assert told([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("Transferred in loss alone:")
     looks, does_not = (
         {"condition": "prompt", "features": {"matched": 0.1, "mismatched": other, "zeroed": 0.9}} for other in (0.2, 0.1)
     )
-    assert verdict([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith("Transferred:")
-    assert verdict([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith("No transfer shown")
+    assert told([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith("Transferred:")
+    assert told([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith("No transfer shown")
     baseline = student("teacher", 0.01, 1.0) | {"kind": "baseline"}
-    assert verdict([student("student", 0.1, 0.9), student("c", 0.5, 0.1), baseline]).startswith("Transferred:")
-    assert "--controls" in verdict([student("student", 0.1, 0.9)])
-    assert verdict([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
+    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), baseline]).startswith("Transferred:")
+    assert "--controls" in told([student("student", 0.1, 0.9)])
+    assert told([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
 
 
 def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(run: Path, tmp_path: Path) -> None:

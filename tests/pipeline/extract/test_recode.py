@@ -19,7 +19,7 @@ from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.fidelity.measures import relative_error
-from pipeline.teacher.model import decoder_config
+from pipeline.teacher.shape import decoder_config
 from pipeline.teacher.source import find_teacher
 
 Make = Callable[..., ExtractSettings]

@@ -1,0 +1,54 @@
+"""Control tokens, such as `<|im_end|>`, in what people wrote: a tokenizer would read the words as the token itself."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.data.conversations import Turn
+from pipeline.errors import RowError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CONTROL_TOKENS = "control tokens in the text"
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts that a tokenizer reads as control tokens, the longest first."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return sorted({*added, *map(str, tokenizer.all_special_tokens)} - {""}, key=lambda text: (-len(text), text))
+
+
+def find_control_token(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The first control token in a text."""
+    found = _pattern(tokenizer).search(text)
+    return found[0] if found else None
+
+
+@functools.lru_cache(maxsize=4)
+def _pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, control_tokens(tokenizer))) or r"(?!)")
+
+
+def require_no_control_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a row whose words contain control tokens: they would end a turn where its author only wrote about one.
+
+    Raises:
+        RowError: names the turn and the token.
+    """
+    for number, turn in enumerate(turns):
+        for text in _texts(turn):
+            if found := find_control_token(text, tokenizer):
+                raise RowError(
+                    f"turn {number} ({turn.role}) has the control token {found!r} in its text, which the tokenizer reads as a "
+                    "token of its own; write it in another way",
+                    CONTROL_TOKENS,
+                )
+
+
+def _texts(turn: Turn) -> Iterator[str]:
+    yield turn.text
+    yield turn.fields

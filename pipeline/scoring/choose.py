@@ -1,0 +1,115 @@
+"""Which score a data set's references ask for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import InputError
+from pipeline.scoring.final_answers import has_marked_answer
+from pipeline.scoring.interface import Score
+from pipeline.scoring.math_answers import MathScore
+from pipeline.scoring.own import load_own
+from pipeline.scoring.structures import CallScore, JsonScore, json_value
+from pipeline.scoring.text import ChoiceScore, ChrfScore, ContainsScore, ExactScore, RougeScore, label_of
+
+SCORE_NAMES = ("auto", "exact", "math", "choice", "json", "call", "contains", "rouge", "chrf")
+_MOST = 0.9
+"""Share of the references that have to be of a kind."""
+_SHORT = 20
+"""Words of an answer that is compared as a whole."""
+_LABEL = 8
+"""Words of a label."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A score, and why it is the one."""
+
+    score: Score
+    why: str
+
+
+def require_score(name: str) -> None:
+    """Look at a score's name, and at nothing else.
+
+    Raises:
+        InputError: there is no such score.
+    """
+    if name in SCORE_NAMES or all(name.partition(":")):
+        return
+    near = difflib.get_close_matches(name, SCORE_NAMES, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise InputError(f"--score {name}: there are {', '.join(SCORE_NAMES)}, and module:function{hint}")
+
+
+def choose_score(name: str, references: Sequence[str]) -> Choice:
+    """The score of a name; `auto` looks at the references.
+
+    Raises:
+        InputError: there is no such score.
+    """
+    require_score(name)
+    if name == "auto":
+        return _fitting(references)
+    if ":" in name:
+        return Choice(load_own(name), "named")
+    scores: dict[str, Score] = {
+        each.name: each
+        for each in (
+            ExactScore(),
+            MathScore(),
+            _choice(references),
+            JsonScore(),
+            CallScore(),
+            ContainsScore(),
+            RougeScore(),
+            ChrfScore(),
+        )
+    }
+    return Choice(scores[name], "named")
+
+
+def _fitting(references: Sequence[str]) -> Choice:
+    known = [reference for reference in references if reference.strip()]
+    if not known:
+        return Choice(ExactScore(), "no row has a reference")
+
+    def most(fits: Sequence[bool]) -> bool:
+        return sum(fits) >= _MOST * len(known)
+
+    if most([CallScore().can_score(each) for each in known]):
+        return Choice(CallScore(), "the references are calls")
+    if most([_is_json_structure(each) for each in known]):
+        return Choice(JsonScore(), "the references are JSON")
+    if most([has_marked_answer(each) for each in known]):
+        return Choice(MathScore(), "the references end in a box or ####")
+    if most([_is_number(each) for each in known]):
+        return Choice(MathScore(), "the references are numbers")
+    words = [len(each.split()) for each in known]
+    labels = {label_of(each) for each in known}
+    if most([count <= _LABEL for count in words]) and 2 * len(labels) <= len(known):
+        return Choice(_choice(known), f"the references are {len(labels)} labels")
+    if most([count <= _SHORT for count in words]):
+        return Choice(ExactScore(), "the references are short")
+    return Choice(RougeScore(), "the references are free text")
+
+
+def _choice(references: Sequence[str]) -> ChoiceScore:
+    return ChoiceScore(frozenset(label for reference in references if (label := label_of(reference))))
+
+
+def _is_json_structure(text: str) -> bool:
+    try:
+        return isinstance(json_value(text), (dict, list))
+    except ValueError:
+        return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").replace("$", "").replace("%", ""))
+    except ValueError:
+        return False
+    return True

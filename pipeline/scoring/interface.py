@@ -1,0 +1,33 @@
+"""What a score is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Score:
+    """Compares answers with references.
+
+    Attributes:
+        name: by which it is chosen and reported.
+        definition: one sentence for the report.
+        graded: whether an answer may be partly right; else it is right (1) or wrong (0).
+    """
+
+    name: ClassVar[str]
+    definition: ClassVar[str]
+    graded: ClassVar[bool] = False
+
+    def can_score(self, reference: str) -> bool:
+        """Whether anything can be compared with a reference."""
+        return bool(reference.strip())
+
+    def score(self, answer: str, reference: str) -> float:
+        """How right an answer is, 0 to 1."""
+        raise NotImplementedError
+
+    def fields(self, answer: str, reference: str) -> float | None:
+        """The share of a structure's fields that are right, 0 to 1; None for a score of no structure."""
+        return None

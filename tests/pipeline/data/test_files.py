@@ -1,0 +1,175 @@
+import bz2
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.files import find_files, names_files, rows_of_file
+from pipeline.data.json_rows import json_array, parse_row
+from pipeline.errors import InputError, RowError
+
+ROWS = [{"question": f"Q{i}", "answer": f"A{i}"} for i in range(4)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+ARRAY = json.dumps(ROWS).encode()
+CSV = b"question,answer\n" + b"".join(f"Q{i},A{i}\n".encode() for i in range(4))
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("a.jsonl", MARK + LINES),
+        ("a.jsonl", MARK + LINES[:40] + LINES[40:].replace(b"\n", b"\n" + MARK, 1)),
+        ("a.jsonl", LINES.replace(b"\n", b"\r\n")),
+        ("a.jsonl", b"\n" + LINES.replace(b"\n", b"\n\n")),
+        ("a.jsonl", LINES.rstrip(b"\n")),
+        ("a.JSONL", LINES),
+        ("a.jsonl.gz", gzip.compress(LINES)),
+        ("a.jsonl.gz", gzip.compress(LINES[:40]) + gzip.compress(LINES[40:])),
+        ("a.jsonl.bz2", bz2.compress(LINES)),
+        ("a.json", ARRAY),
+        ("a.json", MARK + b" " + ARRAY),
+        ("a.json", LINES),
+        ("a.json.gz", gzip.compress(ARRAY)),
+        ("a.csv", CSV),
+        ("a.csv", MARK + CSV.replace(b"\n", b"\r\n")),
+        ("a.csv.gz", gzip.compress(CSV)),
+    ],
+)
+def test_the_same_rows_whatever_they_are_written_as(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert list(rows_of_file(tmp_path / name)) == ROWS
+
+
+def test_zstandard_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    with pyarrow.output_stream(str(path), compression="zstd") as stream:
+        stream.write(LINES)
+    assert list(rows_of_file(path)) == ROWS
+
+
+def test_csv_has_line_breaks_commas_and_long_fields(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f'question,answer\n"a, ""b""\nc",{"x" * 200_000}\n')
+    assert list(rows_of_file(tmp_path / "a.csv")) == [{"question": 'a, "b"\nc', "answer": "x" * 200_000}]
+
+
+def errors_of(path: Path) -> dict[int, str]:
+    return {place: str(row) for place, row in enumerate(rows_of_file(path)) if isinstance(row, RowError)}
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ("not json", "is not JSON"),
+        ("[1]", "is not a JSON object"),
+        ('{"question": ' + DEEP + "}", "nests too deep"),
+        ('{"question": "Q", "question"}', "is not JSON"),
+        ('{"question": "Q", "question": "R"}', "the name 'question' is there twice"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_one_bad_row_costs_no_other(bad: str, named: str, name: str, tmp_path: Path) -> None:
+    rows = [json.dumps(ROWS[0]), bad, json.dumps({**ROWS[1], "tricky": 'a "}]", b'})]
+    (tmp_path / name).write_text("\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]")
+    found = list(rows_of_file(tmp_path / name))
+    assert [isinstance(row, RowError) for row in found] == [False, True, False]
+    assert named in str(found[1])
+
+
+def test_a_csv_line_of_another_length_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('question,answer\nQ0,A0\nQ1\nQ2,"A2" x\nQ3,A3\n')
+    assert errors_of(tmp_path / "a.csv").keys() == {1, 2}
+    assert "line 3 has 1 values" in errors_of(tmp_path / "a.csv")[1]
+    assert "line 4 is not CSV" in errors_of(tmp_path / "a.csv")[2]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_an_integer_of_any_length_is_read_where_nobody_needs_it(name: str, tmp_path: Path) -> None:
+    row = f'{{"question": "Q", "meta": {"9" * 5000}}}'
+    (tmp_path / name).write_text(row if name == "a.jsonl" else f"[{row}]")
+    (found,) = rows_of_file(tmp_path / name)
+    assert isinstance(found, dict)
+    assert str(found["meta"]) == "9" * 5000
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        ),
+        max_size=5,
+    )
+)
+def test_the_elements_of_a_broken_array_are_those_of_a_whole_one(values: list[object]) -> None:
+    rows = [{"value": value} for value in values]
+    broken = json.dumps([*rows, "BAD"]).replace('"BAD"', "bad")
+    found = list(json_array(broken))
+    assert found[:-1] == rows
+    assert isinstance(found[-1], RowError)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [('[{"a": 1}', "does not end"), ('[{"a": 1}] x', "follows the array"), ("3", "not an array")]
+)
+def test_a_broken_array_is_an_error_of_the_file(text: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        list(json_array(text))
+
+
+def test_the_last_row_may_be_cut() -> None:
+    assert "is not JSON" in str(parse_row('{"question": "Q"', "line 3 "))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.jsonl.gz", gzip.compress(LINES)[:-20], "cannot be read"),
+        ("a.jsonl.gz", b"plain", "cannot be read"),
+        ("a.csv", b'question,answer\nQ,"open\nQ2,A2\n', "line 2: a quote is opened and never closed"),
+        ("a.csv", b"question,question\n", "names a column twice"),
+        ("a.jsonl", "{}".encode("utf-16"), "UTF-16"),
+        ("a.json", b"{\n}", "name the file .jsonl"),
+        ("a.parquet", b"PAR1", "not a Parquet file"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(name: str, content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}.*{named}"):
+        list(rows_of_file(tmp_path / name))
+
+
+def test_a_folder_and_a_pattern_stand_for_their_files_in_order(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "sub/c.csv", ".hidden.jsonl", "README.md", "sub/.cache/d.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(LINES)
+    assert find_files(str(tmp_path)) == [tmp_path / name for name in ("a.jsonl", "b.jsonl", "sub/c.csv")]
+    assert find_files(str(tmp_path / "*.jsonl")) == [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    assert find_files(str(tmp_path / "**/*.csv")) == [tmp_path / "sub/c.csv"]
+    with pytest.raises(InputError, match="no file has such a name"):
+        find_files(str(tmp_path / "*.parquet"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no data file in this folder"):
+        find_files(str(tmp_path / "empty"))
+
+
+def test_a_file_with_a_patterns_marks_in_its_name_is_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows[1].jsonl"
+    path.write_bytes(LINES)
+    assert find_files(str(path)) == [path]
+
+
+def test_hub_ids_are_no_files() -> None:
+    assert not names_files("openai/gsm8k")
+    assert not names_files("HuggingFaceTB/smol-v1.5")
+    assert names_files("rows.txt")
+    assert names_files("data/*.jsonl")

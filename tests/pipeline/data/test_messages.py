@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from pipeline.data.conversations import Turn
+from pipeline.data.messages import messages_of
+from pipeline.errors import RowError
+
+CALL = {"function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+
+
+def read(*messages: dict[str, object]) -> tuple[Turn, ...]:
+    return messages_of({"messages": list(messages)}, "messages")
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_a_thought_is_kept_under_whatever_name(name: str) -> None:
+    (turn,) = read({"role": "assistant", "content": "6", name: "two each"})
+    assert turn.extra == {"reasoning_content": "two each"}
+    assert turn.message["reasoning_content"] == turn.message["thinking"] == "two each"
+    assert turn.plain_text == "<think>\ntwo each\n</think>\n\n6"
+
+
+def test_calls_are_kept_with_their_arguments_as_an_object() -> None:
+    (turn,) = read({"role": "assistant", "content": None, "tool_calls": [CALL]})
+    assert turn.text == ""
+    assert turn.extra["tool_calls"] == [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}]
+    assert turn.plain_text == '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
+    assert read({"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])}) == (turn,)
+    assert read({"role": "assistant", "content": "", "tool_calls": [{"name": "weather", "arguments": {"city": "Ulm"}}]}) == (
+        turn,
+    )
+
+
+def test_what_a_tool_returns_is_a_turn() -> None:
+    (turn,) = read({"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"})
+    assert (turn.role, turn.text) == ("tool", "12 degrees")
+    assert turn.message == {"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"}
+    assert read({"from": "observation", "value": "12"})[0].role == "tool"
+
+
+@pytest.mark.parametrize("field", ["weight", "train", "training", "trainable", "loss"])
+@pytest.mark.parametrize(("value", "learned"), [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)])
+def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, learned: bool) -> None:
+    assert read({"role": "assistant", "content": "A", field: value})[0].learn is learned
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ({"role": "assistant", "content": "A", "weight": 0.5}, r"messages\[0\]\.weight' is 0\.5"),
+        ({"role": "assistant", "content": "A", "train": "no"}, r"messages\[0\]\.train' is 'no'"),
+        (
+            {"role": "assistant", "content": "A", "function_call": {"name": "f"}},
+            r"function_call' cannot be read; give it as 'tool",
+        ),
+        ({"role": "assistant", "content": "A", "reasoning": "x", "thinking": "y"}, "differ"),
+        ({"role": "assistant", "content": "A", "tool_calls": {"name": "f"}}, "is not a list of calls"),
+        ({"role": "assistant", "content": "A", "tool_calls": ["f"]}, r"tool_calls\[0\]' is not a call"),
+        ({"role": "assistant", "content": "A", "tool_calls": "{"}, "is not JSON"),
+        ({"role": "user", "content": "A", "tool_calls": [CALL]}, "belongs to an assistant's message"),
+        ({"role": "assistant", "content": ""}, "content' is empty"),
+        ({"role": "assistant", "content": [{"type": "text"}]}, "content' is of type list"),
+        ({"content": "A"}, r"messages\[0\]\.role' is missing"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_field(message: dict[str, object], named: str) -> None:
+    with pytest.raises(RowError, match=named):
+        read(message)
