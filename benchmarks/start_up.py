@@ -1,8 +1,8 @@
 """How long commands take to show their help and to refuse wrong input, and what they import for it.
 
-Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--json FILE]`. Each call is a process of its own: seconds are the
-median of some rounds, after one that is not counted; modules are counted in a call more, as it ends. The limits beside it: half a
-second for help, a second for a wrong path or option value; and Python itself, which imports click alone.
+Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--only WORDS] [--json FILE]`. Each call is a process of its own:
+seconds are the median of some rounds, after one that is not counted; modules are counted in a call more, as it ends. The limits
+beside it: half a second for help, a second for a wrong path or option value.
 """
 
 from __future__ import annotations
@@ -101,16 +101,18 @@ def figures_of(kind: str, text: str, limit: float, root: Path, folder: Path, rou
 @click.option(
     "--root", default=Path(__file__).parent.parent, type=click.Path(exists=True, path_type=Path), help="Project to measure."
 )
+@click.option("--only", default="", help="Only commands that begin so.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
-def main(rounds: int, root: Path, json_path: Path | None) -> None:
+def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
     """Measure and print."""
     root = root.resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "other").mkdir()
         (folder / "other" / "notes.txt").write_text("not a cache, and not a run\n")
-        figures = [figures_of("help", f"{words} --help".strip(), HELP_LIMIT, root, folder, rounds) for words in COMMANDS]
-        figures += [figures_of("wrong input", words, WRONG_LIMIT, root, folder, rounds) for words in WRONG]
+        calls = [("help", f"{words} --help".strip(), HELP_LIMIT) for words in COMMANDS]
+        calls += [("wrong input", words, WRONG_LIMIT) for words in WRONG]
+        figures = [figures_of(*call, root, folder, rounds) for call in calls if call[1].startswith(only)]
     table = Table(title=f"Start-up: median of {rounds} runs")
     for heading in ("what", "command", "seconds", "limit", "exit status", "modules", "heavy ones"):
         table.add_column(heading, justify="left" if heading in ("what", "command", "heavy ones") else "right")
