@@ -57,9 +57,9 @@ def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -
     for values in itertools.product(*grid.values()):
         each = replace(settings, **dict(zip(grid, values, strict=True)))
         require_student(each.student)
-        each.require_sense()
         if manifest is not None:
-            each.require_layers_of(options["cache"].address, manifest.layers)
+            each.require_states_of(options["cache"].address, manifest)
+        each.require_sense()
     from pipeline.commands.running.sweep import sweep_grid
 
     return sweep_grid(settings, grid, as_json=as_json)

@@ -70,10 +70,11 @@ def train(
     names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
     require_device(settings.device)
+    settings.require_companions(names)
     require_student(settings.student)
-    settings.require_sense(names)
     if manifest := require_cache(options["cache"]):
-        settings.require_layers_of(options["cache"].address, manifest.layers)
+        settings.require_states_of(options["cache"].address, manifest)
+    settings.require_sense()
     require_cache(random_teacher)
     if leads():  # another process may have begun it in this moment
         is_begun(RunFolder(settings.run), resume=resume)

@@ -58,13 +58,10 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     Raises:
         InputError: the cache lacks a layer, there is no such student, or nothing of it is to be trained.
     """
-    kind = cache.identity.get("condition")
-    if kind == "prompt" and not settings.own_tokens:
-        raise InputError(f"{cache.address}: holds the states of prompts alone; train with --condition prompt")
+    settings.require_states_of(cache.address, cache.manifest)
     settings.require_sense()
     if settings.distill:
         kept_head(cache, "--distill")
-    settings.require_layers_of(cache.address, cache.layers)
     body = student_body(settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max()))
     if settings.reads_states:
         settings.bridge.require_possible(body, settings.condition)

@@ -58,7 +58,7 @@ def train(
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
-    settings.require_sense(companions)
+    settings.require_companions(companions)
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)

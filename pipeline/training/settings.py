@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
 from pipeline.choices import OWN_TOKENS, READS_STATES
 from pipeline.errors import InputError
 from pipeline.shapes import SIZES, BridgeShape
+
+if TYPE_CHECKING:
+    from cache.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,11 @@ class TrainSettings:
         """True where a prediction can see the answer, so that its loss says little about generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"
 
-    def require_sense(self, companions: Sequence[str] = ()) -> None:
-        """Refuse options that contradict each other, whatever the cache.
-
-        Args:
-            companions: names of the runs that are to be trained beside it.
+    def require_companions(self, companions: Sequence[str]) -> None:
+        """Refuse a run that cannot have companions beside it.
 
         Raises:
-            InputError: says which one to change or leave out.
+            InputError: says what to leave out.
         """
         if companions and not self.reads_states:
             raise InputError(
@@ -154,6 +154,13 @@ class TrainSettings:
             raise InputError(
                 "--report-to: tells of one run; train its companions afterwards, with --resume and without --report-to"
             )
+
+    def require_sense(self) -> None:
+        """Refuse options that contradict each other, whatever the cache.
+
+        Raises:
+            InputError: says which one to change or leave out.
+        """
         if not self.own_tokens and (self.student_tokenizer or self.max_answer_tokens):
             raise InputError(
                 "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
@@ -175,17 +182,18 @@ class TrainSettings:
         if self.reads_states:
             self.bridge.require_possible_in_size(self.student, self.condition)
 
-    def require_layers_of(self, address: str, held: Sequence[int]) -> None:
-        """Refuse a cache that lacks a layer which the student reads.
+    def require_states_of(self, address: str, manifest: Manifest) -> None:
+        """Refuse a cache that lacks what the student reads.
 
         Raises:
-            InputError: names the layer, and how to extract it.
+            InputError: says what it holds, and how to extract the rest.
         """
-        if missing := [layer for layer in self.layers_read if layer not in held]:
-            there = ",".join(map(str, held))
-            raise InputError(
-                f"{address}: holds layer {there}, not layer {missing[0]}; extract with --layers {there},{missing[0]}"
-            )
+        if manifest.identity.get("condition") == "prompt" and not self.own_tokens:
+            raise InputError(f"{address}: holds the states of prompts alone; train with --condition prompt")
+        if missing := [layer for layer in self.layers_read if layer not in manifest.layers]:
+            there = ",".join(map(str, manifest.layers))
+            extract = f"extract with --layers {there},{missing[0]}"
+            raise InputError(f"{address}: holds layer {there}, not layer {missing[0]}; {extract}")
 
     def batches_a_step(self, processes: int) -> int:
         """Batches an optimiser step, of all processes together."""
