@@ -114,7 +114,18 @@ def of_generation(figures: dict[str, Any]) -> list[Ratio]:
     ]
 
 
+def of_start_up(figures: list[dict[str, Any]]) -> list[Ratio]:
+    """Seconds of the slowest of a kind."""
+    slowest = {kind: max(each["seconds"] for each in figures if each["what"] == kind) for kind in ("help", "wrong input")}
+    limits = {each["what"]: each["limit"] for each in figures}
+    return [
+        Ratio(f"the slowest {kind}: seconds", f"the limit of {limits[kind]:g}", seconds / limits[kind], "less")
+        for kind, seconds in slowest.items()
+    ]
+
+
 BENCHMARKS: dict[str, tuple[tuple[str, ...], Callable[[Any], list[Ratio]]]] = {
+    "start_up": ((), of_start_up),
     "cache_read": (("--megabytes", "600"), of_reading),
     "cache_open": (("--examples", "500000"), of_opening),
     "codecs": (("--tokens", "16384"), of_codecs),

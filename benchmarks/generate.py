@@ -39,7 +39,8 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
-from pipeline.model import SIZES, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.shapes import SIZES
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
 

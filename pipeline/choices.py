@@ -17,8 +17,6 @@ OWN_TOKENS = ("prompt", "text")
 """Conditions in which the student's tokens are GPT-Neo's own, and not the teacher's."""
 CROSS_ATTENTIONS = ("causal", "bidirectional")
 GATES = ("channel", "scalar", "none")
-STUDENT_SIZES = ("tiny", "small", "125m")
-"""New GPT-Neos by name."""
 REPORTERS = (
     "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "swanlab", "trackio",
     "wandb",

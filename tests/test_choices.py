@@ -6,8 +6,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cache.codecs import CODEC_NAMES, packing_named
 from cache.formats import FORMAT_NAMES, format_named
-from pipeline.choices import REPORTERS, STUDENT_SIZES
-from pipeline.model import SIZES
+from pipeline.choices import REPORTERS
 
 DEPRECATED, ALWAYS_TOLD = "neptune", "tensorboard"
 
@@ -15,10 +14,6 @@ DEPRECATED, ALWAYS_TOLD = "neptune", "tensorboard"
 def test_formats_and_codecs_are_those_that_can_be_had() -> None:
     assert [format_named(name).name for name in FORMAT_NAMES] == list(FORMAT_NAMES)
     assert [packing_named(name).name for name in CODEC_NAMES] == list(CODEC_NAMES)
-
-
-def test_sizes_are_those_that_can_be_built() -> None:
-    assert set(STUDENT_SIZES) == set(SIZES)
 
 
 def test_reporters_are_those_that_transformers_knows() -> None:

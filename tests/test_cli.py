@@ -31,6 +31,8 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
     good = folder / "good.jsonl"
     empty, columns, broken = folder / "empty.jsonl", folder / "columns.jsonl", folder / "broken.jsonl"
     empty.write_text("")
+    bare = folder / "bare"
+    bare.mkdir(exist_ok=True)
     write_rows(columns, [{"prompt": "x"}])
     broken.write_text('{"question": "Q", "answer": "A"}\n{"question": "Q", "answer": 3}\n')
     return {
@@ -48,7 +50,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "unknown template": (["--dataset", good, "--template", "x"], "'x' is not one of"),
         "limit of nothing": (["--dataset", good, "--limit", "0"], "0 is not in the range"),
         "all too long": (["--dataset", good, "--max-tokens", "2"], "no example is left"),
-        "a folder as data set": (["--dataset", folder], "is a folder"),
+        "a folder without data": (["--dataset", bare], "no data file in this folder"),
         "broken character": (["--dataset", write_rows(folder / "half.jsonl", [{"text": "\ud83d"}])], "broken character"),
         "no such device": (["--dataset", good, "--device", "warp"], "--device warp"),
     }
@@ -58,7 +60,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
     "case",
     ["missing file", "wrong column", "empty data set", "malformed row", "no such layer", "no layer at all", "no such teacher",
      "folder without a model", "no such gguf", "unknown format", "unknown codec", "unknown template", "limit of nothing",
-     "all too long", "a folder as data set", "broken character", "no such device"],
+     "all too long", "a folder without data", "broken character", "no such device"],
 )  # fmt: skip
 def test_bad_input_to_extract(case: str, good: Path, run_cli: RunCli, tmp_path: Path) -> None:
     options, said = bad_extracts(tmp_path)[case]

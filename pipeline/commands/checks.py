@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cache.manifest import read_manifest
 from cache.names import JOURNAL_NAME
 from cache.places import Place
-from pipeline.choices import STUDENT_SIZES
 from pipeline.errors import InputError
+from pipeline.shapes import SIZES
 
 if TYPE_CHECKING:
     from cache.manifest import Manifest
@@ -70,12 +70,10 @@ def require_student(name: str) -> None:
     Raises:
         InputError: it can be none of them.
     """
-    if name in STUDENT_SIZES or Path(name).is_dir():
+    if name in SIZES or Path(name).is_dir():
         return
     if name.startswith((".", "/")) or name.count("/") != 1:
-        raise InputError(
-            f"student {name}: neither a size ({', '.join(STUDENT_SIZES)}), nor a folder with a GPT-Neo, nor a hub id"
-        )
+        raise InputError(f"student {name}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
 
 
 def require_text(text: str | None, option: str) -> str | None:

@@ -16,7 +16,7 @@ from pipeline.commands.list_parameters import NameList
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
-from pipeline.evaluation.settings import TEACHER, EvaluateSettings
+from pipeline.evaluation.settings import TEACHER, EvaluateSettings, no_cache
 from pipeline.scoring.choose import SCORE_NAMES
 from pipeline.training.companions import BASELINES
 from pipeline.training.record import trained_from
@@ -117,7 +117,11 @@ def _look_at(settings: EvaluateSettings) -> None:
     settings.require_sense()
     RunFolder(settings.run).require_finished()
     require_device(settings.device)
-    require_teacher(settings.teacher)
+    needs_teacher = settings.samples and RunFolder(settings.run).settings().condition == "sequence"
+    require_teacher(settings.teacher if needs_teacher else None)
     require_data_set(settings.dataset)
-    for place in (settings.cache, settings.random_teacher):
-        require_cache(None if place is None else place_of(place))
+    for option, where in (("--cache", settings.cache), ("--random-teacher", settings.random_teacher)):
+        place = None if where is None else place_of(where)
+        if place is not None and not place.is_remote and not place.entries():
+            raise no_cache(place, option)
+        require_cache(place)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,13 @@ def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -
     if settings.report_to:
         raise InputError("--report-to: tells of one run, and this is many")
     require_device(settings.device)
-    require_cache(options["cache"])
-    for student in grid.get("student", [settings.student]):
-        require_student(student)
+    manifest = require_cache(options["cache"])
+    for values in itertools.product(*grid.values()):
+        each = replace(settings, **dict(zip(grid, values, strict=True)))
+        require_student(each.student)
+        if manifest is not None:
+            each.require_states_of(options["cache"].address, manifest)
+        each.require_sense()
     from pipeline.commands.running.sweep import sweep_grid
 
     return sweep_grid(settings, grid, as_json=as_json)

@@ -67,14 +67,17 @@ def train(
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """
     settings = train_settings(options)
-    require_device(settings.device)
-    require_cache(options["cache"])
-    require_cache(random_teacher)
-    require_student(settings.student)
-    if leads():  # another process may have begun it in this moment
-        is_begun(RunFolder(settings.run), resume=resume)
     names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
+    require_device(settings.device)
+    settings.require_companions(names)
+    require_student(settings.student)
+    if manifest := require_cache(options["cache"]):
+        settings.require_states_of(options["cache"].address, manifest)
+    settings.require_sense()
+    require_cache(random_teacher)
+    if leads():  # another process may have begun it in this moment
+        is_begun(RunFolder(settings.run), resume=resume)
     from pipeline.commands.running.train import train_and_tell
 
     return train_and_tell(settings, list(dict.fromkeys(names)), random_teacher, resume=resume, as_json=as_json)

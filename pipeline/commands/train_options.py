@@ -11,9 +11,10 @@ import click
 import cloup
 from click.core import ParameterSource
 
-from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, REPORTERS, STUDENT_SIZES
+from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, REPORTERS
 from pipeline.commands.list_parameters import LayerList
 from pipeline.errors import InputError
+from pipeline.shapes import SIZES
 from pipeline.training.settings import PARTS, TrainSettings
 
 _DEFAULTS = TrainSettings(Path(), Path())
@@ -29,7 +30,7 @@ _GROUPS = (
             "--student",
             default=_DEFAULTS.student,
             show_default=True,
-            help=f"{', '.join(STUDENT_SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or none.",
+            help=f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or none.",
         ),
         click.option(
             "--condition",

@@ -64,9 +64,10 @@ class WriterChoice:
             CacheError, InputError: says what, where and how to mend it.
         """
         RunFolder(self.run).require_finished()
+        reads_each_token = RunFolder(self.run).settings().condition == "sequence"
         require_device(self.device)
         require_device(self.teacher_device, "--teacher-device")
-        require_teacher(self.teacher)
+        require_teacher(self.teacher if reads_each_token else None)  # else it may not be needed
         require_cache(self.cache)
 
     def as_arguments(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.places import Where
+from cache.places import Place, Where
 from pipeline.errors import InputError
 from pipeline.scoring.choose import require_score
 from pipeline.training.companions import BASELINES
@@ -61,6 +61,11 @@ class EvaluateSettings:
             raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
         if self.tasks:
             require_harness()
+
+
+def no_cache(place: Place, option: str) -> InputError:
+    """What to say where a run's cache was, and is no longer."""
+    return InputError(f"{place.address}: there is no cache; name with {option} where the run's own is now")
 
 
 def require_harness() -> None:

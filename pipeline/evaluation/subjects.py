@@ -9,7 +9,7 @@ from typing import Any
 
 from cache import Cache, CacheError, open_cache
 from cache.places import Place, Where, place_of
-from pipeline.errors import InputError
+from pipeline.evaluation.settings import no_cache
 from pipeline.training.companions import about, kind_of
 from pipeline.training.record import require_same_cache, trained_from
 from pipeline.training.rows import rows_of as split_of
@@ -109,4 +109,4 @@ def _opened(place: Place, option: str) -> Cache:
     except CacheError as error:
         if place.entries():
             raise
-        raise InputError(f"{place.address}: there is no cache; name with {option} where the run's own is now") from error
+        raise no_cache(place, option) from error

@@ -2,7 +2,7 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.model.build import SIZES, BridgeShape, build_student, student_body
+from pipeline.model.build import build_student, student_body
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.loss import SoftTargets, token_losses
 from pipeline.model.student import LLMModulesForCausalLM
@@ -11,8 +11,6 @@ AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
 AutoModelForCausalLM.register(LLMModulesConfig, LLMModulesForCausalLM, exist_ok=True)
 
 __all__ = [
-    "SIZES",
-    "BridgeShape",
     "LLMModulesConfig",
     "LLMModulesForCausalLM",
     "SoftTargets",

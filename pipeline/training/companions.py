@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cache.places import Where
-from pipeline.choices import STUDENT_SIZES
 from pipeline.errors import InputError
+from pipeline.shapes import SIZES
 from pipeline.training.settings import TrainSettings
 
 CONTROLS = ("layer-0", "no-teacher")
@@ -86,7 +86,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
         "no-teacher": text if settings.own_tokens else tokens,
         "gpt-neo-untouched": text | {"max_steps": 0},
         "gpt-neo-fine-tuned": text,
-        "gpt-neo-scratch": text | {"new_weights": settings.student not in STUDENT_SIZES},
+        "gpt-neo-scratch": text | {"new_weights": settings.student not in SIZES},
         "distilled": tokens | {"distill": _DISTILL},
         "bidirectional": {"cross_attention": "bidirectional"},
     }
@@ -99,7 +99,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
 
 def why_impossible(settings: TrainSettings, name: str) -> str | None:
     """Why a student can have no such companion; None where it can."""
-    is_new = settings.student in STUDENT_SIZES or settings.new_weights
+    is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"
     if name == "gpt-neo-fine-tuned" and is_new:

@@ -12,7 +12,7 @@ from pipeline.batches.features import CachedExamples, CachedFeatures
 from pipeline.data.own_tokens import load_own_tokenizer, require_end
 from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
-from pipeline.model import SIZES
+from pipeline.shapes import SIZES
 from pipeline.training.settings import TrainSettings
 
 

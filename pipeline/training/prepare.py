@@ -20,8 +20,9 @@ from pipeline.data.own_tokens import begin_token
 from pipeline.data.said import said_of
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
-from pipeline.model import SIZES, LLMModulesForCausalLM, build_student, student_body
+from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
+from pipeline.shapes import SIZES
 from pipeline.training.arguments import find_reporter, training_arguments
 from pipeline.training.distillation import TeachersPredictions, kept_head
 from pipeline.training.examples import examples_of, left_out_of, students_tokenizer, teachers_tokenizer
@@ -57,34 +58,10 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     Raises:
         InputError: the cache lacks a layer, there is no such student, or nothing of it is to be trained.
     """
-    kind = cache.identity.get("condition")
-    if kind == "prompt" and not settings.own_tokens:
-        raise InputError(f"{cache.address}: holds the states of prompts alone; train with --condition prompt")
-    if not settings.own_tokens and (settings.student_tokenizer or settings.max_answer_tokens):
-        raise InputError(
-            "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
-        )
-    if settings.own_tokens and settings.distill:
-        raise InputError("--distill: the teacher predicts its own tokens, a student of --condition prompt or text has others")
+    settings.require_states_of(cache.address, cache.manifest)
+    settings.require_sense()
     if settings.distill:
         kept_head(cache, "--distill")
-    if settings.new_weights and settings.student in SIZES:
-        raise InputError(f"--new-weights: those of --student {settings.student} are new already; leave it out")
-    if settings.own_tokens and settings.head_init == "teacher":
-        raise InputError("--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out")
-    if missing := [layer for layer in settings.layers_read if layer not in cache.layers]:
-        held = ",".join(map(str, cache.layers))
-        raise InputError(
-            f"{cache.address}: holds layer {held}, not layer {missing[0]}; extract with --layers {held},{missing[0]}"
-        )
-    if settings.has_tied_head and "head" in settings.freeze:
-        raise InputError(
-            "--freeze head: over its own tokens the LM head is GPT-Neo's embeddings; --freeze gpt-neo, or --vocab dataset"
-        )
-    if not settings.trained_parts:
-        raise InputError(
-            f"--freeze {' --freeze '.join(settings.freeze)}: nothing is left to train (--condition {settings.condition})"
-        )
     body = student_body(settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max()))
     if settings.reads_states:
         settings.bridge.require_possible(body, settings.condition)

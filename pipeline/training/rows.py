@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from cache import Cache
+from typing import TYPE_CHECKING
+
 from pipeline.data.groups import GROUPS, read_groups
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
 from pipeline.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from cache import Cache
 
 
 def rows_of(cache: Cache, settings: TrainSettings) -> tuple[list[int], list[int]]:

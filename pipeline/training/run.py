@@ -58,13 +58,7 @@ def train(
         InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
-    if companions and not settings.reads_states:
-        raise InputError(
-            f"{companions[0]}: a student of --condition {settings.condition} reads no teacher to compare with; train it without "
-            "--controls, --control-layers and --random-teacher"
-        )
-    if companions and settings.report_to:
-        raise InputError("--report-to: tells of one run; train its companions afterwards, with --resume and without --report-to")
+    settings.require_companions(companions)
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)

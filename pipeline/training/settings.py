@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from cache.places import Where, place_of
 from pipeline.batches.order import BatchSize
 from pipeline.choices import OWN_TOKENS, READS_STATES
+from pipeline.errors import InputError
+from pipeline.shapes import SIZES, BridgeShape
 
 if TYPE_CHECKING:
-    from pipeline.model import BridgeShape
+    from cache.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,6 @@ class TrainSettings:
     @property
     def bridge(self) -> BridgeShape:
         """How the bridge is built."""
-        from pipeline.model import BridgeShape  # brings torch
-
         shape = (self.cross_layers, self.cross_every, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
         return BridgeShape(self.layers, *shape)
 
@@ -137,6 +138,62 @@ class TrainSettings:
     def leaks(self) -> bool:
         """True where a prediction can see the answer, so that its loss says little about generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"
+
+    def require_companions(self, companions: Sequence[str]) -> None:
+        """Refuse a run that cannot have companions beside it.
+
+        Raises:
+            InputError: says what to leave out.
+        """
+        if companions and not self.reads_states:
+            raise InputError(
+                f"{companions[0]}: a student of --condition {self.condition} reads no teacher to compare with; train it without "
+                "--controls, --control-layers and --random-teacher"
+            )
+        if companions and self.report_to:
+            raise InputError(
+                "--report-to: tells of one run; train its companions afterwards, with --resume and without --report-to"
+            )
+
+    def require_sense(self) -> None:
+        """Refuse options that contradict each other, whatever the cache.
+
+        Raises:
+            InputError: says which one to change or leave out.
+        """
+        if not self.own_tokens and (self.student_tokenizer or self.max_answer_tokens):
+            raise InputError(
+                "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
+            )
+        if self.own_tokens and self.distill:
+            raise InputError("--distill: the teacher predicts its own tokens, a student of --condition prompt or text has others")
+        if self.new_weights and self.student in SIZES:
+            raise InputError(f"--new-weights: those of --student {self.student} are new already; leave it out")
+        if self.own_tokens and self.head_init == "teacher":
+            raise InputError("--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out")
+        if self.has_tied_head and "head" in self.freeze:
+            raise InputError(
+                "--freeze head: over its own tokens the LM head is GPT-Neo's embeddings; --freeze gpt-neo, or --vocab dataset"
+            )
+        if not self.trained_parts:
+            raise InputError(
+                f"--freeze {' --freeze '.join(self.freeze)}: nothing is left to train (--condition {self.condition})"
+            )
+        if self.reads_states:
+            self.bridge.require_possible_in_size(self.student, self.condition)
+
+    def require_states_of(self, address: str, manifest: Manifest) -> None:
+        """Refuse a cache that lacks what the student reads.
+
+        Raises:
+            InputError: says what it holds, and how to extract the rest.
+        """
+        if manifest.identity.get("condition") == "prompt" and not self.own_tokens:
+            raise InputError(f"{address}: holds the states of prompts alone; train with --condition prompt")
+        if missing := [layer for layer in self.layers_read if layer not in manifest.layers]:
+            there = ",".join(map(str, manifest.layers))
+            extract = f"extract with --layers {there},{missing[0]}"
+            raise InputError(f"{address}: holds layer {there}, not layer {missing[0]}; {extract}")
 
     def batches_a_step(self, processes: int) -> int:
         """Batches an optimiser step, of all processes together."""

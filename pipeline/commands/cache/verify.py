@@ -41,7 +41,7 @@ def verify(
     """
     require_mendable(cache)
     require_device(device)
-    require_teacher(teacher)
+    require_teacher(teacher if deep else None)
     from pipeline.commands.running.cache_verify import verify_and_tell
 
     return verify_and_tell(cache, deep=deep, sample=sample, seed=seed, teacher=teacher, device=device, as_json=as_json)

@@ -12,8 +12,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from pipeline.evaluation.ablations import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
 from pipeline.evaluation.cost import reading_flops, training_flops
 from pipeline.evaluation.inside import BINS, look_inside
-from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student
 from pipeline.model.visible import visible_tokens
+from pipeline.shapes import BridgeShape
 
 
 def student(cross_attention: str = "causal", condition: str = "sequence", gate: str = "channel") -> LLMModulesForCausalLM:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.generation.live_teacher import LiveTeacher
-from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.shapes import BridgeShape
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from pipeline.errors import InputError
-from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.shapes import BridgeShape
 
 VOCABULARY, WIDTH = 40, 12
 

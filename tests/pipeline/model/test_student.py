@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig, GPTNeoModel
 
 from pipeline.errors import InputError
-from pipeline.model import BridgeShape, LLMModulesConfig, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM, build_student
 from pipeline.model.loss import next_token_loss
+from pipeline.shapes import BridgeShape
 
 VOCABULARY, WIDTH = 50, 12
 HEAD = ("lm_head.weight", "head_tokens")
