@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 
-.PHONY: setup demo study test check coverage docs bench soak clean
+.PHONY: setup demo study test test-slow check coverage docs bench soak clean
 
 setup: $(READY)
 
@@ -42,7 +42,11 @@ check: $(READY)
 	$(RUN) -m mypy
 
 test: check
-	$(RUN) -m pytest -n 3 --dist worksteal
+	$(RUN) -m pytest -n 3 --dist worksteal -m 'not slow'
+
+# What takes minutes: whole jobs, and faults in real processes.
+test-slow: $(READY)
+	$(RUN) -m pytest -n 3 --dist worksteal -m slow
 
 # Which lines no test runs, processes that tests start counted; pages in build/coverage.
 coverage: $(READY)
