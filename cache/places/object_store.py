@@ -25,8 +25,17 @@ COPIES_LIMIT = 20 * 10**9
 
 
 def usual_copies() -> Path:
-    """The folder of copies where the user names none."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-modules" / "copies"
+    """The folder of copies where the user names none.
+
+    Raises:
+        CacheError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-modules" / "copies"
+    except RuntimeError as error:
+        raise CacheError(
+            "this user has no home folder for copies of what an object store holds; name one with --copies"
+        ) from error
 
 
 class ObjectStore:

@@ -10,6 +10,7 @@ import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.checks import utf8_text
 from pipeline.commands.shell import command
 from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
 
@@ -43,6 +44,7 @@ def chat(
     Example:
       llm-modules chat --run my-run
     """
+    system = utf8_text(system, "--system")
     choice = WriterChoice(run, teacher, device, teacher_device, cache)
     choice.look_at()
     from pipeline.commands.running.chat import converse

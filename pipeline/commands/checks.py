@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cache.manifest import read_manifest
 from cache.names import JOURNAL_NAME
@@ -14,6 +14,8 @@ from pipeline.shapes import SIZES
 
 if TYPE_CHECKING:
     from cache.manifest import Manifest
+
+TextT = TypeVar("TextT", str, str | None)
 
 
 def require_cache(place: Place | None) -> Manifest | None:
@@ -76,13 +78,13 @@ def require_student(name: str) -> None:
         raise InputError(f"student {name}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
 
 
-def require_text(text: str | None, option: str) -> str | None:
-    """Text for a tokenizer: of bytes that this locale does not read, those that are UTF-8.
+def utf8_text(text: TextT, option: str) -> TextT:
+    """Text for a tokenizer: bytes of the command line that this locale does not read are read as UTF-8.
 
     Raises:
         InputError: they are not.
     """
     try:
-        return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{option}: holds bytes that are not UTF-8 ({error.reason})") from error
+        return text if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise InputError(f"{option}: holds bytes that are not UTF-8 ({error}); write it in UTF-8") from error

@@ -10,6 +10,7 @@ import cloup
 
 from cache.places import Place
 from pipeline.commands.cache_places import cache_places
+from pipeline.commands.checks import utf8_text
 from pipeline.commands.shell import command
 from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
 from pipeline.errors import InputError
@@ -41,6 +42,7 @@ def generate(
     """
     if not prompt.strip():
         raise InputError("--prompt: is empty; ask something")
+    prompt, system = utf8_text(prompt, "--prompt"), utf8_text(system, "--system")
     choice = WriterChoice(run, teacher, device, teacher_device, cache)
     choice.look_at()
     from pipeline.commands.running.generate import answer_prompt

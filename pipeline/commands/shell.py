@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ _COMMANDS = {
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
+_NARROWEST = 50
+"""Columns into which help can be set; a terminal of fewer wraps its lines itself."""
 _GO_ON = "to go on run the same command again (train: with --resume)"
 
 
@@ -84,7 +87,8 @@ class Shell(LazyCommands):
         settle_libraries()
         signal.signal(signal.SIGTERM, _terminated)
         try:
-            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+            narrow = {"terminal_width": _NARROWEST} if shutil.get_terminal_size().columns < _NARROWEST else {}
+            status = super().main(*args, **{**narrow, **kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             sys.exit(2)
@@ -131,6 +135,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         if not debug:
             quiet_libraries()
         try:
+            _require_current_folder()
             result = function(*args, as_json=as_json, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, (click.exceptions.Exit, click.ClickException)):
@@ -155,8 +160,6 @@ def _end(error: BaseException) -> NoReturn:
         message = str(error)
     elif any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):  # whatever a library raises
         message = f"the disk is full; free some space, then {_GO_ON}"
-    elif isinstance(error, FileNotFoundError) and _is_nowhere():
-        message = "the current folder has been deleted; go to another one and run the command there"
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended, {_GO_ON}"
     else:
@@ -164,12 +167,14 @@ def _end(error: BaseException) -> NoReturn:
     _fail(message, status)
 
 
-def _is_nowhere() -> bool:
+def _require_current_folder() -> None:
+    """Libraries end the process without one."""
     try:
         Path.cwd()
-    except FileNotFoundError:
-        return True
-    return False
+    except OSError as error:
+        raise InputError(
+            f"the current folder cannot be used ({error.strerror}); go to another one, and run this there"
+        ) from error
 
 
 def _stopped(error: BaseException) -> str:

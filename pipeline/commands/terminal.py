@@ -43,6 +43,8 @@ class _Output(io.FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write; an error other than of a reader that has gone is raised once, and not again when the process ends."""
+        if not memoryview(data).nbytes:  # click finds out so what a stream takes, and hides the error
+            return 0
         try:
             return super().write(data) or 0
         except OSError as error:
@@ -76,7 +78,8 @@ def _reading(stream: TextIO | None) -> TextIO:
     if stream is None:
         return io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
+        is_ascii = codecs.lookup(stream.encoding).name == "ascii"  # the C locale, whose users type UTF-8 all the same
+        stream.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")
     return stream
 
 

@@ -10,15 +10,19 @@ import click
 import cloup
 
 from cache.places import Place
-from pipeline.commands.checks import require_cache, require_teacher
+from pipeline.commands.checks import require_cache, require_teacher, utf8_text
 from pipeline.commands.devices import require_device
+from pipeline.errors import InputError
 from pipeline.training.run_folder import RunFolder
 
 
 def _texts(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     if not all(values):
         raise click.BadParameter("an empty text would end every answer before it begins")
-    return values
+    try:
+        return tuple(utf8_text(value, "--stop") for value in values)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 writer_options = cloup.option_group(
