@@ -379,7 +379,8 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
     encoder.save_pretrained(tmp_path / "encoder")
     find_teacher(EMBEDDED_TEACHER).load_tokenizer().save_pretrained(tmp_path / "encoder")
     del encoder
-    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}] * 3)
+    systems = [{"role": "system", "content": f"Be brief, {name}."} for name in ("Ann", "Bob", "Cleo")]
+    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": [system, *TURNS[1:]]} for system in systems])
     settings = embedded_settings(
         teacher=str(tmp_path / "encoder"), teacher_kind="encoder", condition="prompt", layers=(-1,), dataset=str(rows), limit=None
     )
