@@ -61,6 +61,7 @@ def test_killed_with_9_it_goes_on_and_is_the_cache_of_a_folder(
     assert "not part of the cache" not in verified.stdout
 
 
+@pytest.mark.slow
 def test_ray_actors_write_there(folder: Path, options: list[str]) -> None:
     process = extract_process(new_address(), [*options, "--engine", "ray", "--workers", "2"])
     stdout, stderr = process.communicate()
@@ -90,6 +91,7 @@ def test_training_from_there_gives_the_weights_that_a_folder_gives(
     assert list((tmp_path / "e").iterdir())
 
 
+@pytest.mark.slow
 def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and_after_a_kill(
     uploaded: str, s3_endpoint: str, run_cli: RunCli, tmp_path: Path
 ) -> None:

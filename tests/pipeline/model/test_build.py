@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, Qwen2Config
 
 from pipeline.errors import InputError
-from pipeline.model import BridgeShape, LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student
 from pipeline.model.build import student_body
 from pipeline.pretrained.load import load_weights
+from pipeline.shapes import BridgeShape
 
 
 def test_a_name_that_stands_for_nothing_is_refused(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 
 
 @pytest.mark.parametrize("codec", ["bf16", "int8"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_cache(
     codec: str, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def children_of(process: int, name: str) -> list[int]:
     return [int(pid) for pid, _, args in rows if int(pid) in below and args.startswith(name)]
 
 
+@pytest.mark.slow
 def test_ray_actors_make_the_same_cache_though_one_is_killed(tmp_path: Path, digest: str) -> None:
     process = CliProcess("extract", "--cache", tmp_path / "c", *OPTIONS, *RAY, "--json")
     journal = tmp_path / "c" / "journal.jsonl"
@@ -65,6 +66,7 @@ def test_ray_actors_make_the_same_cache_though_one_is_killed(tmp_path: Path, dig
     assert verify_cache(tmp_path / "c").damage == []
 
 
+@pytest.mark.slow
 def test_ray_fits_codecs_and_ends_with_one_line_where_a_worker_fails(tmp_path: Path, run_cli: RunCli) -> None:
     local = run_process("extract", "--cache", tmp_path / "local", *OPTIONS, *KLT, "--json")
     by_ray = run_process("extract", "--cache", tmp_path / "ray", *OPTIONS, *KLT, *RAY, "--json")
