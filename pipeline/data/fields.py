@@ -77,7 +77,15 @@ def tools_of(row: Mapping[str, Any]) -> tuple[Turn, ...]:
     tools = json_of(row["tools"], "tools")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise RowError("field 'tools' is not a list of function definitions")
+    if bad := next((tool for tool in tools if not isinstance(function_of(tool).get("name"), str)), None):
+        raise RowError(f"field 'tools' has {canonical(bad)[:60]!r}, which defines no function with a 'name'")
     return (Turn("tools", canonical(tools)),) if tools else ()
+
+
+def function_of(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool's definition of its function, with or without a frame around it."""
+    function = tool.get("function") or tool
+    return function if isinstance(function, dict) else {}
 
 
 def tokens_of(row: Mapping[str, Any]) -> TokenRow:
@@ -96,7 +104,7 @@ def tokens_of(row: Mapping[str, Any]) -> TokenRow:
         if bad := {*mask} - {0, 1}:
             raise RowError(f"field 'loss_mask' has {min(bad)}; it takes 0 and 1")
     else:
-        labels = _integers(row, "labels")
+        labels = _integers(row, "labels", _NOT_LEARNED)
         _require_length(labels, ids, "labels")
         mask = [int(label != _NOT_LEARNED) for label in labels]
         for place, (label, token) in enumerate(zip(labels, ids, strict=True)):
@@ -114,12 +122,12 @@ def tokens_of(row: Mapping[str, Any]) -> TokenRow:
     return TokenRow(np.asarray(ids, np.int32)[keep], np.asarray(mask, bool)[keep])
 
 
-def _integers(row: Mapping[str, Any], field: str) -> list[int]:
+def _integers(row: Mapping[str, Any], field: str, lowest: int = 0) -> list[int]:
     value = row.get(field)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise RowError(f"field {field!r} is {'missing' if value is None else 'not a list of whole numbers'}")
     for place, item in enumerate(value):
-        if isinstance(item, Decimal) or not isinstance(item, int) or not -(2**31) <= item < 2**31:
+        if isinstance(item, Decimal) or not isinstance(item, int) or not lowest <= item < 2**31:
             raise RowError(f"field {field!r} has {str(item)[:40]!r} at place {place}, which is no token id or mask")
     return [int(item) for item in value]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ _COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _KINDS = (".jsonl", ".json", ".csv", ".parquet")
 FILE_KINDS = f"{', '.join(_KINDS)}, the first three also with {', '.join(_COMPRESSION)}"
 """The endings that are read, for messages and help."""
+_FIRST_LINES = 20
+"""Lines of a `.json` file of which one has to be an object, for the file to be read as lines."""
 
 FileRow = dict[str, Any] | RowError
 
@@ -84,7 +87,7 @@ def _is_pattern(source: str) -> bool:
 
 
 def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _text(path: Path, compression: str | None) -> io.TextIOWrapper:
@@ -112,7 +115,8 @@ def _json(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
         content = text.read()
     if content.lstrip().startswith("{"):
         lines = io.StringIO(content, newline=None)
-        if isinstance(parse_row(next(line for line in lines if line.strip()), ""), RowError):
+        begun = itertools.islice((line for line in lines if line.strip()), _FIRST_LINES)
+        if all(isinstance(parse_row(line, ""), RowError) for line in begun):
             raise InputError(f"{path}: not a JSON array of rows (for one object a line, name the file .jsonl)")
         lines.seek(0)
         yield from json_lines(lines)
@@ -137,10 +141,8 @@ def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
             except StopIteration:
                 return
             except csv.Error as error:
-                if "unexpected end" in str(error):  # all that follows the open quote would be lost with the row
-                    raise InputError(f"{path}: line {began}: a quote is opened and never closed") from error
-                yield RowError(f"line {began} is not CSV ({error})")
-                continue
+                found = "a quote is opened and never closed" if "unexpected end" in str(error) else f"not CSV ({error})"
+                raise InputError(f"{path}: line {began}: {found}; where the next row begins cannot be known") from error
             if not values:
                 continue
             if len(values) == len(header):
@@ -154,10 +156,28 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
     import pyarrow.parquet
 
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        file = pyarrow.parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        if len({*names}) < len(names):
+            raise InputError(f"{path}: two columns have the same name; rename one")
+        for batch in file.iter_batches():
+            yield from _rows_of_batch(batch)
+    except pyarrow.ArrowException as error:
         raise InputError(f"{path}: not a Parquet file that can be read ({error})") from error
+
+
+def _rows_of_batch(batch: Any) -> Iterator[FileRow]:
+    """The rows of a batch of Arrow; one by one where a value is none that Python has, such as a date of the year 10,000."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except Exception:  # Arrow and Python raise errors of many kinds for such values
+        pass
+    for index in range(batch.num_rows):
+        try:
+            yield from batch.slice(index, 1).to_pylist()
+        except Exception as error:
+            yield RowError(f"has a value that cannot be read ({type(error).__name__}: {error})")
 
 
 _READERS: dict[str, Callable[[Path, io.TextIOWrapper], Iterator[FileRow]]] = {

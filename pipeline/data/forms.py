@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.data.conversations import TokenRow, Turn
@@ -97,8 +97,9 @@ def _gsm8k(row: Row) -> tuple[Turn, ...]:
 
 
 def _completion(row: Row) -> tuple[Turn, ...]:
-    """TRL's form: two texts, or two lists of messages."""
-    return (*tools_of(row), *_side(row, "prompt", "user"), *_side(row, "completion", "assistant"))
+    """TRL's form: two texts, or two lists of messages; the completion alone is learned."""
+    prompt = (replace(turn, learn=False) if turn.role == "assistant" else turn for turn in _side(row, "prompt", "user"))
+    return (*tools_of(row), *prompt, *_side(row, "completion", "assistant"))
 
 
 def _side(row: Row, field: str, role: Literal["user", "assistant"]) -> tuple[Turn, ...]:

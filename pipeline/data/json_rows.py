@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -53,7 +54,12 @@ def parse_row(text: str, where: str) -> dict[str, Any] | RowError:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
+    return json.loads(text, parse_int=_integer, parse_float=_finite, object_pairs_hook=_object)
+
+
+def _finite(digits: str) -> float | Decimal:
+    value = float(digits)
+    return value if math.isfinite(value) else Decimal(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

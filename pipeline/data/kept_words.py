@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.data.conversations import Turn
+from pipeline.data.fields import function_of
 from pipeline.errors import RowError
 
 REWRITTEN = "rewritten by the chat template"
@@ -41,7 +42,12 @@ def _require(words: str, text: str, turn: str, what: str) -> None:
 def _words_of(turn: Turn) -> Iterator[tuple[str, str]]:
     """The texts that a turn is made of, each with the name of its field."""
     if turn.role == "tools":
-        yield from (("the function", str(tool.get("function", tool).get("name", ""))) for tool in json.loads(turn.text))
+        for function in map(function_of, json.loads(turn.text)):
+            yield "the function", str(function["name"])
+            yield "a function's description", str(function.get("description") or "").strip()
+            parameters = function.get("parameters")
+            properties = parameters.get("properties") if isinstance(parameters, dict) else None
+            yield from (("a function's parameters", str(name)) for name in (properties if isinstance(properties, dict) else ()))
         return
     yield "the content", turn.text.strip()
     extra = turn.extra

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.data.conversations import REASONING_FIELDS, Role, Turn
 from pipeline.data.fields import has_content, json_of, text_of
+from pipeline.data.json_rows import parse_row
 from pipeline.errors import RowError
 
 _ROLES: dict[str, Role] = {
@@ -28,8 +29,8 @@ _WEIGHTS = ("weight", "train", "training", "trainable", "loss")
 """Fields that say whether an assistant's message carries loss."""
 _RENDERED = ("tool_call_id", "name")
 _REFUSED = {"function_call": "give it as 'tool_calls'", "audio": "only text can be read", "images": "only text can be read"}
-MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {*REASONING_FIELDS, *_WEIGHTS, *_RENDERED, *_REFUSED, "tool_calls"}
-"""The fields of a message that are read."""
+MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {*REASONING_FIELDS, *_WEIGHTS, *_REFUSED, "tool_calls"}
+"""The fields of a message that are read for sure; a template is free to leave `name` and `tool_call_id` out."""
 
 
 def messages_of(row: Mapping[str, Any], field: str) -> tuple[Turn, ...]:
@@ -48,6 +49,9 @@ def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
         raise RowError(f"field {where} is not a message with 'role' and 'content'")
     role_field, text_field = next((pair for pair in _KEYS if message.get(pair[0]) is not None), _KEYS[0])
+    for one, two in zip(*_KEYS, strict=True):
+        if message.get(one) is not None and message.get(two) is not None and message[one] != message[two]:
+            raise RowError(f"fields {where}.{one} and {where}.{two} differ; leave one")
     name = text_of(message, role_field, f"{where}.")
     if name not in _ROLES:
         raise RowError(f"field '{where}.{role_field}' is {name!r}; known roles: {', '.join(_ROLES)}")
@@ -62,7 +66,7 @@ def _turn(message: Any, where: str) -> Turn:
         raise RowError(f"field '{where}.{found}' belongs to an assistant's message, and this is of role {name!r}")
     text = text_of(message, text_field, f"{where}.", may_be_empty=role == "tool" or "tool_calls" in extra)
     fields = json.dumps(extra, ensure_ascii=False) if extra else ""
-    return Turn(role, text, fields, learn=role != "assistant" or _is_learned(message, where))
+    return Turn(role, text, fields, learn=_is_learned(message, where))
 
 
 def _thought(message: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -89,14 +93,22 @@ def _call(call: Any, where: str) -> dict[str, Any]:
         raise RowError(f"field '{where}' is not a call of a function with a 'name'")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        try:
-            parsed = json.loads(arguments)
-        except (ValueError, RecursionError):
-            parsed = None
-        arguments = parsed if isinstance(parsed, dict) else arguments
+        arguments = _object_or_text(arguments)
+    unread = {*call} - {"id", "type", "index", "function", "name", "arguments"} | {*function} - {"name", "arguments", *call}
+    if bad := next((key for key in sorted(map(str, unread)) if has_content({**call, **function}.get(key))), None):
+        raise RowError(f"field '{where}.{bad}' cannot be read; a call has a name and arguments")
     found = {"name": function["name"], "arguments": {} if arguments is None else arguments}
     kept = {key: value for key, value in call.items() if key in ("id", "type") and has_content(value)}
     return {"type": "function", **kept, "function": found}
+
+
+def _object_or_text(text: str) -> dict[str, Any] | str:
+    """The JSON object that a text is; the text itself where it is none that JSON can say again."""
+    parsed = parse_row(text, "")
+    try:
+        return text if isinstance(parsed, RowError) else json_of(parsed, "arguments")
+    except RowError:
+        return text
 
 
 def _is_learned(message: Mapping[str, Any], where: str) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.data.conversations import Conversation, TokenRow
+from pipeline.data.fields import require_unicode
 from pipeline.data.files import find_files, names_files, rows_of_file
 from pipeline.data.forms import FORMS, FormName, Row, describe_forms, detect_form, read_row, unread_fields
 from pipeline.errors import InputError, RowError, reason
@@ -111,7 +112,9 @@ def _conversation(row_id: str, row: Row, form: FormName, group_by: str | None, w
 
 def _group(row: Row, column: str) -> str:
     value = row.get(column)
-    if not isinstance(value, (str, int, float)) or value == "":
+    if isinstance(value, str):
+        require_unicode(value, column)
+    if not isinstance(value, (str, int, float)) or value == "" or value != value:  # the last: not a number
         raise RowError(f"field {column!r} names no group (--group-by): it is {'missing' if value is None else repr(value)[:40]}")
     return str(value)
 

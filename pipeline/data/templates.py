@@ -164,7 +164,14 @@ def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedToken
         before = ""
     if before and after.startswith(before):
         return before
-    return after[: max(0, after.find(turns[-1].text.strip()))]
+    words = turns[-1].text.strip()
+    if not words or after.count(words) != 1:
+        raise RowError(
+            "the tokenizer's chat template renders no prompt without a user's message, so that nobody can tell where the answer "
+            "begins; use --template paper",
+            REFUSED_BY_TEMPLATE,
+        )
+    return after[: after.find(words)]
 
 
 def _apply_chat_template(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> str:

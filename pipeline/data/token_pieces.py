@@ -69,7 +69,8 @@ def _cuts(borders: Sequence[int], tokens: int, spans: _Spans) -> list[int] | Non
     """How many tokens stand before each border; None unless at each a token ends and another begins, or the text does."""
     if spans is None:
         return None
-    begins, ends = {begin: place for place, (begin, _) in reversed(list(enumerate(spans)))}, {end for _, end in spans}
+    whole = [(place, begin, end) for place, (begin, end) in enumerate(spans) if begin < end]  # a blank may have been trimmed away
+    begins, ends = {begin: place for place, begin, _ in reversed(whole)}, {end for _, _, end in whole}
     cuts = []
     for border in borders:
         if border == borders[-1]:
@@ -88,4 +89,4 @@ def _leading_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     bos = tokenizer.bos_token_id
     if bos is None or tokenizer("a")["input_ids"][:1] != [bos]:
         return []
-    return [] if texts and texts[0].startswith(str(tokenizer.bos_token)) else [bos]
+    return [] if "".join(texts).startswith(str(tokenizer.bos_token)) else [bos]

@@ -167,6 +167,8 @@ def _tokenized(
         learned = str(tokenizer.decode(row.tokens.input_ids[row.tokens.loss_mask], skip_special_tokens=True))
         text = Said((Turn("text", learned),), ()).as_text()
         return TokenizedExample(row.row_id, row.tokens.input_ids, row.tokens.loss_mask, text)
+    if loss_on == "all" and any(not turn.learn and turn.role != "assistant" for turn in row.turns):
+        raise RowError("a message that is no answer has weight 0, which --loss-on all cannot leave out")
     segments = render(row.turns, template, tokenizer)
     pieces = token_pieces([segment.text for segment in segments], tokenizer)
     answers = _answers(row.turns, segments, pieces)

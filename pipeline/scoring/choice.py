@@ -20,10 +20,11 @@ _LEAD_IN = re.compile(
 _OPTION = re.compile(r"^(?:option|choice|answer)?\s*[\s*(\[{\"'`]*([A-Za-z])[\s*)\]}\"'`]*[.:,;]?[\s*]*$", re.IGNORECASE)
 _OPTION_FIRST = re.compile(r"^(?:\*\*)?(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])\)|([A-Z])[.:])(?:\*\*)?\s+(\S.*)$", re.DOTALL)
 _NAMED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|should be|would be)\b\s*:?|\s*[:=])?[\s*\"'`]*(?:option\s+|choice\s+)?"
-    r"(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w'’])|([a-z])(?=[\s*]*[.,;:)]|[\s*]*$))(?!\s+(?:or|and)\s+[(\[]?[A-Z]\b)",
-    re.IGNORECASE,
+    r"\b(?i:answer|option|choice)\b(?:\s+(?i:is|should be|would be)\b\s*:?|\s*[:=])?[\s*\"'`]*(?i:option\s+|choice\s+)?"
+    r"(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w'’]|\s+[a-z])|([a-z])(?=[\s*]*[.,;:)]|[\s*]*$))(?!\s+(?:or|and)\s+[(\[]?[A-Z]\b)"
 )
+"""A letter that is named; `A` and `I` before a word are no letters of options."""
+_CONCLUDED = re.compile(r"\b(?:is|be)\s+[*(\[\"'`]*([A-Z])[*)\]\"'`]*\s*[.!]?\s*$")
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def _letter_of(answer: str) -> str | None:
     letter, _ = option_letter(_LEAD_IN.sub("", _folded(answer)))
     if letter is not None:
         return letter
-    named = [match for match in _NAMED.finditer(answer) if (match[2] or "A").isupper() and (match[3] or "a").islower()]
-    return next(each for each in named[-1].groups() if each).upper() if named else None
+    named = _CONCLUDED.search(answer) or next(reversed(list(_NAMED.finditer(answer))), None)
+    return next(each for each in named.groups() if each).upper() if named else None
 
 
 def _folded(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pipeline.scoring.final_part import final_part
+
 
 @dataclass(frozen=True)
 class Score:
@@ -22,7 +24,7 @@ class Score:
 
     def can_score(self, reference: str) -> bool:
         """Whether anything can be compared with a reference."""
-        return bool(reference.strip())
+        return bool(final_part(reference))
 
     def score(self, answer: str, reference: str) -> float:
         """How right an answer is, 0 to 1."""

@@ -19,7 +19,7 @@ class OwnScore(Score):
 
     Attributes:
         path: as `--score` names it.
-        function: from an answer and a reference to a number from 0 to 1, a truth value, or None where it cannot say.
+        function: from an answer and a reference to a number from 0 to 1, or a truth value.
     """
 
     path: str
@@ -47,6 +47,7 @@ class OwnScore(Score):
             value = self.function(answer, reference)
         except Exception as error:  # the user's code may raise anything
             raise InputError(f"--score {self.path}: {type(error).__name__}: {error} (of answer {answer[:60]!r})") from error
+        value = value.item() if hasattr(value, "item") else value  # a number of NumPy's or PyTorch's
         if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
             raise InputError(
                 f"--score {self.path}: gave {value!r} for the answer {answer[:60]!r}; a score is a number from 0 to 1, or a bool"

@@ -160,9 +160,21 @@ def _value(node: ast.expr) -> Any:
 Reader = Callable[[str], Any]
 
 
+def _read_leaves(read: Reader, text: str) -> dict[tuple[Any, ...], Any]:
+    """The single values of a text's structure, by their place.
+
+    Raises:
+        NoStructureError: it has none, or nests too deep.
+    """
+    try:
+        return _leaves(read(text))
+    except RecursionError as error:
+        raise NoStructureError("nests too deep") from error
+
+
 def _readable(read: Reader, text: str) -> bool:
     try:
-        read(text)
+        _read_leaves(read, text)
     except NoStructureError:
         return False
     return True
@@ -170,17 +182,17 @@ def _readable(read: Reader, text: str) -> bool:
 
 def _same(read: Reader, answer: str, reference: str) -> float:
     try:
-        return float(_leaves(read(answer)) == _leaves(read(reference)))
+        return float(_read_leaves(read, answer) == _read_leaves(read, reference))
     except NoStructureError:
         return 0.0
 
 
 def _right_fields(read: Reader, answer: str, reference: str) -> float:
     try:
-        found = _leaves(read(answer))
+        found = _read_leaves(read, answer)
     except NoStructureError:
         return 0.0
-    wanted = _leaves(read(reference))
+    wanted = _read_leaves(read, reference)
     places = found.keys() | wanted.keys()
     right = [place for place in places if place in found and place in wanted and found[place] == wanted[place]]
     return len(right) / len(places)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.scoring.final_part import final_part
 from pipeline.scoring.interface import Score
 
 
@@ -16,7 +17,7 @@ class ExactScore(Score):
     """The whole answer."""
 
     name = "exact"
-    definition = "1 where the whole answer is the reference, letter by letter, white space folded (Unicode composed, NFC)"
+    definition = "1 where the whole answer is the reference, letter by letter, thoughts before it aside and white space folded"
 
     def score(self, answer: str, reference: str) -> float:
         """Whether they are the same."""
@@ -32,8 +33,8 @@ class ContainsScore(Score):
 
     def score(self, answer: str, reference: str) -> float:
         """Whether it does."""
-        wanted = re.escape(" ".join(_words(reference.casefold())))
-        return float(re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer.casefold()))) is not None)
+        wanted = re.escape(" ".join(_words(reference)).casefold())
+        return float(re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer)).casefold()) is not None)
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class RougeScore(Score):
 
     def score(self, answer: str, reference: str) -> float:
         """The longest common subsequence of words, as F1."""
-        return float(self._scorer.score(reference, answer)["rougeL"].fmeasure)
+        return float(self._scorer.score(final_part(reference), final_part(answer))["rougeL"].fmeasure)
 
     def can_score(self, reference: str) -> bool:
         """Whether it has words that rouge-score knows: letters and digits of ASCII."""
-        return re.search(r"[a-zA-Z0-9]", reference) is not None
+        return re.search(r"[a-zA-Z0-9]", final_part(reference)) is not None
 
     @cached_property
     def _scorer(self) -> Any:
@@ -69,7 +70,7 @@ class ChrfScore(Score):
 
     def score(self, answer: str, reference: str) -> float:
         """The F-score of common character n-grams."""
-        return float(self._metric.sentence_score(answer, [reference]).score) / 100
+        return float(self._metric.sentence_score(final_part(answer), [final_part(reference)]).score) / 100
 
     @cached_property
     def _metric(self) -> Any:
@@ -79,4 +80,5 @@ class ChrfScore(Score):
 
 
 def _words(text: str) -> list[str]:
-    return unicodedata.normalize("NFC", text).split()
+    """The words of what follows the thought."""
+    return unicodedata.normalize("NFC", final_part(text)).split()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -89,10 +90,22 @@ def test_one_bad_row_costs_no_other(bad: str, named: str, name: str, tmp_path: P
 
 
 def test_a_csv_line_of_another_length_costs_no_other(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('question,answer\nQ0,A0\nQ1\nQ2,"A2" x\nQ3,A3\n')
-    assert errors_of(tmp_path / "a.csv").keys() == {1, 2}
+    (tmp_path / "a.csv").write_text("question,answer\nQ0,A0\nQ1\nQ3,A3\n")
+    assert errors_of(tmp_path / "a.csv").keys() == {1}
     assert "line 3 has 1 values" in errors_of(tmp_path / "a.csv")[1]
-    assert "line 4 is not CSV" in errors_of(tmp_path / "a.csv")[2]
+
+
+def test_a_parquet_value_that_python_has_not_costs_no_other_row(tmp_path: Path) -> None:
+    table = pyarrow.table({"question": ["Q0", "Q1"], "when": pyarrow.array([0, 10**15], pyarrow.timestamp("s"))})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    found = list(rows_of_file(tmp_path / "a.parquet"))
+    assert isinstance(found[0], dict)
+    assert "has a value that cannot be read" in str(found[1])
+
+
+def test_a_bad_first_line_of_json_lines_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"question": \n' + LINES.decode())
+    assert errors_of(tmp_path / "a.json").keys() == {0}
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
@@ -141,6 +154,7 @@ def test_the_last_row_may_be_cut() -> None:
         ("a.jsonl.gz", b"plain", "cannot be read"),
         ("a.csv", b'question,answer\nQ,"open\nQ2,A2\n', "line 2: a quote is opened and never closed"),
         ("a.csv", b"question,question\n", "names a column twice"),
+        ("a.csv", b'question,answer\nQ,"He said "hi" there"\n', "line 2: not CSV"),
         ("a.jsonl", "{}".encode("utf-16"), "UTF-16"),
         ("a.json", b"{\n}", "name the file .jsonl"),
         ("a.parquet", b"PAR1", "not a Parquet file"),

@@ -65,6 +65,10 @@ def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
     assert read_row({"prompt": "Q", "completion": "A"}, "completion") == turns
     row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "A"}]}
     assert read_row(row, "completion") == turns
+    earlier = {"role": "assistant", "content": "Hello."}
+    read = read_row({**row, "prompt": [earlier, *row["prompt"]]}, "completion")
+    assert isinstance(read, tuple)
+    assert [turn.learn for turn in read] == [False, True, True]
 
 
 def test_an_instructions_input_follows_it() -> None:
@@ -82,6 +86,9 @@ def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
     assert read == read_row({"messages": messages, "tools": str(tools).replace("'", '"')}, "chat")
     with pytest.raises(RowError, match="'tools' is not a list"):
         read_row({"messages": messages, "tools": {"name": "weather"}}, "chat")
+    for bad in ({"type": "web", "function": None}, {"function": "x"}, {"function": {"name": 3}}):
+        with pytest.raises(RowError, match="defines no function with a 'name'"):
+            read_row({"messages": messages, "tools": [bad]}, "chat")
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans(), st.booleans()), min_size=1, max_size=20))
@@ -105,6 +112,7 @@ def test_token_rows_are_taken_as_they_are_less_their_padding(tokens: list[tuple[
         ({"input_ids": [1, "x"], "loss_mask": [0, 1]}, "'input_ids' has 'x' at place 1"),
         ({"input_ids": [1, 2**31], "loss_mask": [0, 1]}, "at place 1"),
         ({"input_ids": [1, 2], "loss_mask": None}, "'labels' is missing"),
+        ({"input_ids": [-100, 2], "loss_mask": [0, 1]}, "'input_ids' has '-100' at place 0"),
         ({"input_ids": [1, 2], "loss_mask": [0, 1], "attention_mask": [1]}, "'attention_mask' has 1 values"),
     ],
 )
@@ -114,7 +122,7 @@ def test_token_rows_that_contradict_themselves_are_refused(row: dict[str, object
 
 
 def test_what_no_form_reads_is_named() -> None:
-    row = {"messages": [{"role": "user", "content": "Q", "mood": "glad", "name": "Ann"}], "id": 3, "note": "", "tools": []}
+    row = {"messages": [{"role": "user", "content": "Q", "mood": "glad", "weight": 1}], "id": 3, "note": "", "tools": []}
     assert set(unread_fields(row, "chat")) == {"id", "messages[].mood"}
     assert set(unread_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
 

@@ -61,9 +61,18 @@ def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, lear
         ({"role": "user", "content": "A", "tool_calls": [CALL]}, "belongs to an assistant's message"),
         ({"role": "assistant", "content": ""}, "content' is empty"),
         ({"role": "assistant", "content": [{"type": "text"}]}, "content' is of type list"),
+        ({"role": "user", "content": "A", "value": "B"}, r"content and messages\[0\]\.value differ"),
+        ({"role": "assistant", "content": "", "tool_calls": [{**CALL, "extra": "x"}]}, r"tool_calls\[0\]\.extra' cannot be read"),
+        ({"role": "user", "content": "A", "weight": "abc"}, r"weight' is 'abc'"),
         ({"content": "A"}, r"messages\[0\]\.role' is missing"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_field(message: dict[str, object], named: str) -> None:
     with pytest.raises(RowError, match=named):
         read(message)
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', '{"a": ', "[1]", '{"a": 1e400}', '{"a": %s}' % ("9" * 5000)])
+def test_arguments_that_are_no_plain_object_stay_as_they_are(arguments: str) -> None:
+    (turn,) = read({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]})
+    assert turn.extra["tool_calls"][0]["function"]["arguments"] == arguments

@@ -119,6 +119,10 @@ def test_a_group_is_a_column_of_each_row(tmp_path: Path) -> None:
     assert found.unread == {}
     with pytest.raises(InputError, match=r"row 0: field 'writer' names no group"):
         load_conversations(path, group_by="writer")
+    for value in ("\ud800", float("nan"), "", [1]):
+        bad = write_rows(tmp_path / "b.jsonl", [{**ROWS[0], "author": value}])
+        with pytest.raises(InputError, match="row 0: field 'author'"):
+            load_conversations(str(bad), group_by="author")
 
 
 def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ QWEN = (
     "{% for c in m.tool_calls or [] %}\n<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
 ) + ASK
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": 'Ulm "Süd"', "days": 3}}}
-TOOLS = Turn("tools", json.dumps([{"type": "function", "function": {"name": "weather"}}]))
+TOOLS = Turn("tools", json.dumps([{"type": "function", "function": {"name": "weather", "description": "Of a city."}}]))
 QUESTION = Turn("user", "How warm is it?")
 
 
@@ -67,6 +67,7 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
             "a tool_call's name of turn 1",
         ),
         (each("m.content"), [TOOLS, QUESTION, Turn("assistant", "12")], r"the function of turn 0 \(tools\)"),
+        ("weather\n" + each("m.content"), [TOOLS, QUESTION, Turn("assistant", "12")], r"a function's description of turn 0"),
         (
             "{% for m in messages if m.role != 'system' %}" + TURN.replace("CONTENT", "m.content") + "{% endfor %}" + ASK,
             [Turn("system", "Be brief."), QUESTION, Turn("assistant", "12")],
@@ -95,6 +96,14 @@ def test_a_conversation_may_begin_with_the_assistant(chat: PreTrainedTokenizerBa
         assert [(text, learn) for text, learn in segments if learn] == [("Hello.<|im_end|>", True), ("12<|im_end|>", True)]
     paper = render([Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], "paper", chat)
     assert "".join(segment.text for segment in paper).startswith("Assistant:\nHello.<|im_end|>\n\nUser:\n")
+
+
+@pytest.mark.parametrize("answer", ["hi", ""])
+def test_where_the_answer_cannot_be_found_the_row_is_refused(answer: str, chat: PreTrainedTokenizerBase) -> None:
+    strict = "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no user') }}{% endif %}" + each("m.content")
+    calls = "" if answer else json.dumps({"tool_calls": [CALL]})
+    with pytest.raises(RowError, match="renders no prompt without a user's message"):
+        rendered([Turn("system", "Say hi, sir."), Turn("assistant", answer, calls)], chat, strict)
 
 
 def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) -> None:

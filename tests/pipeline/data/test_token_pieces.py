@@ -5,14 +5,14 @@ from itertools import accumulate
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.data.token_pieces import token_pieces
 
 CORPUS = ["the answer is 12 apples\nUser:\nHow many? Assistant:\n\nthe answer", "an apple  a day 345 days", "naïve café — ok"] * 5
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["the answer", " the", "12", "345", "\n", "\n\n", " ", "  ", "é", "\u0301", "apples", "<end>"]
+    ["the answer", " the", "12", "345", "\n", "\n\n", " ", "  ", "é", "\u0301", "apples", "<end>", "A: ", " foo"]
 )
 
 
@@ -36,12 +36,16 @@ def made(kind: str) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>")
 
 
-@pytest.fixture(scope="module", params=["unigram", "wordpiece", "llama", "qwen", "slow"])
+@pytest.fixture(scope="module", params=["unigram", "wordpiece", "llama", "qwen", "trimmed", "slow"])
 def any_tokenizer(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if request.param == "slow":
         from transformers import ByT5Tokenizer
 
         return ByT5Tokenizer()
+    if request.param == "trimmed":  # RoBERTa's: a blank of its own has no characters
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.post_processor = processors.ByteLevel(trim_offsets=True)
+        return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
     return tokenizer if request.param == "qwen" else made(request.param)
 
 

@@ -82,3 +82,13 @@ def test_one_is_no_true_and_nan_no_number() -> None:
     assert score.score("[1.0]", "[1]") == 1.0
     assert not score.can_score("NaN")
     assert score.score("[]", "{}") == 0.0
+
+
+@pytest.mark.parametrize(
+    "deep", ["[" * 500 + "]" * 500, "f" + "()" * 350, "a" + ".a" * 350 + "()", "f(a=" + "[" * 400 + "]" * 400 + ")"]
+)
+def test_what_nests_too_deep_is_wrong_and_ends_nothing(deep: str) -> None:
+    for score in (JsonScore(), CallScore()):
+        assert score.score(deep, "f(a=1)" if isinstance(score, CallScore) else "[1]") == 0.0
+        assert score.fields(deep, "f(a=1)" if isinstance(score, CallScore) else "[1]") == 0.0
+        score.can_score(deep)

@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.scoring.choice import ChoiceScore
+from pipeline.scoring.interface import Score
 from pipeline.scoring.text import ChrfScore, ContainsScore, ExactScore, RougeScore
 
 CHOICE = ChoiceScore()
@@ -26,6 +27,8 @@ def test_a_label_is_named_alone(answer: str, right: float) -> None:
         ("\\boxed{\\text{C}}", 1), ("**C**", 1), ("A cat is a cat, so the answer is (C).", 1), ("D", 0),
         ("(B) or (C)", 0), ("Cats", 0), ("", 0),
         ("The answer is cheese", 0),
+        ("We see that the answer is c.", 1), ("The correct option is c, as shown", 1), ("Answer: I think it is C.", 1),
+        ("My answer: A lot of people say Paris, but it is C.", 1), ("Answer: A", 0),
     ],
 )  # fmt: skip
 def test_a_letter_is_chosen(answer: str, right: float) -> None:
@@ -55,3 +58,12 @@ def test_overlap_is_graded(score: RougeScore | ChrfScore) -> None:
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(0.0)
     assert 0.2 < values[1] < 0.9
+
+
+@pytest.mark.parametrize("score", [ExactScore(), ContainsScore(), RougeScore(), ChrfScore()])
+def test_a_thought_before_the_answer_does_not_count(score: Score) -> None:
+    reference = "<think>so it must be</think>\n\nCity number 3"
+    assert score.can_score(reference)
+    assert score.score("City number 3", reference) == pytest.approx(1.0)
+    assert score.score("<think>another thought</think>City number 3", reference) == pytest.approx(1.0)
+    assert not score.can_score("<think>never ended")
