@@ -25,6 +25,7 @@ class ConversationSet:
         form: the form of its rows.
         conversations: in the data set's order.
         malformed: rows passed over because they do not have the form.
+        first_malformed: the first of them, with its fault; empty where there is none.
         unread: columns and message fields with content that the form does not read, each with its number of rows.
     """
 
@@ -33,6 +34,7 @@ class ConversationSet:
     conversations: list[Conversation]
     malformed: int
     unread: dict[str, int] = field(default_factory=dict)
+    first_malformed: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +86,7 @@ def load_conversations(
     if not conversations or form is None:
         found = f"all {malformed} rows are malformed, {first}" if malformed else "the data set is empty"
         raise InputError(f"{source}: {found}")
-    return ConversationSet(source, form, conversations, malformed, dict(sorted(unread.items())))
+    return ConversationSet(source, form, conversations, malformed, dict(sorted(unread.items())), first)
 
 
 def require_there(source: str) -> None:
@@ -99,7 +101,7 @@ def require_there(source: str) -> None:
 
 def bad_row(where: str, error: RowError) -> InputError:
     """What to say of a row that cannot be used, with file and row."""
-    return InputError(f"{where}: {error}; mend it (extract --skip-bad-rows leaves such rows out, and counts them)")
+    return InputError(f"{where}: {error} (extract --skip-bad-rows leaves such rows out, and counts them)")
 
 
 def _conversation(row_id: str, row: Row, form: FormName, group_by: str | None, where: str) -> Conversation:

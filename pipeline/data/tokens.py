@@ -52,11 +52,13 @@ class TokenizedDataset:
     Attributes:
         examples: one for each row that was not left out.
         left_out: rows that were, by reason.
+        first: the first row that was left out as unusable for each reason, with its fault.
         unknown: examples with characters that the tokenizer does not know, and reads as its unknown token.
     """
 
     examples: list[TokenizedExample] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     unknown: int = 0
 
     @property
@@ -135,11 +137,12 @@ def tokenize_conversations(
             if not skip_bad_rows:
                 raise bad_row(conversation.where or f"row {conversation.row_id}", error) from error
             dataset.leave_out(error.kind)
+            dataset.first.setdefault(error.kind, f"{conversation.where}: {error}")
             continue
         if len(example) > max_tokens:
             dataset.leave_out(f"over {max_tokens} tokens")
         elif condition == "sequence" and not example.loss_mask[1:].any():
-            dataset.leave_out("nothing to learn (no assistant turn)")
+            dataset.leave_out("nothing to learn (no assistant turn that carries loss)")
         elif not len(example):
             dataset.leave_out("without a prompt (nothing before an assistant turn)")
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cache import Cache
-from pipeline.data.conversations import Conversation, Turn
+from pipeline.data.conversations import Conversation
 from pipeline.data.said import said_of
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
@@ -57,9 +57,10 @@ def held_out_prompts(
         return HeldOutPrompts([], {})
     cache = subjects[0].cache
     if settings.dataset is None:
-        rows = list(cached_rows(cache, validation_rows))
+        rows, malformed = list(cached_rows(cache, validation_rows)), 0
     else:
-        rows = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split).conversations
+        loaded = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split, skip_bad_rows=True)
+        rows, malformed = loaded.conversations, loaded.malformed
     readers = [_Reader(subject) for subject in subjects]
     most = min(reader.positions for reader in readers)
     if settings.max_new_tokens >= most:
@@ -76,7 +77,8 @@ def held_out_prompts(
         return None
 
     found = unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
-    return replace(found, references=tuple(row.reference for row in rows))
+    left_out = found.left_out | ({"malformed": malformed} if malformed else {})
+    return replace(found, left_out=left_out, references=tuple(row.reference for row in rows))
 
 
 class _Reader:
@@ -110,9 +112,9 @@ def unseen_prompts(
     too_long: Callable[[Conversation], str | None],
     count: int,
 ) -> HeldOutPrompts:
-    """The first `count` rows that ask something which no training example asked.
+    """The first `count` rows with a prompt that no answer of a training example was learned after.
 
-    They are compared by what stands before the first answer, so it does not matter which file a row comes from.
+    Prompts are compared by their turns, so it does not matter which file a row comes from.
 
     Args:
         rows: to choose from.
@@ -120,7 +122,7 @@ def unseen_prompts(
         too_long: says why a row does not fit the students; None where it does.
         count: how many.
     """
-    seen = {_asked(row) for row in trained_on}
+    seen = {row.turns[:place] for row in trained_on for place, turn in enumerate(row.turns) if turn.is_answer}
     chosen: list[Conversation] = []
     left_out: dict[str, int] = {}
     for row in rows:
@@ -129,7 +131,7 @@ def unseen_prompts(
         reason = None
         if not row.prompt_turns:
             reason = "asks nothing (plain text)"
-        elif _asked(row) in seen:
+        elif row.prompt_turns in seen:
             reason = "was trained on"
         else:
             try:
@@ -141,10 +143,3 @@ def unseen_prompts(
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
     return HeldOutPrompts(chosen, left_out)
-
-
-def _asked(row: Conversation) -> tuple[Turn, ...]:
-    """The turns before the assistant's first after a user's, or all of them."""
-    turns = row.turns
-    first = next((number for number, turn in enumerate(turns) if turn.role == "user"), len(turns))
-    return turns[: next((number for number in range(first, len(turns)) if turns[number].role == "assistant"), len(turns))]

@@ -80,6 +80,8 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         _compare(subjects, entries, losses)
         if prompts.conversations and not any(entry.get("stopped") for entry in entries):
             not_measured["answers"] = f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
+        if settings.samples and not prompts.conversations:
+            not_measured["answers"] = "no prompt is left to answer; name other rows with --dataset"
         if prompts.conversations and not scores.described()["scored"]:
             not_measured["score"] = f"no reference can be scored by {scores.name}; choose another with --score"
         results = {

@@ -149,4 +149,4 @@ def shown_samples(prompts: list[Conversation], answers: dict[str, Answered]) -> 
 def _shown_prompt(prompt: Conversation) -> str:
     """What is asked; with who said what where that is more than one turn."""
     turns = [turn for turn in prompt.prompt_turns if turn.role != "system"]
-    return turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)
+    return turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.plain_text}" for turn in turns)

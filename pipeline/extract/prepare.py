@@ -196,6 +196,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     )
     if conversations.malformed:
         dataset.leave_out("malformed", conversations.malformed)
+        dataset.first["malformed"] = conversations.first_malformed
     if not dataset.examples:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
         mend = "raise --max-tokens, or " if any(reason.startswith("over ") for reason in dataset.left_out) else ""

@@ -26,6 +26,7 @@ class ExtractResult:
     Attributes:
         examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what examples share once.
         left_out: rows that did not become examples, by reason.
+        first_left_out: the first row that could not be used for each reason, with its fault.
         unread: columns and message fields with content that were not read, each with its number of rows.
         seconds: from the first batch to the last published shard of this run; loading the teacher is not counted.
         tokens_per_second: over this run's shards; None where all were already published.
@@ -37,6 +38,7 @@ class ExtractResult:
     cache: str
     examples: int
     left_out: dict[str, int]
+    first_left_out: dict[str, str]
     unread: dict[str, int]
     tokens: int
     stored_tokens: int
@@ -116,6 +118,7 @@ def _result(
         cache=prepared.settings.place.address,
         examples=examples,
         left_out=left_out,
+        first_left_out=prepared.dataset.first,
         unread=prepared.unread,
         tokens=sum(record.tokens for record in records),
         stored_tokens=sum(record.stored_tokens for record in records),

@@ -114,12 +114,14 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
 
 def _in_words(result: ExtractResult) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
+    first = "".join(f"  the first: {fault}\n" for fault in result.first_left_out.values())
     speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
     return (
         f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
         f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
         f"{result.bytes / 1e6:,.1f} MB\n"
-        f"left out: {left_out}\n{_unread(result.unread)}"
+        f"left out: {left_out}\n{first}"
+        f"{_unread(result.unread)}"
         + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
         + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )

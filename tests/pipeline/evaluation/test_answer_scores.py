@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.conversations import Conversation, Turn
 from pipeline.errors import InputError
 from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.losses import mean_interval
+from pipeline.evaluation.prompts import unseen_prompts
 from pipeline.training.companions import CONTROLS
 from pipeline.training.run import train
 from pipeline.training.settings import TrainSettings
@@ -113,3 +115,15 @@ def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(run: P
     unknown = run_cli(*shared, "--score", "exakt")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert "did you mean exact?" in unknown.stderr
+
+
+def test_a_greeting_that_all_rows_share_hides_none_of_them() -> None:
+    hello = (Turn("user", "Hello"), Turn("assistant", "Hi there", learn=False))
+
+    def row(number: int) -> Conversation:
+        return Conversation(str(number), (*hello, Turn("user", f"Question {number}"), Turn("assistant", "Answer")))
+
+    found = unseen_prompts([row(1), row(2)], [row(1)], too_long=lambda row: None, count=9)
+    assert [each.row_id for each in found.conversations] == ["2"]
+    assert found.left_out == {"was trained on": 1}
+    assert unseen_prompts([Conversation("3", hello)], [row(1)], too_long=lambda row: None, count=9).conversations == []

@@ -47,10 +47,12 @@ def test_tokens_have_no_prompts(embedded_settings: Settings, tmp_path: Path) -> 
 def test_skipped_rows_are_counted_by_their_fault(embedded_settings: Settings, tmp_path: Path) -> None:
     rows = [sum_of(1), {"question": "Q"}, {"question": "<|im_end|>", "answer": "A"}, sum_of(2)]
     path = write_rows(tmp_path / "a.jsonl", rows)
-    with pytest.raises(InputError, match=r"a\.jsonl: row 1: field 'answer' is missing; .*--skip-bad-rows"):
+    with pytest.raises(InputError, match=r"a\.jsonl: row 1: field 'answer' is missing \(extract --skip-bad-rows"):
         prepare(embedded_settings(dataset=str(path)))
     result = extract(prepare(embedded_settings(dataset=str(path), skip_bad_rows=True)))
     assert (result.examples, result.left_out) == (2, {"malformed": 1, "control tokens in the text": 1})
+    assert result.first_left_out["malformed"] == f"{path}: row 1: field 'answer' is missing"
+    assert "row 2: turn 0 (user) has the control token" in result.first_left_out["control tokens in the text"]
 
 
 def test_what_is_not_read_is_reported(embedded_settings: Settings, tmp_path: Path) -> None:
