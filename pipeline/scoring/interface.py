@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from pipeline.scoring.final_part import final_part
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(ABC):
     """Compares answers with references.
 
     Attributes:
@@ -26,9 +27,9 @@ class Score:
         """Whether anything can be compared with a reference."""
         return bool(final_part(reference))
 
+    @abstractmethod
     def score(self, answer: str, reference: str) -> float:
         """How right an answer is, 0 to 1."""
-        raise NotImplementedError
 
     def fields(self, answer: str, reference: str) -> float | None:
         """The share of a structure's fields that are right, 0 to 1; None for a score of no structure."""
