@@ -32,7 +32,7 @@ from rich.table import Table
 
 from cache import open_cache
 from cache.codecs import EXACT, Codec, CodedStates, packing_named
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import states_features

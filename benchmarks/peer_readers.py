@@ -23,7 +23,7 @@ from zarr.storage import LocalStore
 from cache import Example, Manifest, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
 from cache.formats import FORMAT_NAMES
-from cache.shard_content import shard_of_examples
+from cache.shard.content import shard_of_examples
 
 SHARD_EXAMPLES = 150
 ARRAYS = ("input_ids", "loss_mask", "hidden_states/-1")

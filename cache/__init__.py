@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cache.errors import CacheError, DamagedCacheError
     from cache.example import Example
     from cache.manifest import Manifest
-    from cache.store import Cache, open_cache
+    from cache.reader import Cache, open_cache
     from cache.totals import content_digest_of
     from cache.writer import CacheWriter, write_cache
 
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Cache": "store",
+    "Cache": "reader",
     "CacheError": "errors",
     "CacheWriter": "writer",
     "DamagedCacheError": "errors",
     "Example": "example",
     "Manifest": "manifest",
     "content_digest_of": "totals",
-    "open_cache": "store",
+    "open_cache": "reader",
     "write_cache": "writer",
 }
 

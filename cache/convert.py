@@ -14,9 +14,9 @@ from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fit
 from cache.errors import CacheError, DamagedCacheError
 from cache.names import ATTACHMENTS
 from cache.places import Where, place_of
-from cache.shard_content import ShardContent
+from cache.reader import Cache, open_cache
+from cache.shard.content import ShardContent
 from cache.space import require_room, room_needed, shard_size
-from cache.store import Cache, open_cache
 from cache.totals import content_digest_of
 from cache.writer import require_continuable, write_cache
 

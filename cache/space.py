@@ -14,7 +14,7 @@ from cache.formats import format_named
 from cache.manifest import Manifest
 from cache.names import SHARDS
 from cache.places import Where, place_of
-from cache.shard import array_specs, presented_arrays, shard_attributes, shard_seal
+from cache.shard.layout import array_specs, presented_arrays, shard_attributes, shard_seal
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
 """Takes the room that every shard's does from which nothing was left out."""

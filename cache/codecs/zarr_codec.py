@@ -21,7 +21,7 @@ from zarr.registry import register_codec
 
 from cache.codecs import Codec, packing_named
 from cache.codecs.fit_file import FITS, fit_name, read_fit
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from cache.errors import CacheError
 
 _NOWHERE = "this store does not say where it lies, so the fit of the codec cannot be found; open the cache's folder"

@@ -14,7 +14,7 @@ from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
 from cache.places import Place
-from cache.store import read_codecs
+from cache.reader import read_codecs
 from pipeline.errors import RunError
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import ShardReader

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cache.codecs import Codec
 from cache.journal import ShardRecord
-from cache.shard_content import ShardContent
+from cache.shard.content import ShardContent
 from pipeline.extract.reading import ShardStates
 
 

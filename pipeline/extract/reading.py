@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cache.codecs import Codec
-from cache.shard_content import NO_PREFIX, Piece, ShardContent, shard_of_pieces
+from cache.shard.content import NO_PREFIX, Piece, ShardContent, shard_of_pieces
 from pipeline.data.tokens import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.plan import plan_batches

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from cache.shard_content import NO_PREFIX
+from cache.shard.content import NO_PREFIX
 from pipeline.data.tokens import TokenizedExample
 
 _SHORTEST = 8

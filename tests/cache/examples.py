@@ -17,7 +17,7 @@ from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from cache.places import Where, place_of
 from cache.sealed_json import seal, unseal
-from cache.shard_content import ShardContent, shard_of_examples
+from cache.shard.content import ShardContent, shard_of_examples
 
 PlaceT = TypeVar("PlaceT", bound=Where)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cache import Example, write_cache
 from cache.codecs import Codec
-from cache.shard_content import NO_PREFIX, Piece, shard_of_pieces
+from cache.shard.content import NO_PREFIX, Piece, shard_of_pieces
 from tests.cache.examples import make_attachments, make_codecs, make_manifest
 
 Prefix = tuple[int, int]

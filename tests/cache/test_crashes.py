@@ -154,7 +154,7 @@ def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", SHARDS, publish=[0])
     with (
         pytest.raises(OSError, match="No space"),
-        mock.patch("cache.shard_files.publish", side_effect=OSError(errno.ENOSPC, "No space")),
+        mock.patch("cache.shard.writer.publish", side_effect=OSError(errno.ENOSPC, "No space")),
     ):
         make_cache(root, SHARDS)
     assert [path.name for path in (root / "shards").iterdir()] == ["000000.zarr"]

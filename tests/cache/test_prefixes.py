@@ -20,12 +20,12 @@ from zarr.storage import LocalStore, ZipStore
 
 from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.codecs import CODEC_NAMES, CodedStates, packing_named
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES, format_named
 from cache.journal import Journal, ShardRecord, scan_journal
-from cache.prefixes import Prefixes
-from cache.shard import hidden_states_name
+from cache.shard.layout import hidden_states_name
+from cache.shard.prefixes import Prefixes
 from cache.verify import verify_cache
 from tests.cache.examples import make_cache, same_example
 from tests.cache.shared_examples import Cut, Prefix, make_shared
@@ -74,7 +74,7 @@ def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(tmp_path:
     plenty = open_cache(root)
     order = [*range(len(plenty)), *reversed(range(len(plenty)))]
     wanted = [plenty[index] for index in order]
-    monkeypatch.setattr("cache.held_prefixes._HELD_BYTES", 1)
+    monkeypatch.setattr("cache.shard.prefix_cache._HELD_BYTES", 1)
     scarce = open_cache(root)
     assert all(same_example(scarce[index], example) for index, example in zip(order, wanted, strict=True))
 

@@ -13,7 +13,7 @@ from cache import DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
 from cache.convert import convert_cache
 from cache.formats import FORMAT_NAMES, format_named
-from cache.shard_content import Piece, shard_of_pieces
+from cache.shard.content import Piece, shard_of_pieces
 from cache.space import shard_size
 from cache.verify import verify_cache
 from tests.cache.examples import make_attachments, make_manifest, make_shards

@@ -21,7 +21,7 @@ from cache import CacheWriter
 from cache.codecs import Codec
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
-from cache.shard_files import store_shard
+from cache.shard.writer import store_shard
 from pipeline.errors import InputError, RunError
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress

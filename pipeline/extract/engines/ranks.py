@@ -20,8 +20,8 @@ from cache import CacheWriter
 from cache.codecs import Codec
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
-from cache.shard_content import ShardContent
-from cache.shard_files import store_shard
+from cache.shard.content import ShardContent
+from cache.shard.writer import store_shard
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress
 from pipeline.extract.engines.queue import ShardQueue

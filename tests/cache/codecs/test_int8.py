@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cache.codecs import CodedStates, concatenated, packing_named
 from cache.codecs.fit_file import fit_bytes, fit_name, identity_of, read_fit, write_fits
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from cache.codecs.int8 import Int8
 
 BF16_ROUNDING = 2.0**-8

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from cache.codecs import CodedStates, packing_named
 from cache.codecs.fit_file import fit_bytes, fit_name, identity_of, read_fit, write_fits
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from cache.codecs.klt import Klt
 from cache.errors import DamagedCacheError
 from cache.sealed_json import canonical_json

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.codecs import CodedStates, concatenated, pages
-from cache.codecs.held import Held
+from cache.codecs.in_memory import Held
 from cache.codecs.pages import PagedPieces, pack_pages, require_packable
 from cache.errors import CacheError, DamagedCacheError
 

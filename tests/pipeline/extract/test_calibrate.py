@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cache import open_cache
 from cache.manifest import read_manifest
-from cache.store import read_codecs
+from cache.reader import read_codecs
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import asked_alike, calibrate_on_cache, choose_sample, own_lengths, pieces_of
 from pipeline.extract.prepare import prepare

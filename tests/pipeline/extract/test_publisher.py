@@ -11,7 +11,7 @@ import pytest
 
 from cache import CacheWriter, Example, open_cache, write_cache
 from cache.journal import ShardRecord
-from cache.shard_content import Piece
+from cache.shard.content import Piece
 from pipeline.extract import publisher as publisher_module
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.reading import ShardStates

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.shard_content import NO_PREFIX
+from cache.shard.content import NO_PREFIX
 from pipeline.data.tokens import TokenizedExample
 from pipeline.extract import sharing
 from pipeline.extract.plan import plan_shards

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cache.errors import DamagedCacheError
 from cache.journal import ShardRecord
-from cache.shard_content import NO_PREFIX
+from cache.shard.content import NO_PREFIX
 
 
 @dataclass(frozen=True)

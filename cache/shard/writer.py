@@ -20,9 +20,9 @@ from cache.identity import identity_hash
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS
-from cache.open_shard import read_arrays, shard_name
 from cache.places import Where, place_of
-from cache.shard import (
+from cache.shard.content import ShardContent
+from cache.shard.layout import (
     FIXED_ARRAYS,
     content_digest,
     held_pieces,
@@ -33,7 +33,7 @@ from cache.shard import (
     shard_attributes,
     shard_seal,
 )
-from cache.shard_content import ShardContent
+from cache.shard.reader import read_arrays, shard_name
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from cache.formats import StoredArray, format_named
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS
-from cache.shard import array_specs, hidden_states_name, offsets_of
-from cache.shard_content import NO_PREFIX
+from cache.shard.content import NO_PREFIX
+from cache.shard.layout import array_specs, hidden_states_name, offsets_of
 
 
 def shard_name(manifest: Manifest, shard: int) -> str:

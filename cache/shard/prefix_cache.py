@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.codecs import CodedStates, concatenated
-from cache.prefixes import Prefixes
-from cache.shard_content import NO_PREFIX
+from cache.shard.content import NO_PREFIX
+from cache.shard.prefixes import Prefixes
 
 _HELD_BYTES = 64 << 20
 """Prefixes kept in memory in each process."""

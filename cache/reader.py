@@ -19,15 +19,15 @@ from cache.codecs.fit_file import FITS, fit_name, identity_of, read_fit
 from cache.errors import CacheError, DamagedCacheError
 from cache.example import CodedExample, Example
 from cache.files import MEND, inside
-from cache.held_prefixes import CodedPiece, HeldPrefixes, joined
 from cache.identity import Identity
 from cache.journal import ShardRecord, read_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS
-from cache.open_shards import OpenShards
 from cache.places import Place, Where, place_of
-from cache.prefixes import Prefixes, StoredPrefix
-from cache.shard_content import ShardContent
+from cache.shard.content import ShardContent
+from cache.shard.pool import OpenShards
+from cache.shard.prefix_cache import CodedPiece, HeldPrefixes, joined
+from cache.shard.prefixes import Prefixes, StoredPrefix
 from cache.totals import bits_per_value, content_digest_of, require_same_totals
 
 

@@ -1,0 +1,1 @@
+"""A shard: its pieces and their layout, reading and writing its files, the prefixes that examples share."""
