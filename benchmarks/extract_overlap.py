@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines import local
 from pipeline.extract.prepare import prepare

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import open_cache
-from cache.places import Where
-from cache.places.bucket import Bucket
-from cache.places.object_store import ObjectStore
+from cache.storage import Where
+from cache.storage.bucket import Bucket
+from cache.storage.object_store import ObjectStore
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from cache import Example, Manifest, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.shard.content import shard_of_examples
 
 SHARD_EXAMPLES = 150

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import Cache, CacheError, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.journal import scan_journal
 from cache.verify import verify_cache
 from tests.cache.examples import same_example

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from cache.errors import CacheError
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
-from cache.places import Place, Where, place_of
+from cache.storage import Place, Where, place_of
 
 _OWN_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
 _NAMES_OF_A_BEGUN_CACHE = _OWN_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.partial"}

@@ -13,10 +13,10 @@ from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.names import ATTACHMENTS
-from cache.places import Where, place_of
 from cache.reader import Cache, open_cache
 from cache.shard.content import ShardContent
 from cache.space import require_room, room_needed, shard_size
+from cache.storage import Where, place_of
 from cache.totals import content_digest_of
 from cache.writer import require_continuable, write_cache
 

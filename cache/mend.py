@@ -12,10 +12,10 @@ from cache.files import bytes_below, damage_of, inside, remove, write_atomically
 from cache.journal import Journal, ShardRecord, scan_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
-from cache.places import Place, Where, place_of
 from cache.shard.content import ShardContent
 from cache.shard.reader import shard_name
 from cache.shard.writer import restore_record, store_shard
+from cache.storage import Place, Where, place_of
 from cache.verify import Verification, contradictions, verify_cache
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from cache.containers import format_named
 from cache.errors import CacheError
 from cache.files import files_below
-from cache.formats import format_named
 from cache.manifest import Manifest
 from cache.names import SHARDS
-from cache.places import Where, place_of
 from cache.shard.layout import array_specs, presented_arrays, shard_attributes, shard_seal
+from cache.storage import Where, place_of
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
 """Takes the room that every shard's does from which nothing was left out."""

@@ -8,7 +8,7 @@ from typing import Any
 from cache.errors import CacheError
 from cache.journal import NON_FINITE, read_journal, scan_journal
 from cache.manifest import read_manifest
-from cache.places import Where, place_of
+from cache.storage import Where, place_of
 from cache.totals import bits_per_value, content_digest_of
 
 

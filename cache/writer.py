@@ -15,9 +15,9 @@ from cache.identity import require_same_identity
 from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
 from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
-from cache.places import Place, Publishing, Where, place_of
 from cache.shard.content import ShardContent
 from cache.shard.writer import store_shard
+from cache.storage import Place, Publishing, Where, place_of
 
 
 class CacheWriter:

@@ -24,7 +24,7 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import find_teacher
-from tests.cache.places.server import CREDENTIALS, running_server
+from tests.cache.storage.server import CREDENTIALS, running_server
 from tests.cli_process import ROOT as ROOT
 
 torch.set_num_threads(1)

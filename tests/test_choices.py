@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cache.codecs import CODEC_NAMES, packing_named
-from cache.formats import FORMAT_NAMES, format_named
+from cache.containers import FORMAT_NAMES, format_named
 from pipeline.choices import REPORTERS
 
 DEPRECATED, ALWAYS_TOLD = "neptune", "tensorboard"

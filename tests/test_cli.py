@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cache import open_cache
-from cache.formats.zarr3 import ZarrFormat
+from cache.containers.zarr3 import ZarrFormat
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT, RunCli, write_rows
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from cache import open_cache
 from cache.codecs import CODEC_NAMES
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from tests.cache.shared_examples import make_shared
 
 Array = npt.NDArray[Any]

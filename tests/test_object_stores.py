@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.places.bucket import Bucket
+from cache.storage.bucket import Bucket
 from cache.summary import summarise_cache
-from tests.cache.places.server import new_address
+from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli
 

@@ -28,7 +28,7 @@ import xxhash
 from cache.array_spec import ArraySpec
 from cache.codecs import CodedStates, Pieces, packing_named
 from cache.codecs.in_memory import Held
-from cache.formats import Arrays, Presented
+from cache.containers import Arrays, Presented
 from cache.sealed_json import canonical_json
 from cache.shard.content import ShardContent
 

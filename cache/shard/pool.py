@@ -12,9 +12,9 @@ from functools import partial
 from cache.errors import DamagedCacheError
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
-from cache.places import Hold, Place
-from cache.places.prefetch import Prefetcher
 from cache.shard.reader import OpenShard, shard_name
+from cache.storage import Hold, Place
+from cache.storage.prefetch import Prefetcher
 
 _OPEN_FILES = 256
 """Files held open at a time in each process."""

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from cache.array_spec import ArraySpec
 from cache.codecs import CodedStates, Pieces, packing_named
+from cache.containers import StoredArray, format_named
 from cache.errors import DamagedCacheError
 from cache.files import check_file, inside
-from cache.formats import StoredArray, format_named
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS

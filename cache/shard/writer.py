@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.containers import format_named
 from cache.errors import CacheError, OtherContentError
 from cache.files import checksum_of, files_below, inside, publish, remove
-from cache.formats import format_named
 from cache.identity import identity_hash
 from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS
-from cache.places import Where, place_of
 from cache.shard.content import ShardContent
 from cache.shard.layout import (
     FIXED_ARRAYS,
@@ -34,6 +33,7 @@ from cache.shard.layout import (
     shard_seal,
 )
 from cache.shard.reader import read_arrays, shard_name
+from cache.storage import Where, place_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.places import Place, place_of
+from cache.storage import Place, place_of
 from pipeline.errors import InputError
 
 _OPTIONS = cloup.option_group(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cache.manifest import read_manifest
 from cache.names import JOURNAL_NAME
-from cache.places import Place
+from cache.storage import Place
 from pipeline.errors import InputError
 from pipeline.shapes import SIZES
 

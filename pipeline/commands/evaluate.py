@@ -8,7 +8,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.places import Place, place_of
+from cache.storage import Place, place_of
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_data_set, require_teacher
 from pipeline.commands.devices import require_device

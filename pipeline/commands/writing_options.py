@@ -9,7 +9,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.checks import require_cache, require_teacher, utf8_text
 from pipeline.commands.devices import require_device
 from pipeline.errors import InputError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.places import Place, Where
+from cache.storage import Place, Where
 from pipeline.errors import InputError
 from pipeline.scoring.choose import require_score
 from pipeline.training.companions import BASELINES

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache import Cache, CacheError, open_cache
-from cache.places import Place, Where, place_of
+from cache.storage import Place, Where, place_of
 from pipeline.evaluation.settings import no_cache
 from pipeline.training.companions import about, kind_of
 from pipeline.training.record import require_same_cache, trained_from

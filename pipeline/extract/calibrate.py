@@ -13,8 +13,8 @@ from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
-from cache.places import Place
 from cache.reader import read_codecs
+from cache.storage import Place
 from pipeline.errors import RunError
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import ShardReader

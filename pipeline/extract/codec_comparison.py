@@ -15,7 +15,7 @@ from cache import Cache, CacheError, open_cache
 from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
-from cache.places import Where
+from cache.storage import Where
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError

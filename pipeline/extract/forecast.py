@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.manifest import Manifest
 from cache.space import disk_needed, free_bytes
 from cache.writer import require_continuable

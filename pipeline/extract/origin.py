@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cache import CacheError, Manifest
-from cache.places import Where
+from cache.storage import Where
 from pipeline.choices import EXTRACT_CONDITIONS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES

@@ -17,7 +17,7 @@ import torch
 
 from cache import CacheError, open_cache
 from cache.codecs import Codec
-from cache.places import Where
+from cache.storage import Where
 from pipeline.device import choose_device
 from pipeline.extract.origin import recorded
 from pipeline.teacher.same import load_same_body

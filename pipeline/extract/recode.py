@@ -8,7 +8,7 @@ from cache import Cache, open_cache
 from cache.cache_place import require_apart
 from cache.codecs import EXACT, Codec, packing_named
 from cache.convert import require_exact
-from cache.places import Where, place_of
+from cache.storage import Where, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head

@@ -17,9 +17,9 @@ from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
 from cache.mend import CacheMender, mend_cache
-from cache.places import Where
 from cache.reader import read_codecs
 from cache.space import require_room, room_needed
+from cache.storage import Where
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import calibrate, needs_lm_head

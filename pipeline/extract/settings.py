@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cache.places import Place, Where, place_of
+from cache.storage import Place, Where, place_of
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:

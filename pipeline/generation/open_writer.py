@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache import Cache, CacheError, open_cache
-from cache.places import Place, place_of
+from cache.storage import Place, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from cache.places import Where
+from cache.storage import Where
 from pipeline.errors import InputError
 from pipeline.shapes import SIZES
 from pipeline.training.settings import TrainSettings

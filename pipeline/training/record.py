@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cache.identity import differences
-from cache.places import Place, place_of
+from cache.storage import Place, place_of
 from pipeline.errors import InputError
 from pipeline.training.rows import describe_groups
 from pipeline.training.run_folder import RunFolder, environment

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
-from cache.places import Where
+from cache.storage import Where
 from pipeline.data.split import FEWEST_HELD_OUT
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cache.places import Where, place_of
+from cache.storage import Where, place_of
 from pipeline.batches.order import BatchSize
 from pipeline.choices import OWN_TOKENS, READS_STATES
 from pipeline.errors import InputError

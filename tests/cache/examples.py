@@ -15,9 +15,9 @@ from cache.codecs.bf16 import Bf16
 from cache.codecs.fit_file import codec_identity, write_fits
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
-from cache.places import Where, place_of
 from cache.sealed_json import seal, unseal
 from cache.shard.content import ShardContent, shard_of_examples
+from cache.storage import Where, place_of
 
 PlaceT = TypeVar("PlaceT", bound=Where)
 

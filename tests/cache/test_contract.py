@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import Example, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from tests.cache.examples import make_cache, make_examples, same_example
 
 RAGGED = st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=6), min_size=1, max_size=4)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, convert, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
+from cache.containers import FORMAT_NAMES
 from cache.convert import convert_cache
-from cache.formats import FORMAT_NAMES
 from cache.verify import verify_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.cache.faults import shard_paths

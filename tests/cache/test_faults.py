@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.verify import verify_cache
 from tests.cache.examples import make_cache, make_shards, same_example
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths, swap

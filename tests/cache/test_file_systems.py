@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache, write_cache
+from cache.containers import FORMAT_NAMES
 from cache.files import fsync_path, write_atomically
-from cache.formats import FORMAT_NAMES
 from cache.lock import WriterLock, require_unlocked
-from cache.places.copies import Copies
+from cache.storage.local_copies import Copies
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards
 
 SHARDS = make_shards([[5, 3], [4]])

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, files, open_cache, write_cache
+from cache.containers import FORMAT_NAMES
 from cache.errors import OtherContentError
-from cache.formats import FORMAT_NAMES
 from cache.mend import mend_cache
 from cache.verify import verify_cache
 from tests.cache.examples import (

@@ -21,8 +21,8 @@ from zarr.storage import LocalStore, ZipStore
 from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.codecs import CODEC_NAMES, CodedStates, packing_named
 from cache.codecs.in_memory import Held
+from cache.containers import FORMAT_NAMES, format_named
 from cache.convert import convert_cache
-from cache.formats import FORMAT_NAMES, format_named
 from cache.journal import Journal, ShardRecord, scan_journal
 from cache.shard.layout import hidden_states_name
 from cache.shard.prefixes import Prefixes

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache, write_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.journal import begin_journal
 from tests.cache.examples import make_cache, make_content, make_examples, make_manifest
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
 from tests.cache.examples import make_cache, make_manifest, make_shards
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, Example, open_cache, open_shards
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from tests.cache.examples import make_cache, make_shards, same_example
 
 LENGTHS = [[5, 300, 1], [257], [64, 64], [2, 900], [13]]

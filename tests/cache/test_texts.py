@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cache import DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
+from cache.containers import FORMAT_NAMES, format_named
 from cache.convert import convert_cache
-from cache.formats import FORMAT_NAMES, format_named
 from cache.shard.content import Piece, shard_of_pieces
 from cache.space import shard_size
 from cache.verify import verify_cache

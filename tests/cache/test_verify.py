@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cache import CacheError, Example, write_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.summary import published_bytes, summarise_cache
 from cache.verify import verify_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards

@@ -9,7 +9,7 @@ import cloup
 
 from cache.cache_place import require_apart
 from cache.names import FORMAT_NAMES
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.codec_options import codec_options

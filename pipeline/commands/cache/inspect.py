@@ -8,7 +8,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache
 from pipeline.commands.counted import counted

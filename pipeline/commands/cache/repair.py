@@ -7,7 +7,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_data_set, require_mendable, require_teacher
 from pipeline.commands.devices import require_device

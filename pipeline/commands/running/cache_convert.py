@@ -9,7 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from cache.convert import convert_cache
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.counted import counted
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.counted import counted
 from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from cache.places import Place
+from cache.storage import Place
 from cache.summary import published_bytes
 from pipeline.commands.counted import counted
 from pipeline.extract.repair import RepairResult, RepairSettings, repair

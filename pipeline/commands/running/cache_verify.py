@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.places import Place
+from cache.storage import Place
 from cache.summary import published_bytes
 from cache.verify import Verification, verify_cache
 from pipeline.commands.counted import counted

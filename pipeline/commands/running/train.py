@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cache.places import Place
+from cache.storage import Place
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.processes import leads

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from pipeline.extract.forecast import forecast
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract

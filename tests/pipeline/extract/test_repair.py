@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cache import CacheError, open_cache
-from cache.formats import FORMAT_NAMES
+from cache.containers import FORMAT_NAMES
 from cache.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError

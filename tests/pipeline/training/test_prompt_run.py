@@ -41,7 +41,7 @@ from pipeline.training.companions import CONTROLS
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
-from tests.cache.places.server import new_address
+from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli, write_rows
 

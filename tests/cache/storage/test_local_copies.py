@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.files import bytes_below
-from cache.places.bucket import Bucket
-from cache.places.copies import Copies, name_of
-from cache.places.object_store import ObjectStore
+from cache.storage.bucket import Bucket
+from cache.storage.local_copies import Copies, name_of
+from cache.storage.object_store import ObjectStore
 from tests.cache.examples import make_cache, make_shards, same_example
-from tests.cache.places.server import new_address
+from tests.cache.storage.server import new_address
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[40, 3], [25, 9], [30], [18, 18], [44], [9, 9, 9]])
@@ -127,7 +127,9 @@ def test_a_process_that_dies_while_it_removes_a_copy_leaves_no_half_of_it(
     place = with_copies(cached, tmp_path, 10**9)
     with open_cache(place) as cache:
         assert same_example(cache[0], EXAMPLES[0])
-        monkeypatch.setattr("cache.places.copies.remove", lambda path: path.exists() and (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(
+            "cache.storage.local_copies.remove", lambda path: path.exists() and (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             with_copies(cached, tmp_path, 0)._copies.make_room(0)
         monkeypatch.undo()
@@ -183,9 +185,9 @@ READER = """
 import random, sys
 from pathlib import Path
 from cache import open_cache
-from cache.places.object_store import ObjectStore
+from cache.storage.object_store import ObjectStore
 from tests.cache.examples import same_example
-from tests.cache.places.test_copies import EXAMPLES
+from tests.cache.storage.test_copies import EXAMPLES
 address, endpoint, copies, seed = sys.argv[1:]
 with open_cache(ObjectStore(address, endpoint, Path(copies), 0)) as cache:
     rng = random.Random(seed)

@@ -7,7 +7,7 @@ import re
 import uuid
 
 from cache.errors import CacheError
-from cache.places.bucket import Bucket, TakenError
+from cache.storage.bucket import Bucket, TakenError
 
 PROBE = ".lock.probe-"
 """How the names of the objects begin by which this is found out; one can be left behind, and is part of no cache."""

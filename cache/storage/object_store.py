@@ -13,12 +13,12 @@ from cache.files import MEND, damage_of, files_below, inside, remove, write_atom
 from cache.journal import JournalWriter, ShardRecord, scan_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
-from cache.places.bucket import Bucket
-from cache.places.conditional_put import PROBE, require_conditional_put
-from cache.places.copies import Copies, name_of
-from cache.places.entries import ENTRIES, Entries, journal_with_entries
-from cache.places.interface import Hold
-from cache.places.lease import Lease, require_free
+from cache.storage.bucket import Bucket
+from cache.storage.conditional_put import PROBE, require_conditional_put
+from cache.storage.entries import ENTRIES, Entries, journal_with_entries
+from cache.storage.interface import Hold
+from cache.storage.lease import Lease, require_free
+from cache.storage.local_copies import Copies, name_of
 
 COPIES_LIMIT = 20 * 10**9
 """Bytes of copies on this machine, where the user says nothing."""

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 
 from cache.array_spec import ArraySpec
+from cache.containers.interface import Arrays, Attributes, Presented, StoredArray
 from cache.errors import DamagedCacheError
-from cache.formats.interface import Arrays, Attributes, Presented, StoredArray
 
 
 @dataclass(frozen=True)

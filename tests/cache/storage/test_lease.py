@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from cache import CacheError, write_cache
-from cache.places import lease as lease_module
-from cache.places.bucket import Bucket, TakenError
-from cache.places.lease import NAME, Lease, require_free
-from cache.places.object_store import ObjectStore
+from cache.storage import lease as lease_module
+from cache.storage.bucket import Bucket, TakenError
+from cache.storage.lease import NAME, Lease, require_free
+from cache.storage.object_store import ObjectStore
 from tests.cache.examples import make_attachments, make_content, make_manifest, make_shards
 from tests.conftest import ROOT
 
@@ -62,7 +62,7 @@ def test_one_writer_at_a_time(bucket: Bucket) -> None:
 
 def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Bucket) -> None:
     program = (
-        "import os, sys; from cache.places.bucket import Bucket; from cache.places.lease import Lease\n"
+        "import os, sys; from cache.storage.bucket import Bucket; from cache.storage.lease import Lease\n"
         "Lease(Bucket(sys.argv[1], sys.argv[2])).__enter__(); os.kill(os.getpid(), 9)"
     )
     command = [sys.executable, "-c", program, bucket.address, bucket.endpoint]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cache.errors import CacheError
 from cache.journal import JournalWriter, ShardRecord, shard_of_line
-from cache.places.bucket import Bucket, TakenError
+from cache.storage.bucket import Bucket, TakenError
 
 ENTRIES = "journal"
 

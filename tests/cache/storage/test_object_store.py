@@ -15,21 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, open_cache
+from cache.containers import FORMAT_NAMES
 from cache.convert import convert_cache
-from cache.formats import FORMAT_NAMES
 from cache.journal import scan_journal
 from cache.mend import mend_cache
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
-from cache.places import place_of
-from cache.places.bucket import Bucket
-from cache.places.conditional_put import PROBE
-from cache.places.entries import ENTRIES
-from cache.places.object_store import ObjectStore
+from cache.storage import place_of
+from cache.storage.bucket import Bucket
+from cache.storage.conditional_put import PROBE
+from cache.storage.entries import ENTRIES
+from cache.storage.object_store import ObjectStore
 from cache.summary import summarise_cache
 from cache.verify import verify_cache
 from cache.writer import require_continuable, write_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
-from tests.cache.places.server import new_address
+from tests.cache.storage.server import new_address
 
 SHARDS = make_shards([[5, 3], [4], [7, 1]])
 RAGGED = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=4), min_size=1, max_size=3)
@@ -116,7 +116,7 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 def test_whichever_request_fails_the_cache_is_gone_on_with(
     after: bool, kind: type[BaseException], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.places.lease._has_died", lambda holder: True)  # each failure ends its process
+    monkeypatch.setattr("cache.storage.lease._has_died", lambda holder: True)  # each failure ends its process
     with failing(0, kind(), after=after) as count:
         make_cache(store(), SHARDS, "hdf5")
     assert count[0] >= 8

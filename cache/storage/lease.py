@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from cache.errors import CacheError
-from cache.places.bucket import Bucket, TakenError
-from cache.places.conditional_put import require_conditional_put
 from cache.sealed_json import canonical_json
+from cache.storage.bucket import Bucket, TakenError
+from cache.storage.conditional_put import require_conditional_put
 
 NAME = ".lock"
 SECONDS = 60.0

@@ -17,7 +17,7 @@ from zarr.storage import LocalStore
 
 from cache import DamagedCacheError
 from cache.array_spec import ArraySpec
-from cache.formats import FORMAT_NAMES, StoredArray, format_named
+from cache.containers import FORMAT_NAMES, StoredArray, format_named
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 ATTRIBUTES = {"": {"kind": "shard"}, "hidden_states/-1": {"codec": "bf16", "ünïcode": "é"}}

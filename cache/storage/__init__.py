@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from cache.errors import CacheError
-from cache.places.folder import Folder
-from cache.places.interface import Hold, Place, Publishing, Where
+from cache.storage.folder import Folder
+from cache.storage.interface import Hold, Place, Publishing, Where
 
 __all__ = ["Folder", "Hold", "Place", "Publishing", "Where", "place_of"]
 
@@ -26,7 +26,7 @@ def place_of(where: Where, endpoint: str | None = None, copies: Path | None = No
         return where
     if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(where)):
         if isinstance(where, str) and where.startswith("s3://"):
-            from cache.places.object_store import ObjectStore  # brings the client of object stores
+            from cache.storage.object_store import ObjectStore  # brings the client of object stores
 
             return ObjectStore(where, endpoint, copies, copies_limit)
         raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cache.errors import CacheError
 from cache.journal import ShardRecord
-from cache.places.interface import Place
+from cache.storage.interface import Place
 
 _THREADS = 2
 

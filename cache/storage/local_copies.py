@@ -14,7 +14,7 @@ from pathlib import Path
 from cache.files import bytes_below, remove
 from cache.lock import take_lock
 from cache.names import SHARDS
-from cache.places.interface import Hold
+from cache.storage.interface import Hold
 
 _ROOM = ".room"
 _PARTIAL = "partial-"

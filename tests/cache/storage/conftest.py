@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.places.object_store import ObjectStore
-from tests.cache.places.server import new_address
+from cache.storage.object_store import ObjectStore
+from tests.cache.storage.server import new_address
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from cache import CacheError, write_cache
-from cache.places import lease as lease_module
-from cache.places.bucket import Bucket
-from cache.places.conditional_put import PROBE, require_conditional_put
-from cache.places.lease import Lease
-from cache.places.object_store import ObjectStore
+from cache.storage import lease as lease_module
+from cache.storage.bucket import Bucket
+from cache.storage.conditional_put import PROBE, require_conditional_put
+from cache.storage.lease import Lease
+from cache.storage.object_store import ObjectStore
 from tests.cache.examples import make_attachments, make_content, make_manifest, make_shards
-from tests.cache.places.proxy import running_proxy
-from tests.cache.places.server import new_address
+from tests.cache.storage.proxy import running_proxy
+from tests.cache.storage.server import new_address
 from tests.conftest import RunCli
 
 SHARDS = make_shards([[5, 3], [4]])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cache.containers.hdf5 import Hdf5Format
+from cache.containers.interface import Arrays, Presented, ShardFormat, StoredArray
+from cache.containers.zarr3 import ZarrFormat
 from cache.errors import CacheError
-from cache.formats.hdf5 import Hdf5Format
-from cache.formats.interface import Arrays, Presented, ShardFormat, StoredArray
-from cache.formats.zarr3 import ZarrFormat
 from cache.names import FORMAT_NAMES
 
 __all__ = ["FORMAT_NAMES", "Arrays", "Presented", "ShardFormat", "StoredArray", "format_named"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.files import check_file, files_below
 from cache.lock import WriterLock, require_unlocked
-from cache.places.interface import Hold, Place, Publishing
+from cache.storage.interface import Hold, Place, Publishing
 
 if TYPE_CHECKING:
     from cache.journal import ShardRecord

@@ -19,8 +19,8 @@ from zarr.storage import LocalStore, MemoryStore
 from cache.array_spec import ArraySpec
 from cache.codecs import packing_named
 from cache.codecs.zarr_codec import CODECS, StatesCodec
+from cache.containers.interface import Arrays, Attributes, Presented, StoredArray
 from cache.errors import DamagedCacheError
-from cache.formats.interface import Arrays, Attributes, Presented, StoredArray
 
 CHUNK_ROWS = 256
 """Rows of an inner chunk of a two-dimensional array: the least that other tools read at a time."""
