@@ -28,7 +28,7 @@ from rich.table import Table
 from cache import Cache, CacheError, open_cache
 from cache.containers import FORMAT_NAMES
 from cache.journal import scan_journal
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import same_example
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths, swap
 

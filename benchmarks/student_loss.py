@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from cache import open_cache
-from cache.convert import convert_cache
+from cache.upkeep.convert import convert_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.cache_place import require_cache_place
 from cache.errors import DamagedCacheError
 from cache.files import MEND, bytes_below, checksum_of, copy_contents, files_below, fsync_tree, remove
 from cache.identity import require_same_identity
 from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
+from cache.location import require_cache_place
 from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.shard.content import ShardContent

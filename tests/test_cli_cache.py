@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cache import open_cache
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.faults import flip_byte, remove, shard_paths
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT, RunCli

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cache.storage.bucket import Bucket
-from cache.summary import summarise_cache
+from cache.upkeep.summary import summarise_cache
 from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli

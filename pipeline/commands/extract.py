@@ -8,7 +8,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.cache_place import require_cache_place
+from cache.location import require_cache_place
 from cache.names import FORMAT_NAMES
 from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
 from pipeline.commands.cache_places import cache_places

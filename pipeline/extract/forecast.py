@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cache.codecs import CODEC_NAMES, packing_named
 from cache.containers import FORMAT_NAMES
 from cache.manifest import Manifest
-from cache.space import disk_needed, free_bytes
+from cache.upkeep.space import disk_needed, free_bytes
 from cache.writer import require_continuable
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype

@@ -17,7 +17,7 @@ from cache.codecs import Codec, packing_named
 from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
-from cache.space import reclaimable_bytes, room_needed, shard_size
+from cache.upkeep.space import reclaimable_bytes, room_needed, shard_size
 from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id

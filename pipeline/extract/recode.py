@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache import Cache, open_cache
-from cache.cache_place import require_apart
 from cache.codecs import EXACT, Codec, packing_named
-from cache.convert import require_exact
+from cache.location import require_apart
 from cache.storage import Where, place_of
+from cache.upkeep.convert import require_exact
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head

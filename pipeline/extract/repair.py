@@ -16,10 +16,10 @@ from cache.codecs import Codec
 from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
-from cache.mend import CacheMender, mend_cache
 from cache.reader import read_codecs
-from cache.space import require_room, room_needed
 from cache.storage import Where
+from cache.upkeep.repair import CacheMender, mend_cache
+from cache.upkeep.space import require_room, room_needed
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import calibrate, needs_lm_head

@@ -10,7 +10,7 @@ from pathlib import Path
 from cache import content_digest_of, write_cache
 from cache.codecs.fit_file import expected_bits
 from cache.journal import NON_FINITE, ShardRecord
-from cache.space import require_room
+from cache.upkeep.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import Step, earlier_codecs

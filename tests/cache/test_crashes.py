@@ -20,7 +20,7 @@ import pytest
 from cache import CacheError, files, open_cache, write_cache
 from cache.containers import FORMAT_NAMES
 from cache.journal import scan_journal
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.conftest import ROOT
 

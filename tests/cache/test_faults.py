@@ -12,7 +12,7 @@ import pytest
 
 from cache import CacheError, open_cache
 from cache.containers import FORMAT_NAMES
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_cache, make_shards, same_example
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths, swap
 

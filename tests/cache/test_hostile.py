@@ -19,8 +19,8 @@ from cache.files import inside
 from cache.journal import read_journal
 from cache.manifest import read_manifest
 from cache.sealed_json import seal, unseal
-from cache.summary import summarise_cache
-from cache.verify import verify_cache
+from cache.upkeep.summary import summarise_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_cache, make_shards, rewrite_manifest
 
 SHARDS = make_shards([[5, 3], [4]])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from cache import DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
 from cache.containers import FORMAT_NAMES, format_named
-from cache.convert import convert_cache
 from cache.shard.content import Piece, shard_of_pieces
-from cache.space import shard_size
-from cache.verify import verify_cache
+from cache.upkeep.convert import convert_cache
+from cache.upkeep.space import shard_size
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_attachments, make_manifest, make_shards
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=2, max_size=6)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.cache_place import require_apart
+from cache.location import require_apart
 from cache.names import FORMAT_NAMES
 from cache.storage import Place
 from pipeline.commands.cache_places import cache_places

@@ -34,7 +34,7 @@ def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
       llm-modules cache inspect my-cache --options > extract.yaml
     """
     require_cache(cache)
-    from cache.summary import summarise_cache
+    from cache.upkeep.summary import summarise_cache
 
     summary = summarise_cache(cache)
     if options:

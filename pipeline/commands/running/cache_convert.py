@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.convert import convert_cache
 from cache.storage import Place
+from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar

@@ -9,7 +9,7 @@ import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from cache.storage import Place
-from cache.summary import published_bytes
+from cache.upkeep.summary import published_bytes
 from pipeline.commands.counted import counted
 from pipeline.extract.repair import RepairResult, RepairSettings, repair
 from pipeline.progress import progress_bar

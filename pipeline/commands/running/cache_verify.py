@@ -10,8 +10,8 @@ import click
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from cache.storage import Place
-from cache.summary import published_bytes
-from cache.verify import Verification, verify_cache
+from cache.upkeep.summary import published_bytes
+from cache.upkeep.verify import Verification, verify_cache
 from pipeline.commands.counted import counted
 from pipeline.errors import RunError
 from pipeline.progress import progress_bar

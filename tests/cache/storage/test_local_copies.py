@@ -187,7 +187,7 @@ from pathlib import Path
 from cache import open_cache
 from cache.storage.object_store import ObjectStore
 from tests.cache.examples import same_example
-from tests.cache.storage.test_copies import EXAMPLES
+from tests.cache.storage.test_local_copies import EXAMPLES
 address, endpoint, copies, seed = sys.argv[1:]
 with open_cache(ObjectStore(address, endpoint, Path(copies), 0)) as cache:
     rng = random.Random(seed)

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, open_cache
 from cache.containers import FORMAT_NAMES
-from cache.convert import convert_cache
 from cache.journal import scan_journal
-from cache.mend import mend_cache
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.storage import place_of
 from cache.storage.bucket import Bucket
 from cache.storage.conditional_put import PROBE
 from cache.storage.entries import ENTRIES
 from cache.storage.object_store import ObjectStore
-from cache.summary import summarise_cache
-from cache.verify import verify_cache
+from cache.upkeep.convert import convert_cache
+from cache.upkeep.repair import mend_cache
+from cache.upkeep.summary import summarise_cache
+from cache.upkeep.verify import verify_cache
 from cache.writer import require_continuable, write_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.cache.storage.server import new_address

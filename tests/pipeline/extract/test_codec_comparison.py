@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache
-from cache.convert import convert_cache
+from cache.upkeep.convert import convert_cache
 from pipeline.errors import InputError
 from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.extract.prepare import prepare

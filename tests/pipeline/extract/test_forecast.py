@@ -82,7 +82,7 @@ def test_of_a_finished_cache_nothing_is_left_to_do(embedded_settings: Make, monk
 
 def test_an_extract_that_the_disk_cannot_hold_does_not_begin(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = embedded_settings(limit=10)
-    monkeypatch.setattr("cache.space.free_bytes", lambda path: 1_000_000)
+    monkeypatch.setattr("cache.upkeep.space.free_bytes", lambda path: 1_000_000)
     monkeypatch.setattr("pipeline.extract.forecast.free_bytes", lambda path: 1_000_000)
     assert not forecast(prepare(settings)).fits
     monkeypatch.setattr("pipeline.extract.worker.load_teacher", None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cache import CacheError, open_cache
-from cache.convert import convert_cache
+from cache.upkeep.convert import convert_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.extract import recode

@@ -14,7 +14,7 @@ import torch
 
 from cache import CacheError, open_cache
 from cache.containers import FORMAT_NAMES
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
 from pipeline.extract import repair as repair_module

@@ -21,10 +21,10 @@ import pytest
 import torch
 
 from cache import CacheError, CacheWriter, open_cache, write_cache
-from cache.convert import convert_cache
 from cache.journal import ShardRecord, scan_journal
-from cache.summary import summarise_cache
-from cache.verify import verify_cache
+from cache.upkeep.convert import convert_cache
+from cache.upkeep.summary import summarise_cache
+from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
 from pipeline.extract.prepare import PreparedExtract, prepare

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cache import open_cache
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from pipeline.extract.prepare import prepare
 from pipeline.extract.reading import ShardReader
 from pipeline.extract.run import extract

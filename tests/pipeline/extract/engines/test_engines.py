@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cache import open_cache
-from cache.verify import verify_cache
+from cache.upkeep.verify import verify_cache
 from pipeline.extract.engines.queue import ShardQueue
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract

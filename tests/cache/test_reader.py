@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, DamagedCacheError, Example, open_cache, open_shards
+from cache import CacheError, DamagedCacheError, Example, open_cache
 from cache.containers import FORMAT_NAMES
+from cache.shard import pool
 from tests.cache.examples import make_cache, make_shards, same_example
 
 LENGTHS = [[5, 300, 1], [257], [64, 64], [2, 900], [13]]
@@ -31,15 +32,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @given(data=st.data())
 def test_any_order_of_reads_gives_the_examples(made: tuple[Path, list[Example]], data: st.DataObject) -> None:
     root, written = made
-    open_shards._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
-    open_shards._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
+    pool._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
+    pool._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
     try:
         with open_cache(root) as store:
             for index in data.draw(st.lists(st.integers(-len(written), len(written) - 1), max_size=40)):
                 assert same_example(store[index], written[index])
                 assert list(store.example(index, (3,)).hidden_states) == [3]
     finally:
-        open_shards._OPEN_FILES, open_shards._HELD_BYTES = 256, 64 << 20
+        pool._OPEN_FILES, pool._HELD_BYTES = 256, 64 << 20
 
 
 def test_an_example_is_memory_of_its_own(made: tuple[Path, list[Example]]) -> None:
@@ -85,13 +86,13 @@ def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
     made: tuple[Path, list[Example]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    plain = open_shards.OpenShard.__init__
+    plain = pool.OpenShard.__init__
 
     def counted(self: object, *arguments: object, check: bool) -> None:
         checked.append("checked" if check else "known")
         plain(self, *arguments, check=check)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(open_shards.OpenShard, "__init__", counted)
+    monkeypatch.setattr(pool.OpenShard, "__init__", counted)
     store = open_cache(made[0])
     list(store)
     list(store)
@@ -138,13 +139,13 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards, "hdf5"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    open_shards._HELD_BYTES = 0
+    pool._HELD_BYTES = 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 290, limits[1]))
     try:
         assert all(same_example(store[i], shards[i][0]) for i in random.Random(0).sample(range(300), 300))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        open_shards._HELD_BYTES = 64 << 20
+        pool._HELD_BYTES = 64 << 20
 
 
 def test_a_layer_that_is_not_cached_is_said_so(made: tuple[Path, list[Example]]) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.cache_place import require_apart
 from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
+from cache.location import require_apart
 from cache.names import ATTACHMENTS
 from cache.reader import Cache, open_cache
 from cache.shard.content import ShardContent
-from cache.space import require_room, room_needed, shard_size
 from cache.storage import Where, place_of
 from cache.totals import content_digest_of
+from cache.upkeep.space import require_room, room_needed, shard_size
 from cache.writer import require_continuable, write_cache
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, DamagedCacheError, convert, open_cache, write_cache
+from cache import CacheError, DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
 from cache.containers import FORMAT_NAMES
-from cache.convert import convert_cache
-from cache.verify import verify_cache
+from cache.upkeep.convert import convert_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
 from tests.cache.faults import shard_paths
 
@@ -83,11 +83,11 @@ def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path
     part = make_cache(tmp_path / "part", make_shards([[5, 3], [4]]), publish=[1])
     with pytest.raises(CacheError, match="not complete"):
         convert_cache(part, tmp_path / "target")
-    monkeypatch.setattr("cache.space.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("cache.upkeep.space.free_bytes", lambda path: 1000)
     with pytest.raises(CacheError, match=r"16\.\d\d MB more are needed, its disk has 1,000 bytes free"):
         convert_cache(source, tmp_path / "target")
     assert not (tmp_path / "target").exists()
     other = make_cache(tmp_path / "other", make_shards([[9]]))
     with pytest.raises(CacheError):
         convert_cache(source, other, container="hdf5")
-    assert convert.open_cache(other).lengths.tolist() == [9]
+    assert open_cache(other).lengths.tolist() == [9]

@@ -16,7 +16,7 @@ from cache.shard.content import ShardContent
 from cache.shard.reader import shard_name
 from cache.shard.writer import restore_record, store_shard
 from cache.storage import Place, Where, place_of
-from cache.verify import Verification, contradictions, verify_cache
+from cache.upkeep.verify import Verification, contradictions, verify_cache
 
 
 class CacheMender:

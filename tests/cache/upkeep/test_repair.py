@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from cache import CacheError, files, open_cache, write_cache
 from cache.containers import FORMAT_NAMES
 from cache.errors import OtherContentError
-from cache.mend import mend_cache
-from cache.verify import verify_cache
+from cache.upkeep.repair import mend_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import (
     make_attachments,
     make_cache,

@@ -12,8 +12,8 @@ import pytest
 
 from cache import CacheError, Example, write_cache
 from cache.containers import FORMAT_NAMES
-from cache.summary import published_bytes, summarise_cache
-from cache.verify import verify_cache
+from cache.upkeep.summary import published_bytes, summarise_cache
+from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards
 
 LENGTHS = [[5, 3], [4, 9, 2], [7]]

@@ -122,7 +122,7 @@ def test_a_second_writer_is_refused_and_a_dead_one_does_not_block(tmp_path: Path
     program = textwrap.dedent(f"""
         import sys, time; from pathlib import Path
         from cache import write_cache
-        from tests.cache.test_publishing import SHARDS, make_manifest
+        from tests.cache.shard.test_publishing import SHARDS, make_manifest
         with write_cache(Path({str(root)!r}), make_manifest(SHARDS), Path({str(attachments)!r})):
             print("writing", flush=True); time.sleep(60)
     """)

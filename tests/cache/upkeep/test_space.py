@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cache import CacheError, open_cache
 from cache.containers import FORMAT_NAMES
-from cache.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
+from cache.upkeep.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
 from tests.cache.examples import make_cache, make_manifest, make_shards
 
 

@@ -1,0 +1,1 @@
+"""What keeps a cache in order: verify, repair, convert, and the room that it takes."""
