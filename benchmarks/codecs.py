@@ -36,14 +36,14 @@ from cache.codecs.in_memory import Held
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import states_features
+from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.measures import relative_error
+from pipeline.codec_fit.request import AskedCodec
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.fidelity.asked import AskedCodec
-from pipeline.fidelity.fit import fit_codec, sample_of
-from pipeline.fidelity.measures import relative_error
 
 Array = npt.NDArray[Any]
 PARTS = ("encode", "decode", "to states")

@@ -11,6 +11,7 @@ import cloup
 from cache.location import require_cache_place
 from cache.names import FORMAT_NAMES
 from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
+from pipeline.codec_fit.request import asked_codecs
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.codec_options import codec_options
@@ -24,7 +25,6 @@ from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.choose import engine_named
 from pipeline.extract.settings import ExtractSettings
-from pipeline.fidelity.asked import asked_codecs
 from pipeline.teacher.source import TEACHER_KINDS
 
 

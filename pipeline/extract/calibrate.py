@@ -15,12 +15,12 @@ from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
 from cache.reader import read_codecs
 from cache.storage import Place
+from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.measures import divergence_of
+from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import RunError
 from pipeline.extract.prepare import PreparedExtract
 from pipeline.extract.reading import ShardReader
-from pipeline.fidelity.asked import AskedCodec
-from pipeline.fidelity.fit import fit_codec, sample_of
-from pipeline.fidelity.measures import divergence_of
 from pipeline.teacher.model import Teacher
 
 Step = Callable[[str, int, int], None]

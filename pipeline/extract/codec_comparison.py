@@ -16,15 +16,8 @@ from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from cache.storage import Where
-from pipeline.data.tokens import TokenizedExample
-from pipeline.device import choose_device
-from pipeline.errors import InputError
-from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
-from pipeline.extract.origin import recorded
-from pipeline.extract.reading import read_batch
-from pipeline.fidelity.asked import PRESETS, AskedCodec
-from pipeline.fidelity.fit import fit_codec, sample_of, usual_step
-from pipeline.fidelity.measures import (
+from pipeline.codec_fit.fit import fit_codec, sample_of, usual_step
+from pipeline.codec_fit.measures import (
     Divergence,
     divergence_of,
     eigenvalues,
@@ -33,7 +26,14 @@ from pipeline.fidelity.measures import (
     squared_error,
     stored_bits,
 )
-from pipeline.fidelity.peers import fp8_per_token, int4_in_groups, int8_per_token
+from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
+from pipeline.codec_fit.request import PRESETS, AskedCodec
+from pipeline.data.tokens import TokenizedExample
+from pipeline.device import choose_device
+from pipeline.errors import InputError
+from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
+from pipeline.extract.origin import recorded
+from pipeline.extract.reading import read_batch
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
 

@@ -18,6 +18,7 @@ from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
 from cache.journal import ShardRecord, scan_journal
 from cache.upkeep.space import reclaimable_bytes, room_needed, shard_size
+from pipeline.codec_fit.request import AskedCodec, asked_codecs
 from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
@@ -30,7 +31,6 @@ from pipeline.extract.plan import plan_shards
 from pipeline.extract.provenance import cache_provenance, most_batch_tokens, shard_provenance
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
-from pipeline.fidelity.asked import AskedCodec, asked_codecs
 from pipeline.teacher.lm_head import lm_head_rows
 from pipeline.teacher.shape import context_of, decoder_config, resolve_layers, why_unshared
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher

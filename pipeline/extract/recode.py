@@ -9,11 +9,11 @@ from cache.codecs import EXACT, Codec, packing_named
 from cache.location import require_apart
 from cache.storage import Where, place_of
 from cache.upkeep.convert import require_exact
+from pipeline.codec_fit.request import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head
 from pipeline.extract.origin import recorded
-from pipeline.fidelity.asked import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
 from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
 
 

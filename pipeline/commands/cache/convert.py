@@ -10,12 +10,12 @@ import cloup
 from cache.location import require_apart
 from cache.names import FORMAT_NAMES
 from cache.storage import Place
+from pipeline.codec_fit.request import by_layer
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.devices import require_device
 from pipeline.commands.shell import command
-from pipeline.fidelity.asked import by_layer
 
 
 @cloup.command()

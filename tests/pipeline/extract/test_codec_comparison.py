@@ -10,13 +10,13 @@ import pytest
 
 from cache import CacheError, open_cache
 from cache.upkeep.convert import convert_cache
+from pipeline.codec_fit.request import PRESETS
 from pipeline.errors import InputError
 from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.extract.prepare import prepare
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.fidelity.asked import PRESETS
 from tests.conftest import write_rows
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cache import CacheError, open_cache
 from cache.upkeep.convert import convert_cache
+from pipeline.codec_fit.measures import relative_error
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.extract import recode
@@ -18,7 +19,6 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.fidelity.measures import relative_error
 from pipeline.teacher.shape import decoder_config
 from pipeline.teacher.source import find_teacher
 

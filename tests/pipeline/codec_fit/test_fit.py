@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cache.codecs.fit_file import fit_bytes
+from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.measures import KL, gaussian_bound, relative_error
+from pipeline.codec_fit.request import AskedCodec, asked_codecs
 from pipeline.errors import InputError
-from pipeline.fidelity.asked import AskedCodec, asked_codecs
-from pipeline.fidelity.fit import fit_codec, sample_of
-from pipeline.fidelity.measures import KL, gaussian_bound, relative_error
 
 USUAL = {"fidelity": (), "bits": (), "calibration_tokens": 100, "seed": 0}
 

@@ -14,9 +14,9 @@ from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
+from pipeline.codec_fit.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error, stored_bits
+from pipeline.codec_fit.request import BITS_OF_EXACT, AskedCodec
 from pipeline.errors import InputError
-from pipeline.fidelity.asked import BITS_OF_EXACT, AskedCodec
-from pipeline.fidelity.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error, stored_bits
 
 _HELD_BACK = 4
 """Every so many pieces of the sample, one is kept from the fit to measure it with."""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.fidelity.measures import relative_error
-from pipeline.fidelity.peers import fp8_per_token, int4_in_groups, int8_per_token
+from pipeline.codec_fit.measures import relative_error
+from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
 
 STATES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 70)), elements=st.floats(-1e4, 1e4, width=32)).map(
     lambda values: values.astype(ml_dtypes.bfloat16)
