@@ -41,7 +41,7 @@ from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

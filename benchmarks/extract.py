@@ -35,7 +35,7 @@ from transformers import AutoModel, AutoModelForCausalLM, GgufConfig
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.prepare import PreparedExtract, prepare
+from pipeline.extract.plan import PreparedExtract, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker

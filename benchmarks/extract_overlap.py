@@ -21,9 +21,9 @@ from rich.table import Table
 from cache.containers import FORMAT_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines import local
-from pipeline.extract.prepare import prepare
+from pipeline.extract.forward import ShardStates
+from pipeline.extract.plan import prepare
 from pipeline.extract.publisher import BackgroundPublisher
-from pipeline.extract.reading import ShardStates
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

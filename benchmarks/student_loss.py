@@ -27,13 +27,13 @@ from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.device import choose_device
-from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training.rows import rows_of
 from pipeline.training.run import train
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainSettings
 from pipeline.training.validation import validation_loss
+from pipeline.upkeep.recode import RecodeSettings, new_codecs
 
 CODECS = ("int8", "kl=0.01", "bits=1.9", "kl=0.05", "bits=0.9")
 

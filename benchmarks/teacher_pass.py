@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.prepare import prepare
-from pipeline.extract.reading import ShardReader
+from pipeline.extract.forward import ShardReader
+from pipeline.extract.plan import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 from pipeline.teacher.model import Teacher

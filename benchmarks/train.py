@@ -39,7 +39,7 @@ from cache import open_cache
 from pipeline.batches.loader import CachedBatches
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.labels import IGNORE

@@ -22,7 +22,7 @@ from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.data.conversations import Turn
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.open_writer import open_writer

@@ -19,8 +19,8 @@ from pipeline.codec_fit.fit import fit_codec, sample_of
 from pipeline.codec_fit.measures import divergence_of
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import RunError
-from pipeline.extract.prepare import PreparedExtract
-from pipeline.extract.reading import ShardReader
+from pipeline.extract.forward import ShardReader
+from pipeline.extract.plan import PreparedExtract
 from pipeline.teacher.model import Teacher
 
 Step = Callable[[str, int, int], None]

@@ -14,10 +14,10 @@ from cache.writer import require_continuable
 from pipeline.codec_fit.request import ANY_LAYER, AskedCodec
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
+from pipeline.extract.batching import plan_batches
 from pipeline.extract.calibrate import earlier_codecs
-from pipeline.extract.plan import plan_batches
-from pipeline.extract.prepare import PreparedExtract
-from pipeline.extract.reading import read_batch
+from pipeline.extract.forward import read_batch
+from pipeline.extract.plan import PreparedExtract
 from pipeline.teacher.load import load_teacher
 
 _PROBE_BATCHES = 8

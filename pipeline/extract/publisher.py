@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from cache.codecs import Codec
 from cache.journal import ShardRecord
 from cache.shard.content import ShardContent
-from pipeline.extract.reading import ShardStates
+from pipeline.extract.forward import ShardStates
 
 
 class ShardStore(Protocol):

@@ -16,7 +16,7 @@ from pipeline.errors import RunError
 from pipeline.extract.calibrate import Step, earlier_codecs
 from pipeline.extract.engines.interface import Engine, Progress, no_progress
 from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 
 
 @dataclass(frozen=True)

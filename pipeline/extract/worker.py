@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.calibrate import Step, calibrate, needs_lm_head
-from pipeline.extract.prepare import PreparedExtract
-from pipeline.extract.reading import ShardReader, ShardStates, require_going_on
+from pipeline.extract.forward import ShardReader, ShardStates, require_going_on
+from pipeline.extract.plan import PreparedExtract
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from cache.storage import Place
 from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
-from pipeline.extract.recode import RecodeSettings, new_codecs
 from pipeline.progress import progress_bar
+from pipeline.upkeep.recode import RecodeSettings, new_codecs
 
 
 def convert_and_tell(

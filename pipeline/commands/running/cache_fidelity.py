@@ -11,8 +11,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from cache.storage import Place
 from pipeline.commands.counted import counted
-from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
 from pipeline.progress import progress_bar
+from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
 
 
 def compare_and_tell(cache: Place, out: Path | None, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from cache.storage import Place
 from cache.upkeep.summary import published_bytes
 from pipeline.commands.counted import counted
-from pipeline.extract.repair import RepairResult, RepairSettings, repair
 from pipeline.progress import progress_bar
+from pipeline.upkeep.repair import RepairResult, RepairSettings, repair
 
 _MOST_LINES = 20
 

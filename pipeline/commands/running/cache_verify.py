@@ -17,7 +17,7 @@ from pipeline.errors import RunError
 from pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
-    from pipeline.extract.recheck import Recheck
+    from pipeline.upkeep.recheck import Recheck
 
 _MOST_LINES = 20
 
@@ -36,7 +36,7 @@ def verify_and_tell(
         found = verify_cache(cache, lambda size: bar.update(task, advance=size))
     compared = None
     if deep and found.whole:
-        from pipeline.extract.recheck import recheck  # brings torch, which checksums do not need
+        from pipeline.upkeep.recheck import recheck  # brings torch, which checksums do not need
 
         with progress_bar(TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task("compare", total=None)

@@ -26,7 +26,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 from pipeline.extract.worker import ShardWorker
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

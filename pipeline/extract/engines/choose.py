@@ -9,7 +9,7 @@ from pipeline.processes import started_by_torchrun
 
 if TYPE_CHECKING:
     from pipeline.extract.engines.interface import Engine
-    from pipeline.extract.prepare import PreparedExtract
+    from pipeline.extract.plan import PreparedExtract
 
 
 def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:

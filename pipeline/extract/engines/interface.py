@@ -8,7 +8,7 @@ from typing import Protocol
 from cache import CacheWriter
 from cache.codecs import Codec
 from pipeline.extract.calibrate import Step
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 
 
 class Progress(Protocol):

@@ -9,7 +9,7 @@ from cache.codecs import Codec
 from cache.journal import ShardRecord
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress, no_progress
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
 

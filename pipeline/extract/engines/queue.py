@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 
 from cache.journal import ShardRecord
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 
 
 class ShardQueue:

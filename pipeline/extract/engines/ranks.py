@@ -25,7 +25,7 @@ from cache.shard.writer import store_shard
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.prepare import PreparedExtract
+from pipeline.extract.plan import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
 

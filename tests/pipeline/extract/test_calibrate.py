@@ -17,7 +17,7 @@ from cache.reader import read_codecs
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import asked_alike, calibrate_on_cache, choose_sample, own_lengths, pieces_of
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

@@ -27,7 +27,7 @@ from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
-from pipeline.extract.prepare import PreparedExtract, prepare
+from pipeline.extract.plan import PreparedExtract, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.load import load_teacher

@@ -17,11 +17,11 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from cache import open_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract.prepare import prepare
-from pipeline.extract.recheck import recheck
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.body_reader import BodyReader
+from pipeline.upkeep.recheck import recheck
 from tests.cli_process import run_process
 from tests.conftest import RunCli
 from tests.pipeline.pretrained.test_files import POINTER

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.extract.plan import MOST_PADDING, plan_batches, plan_shards
+from pipeline.extract.batching import MOST_PADDING, plan_batches, plan_shards
 
 LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 

@@ -16,7 +16,7 @@ from cache.codecs import Codec
 from cache.shard.content import NO_PREFIX, Piece, ShardContent, shard_of_pieces
 from pipeline.data.tokens import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
-from pipeline.extract.plan import plan_batches
+from pipeline.extract.batching import plan_batches
 from pipeline.extract.sharing import SharingPlan
 from pipeline.teacher.context import NOTHING, Context, read_after, read_context
 from pipeline.teacher.model import Teacher

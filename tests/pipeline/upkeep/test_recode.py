@@ -14,13 +14,13 @@ from cache.upkeep.convert import convert_cache
 from pipeline.codec_fit.measures import relative_error
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract import recode
-from pipeline.extract.prepare import prepare
-from pipeline.extract.recode import RecodeSettings, new_codecs
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.shape import decoder_config
 from pipeline.teacher.source import find_teacher
+from pipeline.upkeep import recode
+from pipeline.upkeep.recode import RecodeSettings, new_codecs
 
 Make = Callable[..., ExtractSettings]
 

@@ -32,10 +32,10 @@ from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
-from pipeline.extract.origin import recorded
-from pipeline.extract.reading import read_batch
+from pipeline.extract.forward import read_batch
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
+from pipeline.upkeep.recorded_settings import recorded
 
 Step = Callable[[str, int, int], None]
 _STEPS = tuple(2 ** (power / 2) for power in range(-4, 6))

@@ -23,11 +23,11 @@ from cache.upkeep.space import require_room, room_needed
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import calibrate, needs_lm_head
-from pipeline.extract.origin import settings_of
-from pipeline.extract.prepare import PreparedExtract, prepare
-from pipeline.extract.reading import ShardReader
+from pipeline.extract.forward import ShardReader
+from pipeline.extract.plan import PreparedExtract, prepare
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
+from pipeline.upkeep.recorded_settings import settings_of
 
 _MOST_THREADS = 1024
 

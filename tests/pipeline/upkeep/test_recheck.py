@@ -16,14 +16,14 @@ from transformers import Qwen2Model
 from cache import Example, open_cache, write_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract import reading
-from pipeline.extract.prepare import prepare
-from pipeline.extract.recheck import recheck
+from pipeline.extract import forward as reading
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.context import Context
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.taps import Taps
+from pipeline.upkeep.recheck import recheck
 from tests.cache.examples import make_content
 
 Make = Callable[..., ExtractSettings]

@@ -12,11 +12,11 @@ from cache import CacheError, open_cache
 from cache.upkeep.convert import convert_cache
 from pipeline.codec_fit.request import PRESETS
 from pipeline.errors import InputError
-from pipeline.extract.codec_comparison import FidelitySettings, LayerFidelity, compare
-from pipeline.extract.prepare import prepare
-from pipeline.extract.recode import RecodeSettings, new_codecs
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
+from pipeline.upkeep.recode import RecodeSettings, new_codecs
 from tests.conftest import write_rows
 
 
@@ -67,7 +67,7 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(small_cache: Path, 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the teacher was loaded")
 
-    monkeypatch.setattr("pipeline.extract.codec_comparison.load_same_teacher", never)
+    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", never)
     (layer,) = compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False))
     assert all(point.kl is None for point in layer.points)
     with pytest.raises(AssertionError, match="was loaded"):
@@ -94,7 +94,7 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
 
 
 def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.extract.codec_comparison.load_same_teacher", None)
+    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", None)
     (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
     assert layer.kl_tokens == 0
 

@@ -19,8 +19,8 @@ from cache import CacheError, open_cache
 from cache.codecs import Codec
 from cache.storage import Where
 from pipeline.device import choose_device
-from pipeline.extract.origin import recorded
 from pipeline.teacher.same import load_same_body
+from pipeline.upkeep.recorded_settings import recorded
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
 """Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to bfloat16 costs up to 0.4 %, a

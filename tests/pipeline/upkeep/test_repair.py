@@ -17,13 +17,13 @@ from cache.containers import FORMAT_NAMES
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
-from pipeline.extract import repair as repair_module
-from pipeline.extract.prepare import prepare
-from pipeline.extract.reading import ShardReader
-from pipeline.extract.repair import RepairSettings, repair
+from pipeline.extract.forward import ShardReader
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
+from pipeline.upkeep import repair as repair_module
+from pipeline.upkeep.repair import RepairSettings, repair
 from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
 

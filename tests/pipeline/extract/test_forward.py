@@ -15,7 +15,7 @@ import torch
 
 from cache import open_cache
 from pipeline.errors import RunError
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
@@ -28,7 +28,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.prepare import prepare
+from pipeline.extract.plan import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 rows = dict(limit=600, shard_tokens=4096)
