@@ -28,10 +28,10 @@ from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedFeatures
 from pipeline.device import choose_device
 from pipeline.model import LLMModulesForCausalLM
-from pipeline.training.rows import rows_of
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.rows import rows_of
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from pipeline.training.validation import validation_loss
 from pipeline.upkeep.recode import RecodeSettings, new_codecs
 

@@ -44,11 +44,11 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.labels import IGNORE
 from pipeline.processes import Share
+from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.prepare import PreparedRun, prepare_run
-from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import StudentTrainer
 
 EPOCHS = 15

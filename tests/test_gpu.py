@@ -28,9 +28,9 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.open_writer import open_writer
 from pipeline.generation.writer import Sampling
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from tests.cache.examples import make_cache, make_shards
 from tests.cli_process import CliProcess, run_process
 

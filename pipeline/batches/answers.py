@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
 from pipeline.batches.features import CachedExamples, Features
-from pipeline.data.own_tokens import answer_tokens, prompt_tokens
-from pipeline.data.said import Answer, Said, said_of
+from pipeline.data.student_tokens import answer_tokens, prompt_tokens
+from pipeline.data.transcript import Answer, Said, said_of
 
 RowStep = Callable[[int, int], None]
 """Told how many examples have been looked at, of how many."""

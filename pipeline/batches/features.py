@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from cache import Cache
 from cache.codecs import EXACT, CodedStates
 from cache.example import CodedExample
-from pipeline.data.said import said_of
+from pipeline.data.transcript import said_of
 
 _MOST_THREADS = 8
 

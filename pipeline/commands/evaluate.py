@@ -17,10 +17,10 @@ from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings, no_cache
+from pipeline.runs.comparisons import BASELINES
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import trained_from
 from pipeline.scoring.choose import SCORE_NAMES
-from pipeline.training.companions import BASELINES
-from pipeline.training.record import trained_from
-from pipeline.training.run_folder import RunFolder
 
 
 def _own_place(given: dict[str, Any]) -> Place | None:

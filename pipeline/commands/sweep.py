@@ -18,7 +18,7 @@ from pipeline.commands.devices import require_device
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.errors import InputError
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.settings import TrainSettings
 
 
 @cloup.command()

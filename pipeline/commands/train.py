@@ -16,9 +16,9 @@ from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.processes import leads
-from pipeline.training.companions import CONTROLS, RANDOM_TEACHER
-from pipeline.training.record import is_begun
-from pipeline.training.run_folder import RunFolder
+from pipeline.runs.comparisons import CONTROLS, RANDOM_TEACHER
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import is_begun
 
 
 @cloup.command()

@@ -14,8 +14,8 @@ from click.core import ParameterSource
 from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, REPORTERS
 from pipeline.commands.list_parameters import LayerList
 from pipeline.errors import InputError
+from pipeline.runs.settings import PARTS, TrainSettings
 from pipeline.shapes import SIZES
-from pipeline.training.settings import PARTS, TrainSettings
 
 _DEFAULTS = TrainSettings(Path(), Path())
 cache_option = click.option(

@@ -13,7 +13,7 @@ from cache.storage import Place
 from pipeline.commands.checks import require_cache, require_teacher, utf8_text
 from pipeline.commands.devices import require_device
 from pipeline.errors import InputError
-from pipeline.training.run_folder import RunFolder
+from pipeline.runs.folder import RunFolder
 
 
 def _texts(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

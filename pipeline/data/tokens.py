@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from pipeline.choices import ExtractCondition
 from pipeline.data.conversations import Conversation, Turn
-from pipeline.data.said import Answer, Said
 from pipeline.data.sources import bad_row
 from pipeline.data.templates import Segment, TemplateName, render, render_prompt
 from pipeline.data.token_pieces import token_pieces
+from pipeline.data.transcript import Answer, Said
 from pipeline.errors import RowError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.training.run_folder import RunFolder
+from pipeline.runs.folder import RunFolder
 
 FIGURES = (
     "val_loss", "bits_a_byte", "exact_match", "thought_solution_form", "stopped", "repetition", "steps", "tokens", "parameters",

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from cache import Cache
 from pipeline.data.conversations import Conversation
-from pipeline.data.said import said_of
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import tokenize_prompt
+from pipeline.data.transcript import said_of
 from pipeline.errors import InputError, RowError
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject

@@ -26,10 +26,10 @@ from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, name_of_teacher
 from pipeline.generation.writer import StudentWriter
-from pipeline.training.companions import BASELINES, about
-from pipeline.training.record import trained_from
+from pipeline.runs.comparisons import BASELINES, about
+from pipeline.runs.folder import RunFolder, environment
+from pipeline.runs.record import trained_from
 from pipeline.training.run import train, unfit_companions
-from pipeline.training.run_folder import RunFolder, environment
 from pipeline.training.validation import perplexity
 
 ASKED = ("dataset", "dataset_config", "split", "samples", "score", "max_new_tokens", "batch_size", "task_limit")

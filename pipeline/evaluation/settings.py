@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cache.storage import Place, Where
 from pipeline.errors import InputError
+from pipeline.runs.comparisons import BASELINES
 from pipeline.scoring.choose import require_score
-from pipeline.training.companions import BASELINES
 
 TEACHER = "teacher"
 """The baseline that is not trained."""

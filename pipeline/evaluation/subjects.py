@@ -10,11 +10,11 @@ from typing import Any
 from cache import Cache, CacheError, open_cache
 from cache.storage import Place, Where, place_of
 from pipeline.evaluation.settings import no_cache
-from pipeline.training.companions import about, kind_of
-from pipeline.training.record import require_same_cache, trained_from
-from pipeline.training.rows import rows_of as split_of
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.comparisons import about, kind_of
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import require_same_cache, trained_from
+from pipeline.runs.rows import rows_of as split_of
+from pipeline.runs.settings import TrainSettings
 
 STUDENT = "student"
 

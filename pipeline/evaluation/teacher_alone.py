@@ -10,15 +10,15 @@ import torch
 
 from cache import Cache
 from pipeline.data.conversations import Turn
-from pipeline.data.said import said_of
 from pipeline.data.templates import TemplateName, end_token_id, render
 from pipeline.data.tokens import tokenize_prompt, tokenize_segments
+from pipeline.data.transcript import said_of
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
 from pipeline.generation.writer import Sampling, Written, cut_answer, left_padded
 from pipeline.teacher.load import teacher_within
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.same import load_same_whole
+from pipeline.teacher.verified_load import load_same_whole
 from pipeline.training.examples import teachers_tokenizer
 
 _AT_ONCE = 256

@@ -10,7 +10,7 @@ import torch
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.same import load_same_teacher
+from pipeline.teacher.verified_load import load_same_teacher
 
 
 def name_of_teacher(settings: EvaluateSettings, subject: Subject) -> str:

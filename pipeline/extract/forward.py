@@ -18,8 +18,8 @@ from pipeline.data.tokens import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.sharing import SharingPlan
-from pipeline.teacher.context import NOTHING, Context, read_after, read_context
 from pipeline.teacher.model import Teacher
+from pipeline.teacher.prefix_kv import NOTHING, Context, read_after, read_context
 
 _LEAST_BATCH = 256
 """Tokens below which a batch is not halved any further: it is a single example already."""

@@ -9,10 +9,10 @@ from cache.storage import Place, place_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import require_same_cache, trained_from
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.same import load_same_teacher
-from pipeline.training.record import require_same_cache, trained_from
-from pipeline.training.run_folder import RunFolder
+from pipeline.teacher.verified_load import load_same_teacher
 
 _SMALL = 1_000_000_000
 """Bytes of a cache that is looked into unasked."""

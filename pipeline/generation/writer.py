@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from cache import Cache
 from pipeline.data.conversations import Turn
-from pipeline.data.own_tokens import prompt_tokens
+from pipeline.data.student_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_same_tokenizer
 from pipeline.data.tokens import require_within, tokenize_prompt
@@ -21,8 +21,8 @@ from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
 from pipeline.pretrained.load import load_weights, why
+from pipeline.runs.folder import RunFolder
 from pipeline.teacher.model import Teacher
-from pipeline.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

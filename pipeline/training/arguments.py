@@ -13,9 +13,9 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError, reason
 from pipeline.processes import Share
+from pipeline.runs.folder import RunFolder, step_of
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar, Stopwatch
-from pipeline.training.run_folder import RunFolder, step_of
-from pipeline.training.settings import TrainSettings
 
 _WORKERS = 2
 """Processes that read ahead where a GPU trains; a CPU has better to do."""

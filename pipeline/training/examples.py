@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.answers import CachedAnswers, RowStep
 from pipeline.batches.features import CachedExamples, CachedFeatures
-from pipeline.data.own_tokens import load_own_tokenizer, require_end
+from pipeline.data.student_tokens import load_own_tokenizer, require_end
 from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
+from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
-from pipeline.training.settings import TrainSettings
 
 
 def teachers_tokenizer(cache: Cache) -> PreTrainedTokenizerBase:

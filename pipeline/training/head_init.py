@@ -8,8 +8,8 @@ import torch
 
 from cache import Cache
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.distillation import kept_head
-from pipeline.training.settings import TrainSettings
 
 _SAMPLE_TOKENS = 16384
 

@@ -34,7 +34,7 @@ from pipeline.errors import InputError
 from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
 from pipeline.extract.forward import read_batch
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
+from pipeline.teacher.verified_load import layer_of_lm_head, load_same_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
 Step = Callable[[str, int, int], None]

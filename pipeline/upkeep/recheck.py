@@ -19,7 +19,7 @@ from cache import CacheError, open_cache
 from cache.codecs import Codec
 from cache.storage import Where
 from pipeline.device import choose_device
-from pipeline.teacher.same import load_same_body
+from pipeline.teacher.verified_load import load_same_body
 from pipeline.upkeep.recorded_settings import recorded
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}

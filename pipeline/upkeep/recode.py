@@ -13,7 +13,7 @@ from pipeline.codec_fit.request import ANY_LAYER, PRESETS, AskedCodec, asked_cod
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head
-from pipeline.teacher.same import layer_of_lm_head, load_same_teacher
+from pipeline.teacher.verified_load import layer_of_lm_head, load_same_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
 

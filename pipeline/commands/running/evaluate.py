@@ -15,7 +15,7 @@ from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.progress import progress_bar
 from pipeline.report.page import write_report
-from pipeline.training.run_folder import RunFolder
+from pipeline.runs.folder import RunFolder
 
 _SEEN = {"gates shut": "gates shut (the rest of the bridge open)"}
 """What a student sees, where its name alone would mislead."""

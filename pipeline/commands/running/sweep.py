@@ -18,10 +18,10 @@ from pipeline.commands.running.console import result_console
 from pipeline.errors import RunError
 from pipeline.processes import leads
 from pipeline.report.plots import sweep_points, write_png
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.prepare import require_fit
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 
 _FIGURES = ("best_val_loss", "best_step", "steps", "tokens", "seconds", "parameters")
 

@@ -11,9 +11,9 @@ from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.processes import leads
 from pipeline.report.plots import loss_curves, write_png
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 
 
 def train_and_tell(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
-from pipeline.data.own_tokens import load_own_tokenizer
+from pipeline.data.student_tokens import load_own_tokenizer
 from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.teacher.source import find_teacher

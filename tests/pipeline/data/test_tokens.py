@@ -12,9 +12,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.data.conversations import Conversation, TokenRow, Turn
-from pipeline.data.said import Said
 from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, end_token_id, render, render_prompt
 from pipeline.data.tokens import TokenizedDataset, tokenize_conversations, tokenize_prompt, tokenize_segments
+from pipeline.data.transcript import Said
 from pipeline.errors import InputError, RowError
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)

@@ -15,9 +15,9 @@ from pipeline.errors import InputError
 from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.losses import mean_interval
 from pipeline.evaluation.prompts import unseen_prompts
-from pipeline.training.companions import CONTROLS
+from pipeline.runs.comparisons import CONTROLS
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.settings import TrainSettings
 from tests.conftest import RunCli, write_rows
 
 

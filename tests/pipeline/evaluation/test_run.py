@@ -22,11 +22,11 @@ from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.writer import Sampling, StudentWriter
-from pipeline.teacher.same import load_same_teacher
-from pipeline.training.companions import CONTROLS
+from pipeline.runs.comparisons import CONTROLS
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
+from pipeline.teacher.verified_load import load_same_teacher
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from tests.conftest import RunCli, write_rows
 
 

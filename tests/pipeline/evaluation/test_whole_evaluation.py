@@ -24,12 +24,12 @@ from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import StudentWriter
+from pipeline.runs.comparisons import BASELINES
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.companions import BASELINES
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from tests.cli_process import run_process
 from tests.conftest import RunCli, write_rows
 

@@ -13,8 +13,8 @@ from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.training.rows import describe_groups, rows_of
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.rows import describe_groups, rows_of
+from pipeline.runs.settings import TrainSettings
 from tests.conftest import write_rows
 
 Settings = Callable[..., ExtractSettings]

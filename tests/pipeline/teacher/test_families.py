@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from pipeline.errors import InputError
-from pipeline.teacher.context import NOTHING, read_after, read_context
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
+from pipeline.teacher.prefix_kv import NOTHING, read_after, read_context
 from pipeline.teacher.shape import context_of, why_unshared
 from pipeline.teacher.source import TeacherKind, find_teacher
 from tests.pipeline.teacher.families import DECODERS, ENCODERS, UNSHARED, WITH_TOWERS, Make, plain_pass, tiny_body

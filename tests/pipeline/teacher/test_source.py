@@ -15,8 +15,8 @@ import torch
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.teacher.load import load_teacher
-from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
+from pipeline.teacher.verified_load import load_same_teacher
 from tests.cli_process import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -20,11 +20,11 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.model import SoftTargets
 from pipeline.model.loss import next_token_loss
 from pipeline.processes import Share
+from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.settings import TrainSettings
 
 Make = Callable[..., ExtractSettings]
 

@@ -19,7 +19,7 @@ from transformers import TrainerState
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.training.run_folder import RunFolder
+from pipeline.runs.folder import RunFolder
 from tests.conftest import ROOT, RunCli
 
 OPTIONS = ["--device", "cpu", "--batch-size", "8", "--max-steps", "6", "--eval-every", "2", "--log-every", "1"]
@@ -69,7 +69,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from pipeline.training.run import train
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.settings import TrainSettings
 train(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=1000, max_steps=20, eval_every=100, device="cpu"))
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
 """

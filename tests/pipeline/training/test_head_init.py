@@ -17,9 +17,9 @@ from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import Share
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.head_init import reduced_head
 from pipeline.training.prepare import prepare_run
-from pipeline.training.settings import TrainSettings
 
 Make = Callable[..., ExtractSettings]
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from pipeline.errors import InputError
 from pipeline.processes import Share
+from pipeline.runs.folder import RunFolder, step_of
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder, step_of
-from pipeline.training.settings import TrainSettings
 from tests.cli_process import run_process
 from tests.conftest import ROOT
 

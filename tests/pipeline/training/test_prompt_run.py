@@ -21,10 +21,10 @@ from pipeline.batches.answers import CachedAnswers
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.data.conversations import Turn
-from pipeline.data.said import Said
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
 from pipeline.data.tokens import tokenize_prompt
+from pipeline.data.transcript import Said
 from pipeline.device import choose_device
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import InputError
@@ -34,13 +34,13 @@ from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.runs.comparisons import CONTROLS
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.companions import CONTROLS
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli, write_rows

@@ -37,14 +37,14 @@ from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.body import FusedSelfAttention
 from pipeline.processes import Share
+from pipeline.runs.comparisons import CONTROLS
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import PARTS, TrainSettings
 from pipeline.teacher.load import load_teacher
-from pipeline.teacher.same import load_same_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.training.companions import CONTROLS
+from pipeline.teacher.verified_load import load_same_teacher
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import PARTS, TrainSettings
 from tests.cache.examples import rewrite_manifest
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT
@@ -146,8 +146,8 @@ transformers.Qwen2Model.__init__ = wall
 from pathlib import Path
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
-from pipeline.training.companions import CONTROLS
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.comparisons import CONTROLS
+from pipeline.runs.settings import TrainSettings
 train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), companions=CONTROLS)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

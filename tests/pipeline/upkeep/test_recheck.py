@@ -20,8 +20,8 @@ from pipeline.extract import forward as reading
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.context import Context
 from pipeline.teacher.model import Teacher
+from pipeline.teacher.prefix_kv import Context
 from pipeline.teacher.taps import Taps
 from pipeline.upkeep.recheck import recheck
 from tests.cache.examples import make_content

@@ -16,12 +16,12 @@ from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.runs.comparisons import BASELINES, CONTROLS, about, companion, kind_of, told_order
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.training import run as run_module
 from pipeline.training.callbacks import Stopwatch
-from pipeline.training.companions import BASELINES, CONTROLS, about, companion, kind_of, told_order
 from pipeline.training.run import train, unfit_companions
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 from tests.conftest import write_rows
 
 STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")

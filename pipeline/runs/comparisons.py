@@ -8,8 +8,8 @@ from typing import Any
 
 from cache.storage import Where
 from pipeline.errors import InputError
+from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
-from pipeline.training.settings import TrainSettings
 
 CONTROLS = ("layer-0", "no-teacher")
 """Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the tokens without a teacher."""

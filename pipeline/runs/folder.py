@@ -15,8 +15,8 @@ from typing import Any
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
-from pipeline.training.companions import told_order
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.comparisons import told_order
+from pipeline.runs.settings import TrainSettings
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
 _RECORD_FIELDS = {"finished", "leaks", "companions", "settings", "identity", "provenance"}

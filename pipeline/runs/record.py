@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cache.identity import differences
 from cache.storage import Place, place_of
 from pipeline.errors import InputError
-from pipeline.training.rows import describe_groups
-from pipeline.training.run_folder import RunFolder, environment
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.folder import RunFolder, environment
+from pipeline.runs.rows import describe_groups
+from pipeline.runs.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cache import Cache

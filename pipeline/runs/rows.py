@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.data.groups import GROUPS, read_groups
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
-from pipeline.training.settings import TrainSettings
+from pipeline.runs.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cache import Cache

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A training run on disk: its settings, its folder, its record, and the runs it is compared with."""
