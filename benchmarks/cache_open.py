@@ -1,9 +1,10 @@
-"""How long a cache of many examples takes to open, and how much memory: from a synthetic manifest and journal, without shards.
+"""How long a cache of many examples takes to open, and how much memory: from a synthetic manifest
+and journal, without shards.
 
-Run `python benchmarks/cache_open.py [--examples N] [--json FILE]`. Each opening is a process of its own; importing is counted
-apart from opening, and the peak is that of the whole process. The limit beside it: reading and parsing the same journal with
-`json` alone.
-"""
+Run `python benchmarks/cache_open.py [--examples N] [--json FILE]`. Each opening is a process of its
+own; importing is counted
+apart from opening, and the peak is that of the whole process. The limit beside it: reading and
+parsing the same journal with `json` alone."""
 
 from __future__ import annotations
 
@@ -41,11 +42,15 @@ imported = time.perf_counter()
 records = [json.loads(line) for line in open(sys.argv[1] + "/journal.jsonl", "rb")]
 opened = time.perf_counter()
 """
-REPORT = "print(imported - began, opened - imported, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+REPORT = (
+    "print(imported - began, opened - imported, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    " / 1024)"
+)
 
 
 def write_synthetic(root: Path, examples: int) -> None:
-    """A manifest and a journal that tell of shards which are not there: opening must not look at them."""
+    """A manifest and a journal that tell of shards which are not there: opening must not look at
+    them."""
     rng = np.random.default_rng(0)
     counts = [min(SHARD_EXAMPLES, examples - first) for first in range(0, examples, SHARD_EXAMPLES)]
     lengths = [rng.integers(100, 900, count) for count in counts]
@@ -59,12 +64,30 @@ def write_synthetic(root: Path, examples: int) -> None:
     with (root / "journal.jsonl").open("ab") as journal:
         first = 0
         for shard, part in enumerate(lengths):
-            files = {f"shards/{shard:06d}.zarr/array{number}": (10**6, "0" * 32) for number in range(16)}
+            files = {
+                f"shards/{shard:06d}.zarr/array{number}": (10**6, "0" * 32) for number in range(16)
+            }
             row_ids = [str(row) for row in range(first, first + len(part))]
             checksums = rng.integers(0, 1 << 63, len(part)).astype(np.uint64)
-            counted, none, apart = part.astype(np.int64), np.zeros(0, np.int64), np.full(len(part), -1)
+            counted, none, apart = (
+                part.astype(np.int64),
+                np.zeros(0, np.int64),
+                np.full(len(part), -1),
+            )
             states = {"-1": 10**6}
-            record = ShardRecord(shard, files, "0" * 64, row_ids, 10**5, counted, counted, none, apart, checksums, states)
+            record = ShardRecord(
+                shard,
+                files,
+                "0" * 64,
+                row_ids,
+                10**5,
+                counted,
+                counted,
+                none,
+                apart,
+                checksums,
+                states,
+            )
             journal.write(record.line())
             first += len(part)
     assert (root / MANIFEST_NAME).is_file()
@@ -72,7 +95,9 @@ def write_synthetic(root: Path, examples: int) -> None:
 
 @click.command(help=__doc__)
 @click.option("--examples", default=1_000_000, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(examples: int, json_path: Path | None) -> None:
     """Measure and print."""
     figures = []
@@ -81,19 +106,34 @@ def main(examples: int, json_path: Path | None) -> None:
         write_synthetic(root, examples)
         for name, program in (("open_cache", OPEN), ("json alone", PARSE)):
             runs = [
-                subprocess.run([sys.executable, "-c", program + REPORT, root], capture_output=True, text=True, check=True)
+                subprocess.run(
+                    [sys.executable, "-c", program + REPORT, root],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
                 for _ in range(3)
             ]
             importing, opening, peak = (
-                min(map(float, column)) for column in zip(*(run.stdout.split() for run in runs), strict=True)
+                min(map(float, column))
+                for column in zip(*(run.stdout.split() for run in runs), strict=True)
             )
             figures.append(
-                {"what": name, "import_seconds": round(importing, 2), "seconds": round(opening, 2), "peak_megabytes": round(peak)}
+                {
+                    "what": name,
+                    "import_seconds": round(importing, 2),
+                    "seconds": round(opening, 2),
+                    "peak_megabytes": round(peak),
+                }
             )
         size = (root / "journal.jsonl").stat().st_size
-    table = Table(title=f"Opening a cache of {examples:,} examples (journal of {size / 1e6:.0f} MB)")
+    table = Table(
+        title=f"Opening a cache of {examples:,} examples (journal of {size / 1e6:.0f} MB)"
+    )
     for heading in figures[0]:
-        table.add_column(heading.replace("_", " "), justify="left" if heading == "what" else "right")
+        table.add_column(
+            heading.replace("_", " "), justify="left" if heading == "what" else "right"
+        )
     for figure in figures:
         table.add_row(*map(str, figure.values()))
     Console().print(table)

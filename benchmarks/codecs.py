@@ -1,12 +1,13 @@
 """Codecs side by side: what each takes, what it loses, how fast one core encodes and decodes.
 
-Run `python benchmarks/codecs.py [CACHE] [--tokens N] [--rounds N] [--json FILE]`. CACHE is a bf16 cache; left out, the embedded
-teacher makes one. Codecs are fitted to some examples and measured on others, which lie one piece after another, as in a shard;
-each codec in a process of its own with one thread, the best of some rounds. `encode` ends with the bytes of a shard's array.
-`decode` starts from them and ends with what travels to the training device (for `klt` the small integers); `to states` goes on to
-bfloat16 states on this CPU. Speeds are millions of values a second, and shares of a copy of the bfloat16 states in memory (the
-limit). Lossless compression of bf16 is what the plain containers offer; FP8 with a scale a token is the peers' way.
-"""
+Run `python benchmarks/codecs.py [CACHE] [--tokens N] [--rounds N] [--json FILE]`. CACHE is a bf16
+cache; left out, the embedded teacher makes one. Codecs are fitted to some examples and measured on
+others, which lie one piece after another, as in a shard; each codec in a process of its own with
+one thread, the best of some rounds. `encode` ends with the bytes of a shard's array. `decode`
+starts from them and ends with what travels to the training device (for `klt` the small integers);
+`to states` goes on to bfloat16 states on this CPU. Speeds are millions of values a second, and
+shares of a copy of the bfloat16 states in memory (the limit). Lossless compression of bf16 is what
+the plain containers offer; FP8 with a scale a token is the peers' way."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ PARTS = ("encode", "decode", "to states")
 
 @dataclass(frozen=True)
 class Way:
-    """A way to store pieces: what lies on disk and its size, what is sent to the training device, the states again."""
+    """A way to store pieces: what lies on disk and its size, what is sent to the training device,
+    the states again."""
 
     encode: Callable[[list[Array]], Any]
     size: Callable[[Any], int]
@@ -73,9 +75,15 @@ def compressed(name: str) -> Way:
     """bf16, losslessly compressed piece by piece, its bytes shuffled before."""
     codec = Blosc(cname=name, clevel=5, shuffle=Blosc.SHUFFLE, typesize=2)
     return Way(
-        lambda pieces: [(codec.encode(np.ascontiguousarray(piece).view(np.uint16)), piece.shape) for piece in pieces],
+        lambda pieces: [
+            (codec.encode(np.ascontiguousarray(piece).view(np.uint16)), piece.shape)
+            for piece in pieces
+        ],
         lambda stored: sum(len(data) for data, _ in stored),
-        lambda stored: [np.frombuffer(codec.decode(data), ml_dtypes.bfloat16).reshape(shape) for data, shape in stored],
+        lambda stored: [
+            np.frombuffer(codec.decode(data), ml_dtypes.bfloat16).reshape(shape)
+            for data, shape in stored
+        ],
         lambda sent: sent,
     )
 
@@ -84,9 +92,15 @@ def fp8() -> Way:
     """FP8 e4m3 with a scale a token, by torch, as in vllm-project/speculators."""
 
     def encode(pieces: list[Array]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        states = [torch.from_numpy(np.array(piece.view(np.uint16))).view(torch.bfloat16).float() for piece in pieces]
+        states = [
+            torch.from_numpy(np.array(piece.view(np.uint16))).view(torch.bfloat16).float()
+            for piece in pieces
+        ]
         scales = [(each.abs().amax(dim=1, keepdim=True) / 448).clamp(min=1e-30) for each in states]
-        return [((each / scale).to(torch.float8_e4m3fn), scale) for each, scale in zip(states, scales, strict=True)]
+        return [
+            ((each / scale).to(torch.float8_e4m3fn), scale)
+            for each, scale in zip(states, scales, strict=True)
+        ]
 
     def states(sent: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Array]:
         decoded = [(values.float() * scale).to(torch.bfloat16) for values, scale in sent]
@@ -121,9 +135,17 @@ def ours(codec: Codec) -> Way:
 
 
 def _on_device(decoder: StatesDecoder, coded: CodedStates) -> Array:
-    tokens = {"input_ids": torch.zeros(len(coded), dtype=torch.long), "loss_mask": torch.ones(len(coded), dtype=torch.bool)}
+    tokens = {
+        "input_ids": torch.zeros(len(coded), dtype=torch.long),
+        "loss_mask": torch.ones(len(coded), dtype=torch.bool),
+    }
     states = {f"{name}.0": values for name, values in states_features(coded, exact=False).items()}
-    return decoder(collate([tokens | states]))["hidden_states"][0].view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return (
+        decoder(collate([tokens | states]))["hidden_states"][0]
+        .view(torch.uint16)
+        .numpy()
+        .view(ml_dtypes.bfloat16)
+    )
 
 
 WAYS: dict[str, Callable[[list[Array]], Way]] = {
@@ -147,7 +169,10 @@ def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:
     torch.set_num_threads(1)
     with np.load(states_path) as held:
         fitted_to, pieces = (
-            [piece.view(ml_dtypes.bfloat16) for piece in np.split(held[kind], held[f"{kind}_starts"])]
+            [
+                piece.view(ml_dtypes.bfloat16)
+                for piece in np.split(held[kind], held[f"{kind}_starts"])
+            ]
             for kind in ("fitted_to", "measured")
         )
     way = WAYS[name](fitted_to)
@@ -162,23 +187,30 @@ def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:
         sent_at = time.perf_counter()
         decoded = way.states(sent)
         ended = time.perf_counter()
-        spent = dict(zip(PARTS, (encoded_at - began, sent_at - encoded_at, ended - encoded_at), strict=True))
+        spent = dict(
+            zip(PARTS, (encoded_at - began, sent_at - encoded_at, ended - encoded_at), strict=True)
+        )
         best = {part: min(seconds, spent[part]) for part, seconds in best.items()}
     exact, found = np.concatenate(pieces), np.concatenate(decoded)
     return {
         "bits a value": 8 * way.size(stored) / values,
         "relative error": relative_error(exact, found),
-        **{f"{part}, million values a second": values / seconds / 1e6 for part, seconds in best.items()},
+        **{
+            f"{part}, million values a second": values / seconds / 1e6
+            for part, seconds in best.items()
+        },
     }
 
 
 def save_states(cache_path: Path, tokens: int, path: Path) -> tuple[int, int]:
-    """Pieces to fit to and pieces to measure on, of other examples; returns the measured tokens, and their channels."""
+    """Pieces to fit to and pieces to measure on, of other examples; returns the measured tokens,
+    and their channels."""
     with open_cache(cache_path) as cache:
         layer = cache.layers[0]
         if cache.codecs[layer].name != EXACT:
             raise click.UsageError(
-                f"{cache_path}: layer {layer} is stored as {cache.codecs[layer].name}; a {EXACT} cache is needed"
+                f"{cache_path}: layer {layer} is stored as {cache.codecs[layer].name}; a {EXACT}"
+                " cache is needed"
             )
         own = own_lengths(cache)
         fitted_to = choose_sample(own, min(tokens, sum(own) // 2), 0)
@@ -197,10 +229,14 @@ def save_states(cache_path: Path, tokens: int, path: Path) -> tuple[int, int]:
 @click.argument("cache_path", metavar="[CACHE]", required=False, type=click.Path(path_type=Path))
 @click.option("--tokens", default=32768, show_default=True, help="To measure on, and to fit to.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(cache_path: Path | None, tokens: int, rounds: int, json_path: Path | None) -> None:
     """Measure and print."""
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1")
+    os.environ |= dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1"
+    )
     with tempfile.TemporaryDirectory() as folder:
         if cache_path is None:
             cache_path = Path(folder) / "cache"
@@ -209,20 +245,39 @@ def main(cache_path: Path | None, tokens: int, rounds: int, json_path: Path | No
         figures = []
         for name in WAYS:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                figures.append({"codec": name, **process.submit(measure, name, Path(folder) / "states.npz", rounds).result()})
+                figures.append(
+                    {
+                        "codec": name,
+                        **process.submit(
+                            measure, name, Path(folder) / "states.npz", rounds
+                        ).result(),
+                    }
+                )
     limit = figures[0]
     for figure in figures:
         for part in PARTS:
             speed = f"{part}, million values a second"
             figure[f"{part}, share of limit"] = figure[speed] / limit[speed]
-    table = Table(title=f"{shape[0]:,} tokens of {shape[1]} channels, one core: million values a second (share of the limit)")
+    table = Table(
+        title=(
+            f"{shape[0]:,} tokens of {shape[1]} channels, one core: million values a second (share"
+            " of the limit)"
+        )
+    )
     for heading in ("codec", "bits a value", "relative error", *PARTS):
         table.add_column(heading, justify="left" if heading == "codec" else "right")
     for figure in figures:
         speeds = [
-            f"{figure[f'{part}, million values a second']:,.0f} ({figure[f'{part}, share of limit']:.3f})" for part in PARTS
+            f"{figure[f'{part}, million values a second']:,.0f}"
+            f" ({figure[f'{part}, share of limit']:.3f})"
+            for part in PARTS
         ]
-        table.add_row(figure["codec"], f"{figure['bits a value']:.3f}", f"{figure['relative error']:.4f}", *speeds)
+        table.add_row(
+            figure["codec"],
+            f"{figure['bits a value']:.3f}",
+            f"{figure['relative error']:.4f}",
+            *speeds,
+        )
     Console(width=130).print(table)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1) + "\n")

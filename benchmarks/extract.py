@@ -1,17 +1,19 @@
-"""Ways to get hidden states out of a teacher, side by side: the published code's, a simpler one, this project's, the limit.
+"""Ways to get hidden states out of a teacher, side by side: the published code's, a simpler one,
+this project's, the limit.
 
-Run `python benchmarks/extract.py [--teacher T --dataset D] [--limit N] [--rounds N] [--way W …] [--json FILE]`. All read
-the same rows with the same weights in the same type. The ways:
+Run `python benchmarks/extract.py [--teacher T --dataset D] [--limit N] [--rounds N] [--way W …]
+[--json FILE]`. All read the same rows with the same weights in the same type. The ways:
 
-- published: the whole model with its LM head, all layers' states kept, one example at a time, a file an example
+- published: the whole model with its LM head, all layers' states kept, one example at a time, a
+    file an example
 - body: the body without LM head, the last layer kept, one example at a time, a file an example
 - packed: the batches and shared prefixes of `extract`, and nothing is written (the limit)
 - extract: the whole of it: packed, coded, written, journaled
 - extract, a tenth: the same of a tenth of the rows: what grows with the data set is seen beside it
 
-A process each; weights loaded before the clock starts, tokens made before. Tokens count as often as examples hold them, shared or
-not. Memory is the most that the process held, less what it held before the first row.
-"""
+A process each; weights loaded before the clock starts, tokens made before. Tokens count as often as
+examples hold them, shared or not. Memory is the most that the process held, less what it held
+before the first row."""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ from pipeline.extract.worker import ShardWorker
 
 
 def one_at_a_time(whole: bool) -> Callable[[PreparedExtract], Callable[[], None]]:
-    """One example a forward pass, a file an example; the whole model with all layers, or its body with the last one."""
+    """One example a forward pass, a file an example; the whole model with all layers, or its body
+    with the last one."""
 
     def begin(prepared: PreparedExtract) -> Callable[[], None]:
         source, device = prepared.source, choose_device(prepared.settings.device)
@@ -126,7 +129,10 @@ def measure(way: str, settings: ExtractSettings) -> dict[str, float]:
 def resident() -> float:
     """Megabytes of memory that this process alone holds."""
     status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) / 1024
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
+        / 1024
+    )
 
 
 @click.command(help=__doc__)
@@ -134,19 +140,35 @@ def resident() -> float:
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=600, show_default=True, help="Rows.")
 @click.option("--rounds", default=2, show_default=True, help="The best one counts.")
-@click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="Only these ways.  [default: all]")
+@click.option(
+    "--way",
+    "ways",
+    type=click.Choice(list(WAYS)),
+    multiple=True,
+    help="Only these ways.  [default: all]",
+)
 @click.option("--shard-tokens", default=65536, show_default=True, help="Tokens of a shard.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(
-    teacher: str, dataset: str, limit: int, rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: Any
+    teacher: str,
+    dataset: str,
+    limit: int,
+    rounds: int,
+    ways: tuple[str, ...],
+    json_path: Path | None,
+    **options: Any,
 ) -> None:
     """Measure and print."""
     settings = ExtractSettings(teacher, dataset, Path("unused"), limit=limit, **options)
     best: dict[str, dict[str, Any]] = {}
     for _ in range(rounds):
         for way in ways or WAYS:
-            asked = replace(settings, limit=max(1, limit // 10)) if way.endswith("tenth") else settings
+            asked = (
+                replace(settings, limit=max(1, limit // 10)) if way.endswith("tenth") else settings
+            )
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 found = process.submit(measure, way, asked).result()
             earlier = best.get(way, found)
@@ -162,9 +184,19 @@ def main(
     for figure in figures:
         for other in ("published", "packed"):
             if other in best:
-                figure[f"of_{other}"] = figure["tokens_per_second"] / best[other]["tokens_per_second"]
+                figure[f"of_{other}"] = (
+                    figure["tokens_per_second"] / best[other]["tokens_per_second"]
+                )
     table = Table(title=f"{limit} rows of {Path(dataset).name}, teacher {Path(teacher).name}")
-    for heading in ("way", "tokens", "seconds", "tokens/s", "of published", "of packed", "memory, MB"):
+    for heading in (
+        "way",
+        "tokens",
+        "seconds",
+        "tokens/s",
+        "of published",
+        "of packed",
+        "memory, MB",
+    ):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for figure in figures:
         table.add_row(

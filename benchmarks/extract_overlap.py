@@ -1,8 +1,9 @@
-"""What it saves to write a shard while the teacher computes the next one, and that memory does not grow with the data set.
+"""What it saves to write a shard while the teacher computes the next one, and that memory does not
+grow with the data set.
 
-Run `python benchmarks/extract_overlap.py [--limit N] [--json FILE]`. The embedded teacher, by turns with the writer's thread and
-with every shard written before the next one is begun; one process each. Beside them the same with a data set of a quarter.
-"""
+Run `python benchmarks/extract_overlap.py [--limit N] [--json FILE]`. The embedded teacher, by turns
+with the writer's thread and with every shard written before the next one is begun; one process
+each. Beside them the same with a data set of a quarter."""
 
 from __future__ import annotations
 
@@ -53,7 +54,10 @@ def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
             shard_tokens=8192,
         )
         result = extract(prepare(settings))
-    return {"seconds": result.seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {
+        "seconds": result.seconds,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def in_a_process(*arguments: Any) -> dict[str, float]:
@@ -64,12 +68,18 @@ def in_a_process(*arguments: Any) -> dict[str, float]:
 @click.command(help=__doc__)
 @click.option("--limit", default=1200, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(limit: int, rounds: int, json_path: Path | None) -> None:
     """Measure and print."""
     figures = []
     for container in FORMAT_NAMES:
-        runs: dict[str, list[dict[str, float]]] = {"overlap": [], "one after the other": [], "overlap, a quarter": []}
+        runs: dict[str, list[dict[str, float]]] = {
+            "overlap": [],
+            "one after the other": [],
+            "overlap, a quarter": [],
+        }
         for _ in range(rounds):
             runs["one after the other"].append(in_a_process(False, container, limit))
             runs["overlap"].append(in_a_process(True, container, limit))

@@ -1,9 +1,10 @@
-"""Object stores: the client that this project uses beside the other common one, and a cache there beside one in a folder.
+"""Object stores: the client that this project uses beside the other common one, and a cache there
+beside one in a folder.
 
-Run `python benchmarks/object_store.py [--json FILE]`. An S3 server (moto's, in a process of its own) listens on this machine's
-loopback, so the figures are of clients and of what a cache adds to them, not of a network. The server is one Python process that
-shares the machine's cores: ratios say more than megabytes.
-"""
+Run `python benchmarks/object_store.py [--json FILE]`. An S3 server (moto's, in a process of its
+own) listens on this machine's loopback, so the figures are of clients and of what a cache adds to
+them, not of a network. The server is one Python process that shares the machine's cores: ratios say
+more than megabytes."""
 
 from __future__ import annotations
 
@@ -49,7 +50,11 @@ LARGE, SMALL, MANY = 64 << 20, 4096, 200
 @contextmanager
 def running_server() -> Iterator[str]:
     """The endpoint of a server with one bucket."""
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -104,15 +109,26 @@ def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
         f"get {MANY} of 4 KB": seconds(lambda: other_small("get")),
     }
     return [
-        {"what": what, "obstore": ours[what], "s3fs": theirs[what], "s3fs over obstore": theirs[what] / ours[what]}
+        {
+            "what": what,
+            "obstore": ours[what],
+            "s3fs": theirs[what],
+            "s3fs over obstore": theirs[what] / ours[what],
+        }
         for what in ours
     ]
 
 
 def extracted(where: Where, container: str) -> float:
-    """Seconds from the first batch to the last published shard of the embedded default, six layers wide."""
+    """Seconds from the first batch to the last published shard of the embedded default, six layers
+    wide."""
     settings = ExtractSettings(
-        EMBEDDED_TEACHER, EMBEDDED_DATASET, where, format=container, layers=(-1, 0, 1, 2, 3, 4), shard_tokens=16384
+        EMBEDDED_TEACHER,
+        EMBEDDED_DATASET,
+        where,
+        format=container,
+        layers=(-1, 0, 1, 2, 3, 4),
+        shard_tokens=16384,
     )
     return extract(prepare(settings)).seconds
 
@@ -130,15 +146,30 @@ def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
                 for example in cache:
                     example.hidden_states[-1].sum()
 
-        fresh = [ObjectStore(there.address, endpoint, folder / f"fresh-{container}-{number}") for number in range(3)]
+        fresh = [
+            ObjectStore(there.address, endpoint, folder / f"fresh-{container}-{number}")
+            for number in range(3)
+        ]
         times = {
             "folder": seconds(lambda here=here: read(here)),
             "store, first": seconds(lambda fresh=fresh: read(fresh.pop())),
             "store, again": seconds(lambda there=there: read(there)),
         }
         size = open_cache(here).bytes / 1e6
-        found.append({"what": f"extract, {container}", "megabytes": size, **{f"{k}, s": v for k, v in write.items()}})
-        found.append({"what": f"read all examples, {container}", "megabytes": size, **{f"{k}, s": v for k, v in times.items()}})
+        found.append(
+            {
+                "what": f"extract, {container}",
+                "megabytes": size,
+                **{f"{k}, s": v for k, v in write.items()},
+            }
+        )
+        found.append(
+            {
+                "what": f"read all examples, {container}",
+                "megabytes": size,
+                **{f"{k}, s": v for k, v in times.items()},
+            }
+        )
     return found
 
 
@@ -155,11 +186,16 @@ def shown(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 @click.command(help=__doc__)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(json_path: Path | None) -> None:
     """Measure and print."""
     with running_server() as endpoint, tempfile.TemporaryDirectory() as folder:
-        figures = {"clients": clients(endpoint, Path(folder)), "caches": caches(endpoint, Path(folder))}
+        figures = {
+            "clients": clients(endpoint, Path(folder)),
+            "caches": caches(endpoint, Path(folder)),
+        }
     console = Console(width=130)
     console.print(shown("Clients, seconds (least of 3)", figures["clients"]))
     console.print(shown("Caches, seconds", figures["caches"]))

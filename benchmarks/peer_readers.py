@@ -1,8 +1,8 @@
-"""Ways to read whole examples: the limit, the peers' ways, plain libraries, and this cache. Same examples, same types out.
+"""Ways to read whole examples: the limit, the peers' ways, plain libraries, and this cache. Same
+examples, same types out.
 
-A reader is made from the folder that `write_all` has filled, and called with an example's index; it gives token ids, loss mask
-and hidden states as memory of its own.
-"""
+A reader is made from the folder that `write_all` has filled, and called with an example's index; it
+gives token ids, loss mask and hidden states as memory of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def write_all(folder: Path, examples: list[Example]) -> None:
         tensors = {
             "input_ids": torch.from_numpy(example.input_ids),
             "loss_mask": torch.from_numpy(example.loss_mask),
-            "states": torch.from_numpy(example.hidden_states[-1].view(np.uint16)).view(torch.bfloat16),
+            "states": (
+                torch.from_numpy(example.hidden_states[-1].view(np.uint16)).view(torch.bfloat16)
+            ),
         }
         save_file(tensors, folder / "safetensors" / f"{index}.safetensors")
         torch.save(tensors, folder / "torch" / f"{index}.pt")
@@ -70,7 +72,10 @@ def _write_cache(root: Path, examples: list[Example], name: str, attachments: Pa
 def memory_map(folder: Path) -> Reader:
     """The limit: copies from memory maps of the bare arrays."""
     starts = np.load(folder / "starts.npy").tolist()
-    maps = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("input_ids", "loss_mask", "states")]
+    maps = [
+        np.load(folder / f"{name}.npy", mmap_mode="r")
+        for name in ("input_ids", "loss_mask", "states")
+    ]
     return lambda index: [np.array(values[starts[index] : starts[index + 1]]) for values in maps]
 
 
@@ -92,7 +97,10 @@ def _in_shards(folder: Path, open_arrays: Callable[[Path], list[Any]], suffix: s
     def read(index: int) -> list[Any]:
         shard = index // SHARD_EXAMPLES
         base = starts[shard * SHARD_EXAMPLES]
-        return [np.asarray(values[starts[index] - base : starts[index + 1] - base]) for values in shards[shard]]
+        return [
+            np.asarray(values[starts[index] - base : starts[index + 1] - base])
+            for values in shards[shard]
+        ]
 
     return read
 
@@ -109,7 +117,11 @@ def plain_h5py(folder: Path) -> Reader:
 
 def plain_zarr(folder: Path) -> Reader:
     """This cache's Zarr shards through zarr-python."""
-    return _in_shards(folder, lambda path: [zarr.open_group(LocalStore(path), mode="r")[name] for name in ARRAYS], "zarr")
+    return _in_shards(
+        folder,
+        lambda path: [zarr.open_group(LocalStore(path), mode="r")[name] for name in ARRAYS],
+        "zarr",
+    )
 
 
 def zarrs_pipeline(folder: Path) -> Reader:
@@ -164,6 +176,8 @@ def make_examples(megabytes: int, width: int = 896) -> list[Example]:
         tokens = int(rng.integers(100, 800))
         bits = rng.integers(0, 1 << 15, (tokens, width), np.uint16)
         ids = rng.integers(0, 1000, tokens, np.int32)
-        examples.append(Example(str(len(examples)), ids, ids > 500, {-1: bits.view(ml_dtypes.bfloat16)}))
+        examples.append(
+            Example(str(len(examples)), ids, ids > 500, {-1: bits.view(ml_dtypes.bfloat16)})
+        )
         left -= bits.nbytes
     return examples

@@ -1,8 +1,9 @@
-"""A small GPT-Neo with random weights and byte-pair tokens of its own, for studies where no pretrained one can be had.
+"""A small GPT-Neo with random weights and byte-pair tokens of its own, for studies where no
+pretrained one can be had.
 
-Run `python benchmarks/small_gpt_neo.py TEXTS OUT [--tokens N --width N --blocks N --heads N]`. TEXTS is any data set that
-`extract` reads; its tokens are learned from every turn of it. OUT is a folder for `train --student`.
-"""
+Run `python benchmarks/small_gpt_neo.py TEXTS OUT [--tokens N --width N --blocks N --heads N]`.
+TEXTS is any data set that `extract` reads; its tokens are learned from every turn of it. OUT is a
+folder for `train --student`."""
 
 from __future__ import annotations
 
@@ -33,9 +34,14 @@ def learn_tokenizer(texts: Iterator[str], tokens: int) -> PreTrainedTokenizerFas
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=tokens, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=tokens, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+        ),
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=POSITIONS)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=POSITIONS
+    )
 
 
 @click.command(help=__doc__)
@@ -46,7 +52,9 @@ def learn_tokenizer(texts: Iterator[str], tokens: int) -> PreTrainedTokenizerFas
 @click.option("--blocks", default=4, show_default=True, type=click.IntRange(min=2))
 @click.option("--heads", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
-def main(texts: str, out: Path, tokens: int, width: int, blocks: int, heads: int, seed: int) -> None:
+def main(
+    texts: str, out: Path, tokens: int, width: int, blocks: int, heads: int, seed: int
+) -> None:
     """Learn the tokens, make the model, save both."""
     if blocks % 2 or width % heads:
         raise click.BadParameter("--blocks is even, and --width a multiple of --heads")

@@ -1,11 +1,13 @@
-"""A long fault test of real extracts: kill -9 at random moments, then broken bytes and files, then repair; again and again.
+"""A long fault test of real extracts: kill -9 at random moments, then broken bytes and files, then
+repair; again and again.
 
-Run `python benchmarks/soak.py [--minutes N] [--seed N] [--json FILE]`. Each round extracts the embedded data set into a new
-cache (formats by turns) and kills the command again and again until it is done; its content digest must be that of an
-uninterrupted extract. Then files of every kind are broken, one at a time: `verify` must name each, and reading must give the
-right numbers or an error. At last several are broken at once and `cache repair` must bring the digest back. Exit status 1 and
-the failing round's folder kept where anything goes wrong.
-"""
+Run `python benchmarks/soak.py [--minutes N] [--seed N] [--json FILE]`. Each round extracts the
+embedded data set into a new cache (formats by turns) and kills the command again and again until it
+is done; its content digest must be that of an
+uninterrupted extract. Then files of every kind are broken, one at a time: `verify` must name each,
+and reading must give the right numbers or an error. At last several are broken at once and `cache
+repair` must bring the digest back. Exit status 1 and the failing round's folder kept where anything
+goes wrong."""
 
 from __future__ import annotations
 
@@ -46,15 +48,32 @@ def command(what: str, *options: object) -> list[str]:
 
 
 def extract_command(root: Path, name: str) -> list[str]:
-    options = ["--layers", "-1,0", "--limit", LIMIT, "--shard-tokens", SHARD_TOKENS, "--dtype", "fp32", "--device", "cpu"]
+    options = [
+        "--layers",
+        "-1,0",
+        "--limit",
+        LIMIT,
+        "--shard-tokens",
+        SHARD_TOKENS,
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+    ]
     return command("extract", "--cache", root, "--format", name, *options)
 
 
 def extract_through_kills(root: Path, name: str, rng: random.Random, counts: Counter[str]) -> None:
-    """Kill at a random moment between the first journal line and the last; what was published must stay and be whole."""
+    """Kill at a random moment between the first journal line and the last; what was published must
+    stay and be whole."""
     while True:
         before = published(root)
-        process = subprocess.Popen(extract_command(root, name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            extract_command(root, name),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         wanted = before + rng.randrange(4)
         while process.poll() is None and published(root) < wanted:
             time.sleep(0.002)
@@ -85,7 +104,12 @@ def break_one(root: Path, rng: random.Random, counts: Counter[str]) -> list[tupl
     kept = [(victim, victim.read_bytes())]
     if kind == "swap":
         left, right = rng.sample(shard_paths(root), 2)
-        kept = [(path, path.read_bytes()) for shard in (left, right) for path in shard.rglob("*") if path.is_file()]
+        kept = [
+            (path, path.read_bytes())
+            for shard in (left, right)
+            for path in shard.rglob("*")
+            if path.is_file()
+        ]
         kept += [(path, path.read_bytes()) for path in (left, right) if path.is_file()]
         swap(left, right)
     elif kind == "remove":
@@ -119,16 +143,25 @@ def must_be_found(root: Path, original: Cache, torn_tail: bool) -> None:
         raise SoakError("everything was read, nothing was refused")
 
 
-def soak_round(folder: Path, original: Cache, name: str, rng: random.Random, counts: Counter[str]) -> None:
+def soak_round(
+    folder: Path, original: Cache, name: str, rng: random.Random, counts: Counter[str]
+) -> None:
     root = folder / "cache"
     extract_through_kills(root, name, rng, counts)
     if open_cache(root).content_digest != original.content_digest:
         raise SoakError("another content digest after the kills")
     for _ in range(FAULTS_A_ROUND):
         kept = break_one(root, rng, counts)
-        # Text after the journal's last whole line is what a dead writer leaves: not damage, by design.
-        journal = (root / "journal.jsonl").read_bytes() if (root / "journal.jsonl").is_file() else b""
-        must_be_found(root, original, torn_tail=kept[0][0].name == "journal.jsonl" and journal.startswith(kept[0][1]))
+        # Text after the journal's last whole line is what a dead writer leaves: not damage, by
+        # design.
+        journal = (
+            (root / "journal.jsonl").read_bytes() if (root / "journal.jsonl").is_file() else b""
+        )
+        must_be_found(
+            root,
+            original,
+            torn_tail=kept[0][0].name == "journal.jsonl" and journal.startswith(kept[0][1]),
+        )
         for path, content in kept:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -138,16 +171,27 @@ def soak_round(folder: Path, original: Cache, name: str, rng: random.Random, cou
         flip_byte(path, rng)
     remove(rng.choice(shard_paths(root)))
     flip_byte(root / rng.choice(["manifest.json", "journal.jsonl"]), rng)
-    done = subprocess.run(command("cache repair", root, "--device", "cpu"), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command("cache repair", root, "--device", "cpu"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     counts["repairs"] += 1
-    if done.returncode or open_cache(root).content_digest != original.content_digest or not verify_cache(root).whole:
+    if (
+        done.returncode
+        or open_cache(root).content_digest != original.content_digest
+        or not verify_cache(root).whole
+    ):
         raise SoakError(f"not repaired: {done.stderr}")
 
 
 @click.command(help=__doc__)
 @click.option("--minutes", default=20.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(minutes: float, seed: int, json_path: Path | None) -> None:
     """Break things until the time is over."""
     counts: Counter[str] = Counter()
@@ -162,13 +206,18 @@ def main(minutes: float, seed: int, json_path: Path | None) -> None:
         try:
             soak_round(this_round, original, name, rng, counts)
         except (SoakError, CacheError) as error:
-            click.echo(f"round {counts['rounds']} ({name}, seed {seed}) failed: {error}; see {this_round}", err=True)
+            click.echo(
+                f"round {counts['rounds']} ({name}, seed {seed}) failed: {error}; see {this_round}",
+                err=True,
+            )
             sys.exit(1)
         shutil.rmtree(this_round)
         counts["rounds"] += 1
         click.echo(", ".join(f"{count} {what}" for what, count in sorted(counts.items())), err=True)
     shutil.rmtree(folder)
-    table = Table(title=f"Soak, {minutes:g} minutes, seed {seed}: nothing was lost, nothing was missed")
+    table = Table(
+        title=f"Soak, {minutes:g} minutes, seed {seed}: nothing was lost, nothing was missed"
+    )
     for what in sorted(counts):
         table.add_column(what, justify="right")
     table.add_row(*(str(counts[what]) for what in sorted(counts)))

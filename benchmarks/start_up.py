@@ -1,7 +1,8 @@
 """How long commands take to show their help and to refuse wrong input, and what they import for it.
 
-Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--only WORDS] [--json FILE]`. Each call is a process of its own:
-seconds are the median of some rounds, after one that is not counted; modules are counted in a call more, as it ends. The limits
+Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--only WORDS] [--json FILE]`. Each
+call is a process of its own: seconds are the median of some rounds, after one that is not counted;
+modules are counted in a call more, as it ends. The limits
 beside it: half a second for help, a second for a wrong path or option value.
 """
 
@@ -25,7 +26,8 @@ HEAVY = (
     "torch", "transformers", "datasets", "accelerate", "pyarrow", "h5py", "zarr", "matplotlib", "pandas", "scipy", "sympy",
     "numpy", "obstore", "rich",
 )  # fmt: skip
-"""Libraries that are told of by name; any of them takes longer than all that a command's options need."""
+"""Libraries that are told of by name; any of them takes longer than all that a command's options
+need."""
 COMMANDS = (
     "", "extract", "train", "sweep", "evaluate", "generate", "chat", "cache", "cache inspect", "cache verify", "cache repair",
     "cache convert", "cache fidelity",
@@ -55,7 +57,8 @@ WRONG = (
     "cache convert {none} {new}",
     "cache fidelity {none}",
 )
-"""Words of a command that names what is not there (`none`), what is something else (`other`), or a value that cannot be."""
+"""Words of a command that names what is not there (`none`), what is something else (`other`), or a
+value that cannot be."""
 COUNT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -73,7 +76,9 @@ def seconds_of(words: list[str], root: Path, rounds: int) -> tuple[float, int]:
     found = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, root / "cli.py", *words], cwd=root, capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, root / "cli.py", *words], cwd=root, capture_output=True, check=False
+        )
         found.append(time.perf_counter() - began)
     return statistics.median(found[1:]), done.returncode
 
@@ -81,11 +86,18 @@ def seconds_of(words: list[str], root: Path, rounds: int) -> tuple[float, int]:
 def modules_of(words: list[str], root: Path, folder: Path) -> set[str]:
     """What a command has imported when it ends."""
     told = folder / "modules"
-    subprocess.run([sys.executable, "-c", COUNT, root, told, *words], cwd=root, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, "-c", COUNT, root, told, *words],
+        cwd=root,
+        capture_output=True,
+        check=False,
+    )
     return set(told.read_text().split())
 
 
-def figures_of(kind: str, text: str, limit: float, root: Path, folder: Path, rounds: int) -> dict[str, Any]:
+def figures_of(
+    kind: str, text: str, limit: float, root: Path, folder: Path, rounds: int
+) -> dict[str, Any]:
     """One line of the table."""
     words = text.format(none=folder / "none", new=folder / "new", other=folder / "other").split()
     seconds, status = seconds_of(words, root, rounds)
@@ -99,10 +111,15 @@ def figures_of(kind: str, text: str, limit: float, root: Path, folder: Path, rou
 @click.command(help=__doc__)
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--root", default=Path(__file__).parent.parent, type=click.Path(exists=True, path_type=Path), help="Project to measure."
+    "--root",
+    default=Path(__file__).parent.parent,
+    type=click.Path(exists=True, path_type=Path),
+    help="Project to measure.",
 )
 @click.option("--only", default="", help="Only commands that begin so.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
     """Measure and print."""
     root = root.resolve()
@@ -112,12 +129,21 @@ def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
         (folder / "other" / "notes.txt").write_text("not a cache, and not a run\n")
         calls = [("help", f"{words} --help".strip(), HELP_LIMIT) for words in COMMANDS]
         calls += [("wrong input", words, WRONG_LIMIT) for words in WRONG]
-        figures = [figures_of(*call, root, folder, rounds) for call in calls if call[1].startswith(only)]
+        figures = [
+            figures_of(*call, root, folder, rounds) for call in calls if call[1].startswith(only)
+        ]
     table = Table(title=f"Start-up: median of {rounds} runs")
     for heading in ("what", "command", "seconds", "limit", "exit status", "modules", "heavy ones"):
-        table.add_column(heading, justify="left" if heading in ("what", "command", "heavy ones") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("what", "command", "heavy ones") else "right"
+        )
     for each in figures:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in each.values()))
+        table.add_row(
+            *(
+                ", ".join(value) if isinstance(value, list) else str(value)
+                for value in each.values()
+            )
+        )
     Console(width=150).print(table)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,11 +1,12 @@
-"""What a codec costs the student: validation losses of students trained from the same states, stored ever more coarsely.
+"""What a codec costs the student: validation losses of students trained from the same states,
+stored ever more coarsely.
 
-Run `python benchmarks/student_loss.py CACHE OUT [--codec int8 --codec kl=0.01 --codec bits=1.9 …] [--seeds N] [--json FILE]`.
-CACHE is a bf16 cache, with its teacher at hand. For each codec it is converted into OUT/caches; for each codec and each seed a
-student is trained into OUT/runs: the same steps, the same order of the same examples, the same first weights. The loss is of
-held-out examples, once read from the student's own cache, and once from the exact states, which are what it meets when it
-writes. Interrupted, it goes on when it is run again.
-"""
+Run `python benchmarks/student_loss.py CACHE OUT [--codec int8 --codec kl=0.01 --codec bits=1.9 …]
+[--seeds N] [--json FILE]`. CACHE is a bf16 cache, with its teacher at hand. For each codec it is
+converted into OUT/caches; for each codec and each seed a student is trained into OUT/runs: the same
+steps, the same order of the same examples, the same first weights. The loss is of held-out
+examples, once read from the student's own cache, and once from the exact states, which are what it
+meets when it writes. Interrupted, it goes on when it is run again."""
 
 from __future__ import annotations
 
@@ -52,30 +53,49 @@ def converted(source: Path, folder: Path, codec: str, teacher: str | None) -> Pa
 
 
 def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
-    """Held-out losses of a student: on its own cache, and on the exact states of the same examples."""
+    """Held-out losses of a student: on its own cache, and on the exact states of the same
+    examples."""
     record = train(settings, resume=RunFolder(settings.run).exists())
     for checkpoint in settings.run.glob("checkpoints/*"):
         shutil.rmtree(checkpoint)
     device = choose_device(settings.device)
-    model = LLMModulesForCausalLM.from_pretrained(RunFolder(settings.run).model, trust_remote_code=False).eval()
+    model = LLMModulesForCausalLM.from_pretrained(
+        RunFolder(settings.run).model, trust_remote_code=False
+    ).eval()
     torch.nn.Module.to(model, device)
     with open_cache(exact) as cache:
         _, rows = rows_of(cache, settings)
-        batches = DataLoader(CachedFeatures(cache, rows, settings.layers_read), settings.batch_size, collate_fn=collate)
+        batches = DataLoader(
+            CachedFeatures(cache, rows, settings.layers_read),
+            settings.batch_size,
+            collate_fn=collate,
+        )
         loss = validation_loss(
-            model, batches, StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]).to(device), device
+            model,
+            batches,
+            StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]).to(device),
+            device,
         )
     return {"own": record["result"]["best_val_loss"], "exact": loss.loss}
 
 
-def figures_of(losses: dict[str, list[dict[str, float]]], sizes: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """One object a codec: its size, and its losses against those of the exact cache at the same seed."""
+def figures_of(
+    losses: dict[str, list[dict[str, float]]], sizes: dict[str, dict[str, float]]
+) -> list[dict[str, Any]]:
+    """One object a codec: its size, and its losses against those of the exact cache at the same
+    seed."""
     plain = [loss["own"] for loss in losses["bf16"]]
 
     def against_exact(kind: str, codec: str) -> dict[str, Any]:
-        percents = [100 * (loss[kind] / base - 1) for loss, base in zip(losses[codec], plain, strict=True)]
+        percents = [
+            100 * (loss[kind] / base - 1) for loss, base in zip(losses[codec], plain, strict=True)
+        ]
         spread = statistics.stdev(percents) / len(percents) ** 0.5 if len(percents) > 1 else None
-        return {"each_percent": percents, "percent": statistics.mean(percents), "standard_error": spread}
+        return {
+            "each_percent": percents,
+            "percent": statistics.mean(percents),
+            "standard_error": spread,
+        }
 
     return [
         {
@@ -92,7 +112,14 @@ def figures_of(losses: dict[str, list[dict[str, float]]], sizes: dict[str, dict[
 @click.command(help=__doc__)
 @click.argument("cache_path", metavar="CACHE", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--codec", "codecs", multiple=True, default=CODECS, show_default=True, help="int8, or what is asked of klt.")
+@click.option(
+    "--codec",
+    "codecs",
+    multiple=True,
+    default=CODECS,
+    show_default=True,
+    help="int8, or what is asked of klt.",
+)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--max-steps", default=100, show_default=True)
 @click.option("--batch-size", default=4, show_default=True)
@@ -100,13 +127,17 @@ def figures_of(losses: dict[str, list[dict[str, float]]], sizes: dict[str, dict[
 @click.option("--student", default="tiny", show_default=True)
 @click.option("--teacher", help="The cache's teacher, where that has moved.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(
     cache_path: Path, out: Path, codecs: tuple[str, ...], seeds: int, teacher: str | None, json_path: Path | None,
     max_steps: int, learning_rate: float, **options: Any,
 ) -> None:  # fmt: skip
     """Measure and print."""
-    places = {"bf16": cache_path} | {codec: converted(cache_path, out / "caches", codec, teacher) for codec in codecs}
+    places = {"bf16": cache_path} | {
+        codec: converted(cache_path, out / "caches", codec, teacher) for codec in codecs
+    }
     sizes = {}
     for codec, place in places.items():
         with open_cache(place) as cache:
@@ -124,16 +155,28 @@ def main(
             losses[codec].append(trained(settings, cache_path))
             click.echo(f"seed {seed} {codec}: {losses[codec][-1]}", err=True)
     figures = figures_of(losses, sizes)
-    table = Table(title=f"Students of {cache_path}, {seeds} seeds; loss against bf16 in percent, ± standard error")
+    table = Table(
+        title=(
+            f"Students of {cache_path}, {seeds} seeds; loss against bf16 in percent, ± standard"
+            " error"
+        )
+    )
     for heading in ("codec", "bits", "bytes a token", "losses", "on own states", "on exact states"):
         table.add_column(heading, justify="left" if heading == "codec" else "right")
     for figure in figures:
         changes = [
-            f"{change['percent']:+.3f}" + (f" ± {change['standard_error']:.3f}" if change["standard_error"] is not None else "")
+            f"{change['percent']:+.3f}"
+            + (f" ± {change['standard_error']:.3f}" if change["standard_error"] is not None else "")
             for change in (figure["own_states"], figure["exact_states"])
         ]
         shown = " ".join(f"{loss:.4f}" for loss in figure["losses"])
-        table.add_row(figure["codec"], f"{figure['bits_per_value']:.3f}", f"{figure['bytes_per_token']:.1f}", shown, *changes)
+        table.add_row(
+            figure["codec"],
+            f"{figure['bits_per_value']:.3f}",
+            f"{figure['bytes_per_token']:.1f}",
+            shown,
+            *changes,
+        )
     Console(width=130).print(table)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """The teacher's forward pass by attention back end, plain and compiled.
 
-Run `python benchmarks/teacher_pass.py [--teacher T --dataset D] [--limit N] [--json FILE]`. The packed batches of `extract`, with
-nothing written, all ways with the same weights in one process. `first` is the first pass over all batches, with what a
-compiler does; `seconds` the least of the later ones.
-"""
+Run `python benchmarks/teacher_pass.py [--teacher T --dataset D] [--limit N] [--json FILE]`. The
+packed batches of `extract`, with nothing written, all ways with the same weights in one process.
+`first` is the first pass over all batches, with what a compiler does; `seconds` the least of the
+later ones."""
 
 from __future__ import annotations
 
@@ -52,30 +52,52 @@ def ways(device: str) -> dict[str, Callable[[Teacher], None]]:
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="[default: the embedded one]")
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=200, show_default=True, help="Rows.")
-@click.option("--rounds", default=3, show_default=True, help="Passes of each way, the first one apart.")
+@click.option(
+    "--rounds", default=3, show_default=True, help="Passes of each way, the first one apart."
+)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
-def main(teacher: str, dataset: str, limit: int, rounds: int, device: str, json_path: Path | None) -> None:
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
+def main(
+    teacher: str, dataset: str, limit: int, rounds: int, device: str, json_path: Path | None
+) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(ExtractSettings(teacher, dataset, Path(folder) / "c", limit=limit, device=device))
+        prepared = prepare(
+            ExtractSettings(teacher, dataset, Path(folder) / "c", limit=limit, device=device)
+        )
         model = ShardWorker(prepared).load()
         figures: dict[str, dict[str, Any]] = {}
         plain: dict[int, Any] = {}
-        for way, choose in ways(model.device.type).items():  # what is compiled stays so: it comes last
+        for way, choose in ways(
+            model.device.type
+        ).items():  # what is compiled stays so: it comes last
             choose(model)
             times = []
             for _ in range(rounds + 1):
-                reader = ShardReader(model, prepared.dataset.examples, prepared.sharing, prepared.batch_tokens)
+                reader = ShardReader(
+                    model, prepared.dataset.examples, prepared.sharing, prepared.batch_tokens
+                )
                 began = time.perf_counter()
                 pieces = [piece for shard in prepared.shards for piece in reader.read(shard).pieces]
                 times.append(time.perf_counter() - began)
-            states = torch.cat([torch.from_numpy(piece.hidden_states[-1].astype("float32")) for piece in pieces])
+            states = torch.cat(
+                [torch.from_numpy(piece.hidden_states[-1].astype("float32")) for piece in pieces]
+            )
             plain.setdefault(0, states)
             error = float((states - plain[0]).norm() / plain[0].norm())
-            figures[way] = {"way": way, "first": times[0], "seconds": min(times[1:]), "relative_difference": error}
+            figures[way] = {
+                "way": way,
+                "first": times[0],
+                "seconds": min(times[1:]),
+                "relative_difference": error,
+            }
     table = Table(
-        title=f"{limit} rows of {Path(dataset).name}, {prepared.manifest.tokens:,} tokens, teacher {Path(teacher).name}"
+        title=(
+            f"{limit} rows of {Path(dataset).name}, {prepared.manifest.tokens:,} tokens, teacher"
+            f" {Path(teacher).name}"
+        )
     )
     for heading in ("way", "first, s", "seconds", "tokens/s", "of sdpa", "differs from eager by"):
         table.add_column(heading, justify="left" if heading == "way" else "right")

@@ -1,8 +1,11 @@
-"""Ways to train the same student on the same rows, side by side: the published code's, this project's, and features in RAM.
+"""Ways to train the same student on the same rows, side by side: the published code's, this
+project's, and features in RAM.
 
-Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student S] [--rounds N] [--way W …] [--json FILE]`.
+Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student S] [--rounds N]
+[--way W …] [--json FILE]`.
 
-- published: the whole teacher with its LM head and all layers' states, live; one example a step, its logits whole
+- published: the whole teacher with its LM head and all layers' states, live; one example a step,
+    its logits whole
 - online: this project's trainer and batches, the teacher's body live
 - cache, batch 1: this trainer from a bf16 cache, one example a step like the published way
 - cache bf16, cache klt: in batches of `--batch-tokens`, from a cache
@@ -10,10 +13,10 @@ Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student
 - …, vocab dataset: with a head over the tokens that occur in the rows
 - …, bf16: in automatic mixed precision
 
-A process each, in turns; the best round counts. Tokens are counted from the end of the first step to the end of the last.
-Memory is the most that the process held while it trained, everything included. `job` is the whole job in 15 epochs, extract
-included where there is a cache, from the speeds measured here; against the published way's.
-"""
+A process each, in turns; the best round counts. Tokens are counted from the end of the first step
+to the end of the last. Memory is the most that the process held while it trained, everything
+included. `job` is the whole job in 15 epochs, extract included where there is a cache, from the
+speeds measured here; against the published way's."""
 
 from __future__ import annotations
 
@@ -33,7 +36,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import AutoModelForCausalLM, GgufConfig, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    GgufConfig,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
 
 from cache import open_cache
 from pipeline.batches.loader import CachedBatches
@@ -56,7 +65,8 @@ EPOCHS = 15
 
 @dataclass(frozen=True)
 class Way:
-    """Which cache a way reads (the published way and `online` only its tokens), and how it trains."""
+    """Which cache a way reads (the published way and `online` only its tokens), and how it
+    trains."""
 
     cache: str
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -73,7 +83,9 @@ WAYS = {
     "RAM": Way("bf16", {"batch_tokens": 0}, in_memory=True),
     "cache klt, vocab dataset": Way("klt", {"batch_tokens": 0, "vocab": "dataset"}),
     "cache klt, bf16": Way("klt", {"batch_tokens": 0, "precision": "bf16"}),
-    "cache klt, vocab dataset, bf16": Way("klt", {"batch_tokens": 0, "vocab": "dataset", "precision": "bf16"}),
+    "cache klt, vocab dataset, bf16": Way(
+        "klt", {"batch_tokens": 0, "vocab": "dataset", "precision": "bf16"}
+    ),
 }
 
 
@@ -131,13 +143,19 @@ class LiveStates(torch.nn.Module):
         return batch | {"hidden_states": states.to(torch.bfloat16).clone()}
 
 
-def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: int) -> list[tuple[float, int]]:
+def published(
+    run: PreparedRun, teacher_name: str, device: torch.device, steps: int
+) -> list[tuple[float, int]]:
     """The published code's loop: an example a step, the teacher whole, the logits whole."""
     source = find_teacher(teacher_name)
-    kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
+    kind: dict[str, Any] = (
+        {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
+    )
     dtype = DTYPES[choose_dtype("auto", device)]
     teacher = (
-        AutoModelForCausalLM.from_pretrained(source.location, dtype=dtype, trust_remote_code=False, **kind, **source.options)
+        AutoModelForCausalLM.from_pretrained(
+            source.location, dtype=dtype, trust_remote_code=False, **kind, **source.options
+        )
         .eval()
         .to(device)
     )
@@ -162,7 +180,10 @@ def published(run: PreparedRun, teacher_name: str, device: torch.device, steps: 
 def measure(name: str, folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Train one way in this process."""
     way, device = WAYS[name], choose_device(options["device"])
-    changes = {key: options["batch_tokens"] if key == "batch_tokens" else value for key, value in way.settings.items()}
+    changes = {
+        key: options["batch_tokens"] if key == "batch_tokens" else value
+        for key, value in way.settings.items()
+    }
     with tempfile.TemporaryDirectory() as scratch, open_cache(folder / way.cache) as cache:
         settings = TrainSettings(
             folder / way.cache,
@@ -173,7 +194,11 @@ def measure(name: str, folder: Path, options: dict[str, Any]) -> dict[str, float
             **changes,
         )
         run = prepare_run(cache, settings, Share())
-        steps = options["steps"] if name in ("published", "cache, batch 1") else len(run.training) * options["passes"]
+        steps = (
+            options["steps"]
+            if name in ("published", "cache, batch 1")
+            else len(run.training) * options["passes"]
+        )
         if name == "published":
             marks, waited = published(run, options["teacher"], device, steps), 0.0
         else:
@@ -183,10 +208,16 @@ def measure(name: str, folder: Path, options: dict[str, Any]) -> dict[str, float
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
-    return {"tokens_per_second": (after - before) / (ended - began), "megabytes": peak, "loader_wait_share": waited}
+    return {
+        "tokens_per_second": (after - before) / (ended - began),
+        "megabytes": peak,
+        "loader_wait_share": waited,
+    }
 
 
-def trained(run: PreparedRun, way: Way, options: dict[str, Any], steps: int) -> tuple[list[tuple[float, int]], float]:
+def trained(
+    run: PreparedRun, way: Way, options: dict[str, Any], steps: int
+) -> tuple[list[tuple[float, int]], float]:
     """This project's trainer, without validation and checkpoints."""
     clock, waits = Clock(), []
     arguments = run.arguments
@@ -194,11 +225,17 @@ def trained(run: PreparedRun, way: Way, options: dict[str, Any], steps: int) -> 
     arguments.save_strategy = arguments.eval_strategy = "no"
     arguments.load_best_model_at_end = False
     if way.in_memory:
-        run = replace(run, training=CachedBatches(InMemory(run.training.dataset), run.training.batch_sampler))
+        run = replace(
+            run, training=CachedBatches(InMemory(run.training.dataset), run.training.batch_sampler)
+        )
     decoder: Any = run.decoder
     if way.live:
         device = choose_device(options["device"])
-        decoder = LiveStates(load_teacher(find_teacher(options["teacher"]), [-1], device, choose_dtype("auto", device)))
+        decoder = LiveStates(
+            load_teacher(
+                find_teacher(options["teacher"]), [-1], device, choose_dtype("auto", device)
+            )
+        )
 
     class Trainer(StudentTrainer):
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -238,13 +275,23 @@ def job_seconds(way: str, speed: float, tokens: int, extracts: dict[str, float])
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=200, show_default=True, help="Rows.")
 @click.option("--student", default="tiny", show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Steps of the ways that take one example a step.")
+@click.option(
+    "--steps", default=20, show_default=True, help="Steps of the ways that take one example a step."
+)
 @click.option("--passes", default=1, show_default=True, help="Passes over the rows of the others.")
 @click.option("--batch-tokens", default=4096, show_default=True)
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Only this one; may be repeated.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
+@click.option(
+    "--way",
+    "ways",
+    multiple=True,
+    type=click.Choice(list(WAYS)),
+    help="Only this one; may be repeated.",
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+)
 def main(rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
     """Measure and print."""
     best: dict[str, dict[str, float]] = {}
@@ -266,18 +313,39 @@ def main(rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: 
                     best[way] = found
     figures = []
     published_job = (
-        job_seconds("published", best["published"]["tokens_per_second"], tokens, extracts) if "published" in best else None
+        job_seconds("published", best["published"]["tokens_per_second"], tokens, extracts)
+        if "published" in best
+        else None
     )
     for way, found in best.items():
         job = job_seconds(way, found["tokens_per_second"], tokens, extracts)
         figures.append(
             {"way": way, **found}
-            | {"of_ram": found["tokens_per_second"] / best["RAM"]["tokens_per_second"] if "RAM" in best else None}
-            | {"job_hours": job / 3600, "job_times_faster": published_job / job if published_job else None}
+            | {
+                "of_ram": (
+                    found["tokens_per_second"] / best["RAM"]["tokens_per_second"]
+                    if "RAM" in best
+                    else None
+                )
+            }
+            | {
+                "job_hours": job / 3600,
+                "job_times_faster": published_job / job if published_job else None,
+            }
         )
     source, teacher = Path(options["dataset"]).name, Path(options["teacher"]).name
-    table = Table(title=f"{tokens:,} tokens of {source}, teacher {teacher}, student {options['student']}")
-    for heading in ("way", "tokens/s", "of RAM", "waits for batches", "memory, MB", f"{EPOCHS} epochs, h", "times faster"):
+    table = Table(
+        title=f"{tokens:,} tokens of {source}, teacher {teacher}, student {options['student']}"
+    )
+    for heading in (
+        "way",
+        "tokens/s",
+        "of RAM",
+        "waits for batches",
+        "memory, MB",
+        f"{EPOCHS} epochs, h",
+        "times faster",
+    ):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for figure in figures:
         table.add_row(
@@ -286,7 +354,9 @@ def main(rounds: int, ways: tuple[str, ...], json_path: Path | None, **options: 
         )  # fmt: skip
     Console(width=130).print(table)
     if json_path:
-        json_path.write_text(json.dumps({"extract_tokens_per_second": extracts, "ways": figures}, indent=1) + "\n")
+        json_path.write_text(
+            json.dumps({"extract_tokens_per_second": extracts, "ways": figures}, indent=1) + "\n"
+        )
 
 
 def _number(value: float | None) -> str:

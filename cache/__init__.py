@@ -39,7 +39,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is named, and with it Zarr and HDF5, only when it is used: errors, names and places are known before."""
+    """Import what is named, and with it Zarr and HDF5, only when it is used: errors, names and
+    places are known before."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class CacheError(Exception):
-    """The folder is not a whole, known cache, or not the one that was asked for. The text says what, where, how to mend."""
+    """The folder is not a whole, known cache, or not the one that was asked for. The text says
+    what, where, how to mend."""
 
 
 class DamagedCacheError(CacheError):

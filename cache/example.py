@@ -19,7 +19,8 @@ class Example:
         row_id: the row's index in its data set, as a string.
         input_ids: `[T]` int32 token ids.
         loss_mask: `[T]` bool, True where the student is to predict this token.
-        hidden_states: for each layer, in the order they were asked for, `[T, d_teacher]` `ml_dtypes.bfloat16`.
+        hidden_states: for each layer, in the order they were asked for, `[T, d_teacher]`
+            `ml_dtypes.bfloat16`.
     """
 
     row_id: str
@@ -37,7 +38,8 @@ class CodedExample:
 
     Attributes:
         row_id, input_ids, loss_mask: as those of `Example`.
-        hidden_states: for each layer, in the order they were asked for, the coded states of its `T` tokens.
+        hidden_states: for each layer, in the order they were asked for, the coded states of its `T`
+            tokens.
     """
 
     row_id: str

@@ -20,7 +20,8 @@ _NOT_FOR_FOLDERS = {
     errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EISDIR, errno.EACCES,
     errno.EPERM,
 }  # fmt: skip
-"""Errors of opening or syncing a folder that say: this is not done here. An I/O error or a full disk is none of them."""
+"""Errors of opening or syncing a folder that say: this is not done here. An I/O error or a full
+disk is none of them."""
 MEND = "mend it with `cache repair`"
 
 
@@ -33,9 +34,9 @@ class _Hash(Protocol):
 def fsync_path(path: Path) -> None:
     """Make a file's bytes, or a folder's entries, durable.
 
-    Many file systems (CIFS, shares of virtual machines, some in user space) cannot do that for a folder: they make a rename
-    durable when they like, and nothing more can be had from them. So a folder that cannot be synced is passed over; a failing
-    disk is not.
+    Many file systems (CIFS, shares of virtual machines, some in user space) cannot do that for a
+    folder: they make a rename durable when they like, and nothing more can be had from them. So a
+    folder that cannot be synced is passed over; a failing disk is not.
 
     Raises:
         OSError: the bytes may not be durable; names the path.
@@ -49,11 +50,14 @@ def fsync_path(path: Path) -> None:
     except OSError as error:
         if error.errno in _NOT_FOR_FOLDERS and path.is_dir():
             return
-        raise OSError(error.errno, error.strerror, str(path)) from error  # fsync itself names nothing
+        raise OSError(
+            error.errno, error.strerror, str(path)
+        ) from error  # fsync itself names nothing
 
 
 def copy_contents(source: Path, target: Path) -> None:
-    """Copy a folder's files and links, without their times and modes, which many file systems do not take."""
+    """Copy a folder's files and links, without their times and modes, which many file systems do
+    not take."""
     for path in files_below(source):
         copied = target / path.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,8 @@ def remove(path: Path) -> None:
 
 
 def bytes_below(path: Path) -> int:
-    """Size of all files at or below a path; 0 where nothing is there, or is no longer: another process may be writing there."""
+    """Size of all files at or below a path; 0 where nothing is there, or is no longer: another
+    process may be writing there."""
     total = 0
     for file in files_below(path):
         with contextlib.suppress(FileNotFoundError):
@@ -142,8 +147,16 @@ def inside(root: Path, name: str) -> Path:
         CacheError: the name is absolute, climbs out, or passes through a symbolic link.
     """
     pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or "\\" in name or "\0" in name or any(part in ("..", ".") for part in name.split("/")):
-        raise CacheError(f"{root}: the cache names a file outside its folder ({name!r}); do not use this cache")
+    if (
+        not name
+        or pure.is_absolute()
+        or "\\" in name
+        or "\0" in name
+        or any(part in ("..", ".") for part in name.split("/"))
+    ):
+        raise CacheError(
+            f"{root}: the cache names a file outside its folder ({name!r}); do not use this cache"
+        )
     path = root
     for part in pure.parts:
         path = path / part
@@ -157,7 +170,8 @@ def inside(root: Path, name: str) -> Path:
 
 
 def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | None:
-    """What is wrong with a file, by the size and checksum that were recorded when it was published; None: nothing.
+    """What is wrong with a file, by the size and checksum that were recorded when it was published;
+    None: nothing.
 
     Args:
         root: the cache's folder.

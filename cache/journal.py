@@ -1,4 +1,5 @@
-"""The journal: the manifest's copy, then one line for each published shard, and with it the index of examples."""
+"""The journal: the manifest's copy, then one line for each published shard, and with it the index
+of examples."""
 
 from __future__ import annotations
 
@@ -33,15 +34,19 @@ class ShardRecord:
 
     Attributes:
         shard: its number, from 0.
-        files: for each file (name relative to the cache) its size in bytes and its checksum, the 128-bit XXH3.
+        files: for each file (name relative to the cache) its size in bytes and its checksum, the
+            128-bit XXH3.
         digest: SHA-256 of the arrays it holds, the same in every format.
         row_ids: the row id of each example, in order.
         text_bytes: size of their texts together.
         lengths: `[examples]` int64, tokens of each example as it is read.
-        stored: `[pieces]` int64, tokens of each piece: first the shared prefixes stored here, then each example's own.
+        stored: `[pieces]` int64, tokens of each piece: first the shared prefixes stored here, then
+            each example's own.
         prefix_numbers: `[prefixes]` int64, numbers of the shared prefixes stored here.
-        prefixes: `[pieces]` int64, number of the shared prefix that comes before a piece; -1 where nothing does.
-        checksums: `[pieces]` uint64, the 64-bit XXH3 of each piece's stored bytes: tells which one is damaged.
+        prefixes: `[pieces]` int64, number of the shared prefix that comes before a piece; -1 where
+            nothing does.
+        checksums: `[pieces]` uint64, the 64-bit XXH3 of each piece's stored bytes: tells which one
+            is damaged.
         state_bytes: size of each layer's stored hidden states, by the layer's name.
         non_finite: examples left out because the teacher gave no finite states: tokens by row id.
         provenance: how it was made; recorded, not compared.
@@ -92,7 +97,8 @@ class ShardRecord:
 
 
 class JournalWriter:
-    """The journal of a cache that is being written: each record is durable when `append` returns."""
+    """The journal of a cache that is being written: each record is durable when `append`
+    returns."""
 
     def __init__(self, root: Path) -> None:
         """Open the journal and cut off a last line that its writer did not finish."""
@@ -105,10 +111,17 @@ class JournalWriter:
         """Make sure that what is written next will lie beside this journal.
 
         Raises:
-            FileNotFoundError: the cache's folder has gone, been unmounted or replaced since it was opened.
+            FileNotFoundError: the cache's folder has gone, been unmounted or replaced since it was
+                opened.
         """
-        if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(self._stream.fileno())):
-            raise FileNotFoundError(0, "the cache's folder has vanished or been replaced while it was written", str(self._path))
+        if not self._path.exists() or not os.path.samestat(
+            self._path.stat(), os.fstat(self._stream.fileno())
+        ):
+            raise FileNotFoundError(
+                0,
+                "the cache's folder has vanished or been replaced while it was written",
+                str(self._path),
+            )
 
     def line_of(self, record: ShardRecord) -> bytes:
         """The line that `append` would write.
@@ -118,7 +131,10 @@ class JournalWriter:
         """
         line = record.line()
         if len(line) > _LONGEST_LINE:
-            raise CacheError(f"shard {record.shard}: too many examples ({len(record.row_ids)}); choose smaller shards")
+            raise CacheError(
+                f"shard {record.shard}: too many examples ({len(record.row_ids)}); choose smaller"
+                " shards"
+            )
         return line
 
     def append(self, record: ShardRecord) -> None:
@@ -137,12 +153,19 @@ class JournalWriter:
             os.fsync(self._stream.fileno())
         except OSError as error:
             self._stream.truncate(end)
-            raise OSError(error.errno, error.strerror, str(self._path)) from error  # fsync itself names nothing
+            raise OSError(
+                error.errno, error.strerror, str(self._path)
+            ) from error  # fsync itself names nothing
 
     def __enter__(self) -> JournalWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stream.close()
 
 
@@ -164,7 +187,10 @@ class Journal:
         """Replace the journal by this one, atomically."""
         assert self.manifest is not None
         records = [self.records[shard] for shard in sorted(self.records)]
-        write_atomically(root / JOURNAL_NAME, _head(self.manifest) + b"".join(record.line() for record in records))
+        write_atomically(
+            root / JOURNAL_NAME,
+            _head(self.manifest) + b"".join(record.line() for record in records),
+        )
 
 
 def shard_of_line(line: bytes) -> int | None:
@@ -184,8 +210,8 @@ def begin_journal(root: Path, manifest: Manifest) -> None:
 def scan_journal(root: Path) -> Journal:
     """Read what can be read of a journal, and say what cannot.
 
-    A last line without its end was being written when its writer died: that shard was not published.
-    """
+    A last line without its end was being written when its writer died: that shard was not
+    published."""
     path = inside(root, JOURNAL_NAME)
     if not path.is_file():
         return Journal(None, {}, ["missing"])
@@ -214,13 +240,16 @@ def read_journal(root: Path, manifest: Manifest) -> list[ShardRecord]:
     """Read the records of all published shards, in the order of their numbers.
 
     Raises:
-        DamagedCacheError: a line is damaged, a shard stands in it twice, or it belongs to another manifest.
+        DamagedCacheError: a line is damaged, a shard stands in it twice, or it belongs to another
+            manifest.
     """
     journal = scan_journal(root)
     if journal.damage:
         raise DamagedCacheError(f"{root / JOURNAL_NAME}: {journal.damage[0]}; {MEND}")
     if journal.manifest != manifest:
-        raise DamagedCacheError(f"{root / JOURNAL_NAME}: belongs to another cache than {root / 'manifest.json'}")
+        raise DamagedCacheError(
+            f"{root / JOURNAL_NAME}: belongs to another cache than {root / 'manifest.json'}"
+        )
     return [journal.records[shard] for shard in sorted(journal.records)]
 
 
@@ -234,21 +263,31 @@ def _lines(path: Path) -> Iterator[bytes]:
             if line.endswith(b"\n"):
                 yield line[:-1]
             elif len(line) == _LONGEST_LINE:
-                raise CacheError(f"{path}: a line of more than {_LONGEST_LINE} bytes; do not use this cache")
+                raise CacheError(
+                    f"{path}: a line of more than {_LONGEST_LINE} bytes; do not use this cache"
+                )
 
 
 def _record(content: dict[str, Any]) -> ShardRecord:
     kinds: dict[str, type] = {"shard": int, "digest": str, "row_ids": list, "text_bytes": int}
-    for name, kind in (kinds | dict.fromkeys(("files", "non_finite", "provenance", "state_bytes"), dict)).items():
+    for name, kind in (
+        kinds | dict.fromkeys(("files", "non_finite", "provenance", "state_bytes"), dict)
+    ).items():
         if type(content[name]) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")
     counts = {name: np.asarray(content[name] or np.zeros(0, np.int64)) for name in _COUNTS}
     checksums = np.frombuffer(bytes.fromhex(content["checksums"]), ">u8").astype(np.uint64)
     files = {name: (size, checksum) for name, (size, checksum) in content["files"].items()}
     whole = (
-        all(each.dtype == np.int64 and each.ndim == 1 and (np.abs(each) < _MOST).all() for each in counts.values())
+        all(
+            each.dtype == np.int64 and each.ndim == 1 and (np.abs(each) < _MOST).all()
+            for each in counts.values()
+        )
         and _fit_together(len(content["row_ids"]), len(checksums), **counts)
-        and all(type(size) is int and 0 <= size < _MOST and _is_number(layer) for layer, size in content["state_bytes"].items())
+        and all(
+            type(size) is int and 0 <= size < _MOST and _is_number(layer)
+            for layer, size in content["state_bytes"].items()
+        )
         and 0 <= content["shard"] <= _MOST_SHARDS
         and 0 <= content["text_bytes"] < _MOST
         and all(type(row_id) is str for row_id in content["row_ids"])
@@ -257,7 +296,9 @@ def _record(content: dict[str, Any]) -> ShardRecord:
     )
     if not whole:
         raise ValueError("not a shard record")
-    "".join([*content["row_ids"], *content["non_finite"], *files]).encode()  # a ValueError where they are no text
+    "".join(
+        [*content["row_ids"], *content["non_finite"], *files]
+    ).encode()  # a ValueError where they are no text
     return ShardRecord(**{**content, **counts, "files": files, "checksums": checksums})
 
 
@@ -269,7 +310,8 @@ def _fit_together(
     prefix_numbers: npt.NDArray[np.int64],
     prefixes: npt.NDArray[np.int64],
 ) -> bool:
-    """Whether counts can be those of one shard; a prefix comes after one of a smaller number, so none comes after itself."""
+    """Whether counts can be those of one shard; a prefix comes after one of a smaller number, so
+    none comes after itself."""
     first = len(prefix_numbers)
     return bool(
         len(lengths) == examples
@@ -284,4 +326,6 @@ def _fit_together(
 
 
 def _is_number(text: str) -> bool:
-    return len(text) <= 8 and text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()
+    return (
+        len(text) <= 8 and text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()
+    )

@@ -27,7 +27,10 @@ def require_cache_place(where: Where) -> bool:
     begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
     names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
     if strangers := place.entries() - names:
-        raise CacheError(f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for the cache")
+        raise CacheError(
+            f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for"
+            " the cache"
+        )
     return begun
 
 
@@ -39,5 +42,8 @@ def require_apart(source: Place, target: Place) -> None:
     """
     places = [PurePosixPath(place.recorded) for place in (source, target)]
     if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
-        raise CacheError(f"{target.address}: a cache cannot be converted into its own folder; name a new one beside it")
+        raise CacheError(
+            f"{target.address}: a cache cannot be converted into its own folder; name a new one"
+            " beside it"
+        )
     require_cache_place(target)

@@ -11,8 +11,12 @@ from types import TracebackType
 from cache.errors import CacheError
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-"""What network file systems answer that were mounted without locks, or whose lock service is not there."""
-_MEND = "choose a folder on another one, or have it mounted with locks (Lustre: -o flock; NFS: its lock service)"
+"""What network file systems answer that were mounted without locks, or whose lock service is not
+there."""
+_MEND = (
+    "choose a folder on another one, or have it mounted with locks (Lustre: -o flock; NFS: its lock"
+    " service)"
+)
 
 
 def take_lock(descriptor: int, how: int, path: Path, mend: str) -> bool:
@@ -31,18 +35,22 @@ def take_lock(descriptor: int, how: int, path: Path, mend: str) -> bool:
     try:
         fcntl.flock(descriptor, how)
     except OSError as error:
-        if isinstance(error, BlockingIOError) or (error.errno == errno.EACCES and how & fcntl.LOCK_NB):  # EACCES: CIFS
+        if isinstance(error, BlockingIOError) or (
+            error.errno == errno.EACCES and how & fcntl.LOCK_NB
+        ):  # EACCES: CIFS
             return False
         if error.errno in _NO_LOCKS:
             raise CacheError(
-                f"{path}: its file system has no locks ({error.strerror}), so processes cannot be kept apart; {mend}"
+                f"{path}: its file system has no locks ({error.strerror}), so processes cannot be"
+                f" kept apart; {mend}"
             ) from error
         raise OSError(error.errno, error.strerror, str(path)) from error
     return True
 
 
 class WriterLock:
-    """An advisory lock on a cache folder, held by the open file: the kernel drops it when its holder dies."""
+    """An advisory lock on a cache folder, held by the open file: the kernel drops it when its
+    holder dies."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / ".lock"
@@ -54,17 +62,27 @@ class WriterLock:
         Raises:
             CacheError: another process is writing to this cache, or its file system has no locks.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(
+            self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
         try:
             if not take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, self._path.parent, _MEND):
-                raise CacheError(f"{self._path.parent}: another process is writing to this cache; wait for it or stop it")
+                raise CacheError(
+                    f"{self._path.parent}: another process is writing to this cache; wait for it or"
+                    " stop it"
+                )
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -17,7 +17,13 @@ from cache.sealed_json import seal, unseal
 FORMAT_VERSION = 4
 _LARGEST_MANIFEST = 64 << 20
 # Far more than any cache has, and few enough that no product of them overflows or fills the memory.
-_LARGEST = {"hidden_size": 1 << 20, "vocab_size": 1 << 31, "end_token_id": 1 << 31, "shards": 1 << 22, "examples": 1 << 36}
+_LARGEST = {
+    "hidden_size": 1 << 20,
+    "vocab_size": 1 << 31,
+    "end_token_id": 1 << 31,
+    "shards": 1 << 22,
+    "examples": 1 << 36,
+}
 _LARGEST_COUNT = 1 << 48
 _AT_LEAST_ONE = {"hidden_size", "vocab_size"}
 _MOST_LAYERS = 4096
@@ -25,7 +31,8 @@ _MOST_LAYERS = 4096
 
 @dataclass(frozen=True)
 class AttachedFile:
-    """A small file that travels with the cache, such as the teacher's tokenizer. `name` is relative to the cache."""
+    """A small file that travels with the cache, such as the teacher's tokenizer. `name` is relative
+    to the cache."""
 
     name: str
     bytes: int
@@ -43,11 +50,13 @@ class Manifest:
         hidden_size: width of the hidden states, `d_teacher`.
         vocab_size: tokens of the teacher's vocabulary.
         end_token_id: the token that ends an answer.
-        shards, examples, tokens: what is planned; the cache is complete when that many shards are published. Examples that
-            turn out to have no finite states are left out and named in the journal.
+        shards, examples, tokens: what is planned; the cache is complete when that many shards are
+            published. Examples that turn out to have no finite states are left out and named in the
+            journal.
         shard_tokens: the target size of a shard in tokens.
         identity: everything that the numbers depend on.
-        provenance: what is recorded but not compared: where teacher and data set were found, library versions, rows left out.
+        provenance: what is recorded but not compared: where teacher and data set were found,
+            library versions, rows left out.
         attachments: the files under `attachments/`.
     """
 
@@ -82,13 +91,22 @@ class Manifest:
         """For each layer whose codec was fitted, the SHA-256 of its fit, as the identity has it."""
         told = self.identity.get("codec")
         told = told if isinstance(told, dict) else {}
-        fits = {layer: told.get(str(layer)) for layer, name in self.codec_of.items() if name != EXACT}
-        return {layer: str(fit.get("fit")) if isinstance(fit, dict) else "" for layer, fit in fits.items()}
+        fits = {
+            layer: told.get(str(layer)) for layer, name in self.codec_of.items() if name != EXACT
+        }
+        return {
+            layer: str(fit.get("fit")) if isinstance(fit, dict) else ""
+            for layer, fit in fits.items()
+        }
 
     @property
     def fit_bytes(self) -> int:
         """Size of what the codecs were fitted with."""
-        return sum(attached.bytes for attached in self.attachments if attached.name.startswith(f"{ATTACHMENTS}/codecs/"))
+        return sum(
+            attached.bytes
+            for attached in self.attachments
+            if attached.name.startswith(f"{ATTACHMENTS}/codecs/")
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as it stands in its file."""
@@ -100,12 +118,19 @@ class Manifest:
         write_atomically(root / MANIFEST_NAME, seal(self.as_json(), spread=True))
 
     def damaged_attachments(self, root: Path) -> dict[str, str]:
-        """What is wrong with the attached files, by their names; a file that nobody attached is wrong, too."""
+        """What is wrong with the attached files, by their names; a file that nobody attached is
+        wrong, too."""
         listed = {attached.name for attached in self.attachments}
         checked = {a.name: damage_of(root, a.name, a.bytes, a.checksum) for a in self.attachments}
-        held = (path.relative_to(root).as_posix() for path in files_below(inside(root, ATTACHMENTS)))
+        held = (
+            path.relative_to(root).as_posix() for path in files_below(inside(root, ATTACHMENTS))
+        )
         wrong = {name: what for name, what in checked.items() if what}
-        return wrong | {name: "was not attached when the cache was begun" for name in held if name not in listed | {ATTACHMENTS}}
+        return wrong | {
+            name: "was not attached when the cache was begun"
+            for name in held
+            if name not in listed | {ATTACHMENTS}
+        }
 
     def check_attachments(self, root: Path) -> None:
         """Refuse attached files that are not as they were attached.
@@ -121,13 +146,16 @@ def read_manifest(root: Path) -> Manifest:
     """Read and check a cache's manifest.
 
     Raises:
-        CacheError: the folder holds no cache, an unknown version of one, or the manifest is damaged.
+        CacheError: the folder holds no cache, an unknown version of one, or the manifest is
+            damaged.
     """
     path = root / MANIFEST_NAME
     if not root.is_dir():
         raise CacheError(f"{root}: no such folder; make a cache with `extract --cache {root}`")
     if not path.is_file():
-        raise CacheError(f"{root}: not a cache (it has no {MANIFEST_NAME}); make one with `extract --cache`")
+        raise CacheError(
+            f"{root}: not a cache (it has no {MANIFEST_NAME}); make one with `extract --cache`"
+        )
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise CacheError(f"{path}: far too large for a manifest; do not use this cache")
     text = inside(root, MANIFEST_NAME).read_bytes()
@@ -140,31 +168,50 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
-    """Check what a manifest says before anything is believed, or made as large as it says. `path` is named in errors.
+    """Check what a manifest says before anything is believed, or made as large as it says. `path`
+    is named in errors.
 
     Raises:
         CacheError: a field is missing, unknown, of another type, or beyond all bounds.
     """
-    if content.pop("kind", None) != "llm-modules cache" or content.pop("version", None) != FORMAT_VERSION:
+    if (
+        content.pop("kind", None) != "llm-modules cache"
+        or content.pop("version", None) != FORMAT_VERSION
+    ):
         raise _other_version(path)
     if unknown := content.keys() ^ {field.name for field in fields(Manifest)}:
         raise CacheError(f"{path}: field {min(unknown)!r} is missing or unknown")
-    types = {"format": str, "codecs": list, "layers": list, "identity": dict, "provenance": dict, "attachments": list}
+    types = {
+        "format": str,
+        "codecs": list,
+        "layers": list,
+        "identity": dict,
+        "provenance": dict,
+        "attachments": list,
+    }
     for name, value in content.items():
         kind = types.get(name, int)
         if type(value) is not kind:
             raise CacheError(f"{path}: field {name!r} is not a {kind.__name__}")
-        if kind is int and not (name in _AT_LEAST_ONE) <= value <= _LARGEST.get(name, _LARGEST_COUNT):
+        if kind is int and not (name in _AT_LEAST_ONE) <= value <= _LARGEST.get(
+            name, _LARGEST_COUNT
+        ):
             raise CacheError(f"{path}: field {name!r} is beyond all bounds ({value})")
     layers = content["layers"]
-    if not all(type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers) or not 0 < len(set(layers)) == len(layers):
+    if not all(
+        type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers
+    ) or not 0 < len(set(layers)) == len(layers):
         raise CacheError(f"{path}: field 'layers' is not a list of different layers")
     if content["shards"] > content["examples"] or content["examples"] > content["tokens"]:
         raise CacheError(f"{path}: more shards than examples, or more examples than tokens")
-    if len(content["codecs"]) != len(layers) or not all(type(codec) is str for codec in content["codecs"]):
+    if len(content["codecs"]) != len(layers) or not all(
+        type(codec) is str for codec in content["codecs"]
+    ):
         raise CacheError(f"{path}: field 'codecs' does not name one for each layer")
     lists = {"layers": tuple(layers), "codecs": tuple(content["codecs"])}
-    manifest = Manifest(**{**content, **lists, "attachments": _attachments(content["attachments"], path)})
+    manifest = Manifest(
+        **{**content, **lists, "attachments": _attachments(content["attachments"], path)}
+    )
     try:
         manifest.as_json()
     except RecursionError:
@@ -181,7 +228,10 @@ def _require_this_version(text: bytes, path: Path) -> None:
 
 
 def _other_version(path: Path) -> CacheError:
-    return CacheError(f"{path}: not a version {FORMAT_VERSION} cache of this project; use the release that wrote it")
+    return CacheError(
+        f"{path}: not a version {FORMAT_VERSION} cache of this project; use the release that"
+        " wrote it"
+    )
 
 
 def _attachments(items: list[Any], path: Path) -> tuple[AttachedFile, ...]:
@@ -192,6 +242,8 @@ def _attachments(items: list[Any], path: Path) -> tuple[AttachedFile, ...]:
     for attached in attachments:
         types = (type(attached.name), type(attached.bytes), type(attached.checksum))
         if types != (str, int, str) or not attached.name.startswith(f"{ATTACHMENTS}/"):
-            raise CacheError(f"{path}: field 'attachments' names {attached.name!r}, which is no attached file")
+            raise CacheError(
+                f"{path}: field 'attachments' names {attached.name!r}, which is no attached file"
+            )
         inside(path.parent, attached.name)
     return attachments

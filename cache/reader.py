@@ -36,12 +36,24 @@ class Cache(Sequence[Example]):
 
     Prefixes that examples share are stored once, and put before each of them here.
 
-    A shard's files are compared with their checksums when it is first opened, once for this process and those that are
-    forked from it: what has changed since it was written raises `DamagedCacheError` and is never returned as numbers.
-    """
+    A shard's files are compared with their checksums when it is first opened, once for this process
+    and those that are
+    forked from it: what has changed since it was written raises `DamagedCacheError` and is never
+    returned as numbers."""
 
-    def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord], codecs: Mapping[int, Codec]) -> None:
-        self.place, self.manifest, self.records, self.codecs = place, manifest, list(records), dict(codecs)
+    def __init__(
+        self,
+        place: Place,
+        manifest: Manifest,
+        records: Sequence[ShardRecord],
+        codecs: Mapping[int, Codec],
+    ) -> None:
+        self.place, self.manifest, self.records, self.codecs = (
+            place,
+            manifest,
+            list(records),
+            dict(codecs),
+        )
         self.prefixes = Prefixes(self.records)
         self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
@@ -70,7 +82,9 @@ class Cache(Sequence[Example]):
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """`[len(self)]` tokens of each example, known without opening a shard."""
-        return np.concatenate([record.lengths for record in self.records] or [np.zeros(0, np.int64)])
+        return np.concatenate(
+            [record.lengths for record in self.records] or [np.zeros(0, np.int64)]
+        )
 
     @cached_property
     def row_ids(self) -> list[str]:
@@ -89,11 +103,13 @@ class Cache(Sequence[Example]):
 
     @property
     def content_digest(self) -> str:
-        """One SHA-256 for all that the shards hold: the same for the same content, however often its writing stopped."""
+        """One SHA-256 for all that the shards hold: the same for the same content, however often
+        its writing stopped."""
         return content_digest_of(self.records)
 
     def attachment(self, name: str) -> Path:
-        """The folder of attached files of that name, such as `tokenizer`; its bytes were checked on opening.
+        """The folder of attached files of that name, such as `tokenizer`; its bytes were checked on
+        opening.
 
         Raises:
             CacheError: nothing of that name is attached.
@@ -133,11 +149,15 @@ class Cache(Sequence[Example]):
             DamagedCacheError: the shard that holds it is damaged; names both.
         """
         coded = self.coded_example(index, layers)
-        states = {layer: self.codecs[layer].decode(values) for layer, values in coded.hidden_states.items()}
+        states = {
+            layer: self.codecs[layer].decode(values)
+            for layer, values in coded.hidden_states.items()
+        }
         return Example(coded.row_id, coded.input_ids, coded.loss_mask, states)
 
     def coded_example(self, index: int, layers: Sequence[int] | None = None) -> CodedExample:
-        """One example whose hidden states are still as their codecs coded them, to be decoded where they are needed.
+        """One example whose hidden states are still as their codecs coded them, to be decoded where
+        they are needed.
 
         Threads may call this at the same time.
 
@@ -149,15 +169,23 @@ class Cache(Sequence[Example]):
         piece = len(record.prefix_numbers) + position
         wanted = tuple(self.layers if layers is None else layers)
         if missing := set(wanted) - set(self.layers):
-            raise CacheError(f"{self.address}: layer {min(missing)} is not cached, only {', '.join(map(str, self.layers))}")
+            raise CacheError(
+                f"{self.address}: layer {min(missing)} is not cached, only"
+                f" {', '.join(map(str, self.layers))}"
+            )
         with self._reading(shard, position):
             own = self._piece(shard, piece, wanted)
             before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
-        whole = own if before is None else joined([before, own])  # always a copy: what is held is never handed out
-        return CodedExample(record.row_ids[position], whole.input_ids, whole.loss_mask, whole.hidden_states)
+        whole = (
+            own if before is None else joined([before, own])
+        )  # always a copy: what is held is never handed out
+        return CodedExample(
+            record.row_ids[position], whole.input_ids, whole.loss_mask, whole.hidden_states
+        )
 
     def text(self, index: int) -> str:
-        """What an example's tokens were made from, as whoever wrote the cache put it; its states are not read.
+        """What an example's tokens were made from, as whoever wrote the cache put it; its states
+        are not read.
 
         Raises:
             IndexError: there is no such example.
@@ -183,7 +211,9 @@ class Cache(Sequence[Example]):
                 yield
         except CacheError as error:
             row_id = self.records[shard].row_ids[position]
-            raise DamagedCacheError(f"shard {shard}, example {self._first[shard] + position} (row {row_id}): {error}") from error
+            raise DamagedCacheError(
+                f"shard {shard}, example {self._first[shard] + position} (row {row_id}): {error}"
+            ) from error
 
     def shards_of(self, indices: Iterable[int]) -> list[int]:
         """Which shard holds each of some examples, given by indices from 0 on."""
@@ -197,7 +227,8 @@ class Cache(Sequence[Example]):
         return self.prefixes.path(int(record.prefixes[piece]))
 
     def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
-        """All that a shard holds, its hidden states as the arrays that are stored; but coded states of the layers `unpacked`.
+        """All that a shard holds, its hidden states as the arrays that are stored; but coded states
+        of the layers `unpacked`.
 
         Raises:
             DamagedCacheError: the shard is damaged.
@@ -231,10 +262,13 @@ class Cache(Sequence[Example]):
     def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
         with self._shards.reading(shard) as opened:
             input_ids, loss_mask = opened.tokens(piece)
-            return CodedPiece(input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers})
+            return CodedPiece(
+                input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers}
+            )
 
     def bring(self, shards: Sequence[int]) -> None:
-        """Begin to bring shards that will be read soon, the first ones first, in place of those asked for before.
+        """Begin to bring shards that will be read soon, the first ones first, in place of those
+        asked for before.
 
         There is nothing to bring where the cache is in a folder.
         """
@@ -247,7 +281,12 @@ class Cache(Sequence[Example]):
     def __enter__(self) -> Cache:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -259,7 +298,8 @@ def open_cache(where: Where) -> Cache:
     """Open a whole cache for reading: a folder, or `s3://bucket/prefix`.
 
     Raises:
-        CacheError: the place is not a cache, not a complete one, or its manifest, journal or attachments are damaged.
+        CacheError: the place is not a cache, not a complete one, or its manifest, journal or
+            attachments are damaged.
         OSError: an object store cannot be reached.
     """
     place = place_of(where)
@@ -270,7 +310,9 @@ def open_cache(where: Where) -> Cache:
         records = read_journal(root, manifest)
         if len(records) != manifest.shards:
             done = f"{len(records)} of {manifest.shards} shards"
-            raise CacheError(f"{root}: not complete ({done}); run the same `extract` again to go on with it")
+            raise CacheError(
+                f"{root}: not complete ({done}); run the same `extract` again to go on with it"
+            )
         require_same_totals(root, manifest, records)
         manifest.check_attachments(root)
         return Cache(place, manifest, records, read_codecs(root, manifest))
@@ -288,5 +330,7 @@ def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
         file = inside(root, f"{ATTACHMENTS}/{FITS}/{fit_name(layer)}")
         codecs[layer] = read_fit(file, name, manifest.hidden_size)
         if identity_of(codecs[layer]) != told.get(str(layer)):
-            raise DamagedCacheError(f"{root}: layer {layer} is not coded as the cache's identity says; {MEND}")
+            raise DamagedCacheError(
+                f"{root}: layer {layer} is not coded as the cache's identity says; {MEND}"
+            )
     return codecs

@@ -1,4 +1,5 @@
-"""JSON objects that end with the SHA-256 of all bytes before it, so that a flipped byte in manifest or journal is found."""
+"""JSON objects that end with the SHA-256 of all bytes before it, so that a flipped byte in manifest
+or journal is found."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import json
 from typing import Any
 
 _DIGITS = 64
-# What stands before and after the checksum, in an object on one line and in one spread over lines for people to read.
+# What stands before and after the checksum, in an object on one line and in one spread over lines
+# for people to read.
 _ON_A_LINE = (b',"sha256":"', b'"}')
 _SPREAD = (b',\n "sha256": "', b'"\n}\n')
 
@@ -18,9 +20,14 @@ def canonical_json(value: Any) -> bytes:
 
 
 def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
-    """A JSON object, not empty, with its checksum as the last field; on one line, or spread over many and ended."""
+    """A JSON object, not empty, with its checksum as the last field; on one line, or spread over
+    many and ended."""
     if spread:
-        body = json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode().removesuffix(b"\n}")
+        body = (
+            json.dumps(content, sort_keys=True, indent=1, allow_nan=False)
+            .encode()
+            .removesuffix(b"\n}")
+        )
     else:
         body = canonical_json(content).removesuffix(b"}")
     before, after = _SPREAD if spread else _ON_A_LINE
@@ -28,7 +35,8 @@ def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Compare a sealed object with its checksum, parse it, and take the checksum off. No byte of it is left unchecked.
+    """Compare a sealed object with its checksum, parse it, and take the checksum off. No byte of it
+    is left unchecked.
 
     Raises:
         ValueError: it is not a JSON object, or not the one that was sealed.

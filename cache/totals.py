@@ -15,7 +15,10 @@ from cache.sealed_json import canonical_json
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
     """Bits that a stored value takes in each layer of some shards; 0 where they hold none."""
     values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
-    return {layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values for layer in manifest.layers}
+    return {
+        layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values
+        for layer in manifest.layers
+    }
 
 
 def content_digest_of(records: Sequence[ShardRecord]) -> str:
@@ -24,7 +27,8 @@ def content_digest_of(records: Sequence[ShardRecord]) -> str:
 
 
 def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-    """Hold the number of examples and tokens that a journal tells of against the manifest of a complete cache.
+    """Hold the number of examples and tokens that a journal tells of against the manifest of a
+    complete cache.
 
     Raises:
         DamagedCacheError: they differ.

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import DamagedCacheError
-from cache.files import MEND, bytes_below, checksum_of, copy_contents, files_below, fsync_tree, remove
+from cache.files import (
+    MEND,
+    bytes_below,
+    checksum_of,
+    copy_contents,
+    files_below,
+    fsync_tree,
+    remove,
+)
 from cache.identity import require_same_identity
 from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
 from cache.location import require_cache_place
@@ -39,20 +47,25 @@ class CacheWriter:
         non_finite: Mapping[str, int] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> ShardRecord:
-        """Write one shard and publish it: until this returns it does not exist, from then on it is whole and durable.
+        """Write one shard and publish it: until this returns it does not exist, from then on it is
+        whole and durable.
 
         Args:
             shard: its number.
             content: what it holds; nothing where all examples were left out.
-            non_finite: examples left out because the teacher gave no finite states: tokens by row id.
+            non_finite: examples left out because the teacher gave no finite states: tokens by row
+                id.
             provenance: how the shard was made; recorded, not compared.
 
         Raises:
             CacheError: another process has taken over.
-            OSError: the disk is full, or the cache's place has vanished. What was published before is untouched.
+            OSError: the disk is full, or the cache's place has vanished. What was published before
+                is untouched.
         """
         self._journal.require_in_place()
-        record = store_shard(self._place, self.manifest, shard, content, non_finite or {}, provenance or {})
+        record = store_shard(
+            self._place, self.manifest, shard, content, non_finite or {}, provenance or {}
+        )
         self.record(record)
         return record
 
@@ -79,7 +92,8 @@ def write_cache(where: Where, wanted: Manifest, attachments: Path) -> Iterator[C
         attachments: a folder whose files travel with the cache; copied when the cache is begun.
 
     Raises:
-        CacheError: the folder holds something else, another run's cache, or another process writes to it.
+        CacheError: the folder holds something else, another run's cache, or another process writes
+            to it.
     """
     place = place_of(where)
     require_continuable(place, wanted)
@@ -99,7 +113,8 @@ def write_cache(where: Where, wanted: Manifest, attachments: Path) -> Iterator[C
 
 
 def require_continuable(where: Where, wanted: Manifest) -> list[int]:
-    """Check, without touching anything, that a cache can be begun or continued here; the shards still missing.
+    """Check, without touching anything, that a cache can be begun or continued here; the shards
+    still missing.
 
     Raises:
         CacheError: the folder holds something else, or another run's cache.
@@ -117,7 +132,8 @@ def require_continuable(where: Where, wanted: Manifest) -> list[int]:
 
 
 def _require_nothing_published(root: Path) -> None:
-    """A journal without a manifest is what a writer leaves that died at the very beginning; unless there is more.
+    """A journal without a manifest is what a writer leaves that died at the very beginning; unless
+    there is more.
 
     Raises:
         DamagedCacheError: shards were published here, or may have been.
@@ -128,7 +144,8 @@ def _require_nothing_published(root: Path) -> None:
 
 
 def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
-    """Journal first: from then on the folder is known to be this project's; manifest last: from then on it is a cache."""
+    """Journal first: from then on the folder is known to be this project's; manifest last: from
+    then on it is a cache."""
     if (root / JOURNAL_NAME).exists():
         _require_nothing_published(root)
     manifest = replace(wanted, attachments=attached_files(attachments))
@@ -147,7 +164,11 @@ def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
 def attached_files(attachments: Path) -> tuple[AttachedFile, ...]:
     """The files of a folder as they will be attached."""
     return tuple(
-        AttachedFile(f"{ATTACHMENTS}/{path.relative_to(attachments).as_posix()}", path.stat().st_size, checksum_of(path))
+        AttachedFile(
+            f"{ATTACHMENTS}/{path.relative_to(attachments).as_posix()}",
+            path.stat().st_size,
+            checksum_of(path),
+        )
         for path in files_below(attachments)
     )
 

@@ -1,4 +1,5 @@
-"""The values that options choose from, where the code that they choose is slow to load: `--help` needs the names alone."""
+"""The values that options choose from, where the code that they choose is slow to load: `--help`
+needs the names alone."""
 
 from __future__ import annotations
 

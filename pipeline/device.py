@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-# oneDNN keeps what it prepares for each shape of a bfloat16 product, a thousand of them: with lengths that hardly ever come
-# again that is memory without end. A forward pass uses a handful of shapes, again and again.
+# oneDNN keeps what it prepares for each shape of a bfloat16 product, a thousand of them: with
+# lengths that hardly ever come again that is memory without end. A forward pass uses a handful of
+# shapes, again and again.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "32")
 # cuBLAS gives the same bits each time if its workspace is fixed before it first multiplies.
@@ -35,12 +36,15 @@ def choose_device(name: str = "auto", option: str = "--device") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"{option} {name}: not usable on this machine ({reason(error)}); use {option} cpu") from error
+        raise InputError(
+            f"{option} {name}: not usable on this machine ({reason(error)}); use {option} cpu"
+        ) from error
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> DtypeName:
-    """The compute dtype asked for, or with `auto` bf16 where the device has instructions for it, else fp32.
+    """The compute dtype asked for, or with `auto` bf16 where the device has instructions for it,
+    else fp32.
 
     fp16 is not offered: the attention-sink tokens of middle layers overflow it.
     """
@@ -51,15 +55,21 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
 
 @contextmanager
 def same_bits(device: torch.device) -> Iterator[None]:
-    """Meanwhile a GPU computes by those algorithms that give the same bits each time; what training uses on a CPU does anyway."""
+    """Meanwhile a GPU computes by those algorithms that give the same bits each time; what training
+    uses on a CPU does anyway."""
     if device.type != "cuda":
         yield
         return
     settings: Any = torch.utils.deterministic
-    was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    was, warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     filled = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    settings.fill_uninitialized_memory = False  # costs time, and nothing here reads what it has not written
+    settings.fill_uninitialized_memory = (
+        False  # costs time, and nothing here reads what it has not written
+    )
     try:
         yield
     finally:
@@ -70,4 +80,6 @@ def same_bits(device: torch.device) -> Iterator[None]:
 def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class InputError(Exception):
-    """The user's words or files are not usable: one line says what, where and how to mend it (exit status 2)."""
+    """The user's words or files are not usable: one line says what, where and how to mend it (exit
+    status 2)."""
 
 
 class RowError(InputError):
@@ -21,7 +22,8 @@ class RowError(InputError):
 
 
 class RunError(Exception):
-    """A run that began well could not finish: one line says why and how to go on (exit status 1)."""
+    """A run that began well could not finish: one line says why and how to go on (exit status
+    1)."""
 
 
 def reason(error: BaseException) -> str:

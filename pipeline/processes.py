@@ -1,4 +1,5 @@
-"""Which of the processes that work together this one is; torchrun starts them, and tells each by its environment."""
+"""Which of the processes that work together this one is; torchrun starts them, and tells each by
+its environment."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def started_by_torchrun() -> bool:
 
 
 def leads() -> bool:
-    """Whether this process speaks for the others that torchrun has started; so does one that was started alone."""
+    """Whether this process speaks for the others that torchrun has started; so does one that was
+    started alone."""
     return own_share().rank == 0
 
 

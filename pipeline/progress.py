@@ -15,7 +15,8 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
-    """A bar that leaves nothing behind when it ends; where stderr is no terminal, lines without colour or control codes."""
+    """A bar that leaves nothing behind when it ends; where stderr is no terminal, lines without
+    colour or control codes."""
     if sys.stderr.isatty():
         return Progress(*columns, console=Console(stderr=True), transient=True)
     return _Lines(*columns)
@@ -38,7 +39,8 @@ class TokenCount(ProgressColumn):
 
 
 class _Lines(Progress):
-    """What a bar would show, as a line, no oftener than every so many seconds; short runs say nothing."""
+    """What a bar would show, as a line, no oftener than every so many seconds; short runs say
+    nothing."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(*columns, disable=True)

@@ -1,4 +1,5 @@
-"""What many tests stand on: the embedded teacher, a small cache of its states, and a way to run the command line."""
+"""What many tests stand on: the embedded teacher, a small cache of its states, and a way to run the
+command line."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from click.testing import CliRunner
 
 from pipeline.commands.libraries import QUIET
 
-os.environ.update(QUIET)  # commands that tests run in this process find their libraries loaded, as a user's never do
+os.environ.update(
+    QUIET
+)  # commands that tests run in this process find their libraries loaded, as a user's never do
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -28,15 +31,21 @@ from tests.cache.storage.server import CREDENTIALS, running_server
 from tests.cli_process import ROOT as ROOT
 
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # in what tests start, too: threads that wait for a core that others use wait long
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # in what tests start, too: threads that wait for a core that others use wait long
+)
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that may take longest first, so that at the end no worker waits for another."""
-    longest = [mark.args[0] if (mark := item.get_closest_marker("timeout")) else 0 for item in items]
-    items[:] = [item for _, item in sorted(zip(longest, items, strict=True), key=lambda pair: -pair[0])]
+    longest = [
+        mark.args[0] if (mark := item.get_closest_marker("timeout")) else 0 for item in items
+    ]
+    items[:] = [
+        item for _, item in sorted(zip(longest, items, strict=True), key=lambda pair: -pair[0])
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +55,8 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ExtractSettings]:
-    """Settings for a small extract of the embedded default, in fp32 so that every machine gives the same."""
+    """Settings for a small extract of the embedded default, in fp32 so that every machine gives the
+    same."""
 
     def make(**changes: object) -> ExtractSettings:
         options: dict[str, object] = {
@@ -66,7 +76,8 @@ def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 @pytest.fixture(scope="session")
 def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
-    """A finished Zarr cache of 40 embedded problems, layers -1 and 0, in several shards. Read only."""
+    """A finished Zarr cache of 40 embedded problems, layers -1 and 0, in several shards. Read
+    only."""
     settings = embedded_settings()
     extract(prepare(settings))
     return settings.cache
@@ -86,10 +97,14 @@ def run_cli() -> RunCli:
     """Run a command in this process, which has loaded the model libraries already."""
 
     def run(*arguments: object, text_input: str | None = None) -> subprocess.CompletedProcess[str]:
-        result = CliRunner().invoke(main, list(map(str, arguments)), input=text_input, prog_name="llm-modules")
+        result = CliRunner().invoke(
+            main, list(map(str, arguments)), input=text_input, prog_name="llm-modules"
+        )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return subprocess.CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
+        return subprocess.CompletedProcess(
+            list(arguments), result.exit_code, result.stdout, result.stderr
+        )
 
     return run
 

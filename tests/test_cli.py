@@ -1,4 +1,5 @@
-"""The command line as users meet it: bad input gets one clear line and exit status 2, and leaves nothing behind."""
+"""The command line as users meet it: bad input gets one clear line and exit status 2, and leaves
+nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def good(tmp_path: Path) -> Path:
 def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
     """Options of extracts that cannot work, each with what its error must say."""
     good = folder / "good.jsonl"
-    empty, columns, broken = folder / "empty.jsonl", folder / "columns.jsonl", folder / "broken.jsonl"
+    empty, columns, broken = (
+        folder / "empty.jsonl",
+        folder / "columns.jsonl",
+        folder / "broken.jsonl",
+    )
     empty.write_text("")
     bare = folder / "bare"
     bare.mkdir(exist_ok=True)
@@ -43,7 +48,10 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "no such layer": (["--dataset", good, "--layers", "99"], "--layers 99"),
         "no layer at all": (["--dataset", good, "--layers", "last"], "is not a list of layers"),
         "no such teacher": (["--dataset", good, "--teacher", folder / "none"], "neither a folder"),
-        "folder without a model": (["--dataset", good, "--teacher", folder], "no config.json in this folder"),
+        "folder without a model": (
+            ["--dataset", good, "--teacher", folder],
+            "no config.json in this folder",
+        ),
         "no such gguf": (["--dataset", good, "--teacher", folder / "none.gguf"], "no such file"),
         "unknown format": (["--dataset", good, "--format", "csv"], "'csv' is not one of"),
         "unknown codec": (["--dataset", good, "--codec", "mp3"], "--codec mp3: no such codec"),
@@ -51,7 +59,10 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "limit of nothing": (["--dataset", good, "--limit", "0"], "0 is not in the range"),
         "all too long": (["--dataset", good, "--max-tokens", "2"], "no example is left"),
         "a folder without data": (["--dataset", bare], "no data file in this folder"),
-        "broken character": (["--dataset", write_rows(folder / "half.jsonl", [{"text": "\ud83d"}])], "broken character"),
+        "broken character": (
+            ["--dataset", write_rows(folder / "half.jsonl", [{"text": "\ud83d"}])],
+            "broken character",
+        ),
         "no such device": (["--dataset", good, "--device", "warp"], "--device warp"),
     }
 
@@ -81,10 +92,28 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
         (["--cache", small_cache, "--student", "huge"], "neither a size"),
         (["--cache", small_cache, "--layers", "7"], "not layer 7"),
         (["--cache", small_cache, "--cross-heads", "7"], "--cross-heads 7: do not divide"),
-        (["--cache", small_cache, "--layers", "-1,0,-1"], "one for each of the 2 cross-attention layers"),
-        (["--cache", small_cache, "--batch-size", "2", "--batch-tokens", "9"], "--batch-size and --batch-tokens: name one"),
+        (
+            ["--cache", small_cache, "--layers", "-1,0,-1"],
+            "one for each of the 2 cross-attention layers",
+        ),
+        (
+            ["--cache", small_cache, "--batch-size", "2", "--batch-tokens", "9"],
+            "--batch-size and --batch-tokens: name one",
+        ),
         (["--cache", small_cache, "--report-to", "clearml"], "--report-to clearml"),
-        (["--cache", small_cache, "--freeze", "bridge", "--freeze", "head", "--freeze", "gpt-neo"], "nothing is left to train"),
+        (
+            [
+                "--cache",
+                small_cache,
+                "--freeze",
+                "bridge",
+                "--freeze",
+                "head",
+                "--freeze",
+                "gpt-neo",
+            ],
+            "nothing is left to train",
+        ),
         (["--cache", small_cache, "--validation", "1.5"], "not in the range"),
         (["--cache", small_cache, "--cross-attention", "sideways"], "is not one of"),
         (["--cache", small_cache, "--device", "warp"], "--device warp"),
@@ -99,7 +128,9 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prompt", "x"], ["chat"]])
-def test_what_is_not_a_finished_run_is_said_so(command: list[str], run_cli: RunCli, tmp_path: Path) -> None:
+def test_what_is_not_a_finished_run_is_said_so(
+    command: list[str], run_cli: RunCli, tmp_path: Path
+) -> None:
     done = run_cli(*command, "--run", tmp_path / "none")
     assert done.returncode == 2
     assert "not a run" in done.stderr
@@ -118,26 +149,46 @@ def test_help_teaches(command: str, run_cli: RunCli) -> None:
 
 def test_help_lists_every_command_without_loading_the_models() -> None:
     program = (
-        "import sys; sys.argv = ['cli', '--help']; from cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+        "import sys; sys.argv = ['cli', '--help']; from cli import main\ntry: main()\nfinally:"
+        " assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in COMMANDS)
 
 
 @pytest.mark.parametrize(
-    "typed, offered", [("tr", ["train"]), ("", [*COMMANDS, "cache"]), ("cache ver", ["verify"]), ("--v", ["--version"])]
+    "typed, offered",
+    [
+        ("tr", ["train"]),
+        ("", [*COMMANDS, "cache"]),
+        ("cache ver", ["verify"]),
+        ("--v", ["--version"]),
+    ],
 )
-def test_the_shell_completes_commands_without_loading_the_models(typed: str, offered: list[str]) -> None:
+def test_the_shell_completes_commands_without_loading_the_models(
+    typed: str, offered: list[str]
+) -> None:
     words = ["llm-modules", *typed.split(" ")]
-    environment = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_CLI_PY_COMPLETE": "bash_complete"}
+    environment = {
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+        "_CLI_PY_COMPLETE": "bash_complete",
+    }
     code = (
         "import sys; sys.argv = ['cli.py']; from pipeline.commands import main\n"
         "try: main(prog_name='cli.py')\n"
         "finally: assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert sorted(done.stdout.split()) == sorted(f"plain,{word}" for word in offered), done.stderr
 
@@ -145,7 +196,10 @@ def test_the_shell_completes_commands_without_loading_the_models(typed: str, off
 def started(*arguments: object) -> subprocess.CompletedProcess[str]:
     """`python cli.py …`, as a user starts it."""
     return subprocess.run(
-        list(map(str, [sys.executable, ROOT / "cli.py", *arguments])), capture_output=True, text=True, check=False
+        list(map(str, [sys.executable, ROOT / "cli.py", *arguments])),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -156,7 +210,10 @@ def test_the_console_script_is_the_same_program() -> None:
     assert done.stdout.splitlines()[1:] == started("--help").stdout.splitlines()[1:]
 
 
-@pytest.mark.parametrize("words", [["fly"], ["extract"], ["extract", "--cache"], ["train", "--epochs", "many"], ["--wings"]])
+@pytest.mark.parametrize(
+    "words",
+    [["fly"], ["extract"], ["extract", "--cache"], ["train", "--epochs", "many"], ["--wings"]],
+)
 def test_wrong_usage_gets_one_line(words: list[str], run_cli: RunCli) -> None:
     done = run_cli(*words)
     assert done.returncode == 2
@@ -170,7 +227,10 @@ def test_wrong_usage_gets_one_line(words: list[str], run_cli: RunCli) -> None:
     [
         (["extrct"], "error: No such command 'extrct'. Did you mean 'extract'? See `"),
         (["cache", "inspekt"], "error: No such command 'inspekt'. Did you mean 'inspect'? See `"),
-        (["cache", "repair", "x", "--devise", "cpu"], "error: No such option '--devise'. Did you mean '--device'? See `"),
+        (
+            ["cache", "repair", "x", "--devise", "cpu"],
+            "error: No such option '--devise'. Did you mean '--device'? See `",
+        ),
         (["fly"], "error: No such command 'fly'; see `"),
     ],
 )
@@ -196,16 +256,39 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_results_go_to_stdout_and_progress_to_stderr(run_cli: RunCli, good: Path, tmp_path: Path) -> None:
+def test_results_go_to_stdout_and_progress_to_stderr(
+    run_cli: RunCli, good: Path, tmp_path: Path
+) -> None:
     done = run_cli("extract", "--cache", tmp_path / "cache", "--dataset", good, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert {"examples", "left_out", "tokens", "bytes", "seconds", "tokens_per_second"} <= result.keys()
+    assert {
+        "examples",
+        "left_out",
+        "tokens",
+        "bytes",
+        "seconds",
+        "tokens_per_second",
+    } <= result.keys()
     assert result["examples"] == 3
 
 
-def test_a_full_disk_is_said_so_and_can_be_resumed(run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["extract", "--cache", tmp_path / "c", "--limit", 20, "--shard-tokens", 500, "--device", "cpu", "--dtype", "fp32"]
+def test_a_full_disk_is_said_so_and_can_be_resumed(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        "extract",
+        "--cache",
+        tmp_path / "c",
+        "--limit",
+        20,
+        "--shard-tokens",
+        500,
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+    ]
     plain, written = ZarrFormat.write, []
 
     def write(self: ZarrFormat, path: Path, *rest: object) -> None:
@@ -228,9 +311,15 @@ def test_a_full_disk_is_said_so_and_can_be_resumed(run_cli: RunCli, tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_it_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
-    process = CliProcess("extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu")
+    process = CliProcess(
+        "extract", "--cache", tmp_path / "c", "--shard-tokens", "200", "--device", "cpu"
+    )
     until = time.monotonic() + 120
-    while not list((tmp_path / "c").glob("shards/0*")) and process.poll() is None and time.monotonic() < until:
+    while (
+        not list((tmp_path / "c").glob("shards/0*"))
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.01)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)

@@ -34,45 +34,101 @@ def test_inspect_keeps_the_contract(run_cli: RunCli, small_cache: Path) -> None:
     summary = json.loads(run_cli("cache", "inspect", small_cache, "--json").stdout)
     store = open_cache(small_cache)
     assert summary.keys() >= CONTRACT
-    assert (summary["examples"], summary["tokens"], summary["bytes"]) == (len(store), int(store.lengths.sum()), store.bytes)
-    assert (summary["layers"], summary["complete"], summary["bits_per_value"]) == ([-1, 0], True, 16.0)
+    assert (summary["examples"], summary["tokens"], summary["bytes"]) == (
+        len(store),
+        int(store.lengths.sum()),
+        store.bytes,
+    )
+    assert (summary["layers"], summary["complete"], summary["bits_per_value"]) == (
+        [-1, 0],
+        True,
+        16.0,
+    )
     assert summary["bytes_per_token"] == round(store.bytes / summary["tokens"], 2)
-    assert (summary["identity"], summary["content_digest"]) == (store.identity, store.content_digest)
+    assert (summary["identity"], summary["content_digest"]) == (
+        store.identity,
+        store.content_digest,
+    )
 
 
 def test_inspect_is_for_people_and_quick(small_cache: Path) -> None:
-    program = "import sys; sys.argv = ['cli', 'cache', 'inspect', sys.argv[1]]; from cli import main\ntry: main()\n"
+    program = (
+        "import sys; sys.argv = ['cli', 'cache', 'inspect', sys.argv[1]]; from cli import"
+        " main\ntry: main()\n"
+    )
     program += "finally: assert not {'torch', 'transformers'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program, small_cache], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, small_cache],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    for said in ("(complete)", "zarr, bf16", "-1, 0, each 128 wide", "16.0 bits a value", "teacher_weights"):
+    for said in (
+        "(complete)",
+        "zarr, bf16",
+        "-1, 0, each 128 wide",
+        "16.0 bits a value",
+        "teacher_weights",
+    ):
         assert said in done.stdout
 
 
-def test_what_is_asked_of_a_codec_is_refused_before_the_work(run_cli: RunCli, tmp_path: Path) -> None:
+def test_what_is_asked_of_a_codec_is_refused_before_the_work(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
     for words, said in (
         (["--bits", "16"], "--bits 16: bf16 takes 16 and is exact; ask for fewer"),
         (["--fidelity", "rel=2"], "--fidelity rel=2: an error as large as the states themselves"),
         (
             ["--fidelity", "kl=0.01"],
-            "does not read layer 0; ask it of the last layer alone (--fidelity -1:kl=0.01), or use rel=…",
+            (
+                "does not read layer 0; ask it of the last layer alone (--fidelity -1:kl=0.01), or"
+                " use rel=…"
+            ),
         ),
     ):
         done = run_cli(
-            "extract", "--cache", tmp_path / "c", "--limit", "5", "--layers", "-1,0", "--codec", "klt", *words, "--plan"
+            "extract",
+            "--cache",
+            tmp_path / "c",
+            "--limit",
+            "5",
+            "--layers",
+            "-1,0",
+            "--codec",
+            "klt",
+            *words,
+            "--plan",
         )
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert said in done.stderr
 
 
 def test_a_cache_whose_fit_is_gone_is_not_gone_on_with(run_cli: RunCli, tmp_path: Path) -> None:
-    words = ["extract", "--cache", tmp_path / "c", "--limit", "20", "--codec", "int8", "--dtype", "fp32", "--device", "cpu"]
+    words = [
+        "extract",
+        "--cache",
+        tmp_path / "c",
+        "--limit",
+        "20",
+        "--codec",
+        "int8",
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+    ]
     assert run_cli(*words).returncode == 0
     (tmp_path / "c" / "attachments" / "codecs" / "layer-1.safetensors").unlink()
     for more in ([], ["--plan"]):
         done = run_cli(*words, *more)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-        assert "attachments/codecs/layer-1.safetensors: missing; mend it with `cache repair`" in done.stderr
+        assert (
+            "attachments/codecs/layer-1.safetensors: missing; mend it with `cache repair`"
+            in done.stderr
+        )
     assert run_cli("cache", "repair", tmp_path / "c").returncode == 0
     assert run_cli(*words).returncode == 0
 
@@ -95,7 +151,10 @@ def test_verify_names_damage_on_stdout_and_ends_with_one_line(run_cli: RunCli, r
     first = len(store.records[0].row_ids)
     done = run_cli("cache", "verify", root)
     assert done.returncode == 1
-    assert "damaged: shards/000001.zarr/hidden_states/0/c/0/0: its bytes have changed since they were written" in done.stdout
+    assert (
+        "damaged: shards/000001.zarr/hidden_states/0/c/0/0: its bytes have changed since they were"
+        " written" in done.stdout
+    )
     assert f"example {first} (row {store.row_ids[first]})" in done.stdout
     assert "damaged: shards/000002.zarr: missing" in done.stdout
     (line,) = done.stderr.splitlines()
@@ -110,10 +169,15 @@ def test_verify_deep_compares_with_the_live_teacher(run_cli: RunCli, small_cache
     done = run_cli("cache", "verify", small_cache, "--deep", "--sample", 4, "--device", "cpu")
     assert done.returncode == 0
     assert "layer -1: relative error" in done.stdout
-    deep = json.loads(run_cli("cache", "verify", small_cache, "--deep", "--sample", 4, "--device", "cpu", "--json").stdout)[
-        "deep"
-    ]
-    assert (deep["examples"], [layer["within_tolerance"] for layer in deep["layers"]]) == (4, [True, True])
+    deep = json.loads(
+        run_cli(
+            "cache", "verify", small_cache, "--deep", "--sample", 4, "--device", "cpu", "--json"
+        ).stdout
+    )["deep"]
+    assert (deep["examples"], [layer["within_tolerance"] for layer in deep["layers"]]) == (
+        4,
+        [True, True],
+    )
 
 
 def test_repair_brings_the_digest_back(run_cli: RunCli, root: Path) -> None:
@@ -126,20 +190,41 @@ def test_repair_brings_the_digest_back(run_cli: RunCli, root: Path) -> None:
     assert "with the same numbers as the lost ones" in done.stdout
     assert open_cache(root).content_digest == before
     assert json.loads(run_cli("cache", "repair", root, "--json").stdout)["shards"] == []
-    assert run_cli("cache", "repair", root).stdout.startswith(f"{root}: nothing to repair; content digest ")
+    assert run_cli("cache", "repair", root).stdout.startswith(
+        f"{root}: nothing to repair; content digest "
+    )
 
 
-def test_convert_writes_the_other_format(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+def test_convert_writes_the_other_format(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
     done = run_cli("cache", "convert", small_cache, tmp_path / "h", "--format", "hdf5")
     assert done.returncode == 0, done.stderr
     assert "as before" in done.stdout
     assert {path.suffix for path in shard_paths(tmp_path / "h")} == {".h5"}
-    again = json.loads(run_cli("cache", "convert", small_cache, tmp_path / "h", "--format", "hdf5", "--json").stdout)
+    again = json.loads(
+        run_cli(
+            "cache", "convert", small_cache, tmp_path / "h", "--format", "hdf5", "--json"
+        ).stdout
+    )
     assert again["resumed_shards"] == again["shards"]
 
 
-def test_convert_compresses_without_the_data_set(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
-    words = ["cache", "convert", small_cache, tmp_path / "c", "--codec", "-1:klt", "--codec", "0:int8", "--fidelity", "rel=0.2"]
+def test_convert_compresses_without_the_data_set(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
+    words = [
+        "cache",
+        "convert",
+        small_cache,
+        tmp_path / "c",
+        "--codec",
+        "-1:klt",
+        "--codec",
+        "0:int8",
+        "--fidelity",
+        "rel=0.2",
+    ]
     done = json.loads(run_cli(*words, "--json").stdout)
     assert done["codec"] == "-1:klt,0:int8"
     assert done["bytes"] < 0.5 * done["source_bytes"]
@@ -153,13 +238,38 @@ def test_convert_compresses_without_the_data_set(run_cli: RunCli, small_cache: P
     assert not (tmp_path / "d").exists()
 
 
-def test_fidelity_prints_a_table_and_writes_a_picture(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
-    words = ["cache", "fidelity", small_cache, "--layer", "-1", "--tokens", "1000", "--kl-tokens", "200", "--device", "cpu"]
+def test_fidelity_prints_a_table_and_writes_a_picture(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
+    words = [
+        "cache",
+        "fidelity",
+        small_cache,
+        "--layer",
+        "-1",
+        "--tokens",
+        "1000",
+        "--kl-tokens",
+        "200",
+        "--device",
+        "cpu",
+    ]
     done = run_cli(*words, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for said in ("stored as bf16", "fitted to", "bound", "KL", "fp8 e4m3", "int4", "close: kl=0.01", f"written to {tmp_path}"):
+    for said in (
+        "stored as bf16",
+        "fitted to",
+        "bound",
+        "KL",
+        "fp8 e4m3",
+        "int4",
+        "close: kl=0.01",
+        f"written to {tmp_path}",
+    ):
         assert said in done.stdout
-    assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == json.loads(run_cli(*words, "--json").stdout)
+    assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == json.loads(
+        run_cli(*words, "--json").stdout
+    )
     assert (tmp_path / "out" / "fidelity.svg").exists()
     missing = run_cli("cache", "fidelity", small_cache, "--layer", "7")
     assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
@@ -167,7 +277,9 @@ def test_fidelity_prints_a_table_and_writes_a_picture(run_cli: RunCli, small_cac
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "repair", "fidelity"])
 @pytest.mark.parametrize("what", ["nothing", "empty folder", "a file", "an object store"])
-def test_what_is_no_cache_is_said_so_and_left_alone(command: str, what: str, run_cli: RunCli, tmp_path: Path) -> None:
+def test_what_is_no_cache_is_said_so_and_left_alone(
+    command: str, what: str, run_cli: RunCli, tmp_path: Path
+) -> None:
     place: object = tmp_path / "x"
     if what == "empty folder":
         (tmp_path / "x").mkdir()
@@ -207,8 +319,20 @@ def test_help_teaches(command: str, run_cli: RunCli) -> None:
     assert command in run_cli("cache", "--help").stdout
 
 
-def test_plan_writes_nothing_and_tells_what_extract_then_does(run_cli: RunCli, tmp_path: Path) -> None:
-    options = ["extract", "--cache", tmp_path / "c", "--limit", 30, "--layers", "-1,0", "--device", "cpu"]
+def test_plan_writes_nothing_and_tells_what_extract_then_does(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    options = [
+        "extract",
+        "--cache",
+        tmp_path / "c",
+        "--limit",
+        30,
+        "--layers",
+        "-1,0",
+        "--device",
+        "cpu",
+    ]
     plan = json.loads(run_cli(*options, "--plan", "--json").stdout)
     assert list(tmp_path.iterdir()) == []
     words = run_cli(*options, "--plan").stdout
@@ -220,7 +344,12 @@ def test_plan_writes_nothing_and_tells_what_extract_then_does(run_cli: RunCli, t
 
 
 def on_tmpfs(folder: Path, megabytes: int) -> bool:
-    return subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], check=False
+        ).returncode
+        == 0
+    )
 
 
 @pytest.fixture
@@ -243,7 +372,9 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start_and_fills_up_with_
     assert done.returncode == 2
     assert "its disk has 50.33 MB free" in done.stderr
     assert list(small_disk.iterdir()) == []
-    monkeypatch.setattr("pipeline.extract.run.require_room", lambda *_: None)  # another program fills the disk while it runs
+    monkeypatch.setattr(
+        "pipeline.extract.run.require_room", lambda *_: None
+    )  # another program fills the disk while it runs
     (small_disk / "other").write_bytes(bytes(24 << 20))
     done = run_cli(*options)
     assert done.returncode == 1
@@ -256,13 +387,16 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start_and_fills_up_with_
 
 
 def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> None:
-    """Unmounted under the running command; in the empty mount point nothing can be taken for a cache afterwards."""
+    """Unmounted under the running command; in the empty mount point nothing can be taken for a
+    cache afterwards."""
     process = CliProcess(
         "extract", "--cache", small_disk / "c", "--limit", "150", "--shard-tokens", "200", "--dtype", "fp32", "--device", "cpu",
         "--batch-tokens", "200",
     )  # fmt: skip
     journal = small_disk / "c" / "journal.jsonl"
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
+    while process.poll() is None and not (
+        journal.exists() and journal.read_bytes().count(b"\n") > 3
+    ):
         time.sleep(0.001)
     subprocess.run(["umount", "-l", small_disk], check=True)
     stderr = process.communicate(timeout=60)[1]
@@ -270,18 +404,36 @@ def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> No
     assert stderr.count("\n") == 1
     assert "vanished" in stderr or "No such file" in stderr
     assert "run the same command again" in stderr
-    assert [path for path in small_disk.rglob("*") if path.suffix in (".json", ".jsonl") and path.name != "zarr.json"] == []
+    assert [
+        path
+        for path in small_disk.rglob("*")
+        if path.suffix in (".json", ".jsonl") and path.name != "zarr.json"
+    ] == []
 
 
 def test_two_extracts_into_one_cache(tmp_path: Path) -> None:
-    options = ["--limit", "150", "--shard-tokens", "100", "--batch-tokens", "100", "--dtype", "fp32", "--device", "cpu"]
+    options = [
+        "--limit",
+        "150",
+        "--shard-tokens",
+        "100",
+        "--batch-tokens",
+        "100",
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+    ]
     first = CliProcess("extract", "--cache", tmp_path / "c", *options)
     while first.poll() is None and not (tmp_path / "c" / "manifest.json").exists():
         time.sleep(0.001)
     for _ in range(5):  # looking is always allowed, whatever the writer renames in the meantime
         assert verify_cache(tmp_path / "c").damage == []
     first.send_signal(signal.SIGSTOP)  # holds its lock however long the others take
-    for words in (["extract", "--cache", tmp_path / "c", *options], ["cache", "repair", tmp_path / "c"]):
+    for words in (
+        ["extract", "--cache", tmp_path / "c", *options],
+        ["cache", "repair", tmp_path / "c"],
+    ):
         done = run_process(*words)
         assert first.poll() is None, "the first was done too soon to be in the way"
         assert done.returncode == 2

@@ -32,7 +32,9 @@ SEEN: list[tuple[dict[str, Any], str]] = []
 @command
 def shown(**given: Any) -> dict[str, Any]:
     """What the command was given, and the file that repeats it."""
-    SEEN.append(({name: value for name, value in given.items() if name != "as_json"}, options_as_yaml()))
+    SEEN.append(
+        ({name: value for name, value in given.items() if name != "as_json"}, options_as_yaml())
+    )
     return {}
 
 
@@ -65,7 +67,9 @@ sharing = false
 
 
 @pytest.mark.parametrize("name, text", [("c.yaml", YAML), ("c.toml", TOML)])
-def test_a_file_gives_options_and_the_command_line_goes_before_it(name: str, text: str, tmp_path: Path) -> None:
+def test_a_file_gives_options_and_the_command_line_goes_before_it(
+    name: str, text: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.write_text(text)
     result = invoked("--config", path, "--rate", "2", "--batch-tokens", 32)
@@ -76,7 +80,9 @@ def test_a_file_gives_options_and_the_command_line_goes_before_it(name: str, tex
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ["-1:2.5", "0:2.5", "010", "2024-99-99", "0x_", "No", "1_000", "1e3", "=", "<<"])
+@pytest.mark.parametrize(
+    "value", ["-1:2.5", "0:2.5", "010", "2024-99-99", "0x_", "No", "1_000", "1e3", "=", "<<"]
+)
 def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"cache: {value}\ncodec: [{value}]\n")
     assert invoked("--config", tmp_path / "c.yaml").exception is None
@@ -87,19 +93,36 @@ def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Pat
     layers=st.lists(st.integers(-3, 30), min_size=1, max_size=3),
     batch=st.none() | st.integers(1, 10**6),
     rate=st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    codec=st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1), max_size=3),
+    codec=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1),
+        max_size=3,
+    ),
     head=st.booleans(),
     sharing=st.none() | st.booleans(),
     cache=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1),
 )
-@example(layers=[0], batch=None, rate=None, codec=["nullable"], head=False, sharing=None, cache="~0")
-@example(layers=[0], batch=None, rate=None, codec=["false-start"], head=False, sharing=None, cache="true-cache")
+@example(
+    layers=[0], batch=None, rate=None, codec=["nullable"], head=False, sharing=None, cache="~0"
+)
+@example(
+    layers=[0],
+    batch=None,
+    rate=None,
+    codec=["false-start"],
+    head=False,
+    sharing=None,
+    cache="true-cache",
+)
 def test_what_is_kept_repeats_the_command(
     layers: list[int], batch: int | None, rate: float | None, codec: list[str], head: bool, sharing: bool | None, cache: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
     SEEN.clear()
-    words = [f"--cache={cache}", f"--layers={','.join(map(str, layers))}", *(f"--codec={each}" for each in codec)]
+    words = [
+        f"--cache={cache}",
+        f"--layers={','.join(map(str, layers))}",
+        *(f"--codec={each}" for each in codec),
+    ]
     words += [] if batch is None else [f"--batch-tokens={batch}"]
     words += [] if rate is None else [f"--rate={rate!r}"]
     words += ["--keep-head"] if head else []
@@ -114,7 +137,11 @@ def test_what_is_kept_repeats_the_command(
 @pytest.mark.parametrize(
     "name, text, said",
     [
-        ("c.yaml", "batch-token: 4", "batch-token is no option of shown; the nearest is batch-tokens"),
+        (
+            "c.yaml",
+            "batch-token: 4",
+            "batch-token is no option of shown; the nearest is batch-tokens",
+        ),
         ("c.yaml", "rate: 1\nrate: 2", "a name is there twice"),
         ("c.yaml", "batch-tokens: 1\nbatch_tokens: 2", "batch_tokens is named twice"),
         ("c.yaml", "cache: [a, b]", "cache: takes a text or number"),
@@ -135,7 +162,9 @@ def test_what_is_kept_repeats_the_command(
         ("c.yaml", "# nothing", "Missing option '--cache'"),
     ],
 )
-def test_files_that_make_no_sense_are_refused(name: str, text: str, said: str, tmp_path: Path) -> None:
+def test_files_that_make_no_sense_are_refused(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text(text)
     result = invoked("--config", tmp_path / name)
     assert isinstance(result.exception, click.UsageError)
@@ -153,10 +182,22 @@ def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) 
 @pytest.mark.parametrize(
     "file, words, said",
     [
-        ("batch-tokens: 4096\nbatch-size: 8", [], "--batch-size and --batch-tokens: name one of them"),
-        ("batch-tokens: 4096", ["--batch-tokens", 9, "--batch-size", 8], "--batch-size and --batch-tokens: name one of them"),
+        (
+            "batch-tokens: 4096\nbatch-size: 8",
+            [],
+            "--batch-size and --batch-tokens: name one of them",
+        ),
+        (
+            "batch-tokens: 4096",
+            ["--batch-tokens", 9, "--batch-size", 8],
+            "--batch-size and --batch-tokens: name one of them",
+        ),
         ("cross-every: 2", [], "--cross-every: with --condition sequence it is --cross-layers"),
-        ("condition: prompt\ncross-layers: 1", [], "--cross-layers: with --condition prompt it is --cross-every"),
+        (
+            "condition: prompt\ncross-layers: 1",
+            [],
+            "--cross-layers: with --condition prompt it is --cross-every",
+        ),
         ("batch-tokens: 4096", ["--batch-size", 8], {"batch_size": 8, "batch_tokens": None}),
         ("batch-size: 8", ["--batch-tokens", 4096], {"batch_size": 1, "batch_tokens": 4096}),
         ("cross-layers: 3", ["--condition", "prompt"], {"condition": "prompt", "cross_layers": 2}),
@@ -164,7 +205,12 @@ def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) 
     ],
 )
 def test_what_excludes_each_other_is_weighed_by_where_it_was_said(
-    file: str, words: list[object], said: str | dict[str, object], run_cli: RunCli, small_cache: Path, tmp_path: Path
+    file: str,
+    words: list[object],
+    said: str | dict[str, object],
+    run_cli: RunCli,
+    small_cache: Path,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "c.yaml").write_text(file)
     options = ["--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1, "--json"]
@@ -177,7 +223,9 @@ def test_what_excludes_each_other_is_weighed_by_where_it_was_said(
         assert {name: settings[name] for name in said} == said
 
 
-def test_controls_that_are_trained_later_are_in_what_repeats_the_run(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+def test_controls_that_are_trained_later_are_in_what_repeats_the_run(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
     options = ("--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1)
     assert run_cli("train", *options).returncode == 0
     kept = tmp_path / "run/train.yaml"
@@ -188,23 +236,53 @@ def test_controls_that_are_trained_later_are_in_what_repeats_the_run(run_cli: Ru
     assert yaml.safe_load(kept.read_text())["controls"] is True
 
 
-def test_a_cache_and_a_run_are_repeated_from_what_they_keep(run_cli: RunCli, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(12)])
-    done = run_cli("extract", "--dataset", rows, "--cache", tmp_path / "a", "--layers", "-1,0", "--json")
+def test_a_cache_and_a_run_are_repeated_from_what_they_keep(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    rows = write_rows(
+        tmp_path / "rows.jsonl",
+        [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(12)],
+    )
+    done = run_cli(
+        "extract", "--dataset", rows, "--cache", tmp_path / "a", "--layers", "-1,0", "--json"
+    )
     assert done.returncode == 0, done.stderr
     kept = tmp_path / "extract.yaml"
     kept.write_text(run_cli("cache", "inspect", tmp_path / "a", "--options").stdout)
-    assert yaml.safe_load(kept.read_text()) == {"dataset": str(rows), "cache": str(tmp_path / "a"), "layers": [-1, 0]}
+    assert yaml.safe_load(kept.read_text()) == {
+        "dataset": str(rows),
+        "cache": str(tmp_path / "a"),
+        "layers": [-1, 0],
+    }
     again = run_cli("extract", "--config", kept, "--cache", tmp_path / "b", "--json")
     assert again.returncode == 0, again.stderr
     digests = [run_cli("cache", "inspect", tmp_path / name, "--json").stdout for name in "ab"]
-    assert yaml.safe_load(digests[0])["content_digest"] == yaml.safe_load(digests[1])["content_digest"]
-    done = run_cli("train", "--cache", tmp_path / "a", "--run", tmp_path / "run", "--max-steps", 2, "--batch-size", 4)
+    assert (
+        yaml.safe_load(digests[0])["content_digest"] == yaml.safe_load(digests[1])["content_digest"]
+    )
+    done = run_cli(
+        "train",
+        "--cache",
+        tmp_path / "a",
+        "--run",
+        tmp_path / "run",
+        "--max-steps",
+        2,
+        "--batch-size",
+        4,
+    )
     assert done.returncode == 0, done.stderr
-    again = run_cli("train", "--config", tmp_path / "run/train.yaml", "--run", tmp_path / "run-again")
+    again = run_cli(
+        "train", "--config", tmp_path / "run/train.yaml", "--run", tmp_path / "run-again"
+    )
     assert again.returncode == 0, again.stderr
-    weights = [(tmp_path / run / "model/model.safetensors").read_bytes() for run in ("run", "run-again")]
+    weights = [
+        (tmp_path / run / "model/model.safetensors").read_bytes() for run in ("run", "run-again")
+    ]
     assert weights[0] == weights[1]
     done = run_cli("evaluate", "--run", tmp_path / "run", "--samples", 0)
     assert done.returncode == 0, done.stderr
-    assert yaml.safe_load((tmp_path / "run/evaluation/evaluate.yaml").read_text()) == {"run": str(tmp_path / "run"), "samples": 0}
+    assert yaml.safe_load((tmp_path / "run/evaluation/evaluate.yaml").read_text()) == {
+        "run": str(tmp_path / "run"),
+        "samples": 0,
+    }

@@ -1,4 +1,5 @@
-"""docs/FORMAT.md is enough to read a cache: a reader written from it alone, which imports nothing of this package."""
+"""docs/FORMAT.md is enough to read a cache: a reader written from it alone, which imports nothing
+of this package."""
 
 from __future__ import annotations
 
@@ -57,12 +58,20 @@ class DocumentReader:
         assert (self.manifest["kind"], self.manifest["version"]) == ("llm-modules cache", 4)
         head, *lines = (root / "journal.jsonl").read_bytes().split(b"\n")[:-1]
         assert sealed(head, b',"sha256":"') == self.manifest
-        self.journal = {line["shard"]: line for each in lines for line in [sealed(each, b',"sha256":"')]}
+        self.journal = {
+            line["shard"]: line for each in lines for line in [sealed(each, b',"sha256":"')]
+        }
         assert len(self.journal) == self.manifest["shards"]
         for attached in self.manifest["attachments"]:
             self.check(attached["name"], attached["bytes"], attached["checksum"])
-        self.home = {number: shard for shard, line in self.journal.items() for number in line["prefix_numbers"]}
-        self.shards = {shard: self.arrays(shard) for shard, line in self.journal.items() if line["files"]}
+        self.home = {
+            number: shard
+            for shard, line in self.journal.items()
+            for number in line["prefix_numbers"]
+        }
+        self.shards = {
+            shard: self.arrays(shard) for shard, line in self.journal.items() if line["files"]
+        }
 
     def check(self, name: str, size: int, checksum: str) -> None:
         content = (self.root / name).read_bytes()
@@ -82,7 +91,10 @@ class DocumentReader:
             found = {name: self.zarr_array(path.with_suffix(".zarr") / name) for name in names}
         digest = hashlib.sha256()
         for name in sorted(found):
-            digest.update(f"{name} {found[name].dtype.str} {found[name].shape}\n".encode() + found[name].tobytes())
+            digest.update(
+                f"{name} {found[name].dtype.str} {found[name].shape}\n".encode()
+                + found[name].tobytes()
+            )
         assert digest.hexdigest() == self.journal[shard]["digest"]
         return found
 
@@ -103,7 +115,10 @@ class DocumentReader:
     def states_of(self, shard: int, layer: int, piece: int) -> tuple[Array, bytes]:
         """States `[T, d_teacher]` of a piece, and its stored bytes."""
         codec = dict(zip(self.manifest["layers"], self.manifest["codecs"], strict=True))[layer]
-        stored, (start, stop) = self.shards[shard][f"hidden_states/{layer}"], self.shards[shard]["offsets"][piece : piece + 2]
+        stored, (start, stop) = (
+            self.shards[shard][f"hidden_states/{layer}"],
+            self.shards[shard]["offsets"][piece : piece + 2],
+        )
         if codec == "bf16":
             return floats(stored[start:stop]), stored[start:stop].tobytes()
         fit = load_file(self.root / f"attachments/codecs/layer{layer}.safetensors")
@@ -114,16 +129,22 @@ class DocumentReader:
         return self.klt_states(stored.tobytes(), piece, fit)
 
     def klt_states(self, stored: bytes, piece: int, fit: dict[str, Array]) -> tuple[Array, bytes]:
-        version, pieces, channels, group, _, header_size, *_ = np.frombuffer(stored, "<u4", 8).tolist()
+        version, pieces, channels, group, _, header_size, *_ = np.frombuffer(
+            stored, "<u4", 8
+        ).tolist()
         assert version == 1
         groups, place = -(-channels // group), 32
-        index = np.frombuffer(stored, "<u4", pieces * (2 + groups), place).reshape(pieces, 2 + groups)
+        index = np.frombuffer(stored, "<u4", pieces * (2 + groups), place).reshape(
+            pieces, 2 + groups
+        )
         place += index.nbytes
         sizes = np.frombuffer(stored, "<u4", groups, place).tolist()
         place += 4 * groups
         opened, _ = FileDecompressor.new(stored[place : place + header_size])
         place += header_size
-        tables = [stored[place + sum(sizes[:i]) : place + sum(sizes[: i + 1])] for i in range(groups)]
+        tables = [
+            stored[place + sum(sizes[:i]) : place + sum(sizes[: i + 1])] for i in range(groups)
+        ]
         place += sum(sizes)
         bodies = index[:, 2:].sum(1, dtype=int) + index[:, 1].astype(int) * (4 + 2 * channels)
         body = stored[place + bodies[:piece].sum() : place + bodies[: piece + 1].sum()]
@@ -133,12 +154,18 @@ class DocumentReader:
             width = min(group, channels - number * group)
             page = np.empty(tokens * width, np.int16)
             if tokens:
-                opened.chunk_decompressor(table, "i16")[0].read_page_into(body[at : at + size], tokens * width, page)
+                opened.chunk_decompressor(table, "i16")[0].read_page_into(
+                    body[at : at + size], tokens * width, page
+                )
             values.append(page.reshape(width, tokens).T)
             at += size
-        states = (np.concatenate(values, 1) * fit["step"]) @ fit["basis"].astype(np.float32).T + fit["mean"]
+        states = (np.concatenate(values, 1) * fit["step"]) @ fit["basis"].astype(
+            np.float32
+        ).T + fit["mean"]
         rows = np.frombuffer(body, "<u4", exact, at)
-        states[rows] = floats(np.frombuffer(body, "<u2", exact * channels, at + 4 * exact).reshape(exact, channels))
+        states[rows] = floats(
+            np.frombuffer(body, "<u2", exact * channels, at + 4 * exact).reshape(exact, channels)
+        )
         return states.astype(np.float32), body
 
     def piece(self, shard: int, piece: int, text: bytes = b"") -> dict[str, Array]:
@@ -149,7 +176,9 @@ class DocumentReader:
         for layer in self.manifest["layers"]:
             name = f"hidden_states/{layer}"
             found[name], stored[name] = self.states_of(shard, layer, piece)
-        checksum = xxhash.xxh3_64(b"".join(stored[name] for name in sorted(stored)) + text).hexdigest()
+        checksum = xxhash.xxh3_64(
+            b"".join(stored[name] for name in sorted(stored)) + text
+        ).hexdigest()
         assert checksum == self.journal[shard]["checksums"][16 * piece : 16 * piece + 16]
         return found
 
@@ -166,20 +195,30 @@ class DocumentReader:
             first = len(arrays["numbers"]) - len(arrays["lengths"])
             for position, length in enumerate(arrays["lengths"].tolist()):
                 row_id, text = (
-                    arrays[f"{name}_bytes"][slice(*arrays[f"{name}_offsets"][position : position + 2])].tobytes()
+                    arrays[f"{name}_bytes"][
+                        slice(*arrays[f"{name}_offsets"][position : position + 2])
+                    ].tobytes()
                     for name in ("row_id", "text")
                 )
                 own = first + position
                 pieces = [*self.prefix(int(arrays["prefixes"][own])), self.piece(shard, own, text)]
-                whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+                whole = {
+                    name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]
+                }
                 assert len(whole["input_ids"]) == length
-                states = {layer: whole[f"hidden_states/{layer}"] for layer in self.manifest["layers"]}
-                yield Read(row_id.decode(), *(whole[name] for name in TOKEN_ARRAYS), states, text.decode())
+                states = {
+                    layer: whole[f"hidden_states/{layer}"] for layer in self.manifest["layers"]
+                }
+                yield Read(
+                    row_id.decode(), *(whole[name] for name in TOKEN_ARRAYS), states, text.decode()
+                )
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
 @pytest.mark.parametrize("container", FORMAT_NAMES)
-def test_a_reader_written_from_the_document_reads_what_this_package_reads(container: str, codec: str, tmp_path: Path) -> None:
+def test_a_reader_written_from_the_document_reads_what_this_package_reads(
+    container: str, codec: str, tmp_path: Path
+) -> None:
     root = make_shared(far=3).write(tmp_path / "cache", container, codec)
     cache, read = open_cache(root), list(DocumentReader(root).examples())
     assert len(read) == len(cache) > 5
@@ -192,4 +231,7 @@ def test_a_reader_written_from_the_document_reads_what_this_package_reads(contai
             rounded = found.states[layer].astype(ml_dtypes.bfloat16).astype(np.float32)
             assert np.allclose(rounded, states.astype(np.float32), rtol=2**-7, atol=1e-6)
     digests = [line["digest"] for _, line in sorted(DocumentReader(root).journal.items())]
-    assert hashlib.sha256(json.dumps(digests, separators=(",", ":")).encode()).hexdigest() == cache.content_digest
+    assert (
+        hashlib.sha256(json.dumps(digests, separators=(",", ":")).encode()).hexdigest()
+        == cache.content_digest
+    )

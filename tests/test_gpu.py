@@ -1,4 +1,5 @@
-"""What a CPU cannot show: on a GPU the numbers are a CPU's, the same each time, and its memory may be small."""
+"""What a CPU cannot show: on a GPU the numbers are a CPU's, the same each time, and its memory may
+be small."""
 
 from __future__ import annotations
 
@@ -40,13 +41,24 @@ Make = Callable[..., ExtractSettings]
 
 
 def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
-    settings = TrainSettings(cache, run, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2, device="cuda")
+    settings = TrainSettings(
+        cache,
+        run,
+        epochs=2,
+        batch_size=8,
+        bridge_lr=2e-3,
+        gpt_neo_lr=2e-3,
+        log_every=2,
+        device="cuda",
+    )
     return replace(settings, **changes)
 
 
 def states_of(cache: Path, layer: int) -> np.ndarray:
     with open_cache(cache) as opened:
-        return np.concatenate([example.hidden_states[layer].astype(np.float32) for example in opened])
+        return np.concatenate(
+            [example.hidden_states[layer].astype(np.float32) for example in opened]
+        )
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -55,18 +67,28 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def same(one: Path, other: Path) -> bool:
     first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(torch.equal(values, second[name]) for name, values in first.items())
+    return first.keys() == second.keys() and all(
+        torch.equal(values, second[name]) for name, values in first.items()
+    )
 
 
 @pytest.fixture(scope="module")
 def cache_of_gpu(embedded_settings: Make) -> Path:
-    settings = embedded_settings(device="cuda", dtype="auto", keep_head=True, codec=("klt", "0:bf16"), fidelity=("-1:kl=0.01",))
+    settings = embedded_settings(
+        device="cuda",
+        dtype="auto",
+        keep_head=True,
+        codec=("klt", "0:bf16"),
+        fidelity=("-1:kl=0.01",),
+    )
     extract(prepare(settings))
     return settings.cache
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("fp32", 3e-3), ("bf16", 3e-2)])
-def test_a_teachers_states_are_those_of_a_cpu(dtype: str, most: float, small_cache: Path, embedded_settings: Make) -> None:
+def test_a_teachers_states_are_those_of_a_cpu(
+    dtype: str, most: float, small_cache: Path, embedded_settings: Make
+) -> None:
     """Apart from rounding, that of bfloat16 storage included."""
     settings = embedded_settings(device="cuda", dtype=dtype)
     extract(prepare(settings))
@@ -81,7 +103,10 @@ def test_a_batch_decoded_there_is_what_the_cache_reads(codec: str, tmp_path: Pat
     shards[0][1].hidden_states[-1][2] *= 1000
     cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
     batch = {
-        name: values.cuda() for name, values in collate(CachedFeatures(cache, range(3), [-1]).__getitems__([0, 1, 2])).items()
+        name: values.cuda()
+        for name, values in collate(
+            CachedFeatures(cache, range(3), [-1]).__getitems__([0, 1, 2])
+        ).items()
     }
     decoded = StatesDecoder([cache.codecs[-1]]).cuda()(batch)["hidden_states"].float().cpu().numpy()
     for index, states in enumerate(decoded):
@@ -90,7 +115,19 @@ def test_a_batch_decoded_there_is_what_the_cache_reads(codec: str, tmp_path: Pat
 
 
 def test_an_extract_that_is_killed_resumes_to_the_same_content(tmp_path: Path) -> None:
-    options = ["--layers", "-1,0", "--limit", "200", "--shard-tokens", "1500", "--codec", "klt", "--device", "cuda", "--json"]
+    options = [
+        "--layers",
+        "-1,0",
+        "--limit",
+        "200",
+        "--shard-tokens",
+        "1500",
+        "--codec",
+        "klt",
+        "--device",
+        "cuda",
+        "--json",
+    ]
     whole = run_process("extract", "--cache", tmp_path / "whole", *options)
     assert whole.returncode == 0, whole.stderr
     cut = tmp_path / "cut"
@@ -109,11 +146,15 @@ def test_an_extract_that_is_killed_resumes_to_the_same_content(tmp_path: Path) -
     assert result["content_digest"] == json.loads(whole.stdout)["content_digest"]
 
 
-def test_where_memory_is_small_the_teachers_batches_are_halved(embedded_settings: Make, small_cache: Path) -> None:
+def test_where_memory_is_small_the_teachers_batches_are_halved(
+    embedded_settings: Make, small_cache: Path
+) -> None:
     settings = embedded_settings(device="cuda", shard_tokens=65536, limit=400)
     prepared = prepare(settings)
     torch.cuda.empty_cache()
-    free = 72 * 2**20  # with the weights, and 32 for cuBLAS; a batch of 32,768 tokens needs several times the rest
+    free = (
+        72 * 2**20
+    )  # with the weights, and 32 for cuBLAS; a batch of 32,768 tokens needs several times the rest
     torch.cuda.set_per_process_memory_fraction(
         (torch.cuda.memory_reserved() + free) / torch.cuda.get_device_properties(0).total_memory
     )
@@ -133,7 +174,13 @@ def test_where_memory_is_small_the_teachers_batches_are_halved(embedded_settings
     "options",
     [
         {},
-        {"batch_size": 1, "batch_tokens": 2048, "vocab": "dataset", "head_init": "teacher", "gradient_checkpointing": True},
+        {
+            "batch_size": 1,
+            "batch_tokens": 2048,
+            "vocab": "dataset",
+            "head_init": "teacher",
+            "gradient_checkpointing": True,
+        },
         {"distill": 0.5, "precision": "fp32"},
         {"condition": "prompt"},
         {"condition": "none"},
@@ -141,14 +188,18 @@ def test_where_memory_is_small_the_teachers_batches_are_halved(embedded_settings
     ],
     ids=lambda options: "-".join(options) or "default",
 )
-def test_the_same_run_gives_the_same_weights(options: dict[str, Any], cache_of_gpu: Path, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_weights(
+    options: dict[str, Any], cache_of_gpu: Path, tmp_path: Path
+) -> None:
     record = train(quick(cache_of_gpu, tmp_path / "one", **options))
     train(quick(cache_of_gpu, tmp_path / "other", **options))
     assert same(tmp_path / "one", tmp_path / "other")
     assert record["result"]["peak_memory"]["gpu_bytes"] > 1e6
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(cache_of_gpu: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    cache_of_gpu: Path, tmp_path: Path
+) -> None:
     options: list[object] = [
         "train", "--cache", cache_of_gpu, "--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
         "--eval-every", 2, "--log-every", 1, "--patience", 0, "--device", "cuda",
@@ -156,7 +207,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(cache_of_gpu: Path, tmp
     whole = run_process(*options, "--run", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     process, until = CliProcess(*options, "--run", tmp_path / "cut"), time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until and len(RunFolder(tmp_path / "cut").read_metrics()) < 7:
+    while (
+        process.poll() is None
+        and time.monotonic() < until
+        and len(RunFolder(tmp_path / "cut").read_metrics()) < 7
+    ):
         time.sleep(0.002)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
@@ -170,31 +225,58 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(cache_of_gpu: Path, tmp
 def test_it_learns_what_a_cpu_does_and_writes(small_cache: Path, tmp_path: Path) -> None:
     runs = {device: tmp_path / device for device in ("cpu", "cuda")}
     losses = {
-        device: train(quick(small_cache, run, device=device, precision="fp32"))["result"]["best_val_loss"]
+        device: train(quick(small_cache, run, device=device, precision="fp32"))["result"][
+            "best_val_loss"
+        ]
         for device, run in runs.items()
     }
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
     given = torch.randn(1, 9, 128, generator=torch.Generator().manual_seed(0))
     student = LLMModulesForCausalLM.from_pretrained(runs["cpu"] / "model").eval()
     with torch.inference_mode():
-        logits = {device: student.to(device)(hidden_states=given.to(device)).logits.cpu() for device in runs}
+        logits = {
+            device: student.to(device)(hidden_states=given.to(device)).logits.cpu()
+            for device in runs
+        }
     torch.testing.assert_close(logits["cuda"], logits["cpu"], atol=1e-3, rtol=1e-3)
     writer = open_writer(runs["cpu"], device="cuda")
-    (written,) = writer.write([[*writer.opening(), Turn("user", "Tom has 3 eggs.")]], Sampling(max_new_tokens=8))
+    (written,) = writer.write(
+        [[*writer.opening(), Turn("user", "Tom has 3 eggs.")]], Sampling(max_new_tokens=8)
+    )
     assert 1 <= written.tokens <= 8
 
 
 def test_a_run_is_evaluated_with_all_that_is_offered(cache_of_gpu: Path, tmp_path: Path) -> None:
     trained = run_process(
-        "train", "--cache", cache_of_gpu, "--run", tmp_path / "run", "--controls", "--max-steps", 4, "--batch-size", 8
+        "train",
+        "--cache",
+        cache_of_gpu,
+        "--run",
+        tmp_path / "run",
+        "--controls",
+        "--max-steps",
+        4,
+        "--batch-size",
+        8,
     )
     assert trained.returncode == 0, trained.stderr
     done = run_process(
-        "evaluate", "--run", tmp_path / "run", "--baselines", "all", "--samples", 3, "--max-new-tokens", 8, "--json"
+        "evaluate",
+        "--run",
+        tmp_path / "run",
+        "--baselines",
+        "all",
+        "--samples",
+        3,
+        "--max-new-tokens",
+        8,
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     # none may have ended; and GPT-Neo's weights were new
     assert found["not_measured"].keys() <= {"answers", "gpt-neo-fine-tuned"}, found["not_measured"]
     record = RunFolder(tmp_path / "run").require_finished()
-    assert found["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=2e-2)
+    assert found["students"][0]["val_loss"] == pytest.approx(
+        record["result"]["best_val_loss"], rel=2e-2
+    )

@@ -1,4 +1,5 @@
-"""`--help`: every option teaches, stands where one looks for it, and every command shows how it is called."""
+"""`--help`: every option teaches, stands where one looks for it, and every command shows how it is
+called."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from tests.conftest import ROOT
 SHARED = {"config", "as_json", "debug"}
 
 
-def every_command(group: click.Group = main, name: str = "llm-modules") -> Iterator[tuple[str, click.Command]]:
+def every_command(
+    group: click.Group = main, name: str = "llm-modules"
+) -> Iterator[tuple[str, click.Command]]:
     """All commands that do something, by what one types."""
     context = click.Context(group)
     for word in group.list_commands(context):

@@ -1,4 +1,5 @@
-"""The pipeline with its cache in an object store, as users meet it: extract, kill, resume, verify, train, evaluate."""
+"""The pipeline with its cache in an object store, as users meet it: extract, kill, resume, verify,
+train, evaluate."""
 
 from __future__ import annotations
 
@@ -15,8 +16,30 @@ from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli
 
-EXTRACT = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", "--device", "cpu"]
-TRAIN = ["--max-steps", "12", "--batch-size", "4", "--eval-every", "6", "--log-every", "2", "--device", "cpu"]
+EXTRACT = [
+    "--limit",
+    "160",
+    "--shard-tokens",
+    "600",
+    "--layers",
+    "-1,0",
+    "--dtype",
+    "fp32",
+    "--device",
+    "cpu",
+]
+TRAIN = [
+    "--max-steps",
+    "12",
+    "--batch-size",
+    "4",
+    "--eval-every",
+    "6",
+    "--log-every",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -72,7 +95,11 @@ def test_ray_actors_write_there(folder: Path, options: list[str]) -> None:
 @pytest.fixture(scope="module")
 def uploaded(folder: Path, s3_endpoint: str) -> str:
     address = new_address()
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    files = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    ]
     Bucket(address, s3_endpoint).upload(folder, files)
     return address
 
@@ -83,9 +110,20 @@ def test_training_from_there_gives_the_weights_that_a_folder_gives(
     for name, cache, more in (("here", str(folder), []), ("there", uploaded, options)):
         done = run_cli("train", "--cache", cache, "--run", tmp_path / name, *TRAIN, *more)
         assert done.returncode == 0, done.stderr
-    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("here", "there")]
+    weights = [
+        (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("here", "there")
+    ]
     assert weights[0] == weights[1]
-    evaluated = run_cli("evaluate", "--run", tmp_path / "there", "--samples", "2", "--copies", tmp_path / "e", "--json")
+    evaluated = run_cli(
+        "evaluate",
+        "--run",
+        tmp_path / "there",
+        "--samples",
+        "2",
+        "--copies",
+        tmp_path / "e",
+        "--json",
+    )
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["settings"]["cache"] == uploaded
     assert list((tmp_path / "e").iterdir())
@@ -104,9 +142,21 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -9
-    resumed = run_cli("train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small, "--resume")
+    resumed = run_cli(
+        "train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small, "--resume"
+    )
     assert resumed.returncode == 0, resumed.stderr
-    workers = run_process("train", "--cache", uploaded, "--run", tmp_path / "workers", *TRAIN, *small, "--loader-workers", 2)
+    workers = run_process(
+        "train",
+        "--cache",
+        uploaded,
+        "--run",
+        tmp_path / "workers",
+        *TRAIN,
+        *small,
+        "--loader-workers",
+        2,
+    )
     assert workers.returncode == 0, workers.stderr
     runs = ("whole", "killed", "workers")
     weights = {(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs}
@@ -127,22 +177,38 @@ def test_convert_and_repair_work_there(
     assert damaged.stderr.count("\n") == 1
     repaired = run_cli("cache", "repair", address, *options, "--json")
     assert repaired.returncode == 0, repaired.stderr
-    assert json.loads(repaired.stdout)["content_digest"] == summarise_cache(folder)["content_digest"]
+    assert (
+        json.loads(repaired.stdout)["content_digest"] == summarise_cache(folder)["content_digest"]
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cache", "inspect", "s3://nobucket/x"], "s3://nobucket/x: there is no such bucket; make it first, or name another"),
+        (
+            ["cache", "inspect", "s3://nobucket/x"],
+            "s3://nobucket/x: there is no such bucket; make it first, or name another",
+        ),
         (["cache", "inspect", "s3://bucket"], "s3://bucket: write s3://bucket/prefix"),
-        (["cache", "inspect", "s3:/bucket/x"], "s3:/bucket/x: no kind of address that is known here"),
+        (
+            ["cache", "inspect", "s3:/bucket/x"],
+            "s3:/bucket/x: no kind of address that is known here",
+        ),
         (["cache", "verify", "s3://bucket/nothing-here"], "s3://bucket/nothing-here: not a cache"),
-        (["train", "--cache", "gs://bucket/x", "--run", "r"], "gs://bucket/x: no kind of address that is known here"),
-        (["extract", "--cache", "here"], "--endpoint is for caches at s3://…, and here is a folder"),
+        (
+            ["train", "--cache", "gs://bucket/x", "--run", "r"],
+            "gs://bucket/x: no kind of address that is known here",
+        ),
+        (
+            ["extract", "--cache", "here"],
+            "--endpoint is for caches at s3://…, and here is a folder",
+        ),
         (["chat", "--run", "a"], "--endpoint is for caches at s3://…, and none is named"),
     ],
 )
-def test_wrong_addresses_get_one_line(arguments: list[str], said: str, options: list[str], run_cli: RunCli) -> None:
+def test_wrong_addresses_get_one_line(
+    arguments: list[str], said: str, options: list[str], run_cli: RunCli
+) -> None:
     done = run_cli(*arguments, *options)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {said}"), done.stderr
@@ -163,7 +229,9 @@ def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpo
     assert done.stderr.count("\n") == 1
 
 
-def test_credentials_and_endpoint_come_from_the_environment(uploaded: str, s3_endpoint: str, tmp_path: Path) -> None:
+def test_credentials_and_endpoint_come_from_the_environment(
+    uploaded: str, s3_endpoint: str, tmp_path: Path
+) -> None:
     environment = os.environ | {"AWS_ENDPOINT_URL": s3_endpoint, "XDG_CACHE_HOME": str(tmp_path)}
     done = run_process("cache", "inspect", uploaded, "--json", environment=environment)
     assert done.returncode == 0, done.stderr

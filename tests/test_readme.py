@@ -31,7 +31,8 @@ def test_the_makefile_runs_the_readmes_commands() -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_demo_shows_what_was_transferred(tmp_path: Path) -> None:
-    """The three commands as written, in another folder; the student must be clearly the best, in loss and in exact match."""
+    """The three commands as written, in another folder; the student must be clearly the best, in
+    loss and in exact match."""
     for command in demo_commands():
         words = shlex.split(command)
         assert words[:2] == ["python", "cli.py"]

@@ -1,4 +1,5 @@
-"""Streams that are closed, full, unread or in another encoding, and other odd surroundings: no command fails by them."""
+"""Streams that are closed, full, unread or in another encoding, and other odd surroundings: no
+command fails by them."""
 
 from __future__ import annotations
 
@@ -18,13 +19,25 @@ from pipeline.errors import InputError
 from tests.conftest import ROOT
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-NOISE = ("Traceback", "Exception ignored", "Broken pipe", "run the same command again", "unexpected")
+NOISE = (
+    "Traceback",
+    "Exception ignored",
+    "Broken pipe",
+    "run the same command again",
+    "unexpected",
+)
 
 
-def shell(line: str, *, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def shell(
+    line: str, *, folder: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """A line of bash, in which $CLI is the command."""
     command = {"CLI": f"{sys.executable} {ROOT / 'cli.py'}"}
-    kept = {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "PYTHONIOENCODING", "COLUMNS")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LC_ALL", "PYTHONIOENCODING", "COLUMNS")
+    }
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=kept | command | environment, capture_output=True, timeout=120,
         check=False,
@@ -48,7 +61,10 @@ def test_text_is_shown_in_any_encoding(coding: str, strange_cache: Path) -> None
         assert quiet(done), done.stderr
         if words == "--json":
             assert json.loads(done.stdout)["cache"] == str(strange_cache)
-    assert b"(complete)" in shell(f"$CLI cache inspect {strange_cache}", PYTHONIOENCODING=coding).stdout
+    assert (
+        b"(complete)"
+        in shell(f"$CLI cache inspect {strange_cache}", PYTHONIOENCODING=coding).stdout
+    )
 
 
 def test_options_are_printed_as_the_config_reads_them(tmp_path: Path) -> None:
@@ -56,7 +72,12 @@ def test_options_are_printed_as_the_config_reads_them(tmp_path: Path) -> None:
     made = shell(f"$CLI extract --cache {cache} --limit 3 --device cpu --dtype fp32")
     assert made.returncode == 0, made.stderr
     options = tmp_path / "options.yaml"
-    assert shell(f"$CLI cache inspect {cache} --options > {options}", PYTHONIOENCODING="latin-1").returncode == 0
+    assert (
+        shell(
+            f"$CLI cache inspect {cache} --options > {options}", PYTHONIOENCODING="latin-1"
+        ).returncode
+        == 0
+    )
     assert "größe" in options.read_text(encoding="utf-8")
     planned = shell(f"$CLI extract --config {options} --cache {again} --plan --json")
     assert planned.returncode == 0, planned.stderr
@@ -66,7 +87,11 @@ def test_names_of_files_in_the_c_locale(strange_cache: Path, tmp_path: Path) -> 
     done = shell(f"$CLI cache inspect {strange_cache} --json", **C_LOCALE)
     assert (done.returncode, quiet(done)) == (0, True), done.stderr
     assert json.loads(done.stdout)["complete"]
-    made = shell("$CLI extract --cache 'größe' --limit 3 --device cpu --dtype fp32", folder=tmp_path, **C_LOCALE)
+    made = shell(
+        "$CLI extract --cache 'größe' --limit 3 --device cpu --dtype fp32",
+        folder=tmp_path,
+        **C_LOCALE,
+    )
     assert (made.returncode, quiet(made)) == (0, True), made.stderr
     assert (tmp_path / "größe" / "manifest.json").is_file()
 
@@ -85,7 +110,10 @@ def test_text_of_the_command_line_is_utf8_whatever_the_locale() -> None:
 
 
 @pytest.mark.parametrize("reader", ["true", "head -n 1", "head -c 3"])
-@pytest.mark.parametrize("words", ["cache inspect {}", "cache inspect {} --json", "cache verify {}", "extract --help", "--help"])
+@pytest.mark.parametrize(
+    "words",
+    ["cache inspect {}", "cache inspect {} --json", "cache verify {}", "extract --help", "--help"],
+)
 def test_a_reader_that_goes_ends_nothing(words: str, reader: str, small_cache: Path) -> None:
     line = f"$CLI {words.format(small_cache)}"
     for piped in (f"{line} | {reader}", f"{line} 2>&1 >/dev/null | {reader}"):
@@ -94,7 +122,9 @@ def test_a_reader_that_goes_ends_nothing(words: str, reader: str, small_cache: P
 
 
 def test_the_work_is_done_without_a_reader(tmp_path: Path) -> None:
-    done = shell(f"$CLI extract --cache {tmp_path / 'c'} --limit 3 --device cpu --dtype fp32 2>&1 | true")
+    done = shell(
+        f"$CLI extract --cache {tmp_path / 'c'} --limit 3 --device cpu --dtype fp32 2>&1 | true"
+    )
     assert (done.returncode, quiet(done)) == (0, True)
     assert shell(f"$CLI cache verify {tmp_path / 'c'}").returncode == 0
 
@@ -109,7 +139,12 @@ def test_closed_streams(closed: str, small_cache: Path) -> None:
 
 def test_files_do_not_get_what_is_printed_to_a_closed_stream(tmp_path: Path) -> None:
     cache = tmp_path / "c"
-    assert shell(f"$CLI extract --cache {cache} --limit 3 --device cpu --dtype fp32 <&- >&- 2>&-").returncode == 0
+    assert (
+        shell(
+            f"$CLI extract --cache {cache} --limit 3 --device cpu --dtype fp32 <&- >&- 2>&-"
+        ).returncode
+        == 0
+    )
     assert shell(f"$CLI cache verify {cache}").returncode == 0
 
 
@@ -130,7 +165,17 @@ def test_a_terminal_of_any_width(columns: str, small_cache: Path) -> None:
 
 def test_a_terminal_that_is_hung_up(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    words = ["extract", "--cache", str(tmp_path / "c"), "--limit", "3", "--device", "cpu", "--dtype", "fp32"]
+    words = [
+        "extract",
+        "--cache",
+        str(tmp_path / "c"),
+        "--limit",
+        "3",
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+    ]
     process = subprocess.Popen(
         [sys.executable, ROOT / "cli.py", *words], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
@@ -143,10 +188,19 @@ def test_a_terminal_that_is_hung_up(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_and_no_home(tmp_path: Path) -> None:
     gone = "mkdir gone; cd gone; rmdir ../gone;"
-    for words, status in (("--help", 0), ("extract --cache c", 2), ("cache inspect c", 2), ("extract --help", 0)):
+    for words, status in (
+        ("--help", 0),
+        ("extract --cache c", 2),
+        ("cache inspect c", 2),
+        ("extract --help", 0),
+    ):
         done = shell(f"{gone} $CLI {words}", folder=tmp_path)
         assert (done.returncode, b"Traceback" in done.stderr) == (status, False), done.stderr
         assert len(done.stderr.splitlines()) == (status == 2)
-    for words, status in (("--help", 0), ("cache inspect s3://bucket", 2), ("cache inspect none", 2)):
+    for words, status in (
+        ("--help", 0),
+        ("cache inspect s3://bucket", 2),
+        ("cache inspect none", 2),
+    ):
         done = shell(f"unset HOME; $CLI {words}", folder=tmp_path)
         assert (done.returncode, b"Traceback" in done.stderr) == (status, False), done.stderr

@@ -13,15 +13,28 @@ from tests.conftest import RunCli
 QUICK = ["--device", "cpu", "--batch-size", "8", "--max-steps", "2", "--eval-every", "1"]
 
 
-def test_a_grid_is_trained_compared_and_gone_on_with(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
-    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK, "--vary", "layers=-1 0 0,-1"]
+def test_a_grid_is_trained_compared_and_gone_on_with(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
+    command = [
+        "sweep",
+        "--cache",
+        small_cache,
+        "--runs",
+        tmp_path / "runs",
+        *QUICK,
+        "--vary",
+        "layers=-1 0 0,-1",
+    ]
     first = run_cli(*command, "--vary", "gate=channel none")
     assert first.returncode == 0, first.stderr
     outcome = json.loads((tmp_path / "runs" / "sweep.json").read_text())
     assert "vary" in yaml.safe_load((tmp_path / "runs" / "sweep.yaml").read_text())
     assert outcome["varied"] == ["layers", "gate"]
     assert [run["varied"] for run in outcome["runs"]] == [
-        {"layers": layers, "gate": gate} for layers in ("-1", "0", "0,-1") for gate in ("channel", "none")
+        {"layers": layers, "gate": gate}
+        for layers in ("-1", "0", "0,-1")
+        for gate in ("channel", "none")
     ]
     for run in outcome["runs"]:
         record = json.loads((tmp_path / "runs" / run["run"] / "run.json").read_text())
@@ -30,19 +43,36 @@ def test_a_grid_is_trained_compared_and_gone_on_with(run_cli: RunCli, small_cach
         assert record["result"]["best_val_loss"] == run["best_val_loss"]
         assert record["result"]["steps"] == 2
     losses = sorted(run["best_val_loss"] for run in outcome["runs"])
-    shown = [line for line in first.stdout.splitlines() if f"{losses[0]:.4f}" in line or f"{losses[-1]:.4f}" in line]
+    shown = [
+        line
+        for line in first.stdout.splitlines()
+        if f"{losses[0]:.4f}" in line or f"{losses[-1]:.4f}" in line
+    ]
     assert f"{losses[0]:.4f}" in shown[0]
     assert (tmp_path / "runs" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/run.json")}
     wider = run_cli(*command, "--vary", "gate=channel none scalar", "--json")
     assert len(json.loads(wider.stdout)["runs"]) == 9
-    assert {path: path.stat().st_mtime_ns for path in times} == times  # what was finished was not trained again
+    assert {
+        path: path.stat().st_mtime_ns for path in times
+    } == times  # what was finished was not trained again
 
 
 def test_a_combination_that_diverges_keeps_no_other_from_being_trained(
     run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
-    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK, "--log-every", "1", "--clip", "1e30"]
+    command = [
+        "sweep",
+        "--cache",
+        small_cache,
+        "--runs",
+        tmp_path / "runs",
+        *QUICK,
+        "--log-every",
+        "1",
+        "--clip",
+        "1e30",
+    ]
     done = run_cli(*command, "--vary", "bridge-lr=1e30 1e-3")
     assert done.returncode == 0, done.stderr
     assert "failed: bridge-lr=1e_30" in done.stdout
@@ -51,7 +81,9 @@ def test_a_combination_that_diverges_keeps_no_other_from_being_trained(
     assert second["steps"] == 2
 
 
-def test_what_cannot_be_trained_is_found_before_the_first_run(run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_found_before_the_first_run(
+    run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
     command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
     for options, said in [
         (["--vary", "layers=-1 5"], "not layer 5"),
@@ -75,7 +107,9 @@ def test_what_cannot_be_trained_is_found_before_the_first_run(run_cli: RunCli, s
         ("cross-layers=x", "is not a valid integer"),
     ],
 )
-def test_a_grid_that_cannot_be_is_said_so(vary: str, said: str, run_cli: RunCli, small_cache: Path, tmp_path: Path) -> None:
+def test_a_grid_that_cannot_be_is_said_so(
+    vary: str, said: str, run_cli: RunCli, small_cache: Path, tmp_path: Path
+) -> None:
     done = run_cli("sweep", "--cache", small_cache, "--runs", tmp_path / "runs", "--vary", vary)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

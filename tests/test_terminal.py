@@ -1,4 +1,5 @@
-"""What a person at a terminal sees: bars are drawn, leave results on stdout alone, and end no command."""
+"""What a person at a terminal sees: bars are drawn, leave results on stdout alone, and end no
+command."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def at_a_terminal(*words: object) -> tuple[subprocess.CompletedProcess[str], str
     os.close(theirs)
     reader.join()
     os.close(ours)
-    return subprocess.CompletedProcess(process.args, process.wait(), stdout), b"".join(shown).decode(errors="replace")
+    return subprocess.CompletedProcess(process.args, process.wait(), stdout), b"".join(
+        shown
+    ).decode(errors="replace")
 
 
 @pytest.mark.timeout(900)
@@ -69,7 +72,9 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_tokens_are_counted_before_anything_is_known_of_them() -> None:
     console = Console(force_terminal=True, record=True, width=100)
-    with Progress(TokenCount(), TextColumn("{task.description}"), console=console, auto_refresh=False) as bar:
+    with Progress(
+        TokenCount(), TextColumn("{task.description}"), console=console, auto_refresh=False
+    ) as bar:
         first, second = bar.add_task("first", total=None), bar.add_task("second", total=2000)
         bar.update(second, advance=1000)
         bar.refresh()

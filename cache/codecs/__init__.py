@@ -28,7 +28,9 @@ __all__ = [
     "packing_named",
 ]
 
-_PACKINGS: dict[str, Packing] = {packing.name: packing for packing in (Bf16Packing(), Int8Packing(), KltPacking())}
+_PACKINGS: dict[str, Packing] = {
+    packing.name: packing for packing in (Bf16Packing(), Int8Packing(), KltPacking())
+}
 _MADE_OF: dict[str, Callable[..., Codec]] = {"int8": Int8, "klt": Klt}
 
 
@@ -44,7 +46,11 @@ def packing_named(name: str) -> Packing:
 
 
 def codec_of(
-    name: str, parameters: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any], value_type: str, file: bytes
+    name: str,
+    parameters: Mapping[str, npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    value_type: str,
+    file: bytes,
 ) -> Codec:
     """A codec from what it was fitted with, and the bytes of the file that told.
 
@@ -52,4 +58,10 @@ def codec_of(
         CacheError: no codec of that name is known.
     """
     packing_named(name)
-    return Bf16() if name == EXACT else _MADE_OF[name](parameters=parameters, settings=settings, value_type=value_type, file=file)
+    return (
+        Bf16()
+        if name == EXACT
+        else _MADE_OF[name](
+            parameters=parameters, settings=settings, value_type=value_type, file=file
+        )
+    )

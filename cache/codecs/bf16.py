@@ -16,12 +16,15 @@ from cache.codecs.row_packing import RowPacking
 
 
 class Bf16Packing(RowPacking):
-    """Stores each value's 16 bits. Neither NumPy nor HDF5 has bfloat16, so the array's type is `uint16`."""
+    """Stores each value's 16 bits. Neither NumPy nor HDF5 has bfloat16, so the array's type is
+    `uint16`."""
 
     name = "bf16"
     attributes: Mapping[str, Any] = {
         "codec": "bf16",
-        "stored_as": "uint16: the bits of bfloat16, which are the upper half of an IEEE 754 float32's",
+        "stored_as": (
+            "uint16: the bits of bfloat16, which are the upper half of an IEEE 754 float32's"
+        ),
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec:

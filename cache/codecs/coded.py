@@ -1,4 +1,5 @@
-"""Hidden states as a codec codes them: small numbers, before they are packed into a file and after."""
+"""Hidden states as a codec codes them: small numbers, before they are packed into a file and
+after."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class CodedStates:
-    """Some tokens' coded hidden states. This, not the states, is what travels to the training device.
+    """Some tokens' coded hidden states. This, not the states, is what travels to the training
+    device.
 
     Attributes:
         values: `[T, d_teacher]` the coded values: uint16 (the bits of bfloat16), int8 or int16.
@@ -33,10 +35,17 @@ class CodedStates:
     @property
     def finite(self) -> bool:
         """Whether no state that these stand for is NaN or infinite."""
-        bits = [each for each in (self.values, self.exact_values) if each is not None and each.dtype == np.uint16]
+        bits = [
+            each
+            for each in (self.values, self.exact_values)
+            if each is not None and each.dtype == np.uint16
+        ]
         scales = self.scales is None or bool(np.isfinite(self.scales).all())
         with np.errstate(invalid="ignore"):  # a signalling NaN is told, too
-            return scales and all(np.isfinite(np.ascontiguousarray(each).view(ml_dtypes.bfloat16)).all() for each in bits)
+            return scales and all(
+                np.isfinite(np.ascontiguousarray(each).view(ml_dtypes.bfloat16)).all()
+                for each in bits
+            )
 
     def rows(self, start: int, stop: int) -> CodedStates:
         """The coded states of the tokens `start` to `stop`."""
@@ -44,7 +53,9 @@ class CodedStates:
         if self.exact_rows is None or self.exact_values is None:
             return CodedStates(self.values[start:stop], scales)
         kept = slice(*np.searchsorted(self.exact_rows, [start, stop]))
-        return CodedStates(self.values[start:stop], scales, self.exact_rows[kept] - start, self.exact_values[kept])
+        return CodedStates(
+            self.values[start:stop], scales, self.exact_rows[kept] - start, self.exact_values[kept]
+        )
 
 
 def concatenated(parts: Sequence[CodedStates]) -> CodedStates:

@@ -37,10 +37,15 @@ def fit_name(layer: int) -> str:
 
 
 def fit_bytes(codec: Codec) -> bytes:
-    """What a codec was fitted with: the file that it was read from, or byte for byte the same for the same fit."""
+    """What a codec was fitted with: the file that it was read from, or byte for byte the same for
+    the same fit."""
     if codec.file is not None:
         return codec.file  # another release of safetensors might write another header
-    described = {"name": codec.name, "settings": dict(codec.settings), "value_type": codec.value_type}
+    described = {
+        "name": codec.name,
+        "settings": dict(codec.settings),
+        "value_type": codec.value_type,
+    }
     return save(dict(codec.parameters), metadata={"codec": canonical_json(described).decode()})
 
 
@@ -48,7 +53,11 @@ def identity_of(codec: Codec) -> Any:
     """What the numbers of a layer depend on: the codec, what was asked of it, and its fit."""
     if codec.name == EXACT:
         return codec.name
-    return {"name": codec.name, **codec.settings.get("asked", {}), "fit": hashlib.sha256(fit_bytes(codec)).hexdigest()}
+    return {
+        "name": codec.name,
+        **codec.settings.get("asked", {}),
+        "fit": hashlib.sha256(fit_bytes(codec)).hexdigest(),
+    }
 
 
 def codec_identity(codecs: Mapping[int, Codec]) -> dict[str, Any]:
@@ -57,7 +66,8 @@ def codec_identity(codecs: Mapping[int, Codec]) -> dict[str, Any]:
 
 
 def expected_bits(codec: Codec) -> float:
-    """Bits a value that a codec of no fixed rate is expected to take, as it was found on calibration tokens."""
+    """Bits a value that a codec of no fixed rate is expected to take, as it was found on
+    calibration tokens."""
     return float(codec.settings.get("found", {}).get("bits_per_value", 16.0))
 
 
@@ -89,17 +99,27 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
             raise ValueError("other parameters than the codec's")
         for key, (kind, dimensions) in _KINDS[name].items():
             wanted = (hidden_size,) * dimensions or (1,)
-            if parameters[key].shape != wanted or parameters[key].dtype != kind or not np.isfinite(parameters[key]).all():
+            if (
+                parameters[key].shape != wanted
+                or parameters[key].dtype != kind
+                or not np.isfinite(parameters[key]).all()
+            ):
                 raise ValueError(f"parameter {key!r} is not {kind} {list(wanted)}, or not finite")
         return codec_of(name, parameters, described["settings"], described["value_type"], content)
     except CacheError:
         raise
     except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-        raise DamagedCacheError(f"{file}: not what the {name} codec was fitted with ({error})") from error
+        raise DamagedCacheError(
+            f"{file}: not what the {name} codec was fitted with ({error})"
+        ) from error
 
 
 def _require_plain(settings: Any) -> None:
     """Hold what a fit says of itself against what its readers ask of it."""
     asked, found = settings.get("asked", {}), settings.get("found", {})
-    if type(asked) is not dict or type(found) is not dict or any(type(value) not in (int, float) for value in found.values()):
+    if (
+        type(asked) is not dict
+        or type(found) is not dict
+        or any(type(value) not in (int, float) for value in found.values())
+    ):
         raise ValueError("settings of another kind")

@@ -24,8 +24,11 @@ class Int8Packing(RowPacking):
     name = "int8"
     attributes: Mapping[str, Any] = {
         "codec": "int8",
-        "stored_as": "uint8 [tokens, d_teacher + 4]: int8 values, then the token's scale, a little-endian float32; "
-        "state = value * token scale * channel scale; the channel scales are in the cache's attachments/codecs",
+        "stored_as": (
+            "uint8 [tokens, d_teacher + 4]: int8 values, then the token's scale, a little-endian"
+            " float32; state = value * token scale * channel scale; the channel scales are in the"
+            " cache's attachments/codecs"
+        ),
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec:
@@ -46,7 +49,8 @@ class Int8Packing(RowPacking):
 
 @dataclass(frozen=True, eq=False)
 class Int8:
-    """Channels are brought to one size by scales fitted to the calibration tokens; each token then fills the int8 range.
+    """Channels are brought to one size by scales fitted to the calibration tokens; each token then
+    fills the int8 range.
 
     Attributes:
         parameters: `channel_scales` `[d_teacher]` float32.
@@ -61,15 +65,20 @@ class Int8:
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Int8:
-        """Fit the channel scales: the root mean square of each channel, tokens brought to one length first.
+        """Fit the channel scales: the root mean square of each channel, tokens brought to one
+        length first.
 
-        Tokens hundreds of times as long as all others (attention sinks in middle layers) so have no more say than others.
-        """
+        Tokens hundreds of times as long as all others (attention sinks in middle layers) so have no
+        more say than others."""
         values_ND = hidden_ND.astype(np.float64)
         lengths_N1 = np.sqrt((values_ND**2).mean(axis=1, keepdims=True))
-        scales_D = np.sqrt(((values_ND / np.maximum(lengths_N1, np.finfo(np.float32).tiny)) ** 2).mean(axis=0))
+        scales_D = np.sqrt(
+            ((values_ND / np.maximum(lengths_N1, np.finfo(np.float32).tiny)) ** 2).mean(axis=0)
+        )
         fallback = scales_D.max() or 1.0
-        scales_D = np.maximum(scales_D, fallback * 1e-4)  # a channel that was silent in the sample may speak later
+        scales_D = np.maximum(
+            scales_D, fallback * 1e-4
+        )  # a channel that was silent in the sample may speak later
         return cls({"channel_scales": scales_D.astype(np.float32)}, settings)
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
@@ -77,11 +86,18 @@ class Int8:
         scaled_ND = hidden_ND.astype(np.float32) / self.parameters["channel_scales"]
         scales_N = (np.abs(scaled_ND).max(axis=1, initial=0.0) / _LARGEST).astype(np.float32)
         steps_N = np.where(scales_N > 0, scales_N, np.float32(1))
-        return CodedStates(np.rint(scaled_ND / steps_N[:, None]).clip(-_LARGEST, _LARGEST).astype(np.int8), scales_N)
+        return CodedStates(
+            np.rint(scaled_ND / steps_N[:, None]).clip(-_LARGEST, _LARGEST).astype(np.int8),
+            scales_N,
+        )
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
         """Value times token scale times channel scale."""
         assert coded.scales is not None
-        states_TD = coded.values.astype(np.float32) * coded.scales[:, None] * self.parameters["channel_scales"]
+        states_TD = (
+            coded.values.astype(np.float32)
+            * coded.scales[:, None]
+            * self.parameters["channel_scales"]
+        )
         decoded_TD: npt.NDArray[Any] = states_TD.astype(ml_dtypes.bfloat16)
         return decoded_TD

@@ -42,7 +42,8 @@ class Pieces(Protocol):
 
 
 class Packing(Protocol):
-    """How coded states lie in a shard: one array a layer. Depends on the codec's name alone, not on how it was fitted."""
+    """How coded states lie in a shard: one array a layer. Depends on the codec's name alone, not on
+    how it was fitted."""
 
     @property
     def name(self) -> str:
@@ -70,8 +71,11 @@ class Packing(Protocol):
         """Coded states of pieces of these lengths as the array that is stored."""
         ...
 
-    def pieces(self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int) -> Pieces:
-        """The pieces in a stored array whose first dimension is `size`; of the lengths that it tells of, where none are given.
+    def pieces(
+        self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
+    ) -> Pieces:
+        """The pieces in a stored array whose first dimension is `size`; of the lengths that it
+        tells of, where none are given.
 
         Raises:
             DamagedCacheError: it does not hold pieces of these lengths.
@@ -99,7 +103,8 @@ class Codec(Protocol):
 
     @property
     def file(self) -> bytes | None:
-        """The bytes of the file that the fit was read from; None where it was fitted just now, or to nothing."""
+        """The bytes of the file that the fit was read from; None where it was fitted just now, or
+        to nothing."""
         ...
 
     @property
@@ -108,7 +113,8 @@ class Codec(Protocol):
         ...
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
-        """Code hidden states `[N, d_teacher]` bfloat16; the same numbers always give the same result."""
+        """Code hidden states `[N, d_teacher]` bfloat16; the same numbers always give the same
+        result."""
         ...
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:

@@ -18,7 +18,8 @@ from cache.codecs.pages import PagedPieces, pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
-"""A token whose distance from the mean has this many times the usual square is kept exactly: an attention sink."""
+"""A token whose distance from the mean has this many times the usual square is kept exactly: an
+attention sink."""
 _RARE = 1e-3
 """Share of the calibration tokens that may be kept exactly for the others to fit into int8."""
 _NARROW, _WIDE = 127, 32767
@@ -30,8 +31,10 @@ class KltPacking:
     name = "klt"
     attributes: Mapping[str, Any] = {
         "codec": "klt",
-        "stored_as": "entropy-coded pages as in docs/FORMAT.md; state = (value * step) @ basis.T + mean, "
-        "with step, basis and mean from the cache's attachments/codecs",
+        "stored_as": (
+            "entropy-coded pages as in docs/FORMAT.md; state = (value * step) @ basis.T + mean, "
+            "with step, basis and mean from the cache's attachments/codecs"
+        ),
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec | None:
@@ -46,22 +49,28 @@ class KltPacking:
         """Coded states as pages."""
         return pack_pages(coded, lengths)
 
-    def pieces(self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int) -> Pieces:
+    def pieces(
+        self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
+    ) -> Pieces:
         """The pieces in packed bytes."""
         return PagedPieces(stored, size, hidden_size, lengths)
 
 
 @dataclass(frozen=True, eq=False)
 class Klt:
-    """Rotates states onto the eigenvectors of their covariance, and rounds all components with one step.
+    """Rotates states onto the eigenvectors of their covariance, and rounds all components with one
+    step.
 
-    For Gaussian sources that is reverse water-filling at the step's distortion (Cover and Thomas, Elements of Information
-    Theory, 10.3): components below the step vanish, the others cost what their spread above it is worth.
+    For Gaussian sources that is reverse water-filling at the step's distortion (Cover and Thomas,
+    Elements of Information Theory, 10.3): components below the step vanish, the others cost what
+    their spread above it is worth.
 
     Attributes:
-        parameters: `mean` `[d_teacher]` float32, `basis` `[d_teacher, d_teacher]` float16 with an eigenvector in each column,
-            `eigenvalues` `[d_teacher]` float32, `step` float32, `usual` float32, the median squared distance from the mean.
-        settings: what was asked, and what the fit does on calibration tokens that it was not fitted to.
+        parameters: `mean` `[d_teacher]` float32, `basis` `[d_teacher, d_teacher]` float16 with an
+            eigenvector in each column, `eigenvalues` `[d_teacher]` float32, `step` float32, `usual`
+            float32, the median squared distance from the mean.
+        settings: what was asked, and what the fit does on calibration tokens that it was not fitted
+            to.
         value_type: `int8` where the step is coarse enough for it, else `int16`.
     """
 
@@ -73,7 +82,8 @@ class Klt:
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Klt:
-        """Fit mean and eigenvectors to hidden states `[N, d_teacher]`; the step is 1 until `with_step` chooses one."""
+        """Fit mean and eigenvectors to hidden states `[N, d_teacher]`; the step is 1 until
+        `with_step` chooses one."""
         values_ND = hidden_ND.astype(np.float64)
         squares_N = ((values_ND - np.median(values_ND, axis=0)) ** 2).sum(axis=1)
         usual = float(np.median(squares_N))
@@ -82,7 +92,9 @@ class Klt:
         centred_ND = values_ND - mean_D
         eigenvalues_D, basis_DD = np.linalg.eigh(centred_ND.T @ centred_ND / len(centred_ND))
         basis_DD = basis_DD[:, ::-1]
-        basis_DD = basis_DD * np.sign(basis_DD[np.abs(basis_DD).argmax(axis=0), range(len(mean_D))])  # either sign would do
+        basis_DD = basis_DD * np.sign(
+            basis_DD[np.abs(basis_DD).argmax(axis=0), range(len(mean_D))]
+        )  # either sign would do
         parameters = {
             "mean": mean_D,
             "basis": np.ascontiguousarray(basis_DD.astype(np.float16)),
@@ -93,8 +105,11 @@ class Klt:
         return cls(parameters, settings)
 
     def with_step(self, step: float, hidden_ND: npt.NDArray[Any]) -> Klt:
-        """The same rotation with another step; narrow values where all but a rare one of some states `[N, d]` fit into int8."""
-        stepped = replace(self, parameters={**self.parameters, "step": np.float32(step).reshape(1)}, file=None)
+        """The same rotation with another step; narrow values where all but a rare one of some
+        states `[N, d]` fit into int8."""
+        stepped = replace(
+            self, parameters={**self.parameters, "step": np.float32(step).reshape(1)}, file=None
+        )
         largest_N = np.abs(np.rint(stepped._rotated(hidden_ND))).max(axis=1, initial=0.0)
         usual = float(np.quantile(largest_N, 1 - _RARE)) if len(largest_N) else 0.0
         return replace(stepped, value_type="int8" if usual <= _NARROW else "int16")
@@ -107,8 +122,8 @@ class Klt:
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
         """Rotate, round, and set aside the tokens that are far out.
 
-        In double precision, so that a value's rounding does not depend on how a machine orders its sums.
-        """
+        In double precision, so that a value's rounding does not depend on how a machine orders its
+        sums."""
         largest = _NARROW if self.value_type == "int8" else _WIDE
         values_ND = np.empty(hidden_ND.shape, self.value_type)
         exact: list[npt.NDArray[np.int64]] = []
@@ -116,28 +131,41 @@ class Klt:
             states_ND = hidden_ND[start : start + _ROWS_AT_A_TIME]
             rotated_ND = np.rint(self._rotated(states_ND))
             squares_N = (rotated_ND**2).sum(axis=1) * self.step**2
-            far_N = (np.abs(rotated_ND).max(axis=1) > largest) | (squares_N > _FAR * float(self.parameters["usual"][0]))
+            far_N = (np.abs(rotated_ND).max(axis=1) > largest) | (
+                squares_N > _FAR * float(self.parameters["usual"][0])
+            )
             rotated_ND[far_N] = 0
             values_ND[start : start + len(states_ND)] = rotated_ND
             exact.append(start + np.flatnonzero(far_N))
         rows = np.concatenate([np.zeros(0, np.int64), *exact])
-        return CodedStates(values_ND, None, rows, hidden_ND[rows].astype(ml_dtypes.bfloat16, copy=False).view(np.uint16))
+        return CodedStates(
+            values_ND,
+            None,
+            rows,
+            hidden_ND[rows].astype(ml_dtypes.bfloat16, copy=False).view(np.uint16),
+        )
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
         """Rotate back, and put the tokens that were kept exactly in their places."""
-        states_TD: npt.NDArray[Any] = (coded.values.astype(np.float32) @ self._rotation_back + self.parameters["mean"]).astype(
-            ml_dtypes.bfloat16
-        )
+        states_TD: npt.NDArray[Any] = (
+            coded.values.astype(np.float32) @ self._rotation_back + self.parameters["mean"]
+        ).astype(ml_dtypes.bfloat16)
         if coded.exact_rows is not None and coded.exact_values is not None:
-            states_TD[coded.exact_rows] = np.ascontiguousarray(coded.exact_values).view(ml_dtypes.bfloat16)
+            states_TD[coded.exact_rows] = np.ascontiguousarray(coded.exact_values).view(
+                ml_dtypes.bfloat16
+            )
         return states_TD
 
     @cached_property
     def _rotation_back(self) -> npt.NDArray[np.float32]:
-        return np.ascontiguousarray(self.parameters["basis"].astype(np.float32).T * np.float32(self.step))
+        return np.ascontiguousarray(
+            self.parameters["basis"].astype(np.float32).T * np.float32(self.step)
+        )
 
     def _rotated(self, hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Components along the eigenvectors, in steps."""
         centred_ND = hidden_ND.astype(np.float64) - self.parameters["mean"]
-        rotated_ND: npt.NDArray[np.float64] = centred_ND @ (self.parameters["basis"].astype(np.float64) / self.step)
+        rotated_ND: npt.NDArray[np.float64] = centred_ND @ (
+            self.parameters["basis"].astype(np.float64) / self.step
+        )
         return rotated_ND

@@ -9,9 +9,10 @@ One array of bytes a layer, all integers little-endian:
 | tables | uint32 `[groups]` sizes, the pcodec header, then each group's pcodec chunk metadata |
 | pieces | of each: the groups' pages; tokens kept exactly, uint32 `[k]`; their states, bits of bfloat16 `[k, channels]` |
 
-A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's int16 values, channel after
-channel: neighbours in it have like spread, and one table for the whole shard serves all of a group's pages.
-"""
+A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's
+int16 values, channel after
+channel: neighbours in it have like spread, and one table for the whole shard serves all of a
+group's pages."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
     tables, pages_of, header = [], [], FileCompressor().write_header()
     for first in range(0, channels, GROUP):
         group_ND = np.ascontiguousarray(coded.values[:, first : first + GROUP], np.int16)
-        table, pages = _group(group_ND, [(int(starts[piece]), int(starts[piece + 1])) for piece in filled])
+        table, pages = _group(
+            group_ND, [(int(starts[piece]), int(starts[piece + 1])) for piece in filled]
+        )
         tables.append(table)
         pages_of.append(dict(zip(filled, pages, strict=True)))
     index, bodies = np.zeros((len(lengths), 2 + len(tables)), _HEAD), []
@@ -69,39 +72,54 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
         bodies += pages
         if len(exact_rows):
             assert kept.exact_values is not None
-            bodies += [exact_rows.astype("<u4").tobytes(), np.ascontiguousarray(kept.exact_values, "<u2").tobytes()]
-    head = np.array([_VERSION, len(lengths), channels, GROUP, coded.values.dtype.itemsize, len(header), 0, 0], _HEAD)
+            bodies += [
+                exact_rows.astype("<u4").tobytes(),
+                np.ascontiguousarray(kept.exact_values, "<u2").tobytes(),
+            ]
+    head = np.array(
+        [_VERSION, len(lengths), channels, GROUP, coded.values.dtype.itemsize, len(header), 0, 0],
+        _HEAD,
+    )
     sizes = np.array(list(map(len, tables)), _HEAD)
-    return np.frombuffer(b"".join([head.tobytes(), index.tobytes(), sizes.tobytes(), header, *tables, *bodies]), np.uint8)
+    return np.frombuffer(
+        b"".join([head.tobytes(), index.tobytes(), sizes.tobytes(), header, *tables, *bodies]),
+        np.uint8,
+    )
 
 
 def require_packable(lengths: Sequence[int], channels: int) -> None:
     """Refuse, before any work, what cannot be packed.
 
     Raises:
-        CacheError: the pieces of these lengths have more tokens than pcodec takes in one chunk, or one of them more values than
-            are to be read at once.
+        CacheError: the pieces of these lengths have more tokens than pcodec takes in one chunk, or
+            one of them more values than are to be read at once.
     """
     if sum(lengths) > _MOST_ROWS:
         raise CacheError(
-            f"a shard of {sum(lengths):,} stored tokens is too large for klt (at most {_MOST_ROWS:,}); use smaller --shard-tokens"
+            f"a shard of {sum(lengths):,} stored tokens is too large for klt (at most"
+            f" {_MOST_ROWS:,}); use smaller --shard-tokens"
         )
     if (longest := max(lengths, default=0)) * channels > _MOST_VALUES:
         raise CacheError(
-            f"{longest:,} tokens of {channels} values in one piece are too many for klt (at most {_MOST_VALUES // channels:,}); "
-            "leave such examples out with --max-tokens"
+            f"{longest:,} tokens of {channels} values in one piece are too many for klt (at most"
+            f" {_MOST_VALUES // channels:,}); leave such examples out with --max-tokens"
         )
 
 
-def _group(group_ND: npt.NDArray[np.int16], ranges: Sequence[tuple[int, int]]) -> tuple[bytes, list[bytes]]:
+def _group(
+    group_ND: npt.NDArray[np.int16], ranges: Sequence[tuple[int, int]]
+) -> tuple[bytes, list[bytes]]:
     """A group's entropy table, and the page of each range of rows."""
     if not ranges:
         return b"", []
     values = np.concatenate([group_ND[start:stop].T.reshape(-1) for start, stop in ranges])
     config = ChunkConfig(
-        paging_spec=PagingSpec.exact_page_sizes([(stop - start) * group_ND.shape[1] for start, stop in ranges]),
+        paging_spec=PagingSpec.exact_page_sizes(
+            [(stop - start) * group_ND.shape[1] for start, stop in ranges]
+        ),
         mode_spec=ModeSpec.classic(),
-        delta_spec=DeltaSpec.no_op(),  # never a step from one token to another: a page is read by itself
+        # never a step from one token to another: a page is read by itself
+        delta_spec=DeltaSpec.no_op(),
     )
     compressor = FileCompressor().chunk_compressor(values, config)
     return compressor.write_meta(), [compressor.write_page(page) for page in range(len(ranges))]
@@ -121,9 +139,12 @@ class _Layout:
 
 
 class PagedPieces:
-    """The pieces in a packed array. Threads may read at the same time: decoding lets go of the interpreter's lock."""
+    """The pieces in a packed array. Threads may read at the same time: decoding lets go of the
+    interpreter's lock."""
 
-    def __init__(self, stored: Readable, size: int, hidden_size: int, lengths: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, stored: Readable, size: int, hidden_size: int, lengths: Sequence[int] | None = None
+    ) -> None:
         """Read the parts before the pieces.
 
         Args:
@@ -142,7 +163,9 @@ class PagedPieces:
             raise DamagedCacheError(f"not klt pages ({error})") from error
         found = self.lengths.tolist()
         if self._layout.channels != hidden_size or (lengths is not None and found != list(lengths)):
-            raise DamagedCacheError("its klt pages are not of the tokens and channels that the journal tells of")
+            raise DamagedCacheError(
+                "its klt pages are not of the tokens and channels that the journal tells of"
+            )
         self._idle: list[list[Any]] = []
 
     def __len__(self) -> int:
@@ -154,7 +177,8 @@ class PagedPieces:
         return self._layout.index[:, 0].astype(np.int64)
 
     def let_go(self) -> None:
-        """Give back the memory of what has been prepared for decoding; it is prepared again with the next piece."""
+        """Give back the memory of what has been prepared for decoding; it is prepared again with
+        the next piece."""
         self._idle = []
 
     def stored_range(self, piece: int) -> tuple[int, int]:
@@ -174,9 +198,13 @@ class PagedPieces:
         place, channel, idle = 0, 0, self._idle
         try:
             decompressors = self._lent() if rows else []
-            for decompressor, width, size in zip(decompressors, layout.widths, sizes, strict=bool(rows)):
+            for decompressor, width, size in zip(
+                decompressors, layout.widths, sizes, strict=bool(rows)
+            ):
                 page = values_DT[channel : channel + width].reshape(-1)
-                progress, read = decompressor.read_page_into(body[place : place + size], rows * width, page)
+                progress, read = decompressor.read_page_into(
+                    body[place : place + size], rows * width, page
+                )
                 if read != size or progress.n_processed != rows * width:
                     raise ValueError("a page of another length")
                 place, channel = place + size, channel + width
@@ -186,13 +214,16 @@ class PagedPieces:
             raise DamagedCacheError(f"damaged klt pages ({error})") from error
         values_TD = values_DT.T.astype(layout.value_type, order="C")
         exact_rows = np.frombuffer(body, "<u4", kept, place).astype(np.int64)
-        exact = np.frombuffer(body, "<u2", kept * layout.channels, place + 4 * kept).reshape(kept, layout.channels)
+        exact = np.frombuffer(body, "<u2", kept * layout.channels, place + 4 * kept).reshape(
+            kept, layout.channels
+        )
         if kept and not (exact_rows[-1] < rows and (np.diff(exact_rows) > 0).all()):
             raise DamagedCacheError("damaged klt pages (tokens kept exactly are not in order)")
         return CodedStates(values_TD, None, exact_rows, exact)
 
     def _lent(self) -> list[Any]:
-        """A decompressor for each group, of some 20 KB; they serve one thread at a time, so there are as many as threads meet."""
+        """A decompressor for each group, of some 20 KB; they serve one thread at a time, so there
+        are as many as threads meet."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -201,13 +232,16 @@ class PagedPieces:
 
 
 def _read_layout(stored: Readable, size: int) -> _Layout:
-    """Nothing is believed, and no room made, before it is known to lie within the bytes that are there."""
+    """Nothing is believed, and no room made, before it is known to lie within the bytes that are
+    there."""
     item = _HEAD.itemsize
 
     def items(place: int, count: int) -> npt.NDArray[np.uint32]:
         if place + count * item > size:
             raise ValueError("cut short")
-        found: npt.NDArray[np.uint32] = np.ascontiguousarray(stored.read(place, place + count * item)).view(_HEAD)
+        found: npt.NDArray[np.uint32] = np.ascontiguousarray(
+            stored.read(place, place + count * item)
+        ).view(_HEAD)
         return found
 
     version, pieces, channels, group, value_bytes, header_size, *_ = items(0, _HEAD_ITEMS).tolist()
@@ -227,11 +261,16 @@ def _read_layout(stored: Readable, size: int) -> _Layout:
     for table in sizes:
         tables.append(stored.read(place, place + table).tobytes())
         place += table
-    bodies = index[:, 2:].sum(axis=1, dtype=np.int64) + index[:, 1].astype(np.int64) * (4 + 2 * channels)
+    bodies = index[:, 2:].sum(axis=1, dtype=np.int64) + index[:, 1].astype(np.int64) * (
+        4 + 2 * channels
+    )
     starts = place + np.concatenate([[0], np.cumsum(bodies)])
     if starts[-1] != size:
         raise ValueError(f"{size} bytes, its index tells of {starts[-1]}")
-    if index[:, 0].sum(dtype=np.int64) > _MOST_ROWS or int(index[:, 0].max()) * channels > _MOST_VALUES:
+    if (
+        index[:, 0].sum(dtype=np.int64) > _MOST_ROWS
+        or int(index[:, 0].max()) * channels > _MOST_VALUES
+    ):
         raise ValueError("more tokens than a shard or piece can have")
     if (index[:, 1] > index[:, 0]).any():
         raise ValueError("more tokens kept exactly than there are")

@@ -40,7 +40,9 @@ class RowPacking:
         """One row a token; where a piece begins need not be said."""
         return self.rows_of(coded)
 
-    def pieces(self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int) -> Pieces:
+    def pieces(
+        self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
+    ) -> Pieces:
         """Pieces are runs of rows."""
         return _RowPieces(self, stored, [size] if lengths is None else lengths)
 

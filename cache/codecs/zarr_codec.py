@@ -1,7 +1,8 @@
-"""The codecs as Zarr v3 codecs: any Zarr v3 reader with this package installed opens `hidden_states/<layer>` as float32.
+"""The codecs as Zarr v3 codecs: any Zarr v3 reader with this package installed opens
+`hidden_states/<layer>` as float32.
 
-The fit lies beside the shards, in the cache's `attachments/codecs`; a shard that has been moved out of its cache lacks it.
-"""
+The fit lies beside the shards, in the cache's `attachments/codecs`; a shard that has been moved out
+of its cache lacks it."""
 
 from __future__ import annotations
 
@@ -24,12 +25,16 @@ from cache.codecs.fit_file import FITS, fit_name, read_fit
 from cache.codecs.in_memory import Held
 from cache.errors import CacheError
 
-_NOWHERE = "this store does not say where it lies, so the fit of the codec cannot be found; open the cache's folder"
+_NOWHERE = (
+    "this store does not say where it lies, so the fit of the codec cannot be found; open the"
+    " cache's folder"
+)
 
 
 @dataclass(frozen=True)
 class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
-    """Reads a layer's packed states, which this package's writer has stored as the array's one chunk.
+    """Reads a layer's packed states, which this package's writer has stored as the array's one
+    chunk.
 
     Attributes:
         layer: the teacher layer.
@@ -47,19 +52,26 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         """From an array's metadata."""
         told = data.get("configuration", {})
         if type(told.get("layer")) is not int or type(told.get("fit")) is not str:
-            raise ValueError(f"codec {zarr_name(cls.codec_name)} does not say of which layer and fit it is")
+            raise ValueError(
+                f"codec {zarr_name(cls.codec_name)} does not say of which layer and fit it is"
+            )
         return cls(told["layer"], told["fit"])
 
     def to_dict(self) -> Any:
         """As it stands in an array's metadata."""
-        return {"name": zarr_name(self.codec_name), "configuration": {"layer": self.layer, "fit": self.fit}}
+        return {
+            "name": zarr_name(self.codec_name),
+            "configuration": {"layer": self.layer, "fit": self.fit},
+        }
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ChunkSpec) -> int:
         """Not known before the values are."""
         raise NotImplementedError
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ChunkSpec) -> Buffer | None:
-        raise NotImplementedError("a cache's states are written by `llm-modules extract` and `cache convert` alone")
+        raise NotImplementedError(
+            "a cache's states are written by `llm-modules extract` and `cache convert` alone"
+        )
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ChunkSpec) -> NDBuffer:
         raise CacheError(_NOWHERE)
@@ -80,9 +92,14 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         packed = packed.reshape(spec.shape) if spec else packed
         lengths = None if spec is None else [rows]
         pieces = packing_named(self.codec_name).pieces(Held(packed), len(packed), lengths, channels)
-        states_TD = np.concatenate([codec.decode(pieces.read(piece)) for piece in range(len(pieces))]).astype(np.float32)
+        states_TD = np.concatenate(
+            [codec.decode(pieces.read(piece)) for piece in range(len(pieces))]
+        ).astype(np.float32)
         if states_TD.shape != chunk_spec.shape:
-            raise CacheError(f"{byte_getter}: holds states of {len(states_TD)} tokens, its metadata tells of {rows}")
+            raise CacheError(
+                f"{byte_getter}: holds states of {len(states_TD)} tokens, its metadata tells of"
+                f" {rows}"
+            )
         return chunk_spec.prototype.nd_buffer.from_numpy_array(states_TD[selection])
 
 
@@ -113,11 +130,15 @@ def _fit_beside(chunk: Path, wanted: StatesCodec, channels: int) -> Codec:
         file = folder / "attachments" / FITS / fit_name(wanted.layer)
         if file.is_file():
             return _checked_fit(file, wanted, channels)
-    raise CacheError(f"{chunk}: lies in no cache that tells what the {wanted.codec_name} codec was fitted with")
+    raise CacheError(
+        f"{chunk}: lies in no cache that tells what the {wanted.codec_name} codec was fitted with"
+    )
 
 
 @functools.lru_cache(maxsize=16)
 def _checked_fit(file: Path, wanted: StatesCodec, channels: int) -> Codec:
     if hashlib.sha256(file.read_bytes()).hexdigest() != wanted.fit:
-        raise CacheError(f"{file}: is not what this shard's {wanted.codec_name} codec was fitted with")
+        raise CacheError(
+            f"{file}: is not what this shard's {wanted.codec_name} codec was fitted with"
+        )
     return read_fit(file, wanted.codec_name, channels)

@@ -1,4 +1,5 @@
-"""Shard containers, by name: one interface, so that nothing above knows which one holds the arrays."""
+"""Shard containers, by name: one interface, so that nothing above knows which one holds the
+arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from cache.names import FORMAT_NAMES
 
 __all__ = ["FORMAT_NAMES", "Arrays", "Presented", "ShardFormat", "StoredArray", "format_named"]
 
-_FORMATS: dict[str, ShardFormat] = {container.name: container for container in (ZarrFormat(), Hdf5Format())}
+_FORMATS: dict[str, ShardFormat] = {
+    container.name: container for container in (ZarrFormat(), Hdf5Format())
+}
 
 
 def format_named(name: str) -> ShardFormat:
@@ -20,5 +23,7 @@ def format_named(name: str) -> ShardFormat:
         CacheError: no format of that name is known.
     """
     if name not in _FORMATS:
-        raise CacheError(f"unknown cache format {name!r}; this release knows {', '.join(FORMAT_NAMES)}")
+        raise CacheError(
+            f"unknown cache format {name!r}; this release knows {', '.join(FORMAT_NAMES)}"
+        )
     return _FORMATS[name]

@@ -17,7 +17,8 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Presented:
-    """The array that stored bytes stand for, to be shown by containers that have codecs of their own.
+    """The array that stored bytes stand for, to be shown by containers that have codecs of their
+    own.
 
     Attributes:
         spec: shape and type of that array.
@@ -32,7 +33,8 @@ class Presented:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where an array's values lie: raw, one row after the other, from `offset` bytes into a file."""
+    """Where an array's values lie: raw, one row after the other, from `offset` bytes into a
+    file."""
 
     file: Path
     offset: int
@@ -40,7 +42,8 @@ class StoredArray:
 
 
 class ShardFormat(Protocol):
-    """A kind of container. Any tool that knows it can open what is written; reading goes straight to the values."""
+    """A kind of container. Any tool that knows it can open what is written; reading goes straight
+    to the values."""
 
     @property
     def name(self) -> str:
@@ -52,8 +55,11 @@ class ShardFormat(Protocol):
         """How the names of its shards end."""
         ...
 
-    def write(self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]) -> None:
-        """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]` the shard."""
+    def write(
+        self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]
+    ) -> None:
+        """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]`
+        the shard."""
         ...
 
     def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
@@ -72,10 +78,16 @@ class ShardFormat(Protocol):
         """Find some arrays in a shard; nothing is read but what describes them.
 
         Raises:
-            DamagedCacheError: it is not such a container, lacks an array, or holds one laid out in another way.
+            DamagedCacheError: it is not such a container, lacks an array, or holds one laid out in
+                another way.
         """
         ...
 
-    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes, presented: Mapping[str, Presented]) -> int:
+    def size(
+        self,
+        specs: Mapping[str, ArraySpec],
+        attributes: Attributes,
+        presented: Mapping[str, Presented],
+    ) -> int:
         """Exactly how many bytes `write` would take."""
         ...

@@ -32,16 +32,19 @@ _INDEX_ENTRY, _INDEX_CHECKSUM = 16, 4
 
 @dataclass(frozen=True)
 class ZarrFormat:
-    """Zarr v3 with the sharding codec, as zarr-python writes it; values are stored raw, or by this package's own codecs.
+    """Zarr v3 with the sharding codec, as zarr-python writes it; values are stored raw, or by this
+    package's own codecs.
 
-    All inner chunks are of one size and stand in their order, so a whole array is one run of bytes: it is read from there,
-    without zarr-python's cost for each chunk. Packed states are the one chunk of an array of float32.
-    """
+    All inner chunks are of one size and stand in their order, so a whole array is one run of bytes:
+    it is read from there, without zarr-python's cost for each chunk. Packed states are the one
+    chunk of an array of float32."""
 
     name: str = "zarr"
     suffix: str = ".zarr"
 
-    def write(self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]) -> None:
+    def write(
+        self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]
+    ) -> None:
         """Write the arrays into a new group."""
         root = _new_group(LocalStore(path), attributes)
         for name, values in arrays.items():
@@ -70,33 +73,54 @@ class ZarrFormat:
         """The group's."""
         try:
             _require_small(path / "zarr.json")
-            return dict(zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3).attrs)
+            return dict(
+                zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3).attrs
+            )
         except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-            raise DamagedCacheError(f"{path}: damaged, or not a Zarr group of this project ({error})") from error
+            raise DamagedCacheError(
+                f"{path}: damaged, or not a Zarr group of this project ({error})"
+            ) from error
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
         """Find the arrays' files; those that are not raw and in one run are refused."""
         try:
             return {name: _located(path, name) for name in names}
         except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-            raise DamagedCacheError(f"{path}: damaged, or not a Zarr group of this project ({error})") from error
+            raise DamagedCacheError(
+                f"{path}: damaged, or not a Zarr group of this project ({error})"
+            ) from error
 
-    def size(self, specs: Mapping[str, ArraySpec], attributes: Attributes, presented: Mapping[str, Presented]) -> int:
+    def size(
+        self,
+        specs: Mapping[str, ArraySpec],
+        attributes: Attributes,
+        presented: Mapping[str, Presented],
+    ) -> int:
         """Whole chunks, the index of each array's file, and the groups' and arrays' metadata."""
         total = _group_metadata_size(json.dumps(attributes.get("", {})))
-        total += sum(_group_metadata_size("{}") for parent in {name.rpartition("/")[0] for name in specs} if parent)
+        total += sum(
+            _group_metadata_size("{}")
+            for parent in {name.rpartition("/")[0] for name in specs}
+            if parent
+        )
         for name, spec in specs.items():
             told = json.dumps(attributes.get(name, {}))
             if name in presented:
-                total += math.prod(spec.shape) * spec.dtype.itemsize + _presented_metadata_size(presented[name], told)
+                total += math.prod(spec.shape) * spec.dtype.itemsize + _presented_metadata_size(
+                    presented[name], told
+                )
                 continue
             rows, stored_rows = _chunking(spec)
             if not spec.shape[0]:
                 stored_rows = 0
             values = stored_rows * math.prod(spec.shape[1:]) * spec.dtype.itemsize
-            total += values + stored_rows // rows * _INDEX_ENTRY + (_INDEX_CHECKSUM if values else 0)
+            total += (
+                values + stored_rows // rows * _INDEX_ENTRY + (_INDEX_CHECKSUM if values else 0)
+            )
             one = _array_metadata_size(spec.shape[1:], spec.dtype.str, told)
-            total += one + sum(len(str(number)) - 1 for number in (spec.shape[0], rows, max(stored_rows, 1)))
+            total += one + sum(
+                len(str(number)) - 1 for number in (spec.shape[0], rows, max(stored_rows, 1))
+            )
         return total
 
 
@@ -111,7 +135,9 @@ def _new_group(store: LocalStore | MemoryStore, attributes: Attributes) -> zarr.
     return zarr.open_group(store, mode="w", zarr_format=3, attributes=dict(attributes.get("", {})))
 
 
-def _new_array(root: zarr.Group, name: str, spec: ArraySpec, attributes: Attributes) -> zarr.Array[Any]:
+def _new_array(
+    root: zarr.Group, name: str, spec: ArraySpec, attributes: Attributes
+) -> zarr.Array[Any]:
     rows, stored_rows = _chunking(spec)
     return root.create_array(
         name,
@@ -158,8 +184,14 @@ def _located(path: Path, name: str) -> StoredArray:
         return _located_packed(folder, array, spec)
     rows, stored_rows = _chunking(spec)
     (codec,) = array.metadata.codecs  # type: ignore[union-attr]
-    raw = isinstance(codec, ShardingCodec) and all(isinstance(inner, BytesCodec) for inner in codec.codecs)
-    if not raw or array.chunks != (rows, *spec.shape[1:]) or array.shards != (stored_rows, *spec.shape[1:]):
+    raw = isinstance(codec, ShardingCodec) and all(
+        isinstance(inner, BytesCodec) for inner in codec.codecs
+    )
+    if (
+        not raw
+        or array.chunks != (rows, *spec.shape[1:])
+        or array.shards != (stored_rows, *spec.shape[1:])
+    ):
         raise ValueError(f"array {name!r} is not stored as raw chunks of {rows} rows in one file")
     file = folder / _values_name(len(spec.shape))
     if not math.prod(spec.shape):
@@ -172,7 +204,10 @@ def _located(path: Path, name: str) -> StoredArray:
     with file.open("rb") as stream:
         stream.seek(chunks * chunk_bytes)
         index = np.frombuffer(stream.read(chunks * _INDEX_ENTRY), "<u8").reshape(chunks, 2)
-    if not (np.array_equal(index[:, 0], np.arange(chunks, dtype=np.uint64) * chunk_bytes) and (index[:, 1] == chunk_bytes).all()):
+    if not (
+        np.array_equal(index[:, 0], np.arange(chunks, dtype=np.uint64) * chunk_bytes)
+        and (index[:, 1] == chunk_bytes).all()
+    ):
         raise ValueError(f"the chunks of {name!r} do not stand one after the other")
     return StoredArray(file, 0, spec)
 
@@ -184,7 +219,11 @@ def _located_packed(folder: Path, array: zarr.Array[Any], spec: ArraySpec) -> St
         raise ValueError(f"array {folder.name!r} is not stored as one chunk")
     file = folder / _values_name(2)
     size = file.stat().st_size if file.exists() else 0
-    return StoredArray(file, 0, packing_named(codec.codec_name).spec(*spec.shape) or ArraySpec((size,), np.dtype(np.uint8)))
+    return StoredArray(
+        file,
+        0,
+        packing_named(codec.codec_name).spec(*spec.shape) or ArraySpec((size,), np.dtype(np.uint8)),
+    )
 
 
 @functools.lru_cache
@@ -200,7 +239,9 @@ def _array_metadata_size(tail: tuple[int, ...], dtype: str, attributes: str) -> 
     held: dict[str, Buffer] = {}
     root = _new_group(MemoryStore(held), {})
     before = sum(map(len, held.values()))
-    _new_array(root, "array", ArraySpec((1, *tail), np.dtype(dtype)), {"array": json.loads(attributes)})
+    _new_array(
+        root, "array", ArraySpec((1, *tail), np.dtype(dtype)), {"array": json.loads(attributes)}
+    )
     return sum(map(len, held.values())) - before
 
 

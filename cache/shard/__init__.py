@@ -1,1 +1,2 @@
-"""A shard: its pieces and their layout, reading and writing its files, the prefixes that examples share."""
+"""A shard: its pieces and their layout, reading and writing its files, the prefixes that examples
+share."""

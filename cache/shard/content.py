@@ -1,4 +1,5 @@
-"""What a shard is to hold: pieces of text, each stored once, with the coded hidden states of all of them."""
+"""What a shard is to hold: pieces of text, each stored once, with the coded hidden states of all of
+them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ NO_PREFIX = -1
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens that stand in a shard in one piece: a prefix that examples share, or what an example has of its own.
+    """Tokens that stand in a shard in one piece: a prefix that examples share, or what an example
+    has of its own.
 
     Attributes:
         input_ids, loss_mask: `[T]`; an example that is all prefix has none of its own.
@@ -39,18 +41,22 @@ class Piece:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """All pieces of a shard end to end: first the prefixes that it stores, then what each example has of its own.
+    """All pieces of a shard end to end: first the prefixes that it stores, then what each example
+    has of its own.
 
     Attributes:
         row_ids: of each example.
-        texts: of each example, what its tokens were made from, as whoever writes the cache puts it; "" for nothing.
+        texts: of each example, what its tokens were made from, as whoever writes the cache puts it;
+            "" for nothing.
         lengths: `[examples]` int64, tokens of each example as it is read, its prefix included.
         stored: `[pieces]` int64, tokens of each piece.
         numbers: `[pieces]` int64, number of the prefix that a piece is; -1 for an example's.
-        prefixes: `[pieces]` int64, number of the prefix that comes before a piece; -1 where nothing does.
+        prefixes: `[pieces]` int64, number of the prefix that comes before a piece; -1 where nothing
+            does.
         input_ids: `[tokens]` int32.
         loss_mask: `[tokens]` bool.
-        hidden_states: for each layer the coded states of all tokens; or the array that is stored, where there is one already.
+        hidden_states: for each layer the coded states of all tokens; or the array that is stored,
+            where there is one already.
     """
 
     row_ids: list[str]
@@ -65,7 +71,11 @@ class ShardContent:
 
 
 def shard_of_pieces(
-    row_ids: Sequence[str], texts: Sequence[str], lengths: Sequence[int], pieces: Sequence[Piece], codecs: Mapping[int, Codec]
+    row_ids: Sequence[str],
+    texts: Sequence[str],
+    lengths: Sequence[int],
+    pieces: Sequence[Piece],
+    codecs: Mapping[int, Codec],
 ) -> ShardContent:
     """Lay pieces end to end and code their states.
 
@@ -83,8 +93,12 @@ def shard_of_pieces(
         np.fromiter(map(len, pieces), count, len(pieces)),
         np.fromiter((piece.number for piece in pieces), count, len(pieces)),
         np.fromiter((piece.after for piece in pieces), count, len(pieces)),
-        np.concatenate([np.zeros(0, np.int32), *(piece.input_ids for piece in pieces)]).astype(np.int32, copy=False),
-        np.concatenate([np.zeros(0, np.bool_), *(piece.loss_mask for piece in pieces)]).astype(np.bool_, copy=False),
+        np.concatenate([np.zeros(0, np.int32), *(piece.input_ids for piece in pieces)]).astype(
+            np.int32, copy=False
+        ),
+        np.concatenate([np.zeros(0, np.bool_), *(piece.loss_mask for piece in pieces)]).astype(
+            np.bool_, copy=False
+        ),
         {
             layer: codec.encode(np.concatenate([piece.hidden_states[layer] for piece in pieces]))
             for layer, codec in codecs.items()
@@ -101,7 +115,12 @@ def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) 
     """
     for example in examples:
         if not len(example) or not example.row_id:
-            raise CacheError(f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a row id")
-    pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
+            raise CacheError(
+                f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a"
+                " row id"
+            )
+    pieces = [
+        Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
+    ]
     row_ids = [example.row_id for example in examples]
     return shard_of_pieces(row_ids, [""] * len(examples), list(map(len, examples)), pieces, codecs)

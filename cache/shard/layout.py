@@ -52,8 +52,11 @@ def hidden_states_name(layer: int) -> str:
 
 
 def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, npt.NDArray[Any]]:
-    """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are packed its way, unless they are."""
-    row_ids, texts = ([each.encode() for each in listed] for listed in (content.row_ids, content.texts))
+    """A shard's arrays, ready to be stored. `codecs` names each layer's; its coded states are
+    packed its way, unless they are."""
+    row_ids, texts = (
+        [each.encode() for each in listed] for listed in (content.row_ids, content.texts)
+    )
     lengths = content.stored.tolist()
     return {
         "offsets": offsets_of(lengths),
@@ -67,7 +70,11 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
         "text_offsets": offsets_of([len(text) for text in texts]),
         "text_bytes": np.frombuffer(b"".join(texts), np.uint8),
         **{
-            hidden_states_name(layer): packing_named(name).pack(states, lengths) if isinstance(states, CodedStates) else states
+            hidden_states_name(layer): (
+                packing_named(name).pack(states, lengths)
+                if isinstance(states, CodedStates)
+                else states
+            )
             for layer, name in codecs.items()
             for states in [content.hidden_states[layer]]
         },
@@ -83,7 +90,8 @@ def array_specs(
     Args:
         pieces, tokens, examples: how many it holds; tokens as they are stored.
         row_id_bytes, text_bytes: of all its row ids, and of all its texts together.
-        state_bytes: bytes of each layer's stored states, asked where they do not follow from the number of tokens.
+        state_bytes: bytes of each layer's stored states, asked where they do not follow from the
+            number of tokens.
         hidden_size: width of the hidden states.
         codecs: name of each layer's codec.
     """
@@ -100,20 +108,29 @@ def array_specs(
         "text_bytes": ((text_bytes,), np.uint8),
     }
     states = {
-        hidden_states_name(layer): packing_named(name).spec(tokens, hidden_size)
-        or ArraySpec((state_bytes[layer],), np.dtype(np.uint8))
+        hidden_states_name(layer): (
+            packing_named(name).spec(tokens, hidden_size)
+            or ArraySpec((state_bytes[layer],), np.dtype(np.uint8))
+        )
         for layer, name in codecs.items()
     }
-    return {name: ArraySpec(shape, np.dtype(kind)) for name, (shape, kind) in specs.items()} | states
+    return {
+        name: ArraySpec(shape, np.dtype(kind)) for name, (shape, kind) in specs.items()
+    } | states
 
 
-def shard_attributes(codecs: Mapping[int, str], seal: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a shard and its arrays say of themselves to whoever opens them with another tool; `seal` as from `shard_seal`."""
+def shard_attributes(
+    codecs: Mapping[int, str], seal: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What a shard and its arrays say of themselves to whoever opens them with another tool; `seal`
+    as from `shard_seal`."""
     described: dict[str, dict[str, Any]] = {
         "": {
             "kind": "llm-modules shard",
-            "layout": "pieces end to end: shared prefixes, then what each example has of its own; "
-            "piece i is tokens offsets[i]:offsets[i+1] and comes after the prefix numbered prefixes[i]",
+            "layout": (
+                "pieces end to end: shared prefixes, then what each example has of its own; piece i"
+                " is tokens offsets[i]:offsets[i+1] and comes after the prefix numbered prefixes[i]"
+            ),
             **seal,
         },
         "row_id_bytes": {"encoding": "utf-8, end to end; see row_id_offsets"},
@@ -121,12 +138,19 @@ def shard_attributes(codecs: Mapping[int, str], seal: Mapping[str, str]) -> dict
     }
     for layer, name in codecs.items():
         attributes = packing_named(name).attributes
-        described[hidden_states_name(layer)] = {"layer": layer, "shape": "tokens, d_teacher", **attributes}
+        described[hidden_states_name(layer)] = {
+            "layer": layer,
+            "shape": "tokens, d_teacher",
+            **attributes,
+        }
     return described
 
 
-def presented_arrays(codecs: Mapping[int, str], fits: Mapping[int, str], tokens: int, hidden_size: int) -> dict[str, Presented]:
-    """The arrays that a container with codecs of its own may show as the hidden states that they stand for.
+def presented_arrays(
+    codecs: Mapping[int, str], fits: Mapping[int, str], tokens: int, hidden_size: int
+) -> dict[str, Presented]:
+    """The arrays that a container with codecs of its own may show as the hidden states that they
+    stand for.
 
     Args:
         codecs: name of each layer's codec.
@@ -135,14 +159,19 @@ def presented_arrays(codecs: Mapping[int, str], fits: Mapping[int, str], tokens:
     """
     return {
         hidden_states_name(layer): Presented(
-            ArraySpec((tokens, hidden_size), np.dtype(np.float32)), codecs[layer], {"layer": layer, "fit": fit}
+            ArraySpec((tokens, hidden_size), np.dtype(np.float32)),
+            codecs[layer],
+            {"layer": layer, "fit": fit},
         )
         for layer, fit in fits.items()
     }
 
 
-def shard_seal(cache: str, shard: int, digest: str, non_finite: Mapping[str, int]) -> dict[str, str]:
-    """What a shard knows of itself, so that a lost line of the journal can be written again from the shard alone.
+def shard_seal(
+    cache: str, shard: int, digest: str, non_finite: Mapping[str, int]
+) -> dict[str, str]:
+    """What a shard knows of itself, so that a lost line of the journal can be written again from
+    the shard alone.
 
     Args:
         cache: identity hash of the cache that it belongs to.
@@ -170,8 +199,8 @@ def content_digest(arrays: Arrays) -> str:
 
 
 def piece_checksums(arrays: Arrays, pieces: Mapping[str, Pieces]) -> npt.NDArray[np.uint64]:
-    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in the order of their names,
-    and of an example's text.
+    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in
+    the order of their names, and of an example's text.
 
     A file's checksum says that it is damaged; these say which pieces, and so which examples, are.
     """
@@ -182,10 +211,16 @@ def piece_checksums(arrays: Arrays, pieces: Mapping[str, Pieces]) -> npt.NDArray
     for piece in range(len(checksums)):
         digest = xxhash.xxh3_64()
         for name in sorted({"input_ids", "loss_mask", *pieces}):
-            start, stop = pieces[name].stored_range(piece) if name in pieces else offsets[piece : piece + 2]
+            start, stop = (
+                pieces[name].stored_range(piece) if name in pieces else offsets[piece : piece + 2]
+            )
             digest.update(np.ascontiguousarray(arrays[name][start:stop]).data)
         if piece >= first:
-            digest.update(np.ascontiguousarray(arrays["text_bytes"][slice(*texts[piece - first : piece - first + 2])]).data)
+            digest.update(
+                np.ascontiguousarray(
+                    arrays["text_bytes"][slice(*texts[piece - first : piece - first + 2])]
+                ).data
+            )
         checksums[piece] = digest.intdigest()
     return checksums
 
@@ -198,8 +233,13 @@ def held_pieces(arrays: Arrays, codecs: Mapping[int, str], hidden_size: int) -> 
     """
     lengths: Sequence[int] = np.diff(arrays["offsets"]).tolist()
     return {
-        hidden_states_name(layer): packing_named(name).pieces(
-            Held(arrays[hidden_states_name(layer)]), len(arrays[hidden_states_name(layer)]), lengths, hidden_size
+        hidden_states_name(layer): (
+            packing_named(name).pieces(
+                Held(arrays[hidden_states_name(layer)]),
+                len(arrays[hidden_states_name(layer)]),
+                lengths,
+                hidden_size,
+            )
         )
         for layer, name in codecs.items()
     }

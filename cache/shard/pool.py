@@ -1,4 +1,5 @@
-"""The shards of a cache that are open for reading: few files at a time, each shard's checksums compared once."""
+"""The shards of a cache that are open for reading: few files at a time, each shard's checksums
+compared once."""
 
 from __future__ import annotations
 
@@ -19,11 +20,13 @@ from cache.storage.prefetch import Prefetcher
 _OPEN_FILES = 256
 """Files held open at a time in each process."""
 _HELD_BYTES = 64 << 20
-"""Token ids and loss masks kept in memory in each process; those of further shards are read with each example."""
+"""Token ids and loss masks kept in memory in each process; those of further shards are read with
+each example."""
 
 
 class OpenShards:
-    """Opens shards when they are first read, and closes the files of those that were not read for longest."""
+    """Opens shards when they are first read, and closes the files of those that were not read for
+    longest."""
 
     def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
         """Open nothing yet.
@@ -37,9 +40,12 @@ class OpenShards:
         self._shards: dict[int, OpenShard] = {}
         self._open: OrderedDict[int, None] = OrderedDict()
         # Files that are open take room even when their copies have been removed.
-        self._most_open = 2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        self._most_open = (
+            2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+        )
         self._marks: dict[int, tuple[int, int] | None] = {}
-        # Shards that nothing will close: where all may be open at a time, and their files are no copies.
+        # Shards that nothing will close: where all may be open at a time, and their files are no
+        # copies.
         self._stay_open: set[int] = set()
         self._opening = threading.Lock()
         self._held_bytes = 0
@@ -63,17 +69,21 @@ class OpenShards:
             opened = self._shards[shard]
             if not self._place.is_remote and len(self._records) <= self._most_open:
                 self._stay_open.add(shard)
-        return _Reading(opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None)
+        return _Reading(
+            opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None
+        )
 
     def _read(self, shard: int, opened: OpenShard, hold: Hold) -> None:
-        """Let go of copies that have been read; a shard that was closed meanwhile may have been opened by the reading."""
+        """Let go of copies that have been read; a shard that was closed meanwhile may have been
+        opened by the reading."""
         hold.let_go()
         with self._opening:
             if shard not in self._open:
                 opened.close()
 
     def _opened(self, shard: int) -> Hold:
-        """Open a shard, where it is not open; a copy that is found to be damaged is brought once more."""
+        """Open a shard, where it is not open; a copy that is found to be damaged is brought once
+        more."""
         hold = self._place.hold(self._records[shard])
         try:
             self._open_files(shard)
@@ -95,7 +105,9 @@ class OpenShards:
         if known is not None and self._marks[shard] == mark:
             return
         check = mark is not None or not self._checked[shard]
-        opened = self._shards[shard] = OpenShard(self._place.folder, self._manifest, self._records[shard], check=check)
+        opened = self._shards[shard] = OpenShard(
+            self._place.folder, self._manifest, self._records[shard], check=check
+        )
         self._checked[shard], self._marks[shard] = 1, mark
         if known is not None:
             known.close()
@@ -105,7 +117,8 @@ class OpenShards:
             self._held_bytes += opened.hold_tokens()
 
     def _mark(self, shard: int) -> tuple[int, int] | None:
-        """Tells a copy from another that took its place, whoever brought it; None where files are never replaced."""
+        """Tells a copy from another that took its place, whoever brought it; None where files are
+        never replaced."""
         if not self._place.is_remote:
             return None
         found = (self._place.folder / shard_name(self._manifest, shard)).stat()

@@ -40,14 +40,19 @@ def joined(pieces: Sequence[CodedPiece]) -> CodedPiece:
     return CodedPiece(
         np.concatenate([piece.input_ids for piece in pieces]),
         np.concatenate([piece.loss_mask for piece in pieces]),
-        {layer: concatenated([piece.hidden_states[layer] for piece in pieces]) for layer in pieces[0].hidden_states},
+        {
+            layer: concatenated([piece.hidden_states[layer] for piece in pieces])
+            for layer in pieces[0].hidden_states
+        },
     )
 
 
 class HeldPrefixes:
     """Reads what comes before an example; the prefixes used last stay in memory."""
 
-    def __init__(self, read_piece: Callable[[int, int, Sequence[int]], CodedPiece], prefixes: Prefixes) -> None:
+    def __init__(
+        self, read_piece: Callable[[int, int, Sequence[int]], CodedPiece], prefixes: Prefixes
+    ) -> None:
         """Read pieces with `read_piece(record, piece, layers)`."""
         self._read_piece, self._prefixes = read_piece, prefixes
         self._held: OrderedDict[tuple[int, tuple[int, ...]], CodedPiece] = OrderedDict()

@@ -1,4 +1,5 @@
-"""The prefixes that the examples of a cache share: where each is stored, and what comes before it."""
+"""The prefixes that the examples of a cache share: where each is stored, and what comes before
+it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Prefixes:
         """Collect them from the journal.
 
         Raises:
-            DamagedCacheError: two have the same number, one that is needed is missing, or lengths contradict each other.
+            DamagedCacheError: two have the same number, one that is needed is missing, or lengths
+                contradict each other.
         """
         records = list(records)
         found = {
@@ -47,18 +49,25 @@ class Prefixes:
         self._stored: dict[int, StoredPrefix] = {}
         for number in sorted(found):  # whatever comes before a prefix has a smaller number
             index, piece, after, own = found[number]
-            self._stored[number] = StoredPrefix(index, piece, after, self._length(after, records[index]) + own)
+            self._stored[number] = StoredPrefix(
+                index, piece, after, self._length(after, records[index]) + own
+            )
         for record in records:
             first = len(record.prefix_numbers)
             for position, length in enumerate(record.lengths.tolist()):
-                after, own = int(record.prefixes[first + position]), int(record.stored[first + position])
+                after, own = (
+                    int(record.prefixes[first + position]),
+                    int(record.stored[first + position]),
+                )
                 if self._length(after, record) + own != length:
                     raise DamagedCacheError(
-                        f"shard {record.shard}: row {record.row_ids[position]} has {length} tokens, its pieces have others"
+                        f"shard {record.shard}: row {record.row_ids[position]} has {length} tokens,"
+                        " its pieces have others"
                     )
 
     def path(self, number: int) -> list[StoredPrefix]:
-        """The prefixes that make up what comes before a piece, from the first to the one of this number."""
+        """The prefixes that make up what comes before a piece, from the first to the one of this
+        number."""
         path = []
         while number != NO_PREFIX:
             path.append(self._stored[number])
@@ -72,5 +81,8 @@ class Prefixes:
         if number == NO_PREFIX:
             return 0
         if number not in self._stored:
-            raise DamagedCacheError(f"shard {record.shard} needs shared prefix {number}, which no shard of the journal stores")
+            raise DamagedCacheError(
+                f"shard {record.shard} needs shared prefix {number}, which no shard of the journal"
+                " stores"
+            )
         return self._stored[number].length

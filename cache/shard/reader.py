@@ -36,7 +36,9 @@ def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec
         DamagedCacheError: its record does not tell of all layers.
     """
     if record.layer_bytes.keys() != set(manifest.layers):
-        raise DamagedCacheError(f"the journal tells of layers {sorted(record.layer_bytes)} in shard {record.shard}")
+        raise DamagedCacheError(
+            f"the journal tells of layers {sorted(record.layer_bytes)} in shard {record.shard}"
+        )
     return array_specs(
         pieces=len(record.stored),
         tokens=record.stored_tokens,
@@ -62,7 +64,8 @@ class OpenShard:
             check: compare all bytes of its files with their checksums first; else their sizes only.
 
         Raises:
-            DamagedCacheError: a file is missing, cut or changed, or its arrays are not the ones that the journal names.
+            DamagedCacheError: a file is missing, cut or changed, or its arrays are not the ones
+                that the journal names.
         """
         self._starts = array("q", offsets_of(record.stored).tolist())
         for name, (size, checksum) in record.files.items():
@@ -71,16 +74,29 @@ class OpenShard:
         container = format_named(manifest.format)
         path = inside(root, shard_name(manifest, record.shard))
         self._rows: dict[str, _Rows] = {}
-        if unnamed := container.files(shard_name(manifest, record.shard), specs) - record.files.keys():
-            raise DamagedCacheError(f"{root / min(unnamed)}: is not one of the files that the journal names for this shard")
+        if (
+            unnamed := container.files(shard_name(manifest, record.shard), specs)
+            - record.files.keys()
+        ):
+            raise DamagedCacheError(
+                f"{root / min(unnamed)}: is not one of the files that the journal names for this"
+                " shard"
+            )
         for name, stored in container.locate(path, specs).items():
             if stored.spec != specs[name]:
-                raise DamagedCacheError(f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}")
+                raise DamagedCacheError(
+                    f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}"
+                )
             self._rows[name] = _Rows(stored)
         self._require_same_pieces(path, record)
         self._layers = {
-            layer: packing_named(name).pieces(
-                rows := self._rows[hidden_states_name(layer)], rows.length, record.stored.tolist(), manifest.hidden_size
+            layer: (
+                packing_named(name).pieces(
+                    rows := self._rows[hidden_states_name(layer)],
+                    rows.length,
+                    record.stored.tolist(),
+                    manifest.hidden_size,
+                )
             )
             for layer, name in manifest.codec_of.items()
         }
@@ -92,7 +108,8 @@ class OpenShard:
         same = (
             self.array("offsets").tolist() == self._starts.tolist()
             and self.array("prefixes").tolist() == record.prefixes.tolist()
-            and self.array("numbers").tolist() == [*record.prefix_numbers.tolist(), *[NO_PREFIX] * len(row_ids)]
+            and self.array("numbers").tolist()
+            == [*record.prefix_numbers.tolist(), *[NO_PREFIX] * len(row_ids)]
             and self.array("lengths").tolist() == record.lengths.tolist()
             and self.array("row_id_offsets").tolist() == offsets_of(map(len, row_ids)).tolist()
             and self.array("row_id_bytes").tobytes() == b"".join(row_ids)
@@ -138,7 +155,8 @@ class OpenShard:
         return self._held is not None
 
     def hold_tokens(self) -> int:
-        """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that they take."""
+        """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that
+        they take."""
         self._held = self.array("input_ids"), self.array("loss_mask").view(np.bool_)
         return sum(values.nbytes for values in self._held)
 
@@ -147,7 +165,9 @@ class OpenShard:
         start, stop = self._starts[piece], self._starts[piece + 1]
         if self._held:
             return self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
-        return self._rows["input_ids"].read(start, stop), self._rows["loss_mask"].read(start, stop).view(np.bool_)
+        return self._rows["input_ids"].read(start, stop), self._rows["loss_mask"].read(
+            start, stop
+        ).view(np.bool_)
 
     def text(self, position: int) -> str:
         """The text of the shard's example at a position.
@@ -156,7 +176,12 @@ class OpenShard:
             DamagedCacheError: it cannot be read.
         """
         try:
-            return self._rows["text_bytes"].read(self._texts[position], self._texts[position + 1]).tobytes().decode()
+            return (
+                self._rows["text_bytes"]
+                .read(self._texts[position], self._texts[position + 1])
+                .tobytes()
+                .decode()
+            )
         except UnicodeDecodeError as error:
             raise DamagedCacheError(f"the text is not UTF-8 ({error})") from error
 
@@ -170,7 +195,8 @@ class OpenShard:
         return self._layers[layer].read(piece)
 
     def close(self) -> None:
-        """Close its files, and let go of what was made of them; they are opened again when they are read again."""
+        """Close its files, and let go of what was made of them; they are opened again when they are
+        read again."""
         for rows in self._rows.values():
             rows.close()
         for pieces in self._layers.values():
@@ -193,9 +219,9 @@ def _may_be_offsets(offsets: npt.NDArray[np.int64], size: int) -> bool:
 class _Rows:
     """Reads rows of an array by their place in its file.
 
-    A read asks the kernel for exactly those bytes: where they are gone it says so, while a memory map would end the process.
-    Offsets are given with each read, so threads and forked processes may share the open file.
-    """
+    A read asks the kernel for exactly those bytes: where they are gone it says so, while a memory
+    map would end the process. Offsets are given with each read, so threads and forked processes may
+    share the open file."""
 
     __slots__ = ("_dtype", "_file", "_offset", "_open", "_row_bytes", "_row_shape", "length")
 
@@ -212,7 +238,9 @@ class _Rows:
             return values
         offset = self._offset + start * self._row_bytes
         try:
-            opened = self._open  # held here while it is read from: another thread may let go of it in the meantime
+            opened = (
+                self._open
+            )  # held here while it is read from: another thread may let go of it in the meantime
             if opened is None:
                 opened = self._open = _OpenFile(self._file)
             done = os.preadv(opened.descriptor, [values.data], offset)
@@ -230,8 +258,11 @@ class _Rows:
         self.close()
         return values
 
-    def _read_on(self, opened: _OpenFile, bytes_wanted: npt.NDArray[Any], offset: int, done: int) -> None:
-        """The kernel may give less than was asked for, such as 2 GiB at a time: go on until all is there."""
+    def _read_on(
+        self, opened: _OpenFile, bytes_wanted: npt.NDArray[Any], offset: int, done: int
+    ) -> None:
+        """The kernel may give less than was asked for, such as 2 GiB at a time: go on until all is
+        there."""
         while done < len(bytes_wanted):
             read = os.preadv(opened.descriptor, [bytes_wanted[done:].data], offset + done)
             if not read:

@@ -1,4 +1,5 @@
-"""Putting a shard on the disk, whole and durable; and telling its journal line from what lies there."""
+"""Putting a shard on the disk, whole and durable; and telling its journal line from what lies
+there."""
 
 from __future__ import annotations
 
@@ -67,16 +68,21 @@ def store_shard(
     provenance: Mapping[str, Any],
     digest: str | None = None,
 ) -> ShardRecord:
-    """Put a whole, durable shard where the journal will look for it, in whatever place; what stood there is replaced.
+    """Put a whole, durable shard where the journal will look for it, in whatever place; what stood
+    there is replaced.
 
     Raises:
-        OtherContentError: `digest` is given and is not that of this content; nothing has been touched.
+        OtherContentError: `digest` is given and is not that of this content; nothing has been
+            touched.
         OSError: it cannot be written; what was half written is gone again.
     """
     arrays = shard_arrays(content, manifest.codec_of) if len(content.stored) else {}
     sealed = _Sealed(manifest, shard, arrays, content_digest(arrays), non_finite, provenance)
     if digest not in (None, sealed.digest):
-        raise OtherContentError(f"shard {shard}: its content digest is {sealed.digest}, that of the lost one was {digest}")
+        raise OtherContentError(
+            f"shard {shard}: its content digest is {sealed.digest}, that of the lost one was"
+            f" {digest}"
+        )
     place = place_of(where)
     with place.claim(sealed.name):
         record = _write(place.folder, sealed, len(content.input_ids))
@@ -95,7 +101,9 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
         attributes = shard_attributes(manifest.codec_of, sealed.seal)
         presented = presented_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
         format_named(manifest.format).write(staged, sealed.arrays, attributes, presented)
-        remove(final)  # a damaged one, or one that its writer could not name in the journal before it died
+        remove(
+            final
+        )  # a damaged one, or one that its writer could not name in the journal before it died
         publish(staged, final)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -107,8 +115,8 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
     """The journal line of a shard that the journal does not name, from the shard itself.
 
-    None where it is not there, belongs to another cache or place, or its content is not the one that it was sealed with.
-    """
+    None where it is not there, belongs to another cache or place, or its content is not the one
+    that it was sealed with."""
     path = root / shard_name(manifest, shard)
     if not path.exists():
         return None
@@ -129,7 +137,12 @@ def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | 
 
 
 def _cache_of(manifest: Manifest) -> str:
-    return identity_hash(manifest.identity, layers=manifest.layers, shard_tokens=manifest.shard_tokens, format=manifest.format)
+    return identity_hash(
+        manifest.identity,
+        layers=manifest.layers,
+        shard_tokens=manifest.shard_tokens,
+        format=manifest.format,
+    )
 
 
 def _record(root: Path, sealed: _Sealed) -> ShardRecord:
@@ -137,7 +150,9 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
     said = (dict(sealed.non_finite), dict(sealed.provenance))
     if not arrays:
         none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        return ShardRecord(sealed.number, {}, sealed.digest, [], 0, counts, counts, counts, counts, none, {}, *said)
+        return ShardRecord(
+            sealed.number, {}, sealed.digest, [], 0, counts, counts, counts, counts, none, {}, *said
+        )
     text, starts = arrays["row_id_bytes"].tobytes(), arrays["row_id_offsets"].tolist()
     numbers = arrays["numbers"]
     return ShardRecord(
@@ -153,8 +168,12 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
         stored=np.diff(arrays["offsets"]),
         prefix_numbers=numbers[numbers >= 0],
         prefixes=arrays["prefixes"],
-        checksums=piece_checksums(arrays, held_pieces(arrays, manifest.codec_of, manifest.hidden_size)),
-        state_bytes={str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers},
+        checksums=piece_checksums(
+            arrays, held_pieces(arrays, manifest.codec_of, manifest.hidden_size)
+        ),
+        state_bytes={
+            str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers
+        },
         non_finite=said[0],
         provenance=said[1],
     )

@@ -1,4 +1,5 @@
-"""Where a cache is: a folder of this machine, or an object store with copies of what is in use here."""
+"""Where a cache is: a folder of this machine, or an object store with copies of what is in use
+here."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from cache.storage.interface import Hold, Place, Publishing, Where
 __all__ = ["Folder", "Hold", "Place", "Publishing", "Where", "place_of"]
 
 
-def place_of(where: Where, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None) -> Place:
+def place_of(
+    where: Where,
+    endpoint: str | None = None,
+    copies: Path | None = None,
+    copies_limit: int | None = None,
+) -> Place:
     """The place of an address: a folder's path, or `s3://bucket/prefix`.
 
     Args:
@@ -29,5 +35,7 @@ def place_of(where: Where, endpoint: str | None = None, copies: Path | None = No
             from cache.storage.object_store import ObjectStore  # brings the client of object stores
 
             return ObjectStore(where, endpoint, copies, copies_limit)
-        raise CacheError(f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix")
+        raise CacheError(
+            f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix"
+        )
     return Folder(Path(where))

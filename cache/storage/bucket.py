@@ -1,4 +1,5 @@
-"""The objects below an address, put and got whole: a thin layer over obstore that speaks of caches."""
+"""The objects below an address, put and got whole: a thin layer over obstore that speaks of
+caches."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import S3Store
 
 from cache.errors import CacheError
@@ -26,18 +33,22 @@ _CLIENT: Any = {"allow_http": True, "timeout": "60s"}
 _NO_BUCKET = "NoSuchBucket"
 _METADATA_SERVICE = "169.254.169.254"
 """Asked for credentials on Amazon's machines where the environment has none."""
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a public bucket AWS_SKIP_SIGNATURE=true)"
+_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a public bucket AWS_SKIP_SIGNATURE=true)"
+)
 
 
 class TakenError(Exception):
-    """An object was to be made, or replaced as it was known, and another process has done so in between."""
+    """An object was to be made, or replaced as it was known, and another process has done so in
+    between."""
 
 
 class Bucket:
     """All objects whose names begin with a prefix; names are relative to it."""
 
     def __init__(self, address: str, endpoint: str | None) -> None:
-        """Name a bucket; nothing is asked of it yet. Credentials come from the environment, as AWS's own tools read them.
+        """Name a bucket; nothing is asked of it yet. Credentials come from the environment, as
+        AWS's own tools read them.
 
         Args:
             address: `s3://bucket/prefix`.
@@ -48,9 +59,15 @@ class Bucket:
         """
         bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         if not bucket or not prefix or any(part in ("", ".", "..") for part in prefix.split("/")):
-            raise CacheError(f"{address}: write s3://bucket/prefix, where the cache is to be all that lies below the prefix")
+            raise CacheError(
+                f"{address}: write s3://bucket/prefix, where the cache is to be all that lies below"
+                " the prefix"
+            )
         if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", endpoint):
-            raise CacheError(f"--endpoint {endpoint}: is no URL of a server; write https://host or http://host:port")
+            raise CacheError(
+                f"--endpoint {endpoint}: is no URL of a server; write https://host or"
+                " http://host:port"
+            )
         self.address, self.endpoint = address, endpoint
         self._has_answered, self._is_patient = False, True
         options: Any = {} if endpoint is None else {"endpoint": endpoint}
@@ -58,15 +75,25 @@ class Bucket:
             options["region"] = "us-east-1"
         try:
             self._stores = [
-                S3Store(bucket, prefix=prefix, config=options, retry_config=retries, client_options=_CLIENT)
-                for retries in (_retries(5, timedelta(seconds=10)), _retries(30, timedelta(seconds=45)))
+                S3Store(
+                    bucket,
+                    prefix=prefix,
+                    config=options,
+                    retry_config=retries,
+                    client_options=_CLIENT,
+                )
+                for retries in (
+                    _retries(5, timedelta(seconds=10)),
+                    _retries(30, timedelta(seconds=45)),
+                )
             ]
         except (BaseError, ValueError) as error:
             raise CacheError(f"{address}: {_first_line(error)}") from error
 
     @property
     def _store(self) -> S3Store:
-        """Patient with a server that has answered before; one that never has may have been named wrongly."""
+        """Patient with a server that has answered before; one that never has may have been named
+        wrongly."""
         return self._stores[self._has_answered and self._is_patient]
 
     def impatient(self) -> Bucket:
@@ -78,7 +105,11 @@ class Bucket:
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all objects below a name, or of the one of that very name."""
         with self._told():
-            found = {item["path"]: item["size"] for page in obstore.list(self._store, below or None) for item in page}
+            found = {
+                item["path"]: item["size"]
+                for page in obstore.list(self._store, below or None)
+                for item in page
+            }
             if not found and below:
                 with contextlib.suppress(FileNotFoundError):
                     found[below] = obstore.head(self._store, below)["size"]
@@ -118,14 +149,17 @@ class Bucket:
             obstore.put(self._store, name, content, chunk_size=_PART)
 
     def put_if(self, name: str, content: bytes, tag: str | None) -> str:
-        """Put an object only where there is none yet (`tag` None), or still the one of this tag; the new tag.
+        """Put an object only where there is none yet (`tag` None), or still the one of this tag;
+        the new tag.
 
         Raises:
             TakenError: there is another one.
         """
         with self._told():
             try:
-                put = obstore.put(self._store, name, content, mode="create" if tag is None else {"e_tag": tag})
+                put = obstore.put(
+                    self._store, name, content, mode="create" if tag is None else {"e_tag": tag}
+                )
             except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
                 if (there := self.get_tagged(name)) is not None and there[0] == content:
                     return there[1]  # an answer was lost on its way, and the same put sent again
@@ -142,9 +176,13 @@ class Bucket:
         _all_of(one, names)
 
     def download(
-        self, sizes: Mapping[str, int], targets: Mapping[str, Path], unwanted: Callable[[], bool] = lambda: False
+        self,
+        sizes: Mapping[str, int],
+        targets: Mapping[str, Path],
+        unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Bring objects of known sizes into files that have these sizes already, in parts, several at a time.
+        """Bring objects of known sizes into files that have these sizes already, in parts, several
+        at a time.
 
         Raises:
             OSError: an object has gone, or cannot be read, or is `unwanted` after all.
@@ -160,7 +198,14 @@ class Bucket:
                 stream.seek(start)
                 stream.write(content)
 
-        _all_of(one, ((name, start, min(start + _PART, size)) for name, size in sizes.items() for start in range(0, size, _PART)))
+        _all_of(
+            one,
+            (
+                (name, start, min(start + _PART, size))
+                for name, size in sizes.items()
+                for start in range(0, size, _PART)
+            ),
+        )
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are not there are no error."""
@@ -178,16 +223,26 @@ class Bucket:
             raise CacheError(f"{self.address}: access is denied; {_CREDENTIALS}") from error
         except (BaseError, FileNotFoundError) as error:
             if _NO_BUCKET in str(error):
-                raise CacheError(f"{self.address}: there is no such bucket; make it first, or name another") from error
+                raise CacheError(
+                    f"{self.address}: there is no such bucket; make it first, or name another"
+                ) from error
             if isinstance(error, FileNotFoundError):
                 raise
             if _METADATA_SERVICE in str(error):
-                raise CacheError(f"{self.address}: no credentials were found; {_CREDENTIALS}") from error
-            raise OSError(errno.EIO, f"the object store does not answer ({_first_line(error)})", self.address) from error
+                raise CacheError(
+                    f"{self.address}: no credentials were found; {_CREDENTIALS}"
+                ) from error
+            raise OSError(
+                errno.EIO, f"the object store does not answer ({_first_line(error)})", self.address
+            ) from error
 
 
 def _retries(most: int, timeout: timedelta) -> Any:
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2.0}
+    backoff = {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=5),
+        "base": 2.0,
+    }
     return {"max_retries": most, "retry_timeout": timeout, "backoff": backoff}
 
 

@@ -1,4 +1,5 @@
-"""Whether a server keeps writers apart: some that speak S3 ignore the conditions of a put, and then a lease is none."""
+"""Whether a server keeps writers apart: some that speak S3 ignore the conditions of a put, and then
+a lease is none."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from cache.errors import CacheError
 from cache.storage.bucket import Bucket, TakenError
 
 PROBE = ".lock.probe-"
-"""How the names of the objects begin by which this is found out; one can be left behind, and is part of no cache."""
+"""How the names of the objects begin by which this is found out; one can be left behind, and is
+part of no cache."""
 
 
 def require_conditional_put(bucket: Bucket) -> None:
-    """Put a small object a few times under a name of its own, and see that the server refuses what it should.
+    """Put a small object a few times under a name of its own, and see that the server refuses what
+    it should.
 
     Raises:
         CacheError: it does not, or does not know such puts; names the server and what it lacks.
@@ -25,8 +28,9 @@ def require_conditional_put(bucket: Bucket) -> None:
     try:
         if lack := _what_lacks(bucket, name):
             raise CacheError(
-                f"{bucket.address}: the server {bucket.endpoint or 'of this bucket'} {lack}, so two writers could not be kept "
-                "apart; use one that knows conditional puts, or write the cache into a folder and copy it there"
+                f"{bucket.address}: the server {bucket.endpoint or 'of this bucket'} {lack}, so two"
+                " writers could not be kept apart; use one that knows conditional puts, or write"
+                " the cache into a folder and copy it there"
             )
     finally:
         with contextlib.suppress(OSError, CacheError):

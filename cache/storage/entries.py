@@ -1,4 +1,5 @@
-"""Lines of a journal in an object store: an object each until the cache is complete, since none can be appended to."""
+"""Lines of a journal in an object store: an object each until the cache is complete, since none can
+be appended to."""
 
 from __future__ import annotations
 
@@ -14,19 +15,22 @@ ENTRIES = "journal"
 def journal_with_entries(journal: bytes | None, entries: list[bytes]) -> bytes | None:
     """A journal with those entries that are not in it yet; None where there is neither.
 
-    A shard that the journal names already counts as it says: what else is said of it was left by a writer that died, or that
-    was taken over from.
-    """
+    A shard that the journal names already counts as it says: what else is said of it was left by a
+    writer that died, or that was taken over from."""
     if journal is None and not entries:
         return None
     named = {shard_of_line(line) for line in (journal or b"").splitlines()[1:]}
-    return (journal or b"") + b"".join(line for line in entries if shard_of_line(line.strip()) not in named)
+    return (journal or b"") + b"".join(
+        line for line in entries if shard_of_line(line.strip()) not in named
+    )
 
 
 class Entries:
     """Publishes shards by entries; the journal among the copies follows."""
 
-    def __init__(self, bucket: Bucket, copy: JournalWriter, require_lease: Callable[[], None]) -> None:
+    def __init__(
+        self, bucket: Bucket, copy: JournalWriter, require_lease: Callable[[], None]
+    ) -> None:
         """Publish into a bucket.
 
         Args:
@@ -44,6 +48,7 @@ class Entries:
             self._bucket.put_if(f"{ENTRIES}/{record.shard:06d}.jsonl", line, None)
         except TakenError:
             raise CacheError(
-                f"{self._bucket.address}: another process has published shard {record.shard}; run the same command again to go on"
+                f"{self._bucket.address}: another process has published shard {record.shard}; run"
+                " the same command again to go on"
             ) from None
         self._copy.append(record)

@@ -65,7 +65,13 @@ class Folder:
         for name, (size, _) in files.items():
             check_file(self.folder, name, size, None)
 
-    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
+    def hold(
+        self,
+        record: ShardRecord,
+        *,
+        anew: bool = False,
+        unwanted: Callable[[], bool] = lambda: False,
+    ) -> Hold:
         """As `Place.hold`."""
         return _HELD
 

@@ -34,7 +34,8 @@ class Publishing(Protocol):
 
 
 class Place(Protocol):
-    """Where a cache is. Everything that reads or writes one does so in `folder`, and tells its place before and after."""
+    """Where a cache is. Everything that reads or writes one does so in `folder`, and tells its
+    place before and after."""
 
     @property
     def address(self) -> str:
@@ -43,7 +44,8 @@ class Place(Protocol):
 
     @property
     def recorded(self) -> str:
-        """The address as it is understood from any folder; with `endpoint` it gives the place again."""
+        """The address as it is understood from any folder; with `endpoint` it gives the place
+        again."""
         ...
 
     @property
@@ -100,7 +102,13 @@ class Place(Protocol):
         """
         ...
 
-    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
+    def hold(
+        self,
+        record: ShardRecord,
+        *,
+        anew: bool = False,
+        unwanted: Callable[[], bool] = lambda: False,
+    ) -> Hold:
         """A shard's files are in the folder for as long as what this returns is held.
 
         Args:
@@ -119,11 +127,13 @@ class Place(Protocol):
         ...
 
     def claim(self, shard: str) -> Hold:
-        """A shard's files are this process's to write for as long as what this returns is held; `shard` is its name."""
+        """A shard's files are this process's to write for as long as what this returns is held;
+        `shard` is its name."""
         ...
 
     def alone(self) -> AbstractContextManager[Any]:
-        """The right to write here, which one process has at a time; what others have published is known from then on.
+        """The right to write here, which one process has at a time; what others have published is
+        known from then on.
 
         Raises:
             CacheError: another process has it.
@@ -164,7 +174,8 @@ class Place(Protocol):
 
 
 class Hold:
-    """Keeps a shard's files in the folder, or to this process, until it is let go of, or nobody has it any longer."""
+    """Keeps a shard's files in the folder, or to this process, until it is let go of, or nobody has
+    it any longer."""
 
     __slots__ = ()
 

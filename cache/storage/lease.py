@@ -1,4 +1,5 @@
-"""One writer at a time where there are no locks: an object that its holder renews, and that runs out when its holder dies."""
+"""One writer at a time where there are no locks: an object that its holder renews, and that runs
+out when its holder dies."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ from cache.storage.conditional_put import require_conditional_put
 
 NAME = ".lock"
 SECONDS = 60.0
-"""How long a lease lasts that is not renewed. Clocks of machines may differ by less than half of it."""
+"""How long a lease lasts that is not renewed. Clocks of machines may differ by less than half of
+it."""
 
 
 class Lease:
-    """The right to write below a bucket's prefix. A holder that dies loses it after a minute; on its own machine, at once."""
+    """The right to write below a bucket's prefix. A holder that dies loses it after a minute; on
+    its own machine, at once."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -55,7 +58,12 @@ class Lease:
         self._renewing.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Give the lease back; where the store does not answer it runs out by itself."""
         self._done.set()
         if not self._lost and not isinstance(error, OSError):
@@ -87,8 +95,9 @@ class Lease:
         """
         if self._lost or time.time() > self._until:
             raise CacheError(
-                f"{self._bucket.address}: the right to write was lost (the store did not answer for {SECONDS:.0f} s, or another "
-                "process took over); run the same command again to go on"
+                f"{self._bucket.address}: the right to write was lost (the store did not answer for"
+                f" {SECONDS:.0f} s, or another process took over); run the same command again to"
+                " go on"
             )
 
     def _put(self, tag: str | None) -> None:
@@ -136,27 +145,42 @@ def _free_tag(bucket: Bucket) -> str | None:
         holder, until = dict(told["holder"]), float(told["until"])
     except (ValueError, TypeError, KeyError):
         raise CacheError(
-            f"{bucket.address}: its object {NAME!r} is no lease of this project; remove it if nobody writes"
+            f"{bucket.address}: its object {NAME!r} is no lease of this project; remove it if"
+            " nobody writes"
         ) from None
     left = until - time.time()
     if left > 0 and not _has_died(holder):
-        raise _taken(bucket, f"process {holder.get('pid')} on {holder.get('host')}, for {left:.0f} s more unless it renews that")
+        raise _taken(
+            bucket,
+            f"process {holder.get('pid')} on {holder.get('host')}, for {left:.0f} s more unless it"
+            " renews that",
+        )
     return tag
 
 
 def _taken(bucket: Bucket, who: str) -> CacheError:
-    return CacheError(f"{bucket.address}: another process is writing to this cache ({who}); wait for it or stop it")
+    return CacheError(
+        f"{bucket.address}: another process is writing to this cache ({who}); wait for it or"
+        " stop it"
+    )
 
 
 def _this_process() -> dict[str, Any]:
     """Enough to know on the same machine whether a process is still there."""
-    return {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "began": _began(os.getpid())}
+    return {
+        "host": socket.gethostname(),
+        "system": _system(),
+        "pid": os.getpid(),
+        "began": _began(os.getpid()),
+    }
 
 
 def _system() -> str:
     """This start of this machine, and this space of process numbers."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(
+            Path("/proc/self/ns/pid").readlink()
+        )
     return ""
 
 
@@ -169,6 +193,10 @@ def _began(pid: int) -> str | None:
 
 def _has_died(holder: dict[str, Any]) -> bool:
     """Whether a process of this machine is known to be gone."""
-    if not holder.get("system") or holder["system"] != _system() or type(holder.get("pid")) is not int:
+    if (
+        not holder.get("system")
+        or holder["system"] != _system()
+        or type(holder.get("pid")) is not int
+    ):
         return False
     return _began(holder["pid"]) != holder.get("began")

@@ -1,4 +1,5 @@
-"""Copies of remote shards on this machine, shared by its processes, within a limit: those used last stay."""
+"""Copies of remote shards on this machine, shared by its processes, within a limit: those used last
+stay."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ _CACHE, _LOCKS = "cache", "locks"
 class Copies:
     """The copies of one remote cache; those of all remote caches together stay within the limit.
 
-    `FOLDER/<cache>/cache` is laid out as a cache is, `FOLDER/<cache>/locks` has a file for each shard: who reads the shard holds
-    it shared, who brings or removes it holds it alone. The kernel lets go of what a process held that dies.
-    """
+    `FOLDER/<cache>/cache` is laid out as a cache is, `FOLDER/<cache>/locks` has a file for each
+    shard: who reads the shard holds it shared, who brings or removes it holds it alone. The kernel
+    lets go of what a process held that dies."""
 
     def __init__(self, folder: Path, cache: str, limit: int) -> None:
         """Name the copies; nothing is made yet.
@@ -47,7 +48,8 @@ class Copies:
         self._locks.mkdir(exist_ok=True)
 
     def alone(self, name: str) -> Hold:
-        """Hold a shard, or whatever else a name stands for, alone among the processes of this machine."""
+        """Hold a shard, or whatever else a name stands for, alone among the processes of this
+        machine."""
         self.make()
         locked = _Locked(self._locks / name)
         locked.take(fcntl.LOCK_EX)
@@ -77,7 +79,9 @@ class Copies:
             os.utime(self._locks / shard)
         return locked
 
-    def _bring_under(self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool) -> None:
+    def _bring_under(
+        self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool
+    ) -> None:
         """Lock a shard shared, and have it."""
         while True:
             locked.take(fcntl.LOCK_SH)
@@ -92,7 +96,8 @@ class Copies:
                 anew = False
 
     def make_room(self, size: int, take: Callable[[], None] = lambda: None) -> None:
-        """Remove the shards used longest ago until so many bytes more are within the limit; those being read stay.
+        """Remove the shards used longest ago until so many bytes more are within the limit; those
+        being read stay.
 
         Args:
             size: bytes that are to come.
@@ -105,7 +110,9 @@ class Copies:
             for path in sorted(sizes, key=_last_used):
                 unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
                 with _Locked(_lock_of(path)) as locked:
-                    if (unfinished or held + size > self._limit) and locked.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    if (unfinished or held + size > self._limit) and locked.take(
+                        fcntl.LOCK_EX | fcntl.LOCK_NB
+                    ):
                         _discard(path)
                         held -= sizes[path]
             take()
@@ -119,13 +126,16 @@ class Copies:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[Path]:
-        """A folder for copies that nobody shares; it goes with its process, at the latest when another one looks for its own."""
+        """A folder for copies that nobody shares; it goes with its process, at the latest when
+        another one looks for its own."""
         self._root.mkdir(parents=True, exist_ok=True)
         processes = Path("/proc")
         for left in self._root.glob(f"{_APART}*") if (processes / "self").exists() else ():
             if not (processes / left.name.removeprefix(_APART).split("-")[0]).exists():
                 remove(left)
-        with tempfile.TemporaryDirectory(prefix=f"{_APART}{os.getpid()}-", dir=self._root) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{_APART}{os.getpid()}-", dir=self._root
+        ) as folder:
             yield Path(folder)
 
 
@@ -138,7 +148,9 @@ class _Locked(Hold):
         super().__init__()
         self._descriptor, self._folder = -1, path.parent
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
 
     def __enter__(self) -> _Locked:
         return self
@@ -149,7 +161,9 @@ class _Locked(Hold):
         Raises:
             CacheError: the file system has no locks.
         """
-        return take_lock(self._descriptor, how, self._folder, "name a folder of a local disk with --copies")
+        return take_lock(
+            self._descriptor, how, self._folder, "name a folder of a local disk with --copies"
+        )
 
     def let_go(self) -> None:
         """As `Hold.let_go`."""

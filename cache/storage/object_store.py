@@ -31,37 +31,50 @@ def usual_copies() -> Path:
         CacheError: the user has no home folder.
     """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-modules" / "copies"
+        return (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            / "llm-modules"
+            / "copies"
+        )
     except RuntimeError as error:
         raise CacheError(
-            "this user has no home folder for copies of what an object store holds; name one with --copies"
+            "this user has no home folder for copies of what an object store holds; name one with"
+            " --copies"
         ) from error
 
 
 class ObjectStore:
     """A cache below `s3://bucket/prefix`.
 
-    Its objects are the files of a cache in a folder, so that either can be made of the other by copying. A shard is published by
-    its journal entry, an object that is made only where there is none; when all are there, they become the journal itself.
-    """
+    Its objects are the files of a cache in a folder, so that either can be made of the other by
+    copying. A shard is published by its journal entry, an object that is made only where there is
+    none; when all are there, they become the journal itself."""
 
     is_remote = True
 
     def __init__(
-        self, address: str, endpoint: str | None = None, copies: Path | None = None, copies_limit: int | None = None
+        self,
+        address: str,
+        endpoint: str | None = None,
+        copies: Path | None = None,
+        copies_limit: int | None = None,
     ) -> None:
         """Name a place; nothing is asked of the store yet.
 
         Args:
             address: `s3://bucket/prefix`.
             endpoint: URL of an S3-compatible server; None: what the environment says, or AWS.
-            copies: folder for copies of what is in use, on this machine; None: below the user's own cache folder.
-            copies_limit: bytes that they may take, those of other caches in that folder included; None: 20 GB.
+            copies: folder for copies of what is in use, on this machine; None: below the user's own
+                cache folder.
+            copies_limit: bytes that they may take, those of other caches in that folder included;
+                None: 20 GB.
 
         Raises:
             CacheError: the address is not one of a bucket with a prefix.
         """
-        named = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        named = (
+            endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
         self.address, self.endpoint = address.rstrip("/"), named
         self._copies_root = (copies or usual_copies()).absolute()
         self._limit = COPIES_LIMIT if copies_limit is None else copies_limit
@@ -105,14 +118,18 @@ class ObjectStore:
             raise type(error)(text) from error
 
     def refresh(self) -> None:
-        """As `Place.refresh`. While another process of this machine writes here, what it knows is in the folder already."""
+        """As `Place.refresh`. While another process of this machine writes here, what it knows is
+        in the folder already."""
         with self._copies.alone(".refresh"):
             if self._lease is None and self._copies.is_held(".writing"):
                 return
-            # Entries are read before the journal, into which they vanish when the cache is complete.
+            # Entries are read before the journal, into which they vanish when the cache is
+            # complete.
             entries = self._bucket.get_all(sorted(self._bucket.sizes(ENTRIES)))
             found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
-            journal = journal_with_entries(found[JOURNAL_NAME], [line for line in entries.values() if line])
+            journal = journal_with_entries(
+                found[JOURNAL_NAME], [line for line in entries.values() if line]
+            )
             _replace(self.folder / JOURNAL_NAME, journal)
             _replace(self.folder / MANIFEST_NAME, found[MANIFEST_NAME])
             self._bring_attachments()
@@ -128,7 +145,9 @@ class ObjectStore:
         for path in files_below(self.folder / ATTACHMENTS):
             if path.relative_to(self.folder).as_posix() not in attached:
                 remove(path)
-        wanted = [f.name for f in attached.values() if damage_of(self.folder, f.name, f.bytes, f.checksum)]
+        wanted = [
+            f.name for f in attached.values() if damage_of(self.folder, f.name, f.bytes, f.checksum)
+        ]
         for name, content in self._bucket.get_all(wanted).items():
             path = inside(self.folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +155,19 @@ class ObjectStore:
 
     def entries(self) -> set[str]:
         """As `Place.entries`; journal entries are part of the journal."""
-        return {name for name in self._bucket.entries() if name != ENTRIES and not name.startswith(PROBE)}
+        return {
+            name
+            for name in self._bucket.entries()
+            if name != ENTRIES and not name.startswith(PROBE)
+        }
 
     def names(self) -> Iterator[str]:
         """As `Place.names`; journal entries are part of the journal."""
-        return (name for name in sorted(self._bucket.sizes()) if not name.startswith((f"{ENTRIES}/", PROBE)))
+        return (
+            name
+            for name in sorted(self._bucket.sizes())
+            if not name.startswith((f"{ENTRIES}/", PROBE))
+        )
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
         """As `Place.check_sizes`."""
@@ -154,8 +181,15 @@ class ObjectStore:
                 what = "missing" if found is None else f"{found} bytes where {size} were written"
                 raise DamagedCacheError(f"{self.address}/{name}: {what}; {MEND}")
 
-    def hold(self, record: ShardRecord, *, anew: bool = False, unwanted: Callable[[], bool] = lambda: False) -> Hold:
-        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with their checksums.
+    def hold(
+        self,
+        record: ShardRecord,
+        *,
+        anew: bool = False,
+        unwanted: Callable[[], bool] = lambda: False,
+    ) -> Hold:
+        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with
+        their checksums.
 
         Args:
             record, anew: as of `Place.hold`.
@@ -169,9 +203,13 @@ class ObjectStore:
     def hold_named(self, shard: str) -> Hold:
         """As `Place.hold_named`."""
         name = PurePosixPath(shard).name
-        return self._hold(name, list(self._bucket.sizes(f"{SHARDS}/{name}")), anew=True, unwanted=lambda: False)
+        return self._hold(
+            name, list(self._bucket.sizes(f"{SHARDS}/{name}")), anew=True, unwanted=lambda: False
+        )
 
-    def _hold(self, shard: str, names: Sequence[str], *, anew: bool, unwanted: Callable[[], bool]) -> Hold:
+    def _hold(
+        self, shard: str, names: Sequence[str], *, anew: bool, unwanted: Callable[[], bool]
+    ) -> Hold:
         self._require_of(shard, [f"{SHARDS}/{shard}"])
 
         def bring(staged: Path) -> None:
@@ -194,7 +232,9 @@ class ObjectStore:
             except CacheError:
                 plain = ""
             if plain != name or name.split("/")[:2] != [SHARDS, shard]:
-                raise DamagedCacheError(f"{self.address}: {name!r} is no file of a shard {shard!r}; {MEND}")
+                raise DamagedCacheError(
+                    f"{self.address}: {name!r} is no file of a shard {shard!r}; {MEND}"
+                )
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[ObjectStore]:
@@ -224,10 +264,14 @@ class ObjectStore:
         require_free(self._bucket)
 
     def keep_beginning(self) -> None:
-        """As `Place.keep_beginning`. Nothing is published yet: what lies there is what a writer left that died."""
+        """As `Place.keep_beginning`. Nothing is published yet: what lies there is what a writer
+        left that died."""
         for folder in (ENTRIES, SHARDS, ATTACHMENTS):
             self._bucket.delete(self._bucket.sizes(folder))
-        attached = [path.relative_to(self.folder).as_posix() for path in files_below(self.folder / ATTACHMENTS)]
+        attached = [
+            path.relative_to(self.folder).as_posix()
+            for path in files_below(self.folder / ATTACHMENTS)
+        ]
         self.keep([JOURNAL_NAME, *attached])
         self.keep([MANIFEST_NAME])
 

@@ -14,7 +14,8 @@ _THREADS = 2
 
 
 class Prefetcher:
-    """Brings shards in the order in which they were asked for last; what goes wrong is left to whoever reads them."""
+    """Brings shards in the order in which they were asked for last; what goes wrong is left to
+    whoever reads them."""
 
     def __init__(self, place: Place, records: Sequence[ShardRecord]) -> None:
         self._place, self._records = place, records
@@ -25,7 +26,8 @@ class Prefetcher:
             threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
     def ask(self, shards: Sequence[int]) -> None:
-        """Bring these from now on, the first ones first; what was asked for before and has not begun is forgotten."""
+        """Bring these from now on, the first ones first; what was asked for before and has not
+        begun is forgotten."""
         with self._changed:
             self._wanted = list(shards)[::-1]
             self._changed.notify_all()

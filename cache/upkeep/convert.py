@@ -50,17 +50,20 @@ def convert_cache(
     codecs: Mapping[int, Codec] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
-    """Write a whole cache anew, shard by shard. Killed, it goes on where it was when it is run again.
+    """Write a whole cache anew, shard by shard. Killed, it goes on where it was when it is run
+    again.
 
     Args:
         source: place of a whole cache; each shard is checked before it is read.
         target: place of the new cache.
         container: format of the new cache; the source's where it is left out.
-        codecs: what its layers are coded with; as they are where it is left out. Only exact states can be coded anew.
+        codecs: what its layers are coded with; as they are where it is left out. Only exact states
+            can be coded anew.
         progress: called with the examples done and their number in all.
 
     Raises:
-        CacheError: the source is not a whole cache, the target holds another one, or its disk has too little room.
+        CacheError: the source is not a whole cache, the target holds another one, or its disk has
+            too little room.
         DamagedCacheError: a shard of the source is damaged.
     """
     source, target = place_of(source), place_of(target)
@@ -77,24 +80,44 @@ def convert_cache(
         missing = require_continuable(target, wanted)
         left = [cache.records[shard] for shard in missing if cache.records[shard].files]
         bits = {layer: expected_bits(codecs[layer]) for layer in cache.layers}
-        bits |= {layer: rate for layer, rate in cache.bits_per_value.items() if codecs[layer] is cache.codecs[layer]}
-        sizes = [shard_size(wanted, record.stored.tolist(), record.row_ids, record.text_bytes, bits) for record in left]
+        bits |= {
+            layer: rate
+            for layer, rate in cache.bits_per_value.items()
+            if codecs[layer] is cache.codecs[layer]
+        }
+        sizes = [
+            shard_size(wanted, record.stored.tolist(), record.row_ids, record.text_bytes, bits)
+            for record in left
+        ]
         require_room(target, room_needed(sizes, sum(len(record.row_ids) for record in left)))
         with tempfile.TemporaryDirectory() as attachments:
-            shutil.copytree(source.folder / ATTACHMENTS, attachments, ignore=shutil.ignore_patterns(FITS), dirs_exist_ok=True)
+            shutil.copytree(
+                source.folder / ATTACHMENTS,
+                attachments,
+                ignore=shutil.ignore_patterns(FITS),
+                dirs_exist_ok=True,
+            )
             write_fits(Path(attachments), codecs)
             with write_cache(target, wanted, Path(attachments)) as writer:
                 done = 0
                 for shard, record in enumerate(cache.records):
                     if shard not in writer.published:
                         content = _coded_anew(cache, shard, codecs)
-                        writer.publish(shard, content, non_finite=record.non_finite, provenance=record.provenance)
+                        writer.publish(
+                            shard,
+                            content,
+                            non_finite=record.non_finite,
+                            provenance=record.provenance,
+                        )
                     done += len(record.row_ids)
                     progress(done, len(cache))
                 records = [writer.published[shard] for shard in sorted(writer.published)]
         digest = content_digest_of(records)
         if wanted.identity == was.identity and digest != cache.content_digest:
-            raise DamagedCacheError(f"{target.address}: its content is not that of {source.address}; delete it and convert again")
+            raise DamagedCacheError(
+                f"{target.address}: its content is not that of {source.address}; delete it and"
+                " convert again"
+            )
         return ConvertResult(
             cache=target.address,
             format=wanted.format,
@@ -118,16 +141,23 @@ def require_exact(cache: Cache, layer: int, codec: str) -> None:
     was = cache.codecs[layer].name
     if was != EXACT:
         raise CacheError(
-            f"{cache.address}: layer {layer} is stored as {was}, and what that lost cannot come back or be lost anew; "
-            f"convert a {EXACT} cache, or extract with --codec {codec}"
+            f"{cache.address}: layer {layer} is stored as {was}, and what that lost cannot come"
+            f" back or be lost anew; convert a {EXACT} cache, or extract with --codec {codec}"
         )
 
 
 def _coded_anew(cache: Cache, shard: int, now: Mapping[int, Codec]) -> ShardContent:
-    """A shard's content, with those layers coded again whose codec is another one; the others stay as they are stored."""
-    content = cache.shard_content(shard, [layer for layer in cache.layers if now[layer] is not cache.codecs[layer]])
+    """A shard's content, with those layers coded again whose codec is another one; the others stay
+    as they are stored."""
+    content = cache.shard_content(
+        shard, [layer for layer in cache.layers if now[layer] is not cache.codecs[layer]]
+    )
     coded = {
-        layer: now[layer].encode(cache.codecs[layer].decode(states)) if isinstance(states, CodedStates) else states
+        layer: (
+            now[layer].encode(cache.codecs[layer].decode(states))
+            if isinstance(states, CodedStates)
+            else states
+        )
         for layer, states in content.hidden_states.items()
     }
     return replace(content, hidden_states=coded)

@@ -1,4 +1,5 @@
-"""Putting a damaged cache back as it was: what can be done without the teacher, and room for what cannot."""
+"""Putting a damaged cache back as it was: what can be done without the teacher, and room for what
+cannot."""
 
 from __future__ import annotations
 
@@ -25,12 +26,19 @@ class CacheMender:
     Attributes:
         manifest: what the cache is to hold.
         found: what was wrong at the beginning.
-        records: what the journal knows of each shard, damaged ones too; nothing of those that are lost altogether.
+        records: what the journal knows of each shard, damaged ones too; nothing of those that are
+            lost altogether.
         restored: shards whose lost journal lines were told from the shards themselves.
         shards: those that are to be made again.
     """
 
-    def __init__(self, place: Place, manifest: Manifest, found: Verification, records: Mapping[int, ShardRecord]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        manifest: Manifest,
+        found: Verification,
+        records: Mapping[int, ShardRecord],
+    ) -> None:
         self.place, self.root = place, place.folder
         self.manifest, self.found, self.records = manifest, found, dict(records)
         self.restored: list[int] = []
@@ -49,8 +57,11 @@ class CacheMender:
 
     @property
     def damaged_attachments(self) -> list[str]:
-        """Names of the attached files that are to be put back, or removed because nobody attached them."""
-        return [damage.file for damage in self.found.damage if damage.file.startswith(f"{ATTACHMENTS}/")]
+        """Names of the attached files that are to be put back, or removed because nobody attached
+        them."""
+        return [
+            damage.file for damage in self.found.damage if damage.file.startswith(f"{ATTACHMENTS}/")
+        ]
 
     def bytes_of(self, shard: int) -> int:
         """What stands on the disk where the shard belongs: room that replacing it gives back."""
@@ -60,7 +71,8 @@ class CacheMender:
         """Replace the damaged attached files, and no others.
 
         Raises:
-            CacheError: a file is not byte for byte the one that was attached; nothing has been touched.
+            CacheError: a file is not byte for byte the one that was attached; nothing has been
+                touched.
         """
         attached = {file.name: file for file in self.manifest.attachments}
         wanted = [attached[name] for name in self.damaged_attachments if name in attached]
@@ -68,8 +80,9 @@ class CacheMender:
             name = file.name.removeprefix(f"{ATTACHMENTS}/")
             if damage_of(attachments, name, file.bytes, file.checksum):
                 raise CacheError(
-                    f"{self.root / file.name}: cannot be made again byte for byte (saved by another version?); "
-                    "put it back from a copy, or use the library versions that `cache inspect --json` names"
+                    f"{self.root / file.name}: cannot be made again byte for byte (saved by another"
+                    " version?); put it back from a copy, or use the library versions that `cache"
+                    " inspect --json` names"
                 )
         for name in self.damaged_attachments:
             if name not in attached:
@@ -78,7 +91,9 @@ class CacheMender:
         for file in wanted:
             target = inside(self.root, file.name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, (attachments / file.name.removeprefix(f"{ATTACHMENTS}/")).read_bytes())
+            write_atomically(
+                target, (attachments / file.name.removeprefix(f"{ATTACHMENTS}/")).read_bytes()
+            )
         self.place.keep([file.name for file in wanted])
 
     def replace(
@@ -96,13 +111,16 @@ class CacheMender:
             Whether it holds what the lost one held; None where nothing is known of the lost one.
 
         Raises:
-            OtherContentError: it does not, and `other_content` is not allowed; nothing has been changed.
+            OtherContentError: it does not, and `other_content` is not allowed; nothing has been
+                changed.
         """
         lost = self.records.get(shard)
         expected = None if lost is None else lost.digest
         inside(self.root, SHARDS).mkdir(exist_ok=True)
         digest = None if other_content else expected
-        self.records[shard] = store_shard(self.place, self.manifest, shard, content, non_finite, provenance, digest)
+        self.records[shard] = store_shard(
+            self.place, self.manifest, shard, content, non_finite, provenance, digest
+        )
         self.write_journal()
         return None if expected is None else self.records[shard].digest == expected
 
@@ -120,19 +138,26 @@ class CacheMender:
         """
         records = [self.records[shard] for shard in sorted(self.records)]
         for damage in contradictions(self.root, self.manifest, records):
-            raise DamagedCacheError(f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be mended, extract into a new cache")
+            raise DamagedCacheError(
+                f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be mended, extract into a"
+                " new cache"
+            )
 
 
 @contextlib.contextmanager
-def mend_cache(where: Where, progress: Callable[[int], None] = lambda size: None) -> Iterator[CacheMender]:
-    """Look at every byte of a cache, put manifest and journal back from what has a copy of them, and go on alone.
+def mend_cache(
+    where: Where, progress: Callable[[int], None] = lambda size: None
+) -> Iterator[CacheMender]:
+    """Look at every byte of a cache, put manifest and journal back from what has a copy of them,
+    and go on alone.
 
     Args:
         where: the cache's folder, or its place in an object store.
         progress: called with the bytes just checked.
 
     Raises:
-        CacheError: there is no cache, another process writes to it, or manifest and journal are both lost.
+        CacheError: there is no cache, another process writes to it, or manifest and journal are
+            both lost.
     """
     place = place_of(where)
     root = place.folder
@@ -153,7 +178,10 @@ def mend_cache(where: Where, progress: Callable[[int], None] = lambda size: None
             manifest.write(root)
             place.keep([MANIFEST_NAME])
         if journal.manifest not in (None, manifest):
-            raise CacheError(f"{root}: manifest and journal belong to different caches; put back the one that was replaced")
+            raise CacheError(
+                f"{root}: manifest and journal belong to different caches; put back the one that"
+                " was replaced"
+            )
         mender = CacheMender(place, manifest, found, journal.records)
         if journal.damage or mender.restored:
             mender.write_journal()

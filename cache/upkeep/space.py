@@ -31,7 +31,8 @@ def shard_size(
     text_bytes: int,
     bits: Mapping[int, float] = MappingProxyType({}),
 ) -> int:
-    """The bytes of a shard's files in the manifest's format and codecs: exactly, where these are of fixed rate.
+    """The bytes of a shard's files in the manifest's format and codecs: exactly, where these are of
+    fixed rate.
 
     Args:
         manifest: says format, codecs, layers and width.
@@ -51,8 +52,12 @@ def shard_size(
         hidden_size=manifest.hidden_size,
         codecs=manifest.codec_of,
     )
-    presented = presented_arrays(manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size)
-    return format_named(manifest.format).size(specs, shard_attributes(manifest.codec_of, _SEAL), presented)
+    presented = presented_arrays(
+        manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size
+    )
+    return format_named(manifest.format).size(
+        specs, shard_attributes(manifest.codec_of, _SEAL), presented
+    )
 
 
 def readable_bytes(size: int) -> str:
@@ -71,27 +76,36 @@ def free_bytes(path: Path) -> int:
 
 
 def room_needed(shards: Sequence[int], examples: int) -> int:
-    """Bytes for shards of these exact sizes that hold so many examples, with all that stands beside them in a cache."""
+    """Bytes for shards of these exact sizes that hold so many examples, with all that stands beside
+    them in a cache."""
     return sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
 
 
 def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
-    """What dead writers left among the shards, and the next writer removes; `published` are the files that the journal names."""
+    """What dead writers left among the shards, and the next writer removes; `published` are the
+    files that the journal names."""
     kept = set(published)
     if not (root / SHARDS).is_dir():
         return 0
     total = 0
     for path in files_below(root / SHARDS):
         if path.relative_to(root).as_posix() not in kept:
-            with contextlib.suppress(FileNotFoundError):  # another process is writing: it is in use, or published by now
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # another process is writing: it is in use, or published by now
                 total += path.lstat().st_size
     return total
 
 
 def disk_needed(where: Where, needed: int) -> int:
-    """How many of the bytes that a cache needs more lie on this machine's disk: of an object store's, copies of some shards."""
+    """How many of the bytes that a cache needs more lie on this machine's disk: of an object
+    store's, copies of some shards."""
     place = place_of(where)
-    return needed if place.most_held is None else max(0, min(needed, place.most_held) - place.held_bytes)
+    return (
+        needed
+        if place.most_held is None
+        else max(0, min(needed, place.most_held) - place.held_bytes)
+    )
 
 
 def require_room(where: Where, needed: int) -> None:
@@ -108,6 +122,6 @@ def require_room(where: Where, needed: int) -> None:
     needed = disk_needed(place, needed)
     if needed > (free := free_bytes(place.folder)):
         raise CacheError(
-            f"{place.folder}: {readable_bytes(needed)} more are needed, its disk has {readable_bytes(free)} free; "
-            "free some space, or use another disk"
+            f"{place.folder}: {readable_bytes(needed)} more are needed, its disk has"
+            f" {readable_bytes(free)} free; free some space, or use another disk"
         )

@@ -16,7 +16,11 @@ def published_bytes(where: Where) -> int:
     """Size of all published shards; 0 where nothing can be read of them."""
     place = place_of(where)
     place.refresh()
-    return sum(record.bytes for record in scan_journal(place.folder).records.values()) if place.folder.is_dir() else 0
+    return (
+        sum(record.bytes for record in scan_journal(place.folder).records.values())
+        if place.folder.is_dir()
+        else 0
+    )
 
 
 def summarise_cache(where: Where) -> dict[str, Any]:
@@ -57,7 +61,9 @@ def summarise_cache(where: Where) -> dict[str, Any]:
         "bytes": size,
         "bytes_per_token": round(size / tokens, 2) if tokens else None,
         "bits_per_value": round(sum(bits.values()) / len(bits), 3) if stored else None,
-        "bits_per_value_of_layers": {str(layer): round(rate, 3) for layer, rate in bits.items()} if stored else None,
+        "bits_per_value_of_layers": {str(layer): round(rate, 3) for layer, rate in bits.items()}
+        if stored
+        else None,
         "shards": len(records),
         "planned_shards": manifest.shards,
         "planned_examples": manifest.examples,

@@ -50,10 +50,12 @@ class Verification:
 
     Attributes:
         whole: nothing is missing and nothing is damaged.
-        shards, examples, tokens, bytes: what is published and was looked at; bytes of the shards' files.
+        shards, examples, tokens, bytes: what is published and was looked at; bytes of the shards'
+            files.
         missing_shards: planned and not published.
         damage: all that is wrong with what is published.
-        strays: files in the cache's folder that are not part of it, such as those of a writer that died.
+        strays: files in the cache's folder that are not part of it, such as those of a writer that
+            died.
         content_digest: of a whole cache.
     """
 
@@ -70,18 +72,24 @@ class Verification:
 
     def damaged_shards(self) -> list[int]:
         """Shards that are to be written anew: damaged or missing."""
-        return sorted({damage.shard for damage in self.damage if damage.shard is not None} | set(self.missing_shards))
+        return sorted(
+            {damage.shard for damage in self.damage if damage.shard is not None}
+            | set(self.missing_shards)
+        )
 
 
 def verify_cache(where: Where, progress: Callable[[int], None] = lambda size: None) -> Verification:
-    """Check manifest, journal, attachments and all shards of a cache, finished or not; goes on after damage.
+    """Check manifest, journal, attachments and all shards of a cache, finished or not; goes on
+    after damage.
 
     Args:
-        where: the cache's folder, or its place in an object store, from which all bytes are brought anew.
+        where: the cache's folder, or its place in an object store, from which all bytes are brought
+            anew.
         progress: called with the bytes just checked.
 
     Raises:
-        CacheError: there is no cache, or neither its manifest nor the copy in its journal can be read.
+        CacheError: there is no cache, or neither its manifest nor the copy in its journal can be
+            read.
         OSError: an object store cannot be reached.
     """
     with place_of(where).apart() as place, place.naming_errors():
@@ -140,37 +148,63 @@ class _Examples:
 
     def __init__(self, records: Sequence[ShardRecord]) -> None:
         self.row_ids = [row_id for record in records for row_id in record.row_ids]
-        self._first = {record.shard: first for record, first in zip(records, _running_total(records), strict=True)}
+        self._first = {
+            record.shard: first
+            for record, first in zip(records, _running_total(records), strict=True)
+        }
         after = {
             number: before
             for record in records
-            for number, before in zip(record.prefix_numbers.tolist(), record.prefixes.tolist(), strict=False)
+            for number, before in zip(
+                record.prefix_numbers.tolist(), record.prefixes.tolist(), strict=False
+            )
         }
         self._users: dict[int, list[int]] = {}
-        own = (number for record in records for number in record.prefixes[len(record.prefix_numbers) :].tolist())
+        own = (
+            number
+            for record in records
+            for number in record.prefixes[len(record.prefix_numbers) :].tolist()
+        )
         for index, number in enumerate(own):
             while number in after:
                 self._users.setdefault(number, []).append(index)
                 number = after[number]
 
     def reading(self, record: ShardRecord, pieces: Sequence[int]) -> list[int]:
-        """Indices of the examples that read one of a shard's pieces: its own, or one that begins with a prefix stored there."""
+        """Indices of the examples that read one of a shard's pieces: its own, or one that begins
+        with a prefix stored there."""
         numbers = record.prefix_numbers.tolist()
-        own = {self._first[record.shard] + piece - len(numbers) for piece in pieces if piece >= len(numbers)}
-        return sorted(own.union(*(self._users.get(numbers[piece], []) for piece in pieces if piece < len(numbers))))
+        own = {
+            self._first[record.shard] + piece - len(numbers)
+            for piece in pieces
+            if piece >= len(numbers)
+        }
+        return sorted(
+            own.union(
+                *(self._users.get(numbers[piece], []) for piece in pieces if piece < len(numbers))
+            )
+        )
 
 
 def _running_total(records: Sequence[ShardRecord]) -> Iterator[int]:
-    return accumulate((len(record.row_ids) for record in records[:-1]), initial=0) if records else iter(())
+    return (
+        accumulate((len(record.row_ids) for record in records[:-1]), initial=0)
+        if records
+        else iter(())
+    )
 
 
-def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, examples: _Examples) -> Iterator[Damage]:
+def _shard_damage(
+    root: Path, manifest: Manifest, record: ShardRecord, examples: _Examples
+) -> Iterator[Damage]:
     """Everything that is wrong with a shard."""
     every = range(len(record.stored))
 
     def found(file: str, what: str, pieces: Sequence[int] = every) -> Damage:
         indices = examples.reading(record, pieces)
-        return Damage(file, what, record.shard, indices, [examples.row_ids[index] for index in indices])
+        return Damage(
+            file, what, record.shard, indices, [examples.row_ids[index] for index in indices]
+        )
 
     if not record.files and not record.row_ids:
         return
@@ -179,7 +213,10 @@ def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, examples:
         yield found(name, "missing")
         return
     try:
-        checked = {file: damage_of(root, file, size, checksum) for file, (size, checksum) in record.files.items()}
+        checked = {
+            file: damage_of(root, file, size, checksum)
+            for file, (size, checksum) in record.files.items()
+        }
     except CacheError as error:  # a name that leaves the cache
         yield found(JOURNAL_NAME, str(error))
         return
@@ -188,7 +225,9 @@ def _shard_damage(root: Path, manifest: Manifest, record: ShardRecord, examples:
         opened = OpenShard(root, manifest, record, check=False)
         arrays = {array: opened.array(array) for array in opened.names}
     except CacheError as error:
-        yield from (found(file, what) for file, what in broken.items() or {name: str(error)}.items())
+        yield from (
+            found(file, what) for file, what in broken.items() or {name: str(error)}.items()
+        )
         return
     changed = np.flatnonzero(piece_checksums(arrays, opened.packed) != record.checksums).tolist()
     for file, what in broken.items():
@@ -227,7 +266,9 @@ def _impossible(
             yield f"{name}: states that cannot be decoded", unreadable
 
 
-def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> Iterator[Damage]:
+def contradictions(
+    root: Path, manifest: Manifest, records: Sequence[ShardRecord]
+) -> Iterator[Damage]:
     """What does not fit together in a journal whose lines are whole."""
     rows = Counter(row_id for record in records for row_id in (*record.row_ids, *record.non_finite))
     if twice := [row_id for row_id, count in rows.items() if count > 1]:
@@ -241,6 +282,11 @@ def contradictions(root: Path, manifest: Manifest, records: Sequence[ShardRecord
 
 
 def _strays(place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> list[str]:
-    known = {MANIFEST_NAME, JOURNAL_NAME, ".lock", *(attached.name for attached in manifest.attachments)}
+    known = {
+        MANIFEST_NAME,
+        JOURNAL_NAME,
+        ".lock",
+        *(attached.name for attached in manifest.attachments),
+    }
     known |= {name for record in records for name in record.files}
     return [name for name in place.names() if name not in known]

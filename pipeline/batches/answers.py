@@ -1,4 +1,5 @@
-"""A cache's answers as a `torch.utils.data` data set, in the student's own tokens, with the states of what each answers."""
+"""A cache's answers as a `torch.utils.data` data set, in the student's own tokens, with the states
+of what each answers."""
 
 from __future__ import annotations
 
@@ -25,11 +26,12 @@ class _Item:
 
 
 class CachedAnswers(CachedExamples):
-    """Each answer of some examples: the student's tokens of it, and the teacher's states of all that came before it.
+    """Each answer of some examples: the student's tokens of it, and the teacher's states of all
+    that came before it.
 
-    An answer in the middle of a conversation has the states up to where it begins, and so nothing of what comes after. Answers
-    are read and tokenised when they are needed; what is kept of each is where it is and how long.
-    """
+    An answer in the middle of a conversation has the states up to where it begins, and so nothing
+    of what comes after. Answers are read and tokenised when they are needed; what is kept of each
+    is where it is and how long."""
 
     def __init__(
         self,
@@ -85,7 +87,8 @@ class CachedAnswers(CachedExamples):
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens that a batch counts at each place: those that the student reads, and those whose states it looks at."""
+        """Tokens that a batch counts at each place: those that the student reads, and those whose
+        states it looks at."""
         return [item.length + (item.answer.start if self.layers else 0) for item in self._items]
 
     def learned_bytes(self, place: int) -> int:
@@ -110,9 +113,12 @@ class CachedAnswers(CachedExamples):
         return features | _before(states, start) | {"states_mask": mask}
 
     def _tokens(self, said: Said, answer: Answer) -> tuple[list[int], int]:
-        """The student's tokens of an answer, and how many of them, at the end, are to be learned."""
+        """The student's tokens of an answer, and how many of them, at the end, are to be
+        learned."""
         written = answer_tokens(said.words_of(answer), self._tokenizer)
-        return prompt_tokens(said.prompt_of(answer) if self._with_prompts else None, self._tokenizer) + written, len(written)
+        return prompt_tokens(
+            said.prompt_of(answer) if self._with_prompts else None, self._tokenizer
+        ) + written, len(written)
 
 
 def _before(states: Features, start: int) -> Features:

@@ -14,20 +14,25 @@ from pipeline.labels import IGNORE
 def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
     """Pad on the right to the longest example.
 
-    Padding is told by position, never by token id: the end token may be the padding token too, and must be learned.
+    Padding is told by position, never by token id: the end token may be the padding token too, and
+        must be learned.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and of each layer `n` that the rows have
-        `hidden_states.n` `[B, T, d_teacher]`; where the rows have coded ones, `coded_states.n` `[B, T, d_teacher]`,
-        `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch, token) and `exact_states.n` `[K, d_teacher]`.
-        Where the states are those of prompts they are as long as the longest prompt, and `states_mask` is 0 for padding.
+        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and of each
+        layer `n` that the rows have `hidden_states.n` `[B, T, d_teacher]`; where the rows have
+        coded ones, `coded_states.n` `[B, T, d_teacher]`, `token_scales.n` `[B, T]`, `exact_rows.n`
+        `[K, 2]` (row of the batch, token) and `exact_states.n` `[K, d_teacher]`. Where the states
+        are those of prompts they are as long as the longest prompt, and `states_mask` is 0 for
+        padding.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
         row_labels[0] = IGNORE  # nothing comes before the first token, so nothing can predict it
     batch = {
         "input_ids": pad_sequence([row["input_ids"] for row in rows], batch_first=True),
-        "attention_mask": pad_sequence([torch.ones_like(row["input_ids"]) for row in rows], batch_first=True),
+        "attention_mask": pad_sequence(
+            [torch.ones_like(row["input_ids"]) for row in rows], batch_first=True
+        ),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
     }
     for name in rows[0]:
@@ -36,7 +41,10 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
             batch[name] = pad_sequence([row[name] for row in rows], batch_first=True)
         elif kind == "exact_rows":
             batch[name] = torch.cat(
-                [torch.stack([torch.full_like(row[name], b), row[name]], dim=1) for b, row in enumerate(rows)]
+                [
+                    torch.stack([torch.full_like(row[name], b), row[name]], dim=1)
+                    for b, row in enumerate(rows)
+                ]
             )
         elif kind == "exact_states":
             batch[name] = torch.cat([row[name] for row in rows])

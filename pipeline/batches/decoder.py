@@ -1,4 +1,5 @@
-"""Coded hidden states of a batch decoded where the student is: what travels there is the small integers."""
+"""Coded hidden states of a batch decoded where the student is: what travels there is the small
+integers."""
 
 from __future__ import annotations
 
@@ -11,15 +12,20 @@ from cache.codecs import EXACT, Codec
 
 
 class StatesDecoder(nn.Module):
-    """Turns the states of a batch into `hidden_states`; gives the values of `Codec.decode`, rounded alike."""
+    """Turns the states of a batch into `hidden_states`; gives the values of `Codec.decode`, rounded
+    alike."""
 
-    def __init__(self, codecs: Sequence[Codec], *, read: int | None = None, predicts: int | None = None) -> None:
-        """Hold what the codecs of some layers were fitted with; no codecs: batches are left as they are.
+    def __init__(
+        self, codecs: Sequence[Codec], *, read: int | None = None, predicts: int | None = None
+    ) -> None:
+        """Hold what the codecs of some layers were fitted with; no codecs: batches are left as they
+        are.
 
         Args:
             codecs: of the layers that the batches carry.
             read: how many of them, the first ones, the student reads; None: all.
-            predicts: which of them is to be given as `target_states` (see `SoftTargets` in the model room); None: none.
+            predicts: which of them is to be given as `target_states` (see `SoftTargets` in the
+                model room); None: none.
         """
         super().__init__()
         self._layers = nn.ModuleList(map(_LayerDecoder, codecs))
@@ -27,7 +33,8 @@ class StatesDecoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch with `hidden_states` `[B, T, layers * d_teacher]` bfloat16, 0 for padding, in place of what is stored.
+        """The batch with `hidden_states` `[B, T, layers * d_teacher]` bfloat16, 0 for padding, in
+        place of what is stored.
 
         The layers that are read stand side by side, in the order in which they were asked for.
         """
@@ -36,11 +43,19 @@ class StatesDecoder(nn.Module):
         stored = {name: values for name, values in batch.items() if "." in name}
         states = []
         for number, layer in enumerate(self._layers):
-            own = {name.partition(".")[0]: values for name, values in stored.items() if name.endswith(f".{number}")}
-            states.append(layer(own, batch["states_mask" if "states_mask" in batch else "attention_mask"]))
+            own = {
+                name.partition(".")[0]: values
+                for name, values in stored.items()
+                if name.endswith(f".{number}")
+            }
+            states.append(
+                layer(own, batch["states_mask" if "states_mask" in batch else "attention_mask"])
+            )
         decoded = {name: values for name, values in batch.items() if name not in stored}
         if self._read:
-            decoded["hidden_states"] = states[0] if self._read == 1 else torch.cat(states[: self._read], dim=-1)
+            decoded["hidden_states"] = (
+                states[0] if self._read == 1 else torch.cat(states[: self._read], dim=-1)
+            )
         if self._predicts is not None:
             decoded["target_states"] = states[self._predicts]
         return decoded
@@ -54,13 +69,21 @@ class _LayerDecoder(nn.Module):
     def __init__(self, codec: Codec) -> None:
         super().__init__()
         self._is_exact = codec.name == EXACT
-        parameters = {name: torch.from_numpy(values.copy()) for name, values in codec.parameters.items()}
-        rotation = parameters["basis"].float().T * parameters["step"] if "basis" in parameters else None
+        parameters = {
+            name: torch.from_numpy(values.copy()) for name, values in codec.parameters.items()
+        }
+        rotation = (
+            parameters["basis"].float().T * parameters["step"] if "basis" in parameters else None
+        )
         self.register_buffer("channel_scales", parameters.get("channel_scales"), persistent=False)
-        self.register_buffer("rotation", None if rotation is None else rotation.contiguous(), persistent=False)
+        self.register_buffer(
+            "rotation", None if rotation is None else rotation.contiguous(), persistent=False
+        )
         self.register_buffer("mean", parameters.get("mean"), persistent=False)
 
-    def forward(self, stored: dict[str, torch.Tensor], attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, stored: dict[str, torch.Tensor], attention_mask_BT: torch.Tensor
+    ) -> torch.Tensor:
         if self._is_exact:
             return stored["hidden_states"]
         states_BTD = stored["coded_states"].float()

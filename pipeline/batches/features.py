@@ -22,19 +22,20 @@ _MOST_THREADS = 8
 
 
 Features = dict[str, Any]
-"""One example for the student: `row_id`, `input_ids` `[T]` and `loss_mask` `[T]`, and the states of each layer `n` that was asked
-for, counted from 0, as they are stored. Either `hidden_states.n` `[T, d_teacher]` bfloat16, or `coded_states.n`
-`[T, d_teacher]` int8 or int16 with `token_scales.n` `[T]` float32 where the codec has them, and `exact_rows.n` `[K]` and
-`exact_states.n` `[K, d_teacher]` bfloat16 likewise. Where the states are those of a prompt, and not of the tokens beside them,
+"""One example for the student: `row_id`, `input_ids` `[T]` and `loss_mask` `[T]`, and the states of
+each layer `n` that was asked for, counted from 0, as they are stored. Either `hidden_states.n` `[T,
+d_teacher]` bfloat16, or `coded_states.n` `[T, d_teacher]` int8 or int16 with `token_scales.n` `[T]`
+float32 where the codec has them, and `exact_rows.n` `[K]` and `exact_states.n` `[K, d_teacher]`
+bfloat16 likewise. Where the states are those of a prompt, and not of the tokens beside them,
 `states_mask` of ones tells how many they are."""
 
 
 class CachedExamples(Dataset[Features], ABC):
     """Something to learn from at each place, read from a cache: whole examples, or their answers.
 
-    Coded states stay coded: they are decoded where the student is (see `pipeline.batches.decoder`). Entropy decoding lets go
-    of the interpreter's lock, so what makes a batch is read by as many threads as there are cores.
-    """
+    Coded states stay coded: they are decoded where the student is (see `pipeline.batches.decoder`).
+    Entropy decoding lets go of the interpreter's lock, so what makes a batch is read by as many
+    threads as there are cores."""
 
     def __init__(self, cache: Cache, layers: Sequence[int]) -> None:
         """Read some cached layers, or none for a student that reads tokens."""
@@ -63,7 +64,8 @@ class CachedExamples(Dataset[Features], ABC):
 
     @abstractmethod
     def learned_bytes(self, place: int) -> int:
-        """Bytes of UTF-8 of what is to be learned at a place, where that is what an assistant says, or plain text.
+        """Bytes of UTF-8 of what is to be learned at a place, where that is what an assistant says,
+        or plain text.
 
         Raises:
             InputError: the cache keeps no texts of this program's making.
@@ -76,14 +78,24 @@ class CachedExamples(Dataset[Features], ABC):
         """What makes a batch; `torch.utils.data` asks for it together."""
         if not self._is_coded or len(places) == 1:
             return [self[place] for place in places]
-        if self._threads is None or self._threads[0] != os.getpid():  # threads do not survive a fork
-            self._threads = os.getpid(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "decode")
+        if (
+            self._threads is None or self._threads[0] != os.getpid()
+        ):  # threads do not survive a fork
+            self._threads = (
+                os.getpid(),
+                ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "decode"),
+            )
         return list(self._threads[1].map(self.__getitem__, places))
 
     def __getitem__(self, place: int) -> Features:
-        """What stands at a place; at `~place` the same without a loss: read, and not learned from."""
+        """What stands at a place; at `~place` the same without a loss: read, and not learned
+        from."""
         features = self.at(max(place, ~place))
-        return features if place >= 0 else features | {"loss_mask": torch.zeros_like(features["loss_mask"])}
+        return (
+            features
+            if place >= 0
+            else features | {"loss_mask": torch.zeros_like(features["loss_mask"])}
+        )
 
     @property
     def is_remote(self) -> bool:
@@ -95,7 +107,9 @@ class CachedExamples(Dataset[Features], ABC):
         example = self.cache.coded_example(index, self.layers)
         states: Features = {}
         for number, layer in enumerate(self.layers):
-            found = states_features(example.hidden_states[layer], exact=self.cache.codecs[layer].name == EXACT)
+            found = states_features(
+                example.hidden_states[layer], exact=self.cache.codecs[layer].name == EXACT
+            )
             states |= {f"{name}.{number}": values for name, values in found.items()}
         return example, states
 
@@ -138,7 +152,8 @@ class CachedFeatures(CachedExamples):
 
 
 def states_features(coded: CodedStates, *, exact: bool) -> dict[str, torch.Tensor]:
-    """A layer's states as tensors, their names without the layer's number; `exact` where the codec codes nothing."""
+    """A layer's states as tensors, their names without the layer's number; `exact` where the codec
+    codes nothing."""
     if exact:
         return {"hidden_states": torch.from_numpy(np.array(coded.values)).view(torch.bfloat16)}
     states = {"coded_states": torch.from_numpy(np.array(coded.values))}

@@ -16,7 +16,12 @@ class CachedBatches(DataLoader[Any]):
     """The batches that a sampler names, read from a cache and padded (see `collate`)."""
 
     def __init__(
-        self, examples: CachedExamples, batches: TrainingBatches | ValidationBatches, *, workers: int = 0, pinned: bool = False
+        self,
+        examples: CachedExamples,
+        batches: TrainingBatches | ValidationBatches,
+        *,
+        workers: int = 0,
+        pinned: bool = False,
     ) -> None:
         """Read `examples`.
 
@@ -32,9 +37,12 @@ class CachedBatches(DataLoader[Any]):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            multiprocessing_context="spawn" if workers and examples.is_remote else None,  # its client does not survive a fork
+            multiprocessing_context="spawn"
+            if workers and examples.is_remote
+            else None,  # its client does not survive a fork
             pin_memory=pinned,
-            generator=torch.Generator(),  # of its own: torch's is the student's, and must be where it was after a resume
+            # of its own: torch's is the student's, and must be where it was after a resume
+            generator=torch.Generator(),
         )
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,4 +1,5 @@
-"""Which examples are read together, and in which order: the same for the same seed and epoch, whoever reads them."""
+"""Which examples are read together, and in which order: the same for the same seed and epoch,
+whoever reads them."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from cache import Cache
 
 _WINDOWS_HELD = 3
-"""The one that is read, the next one that is being brought, and room for what validation reads in between."""
+"""The one that is read, the next one that is being brought, and room for what validation reads in
+between."""
 _LIKE = 0.9
-"""A batch of a token budget holds no example shorter than this share of its longest, unless too few are as long."""
+"""A batch of a token budget holds no example shorter than this share of its longest, unless too few
+are as long."""
 
 Bring = Callable[[Sequence[int]], None]
 """Told which shards are needed now and next."""
@@ -22,7 +25,8 @@ Bring = Callable[[Sequence[int]], None]
 
 @dataclass(frozen=True)
 class BatchSize:
-    """How much makes a batch: so many examples, or as many of like length as come to so many tokens with their padding."""
+    """How much makes a batch: so many examples, or as many of like length as come to so many tokens
+    with their padding."""
 
     examples: int = 1
     tokens: int | None = None
@@ -50,7 +54,8 @@ class Window:
 
 
 def plan_groups(places: Sequence[int], lengths: Sequence[int], size: BatchSize) -> list[Group]:
-    """Examples grouped so that a batch of each group keeps its size whatever its members are. A longer one stays alone.
+    """Examples grouped so that a batch of each group keeps its size whatever its members are. A
+    longer one stays alone.
 
     Args:
         places: of the examples, in any order.
@@ -62,7 +67,9 @@ def plan_groups(places: Sequence[int], lengths: Sequence[int], size: BatchSize) 
     groups: list[Group] = []
     longest = 0
     for place in sorted(places, key=lambda place: (-lengths[place], place)):
-        if groups and (len(groups[-1].places) < groups[-1].rows or lengths[place] >= _LIKE * longest):
+        if groups and (
+            len(groups[-1].places) < groups[-1].rows or lengths[place] >= _LIKE * longest
+        ):
             groups[-1].places.append(place)
         else:
             longest = lengths[place]
@@ -70,8 +77,11 @@ def plan_groups(places: Sequence[int], lengths: Sequence[int], size: BatchSize) 
     return groups
 
 
-def plan_windows(shards: Sequence[int], sizes: Sequence[int], window_bytes: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Shards in random order, cut into windows: the shards of each, and the places of the examples in them.
+def plan_windows(
+    shards: Sequence[int], sizes: Sequence[int], window_bytes: int, seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """Shards in random order, cut into windows: the shards of each, and the places of the examples
+    in them.
 
     Args:
         shards: shard of the example at each place.
@@ -95,14 +105,17 @@ def plan_windows(shards: Sequence[int], sizes: Sequence[int], window_bytes: int,
 
 
 class BatchOrder:
-    """The batches of each epoch: as many in one as in another, every example once, in an order of its own.
+    """The batches of each epoch: as many in one as in another, every example once, in an order of
+    its own.
 
-    Where all shards are at hand there is one window, the whole. Else windows are read one after the other, each with the same
-    shards in every epoch; so few of them need to be on this machine.
-    """
+    Where all shards are at hand there is one window, the whole. Else windows are read one after the
+    other, each with the same shards in every epoch; so few of them need to be on this machine."""
 
-    def __init__(self, windows: Sequence[Window], seed: int, bring: Bring = lambda shards: None) -> None:
-        """Take a plan; `bring` is told of each window's shards and the next one's when it begins."""
+    def __init__(
+        self, windows: Sequence[Window], seed: int, bring: Bring = lambda shards: None
+    ) -> None:
+        """Take a plan; `bring` is told of each window's shards and the next one's when it
+        begins."""
         self._windows, self._seed, self._bring = list(windows), seed, bring
 
     def __len__(self) -> int:
@@ -129,12 +142,17 @@ def _cut(groups: Sequence[Group], chance: random.Random | None) -> list[list[int
     batches = []
     for group in groups:
         places = group.places if chance is None else chance.sample(group.places, len(group.places))
-        batches += [places[start : start + group.rows] for start in range(0, len(places), group.rows)]
+        batches += [
+            places[start : start + group.rows] for start in range(0, len(places), group.rows)
+        ]
     return batches
 
 
-def order_of(cache: Cache, indices: Sequence[int], lengths: Sequence[int], size: BatchSize, seed: int) -> BatchOrder:
-    """The order in which some examples of a cache are read, so that what is in use fits where its copies are kept.
+def order_of(
+    cache: Cache, indices: Sequence[int], lengths: Sequence[int], size: BatchSize, seed: int
+) -> BatchOrder:
+    """The order in which some examples of a cache are read, so that what is in use fits where its
+    copies are kept.
 
     Of an object store, what fits is brought in the background from now on.
 
@@ -148,7 +166,11 @@ def order_of(cache: Cache, indices: Sequence[int], lengths: Sequence[int], size:
     most, sizes = cache.place.most_held, [record.bytes for record in cache.records]
     if most is not None and sum(sizes) > most:
         windows = plan_windows(cache.shards_of(indices), sizes, most // _WINDOWS_HELD, seed)
-        return BatchOrder([Window(shards, plan_groups(places, lengths, size)) for shards, places in windows], seed, cache.bring)
+        return BatchOrder(
+            [Window(shards, plan_groups(places, lengths, size)) for shards, places in windows],
+            seed,
+            cache.bring,
+        )
     if most is not None:
         cache.bring(range(len(sizes)))
     return BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], seed)

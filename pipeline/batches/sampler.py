@@ -14,7 +14,8 @@ class TrainingBatches(Sampler[list[int]]):
     """One process's batches of an epoch after the other. Its steps are those of a process alone."""
 
     def __init__(self, order: BatchOrder, batches_a_step: int, share: Share) -> None:
-        """Deal out an order; `batches_a_step` is of all processes together, a multiple of their number."""
+        """Deal out an order; `batches_a_step` is of all processes together, a multiple of their
+        number."""
         assert batches_a_step % share.processes == 0
         self._order, self._a_step, self._share = order, batches_a_step, share
         self._epoch = 0
@@ -54,7 +55,8 @@ class ValidationBatches(Sampler[list[int]]):
 
 
 def evened(batches: Sequence[list[int]], processes: int) -> list[list[int]]:
-    """The same examples in a multiple of `processes` batches: the largest are halved until it is one.
+    """The same examples in a multiple of `processes` batches: the largest are halved until it is
+    one.
 
     Where all are single examples, `~place` stands for one that is read without learning from it.
     """

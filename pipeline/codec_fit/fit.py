@@ -14,7 +14,14 @@ from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
-from pipeline.codec_fit.measures import Divergence, eigenvalues, gaussian_bound, relative_error, squared_error, stored_bits
+from pipeline.codec_fit.measures import (
+    Divergence,
+    eigenvalues,
+    gaussian_bound,
+    relative_error,
+    squared_error,
+    stored_bits,
+)
 from pipeline.codec_fit.request import BITS_OF_EXACT, AskedCodec
 from pipeline.errors import InputError
 
@@ -24,7 +31,8 @@ _KL_TOKENS = 2048
 _MOST_STEPS = 24
 _FARTHEST = 3.0
 _SLOPE = {"kl": 2.0, "rel": 1.0, "bits": -1 / math.log(2)}
-"""How a measure (its logarithm, for the first two) usually changes with the logarithm of the step."""
+"""How a measure (its logarithm, for the first two) usually changes with the logarithm of the
+step."""
 _CLOSE = {"kl": 0.97, "rel": 0.99, "bits": 0.99}
 """A step is taken that gives between this share of what is allowed, and all of it."""
 
@@ -35,7 +43,8 @@ class Sample:
 
     Attributes:
         fitted_to: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
-        held_back: those that it is measured on; of other pieces than the first, wherever there is more than one.
+        held_back: those that it is measured on; of other pieces than the first, wherever there is
+            more than one.
         held_lengths: tokens of the pieces of `held_back`.
     """
 
@@ -58,7 +67,8 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     Args:
         asked: what is asked of it.
         sample: states of that layer.
-        divergence: measures a KL divergence; None for layers that the LM head does not read, or where there is none.
+        divergence: measures a KL divergence; None for layers that the LM head does not read, or
+            where there is none.
 
     Raises:
         InputError: no step gives what is asked.
@@ -69,14 +79,18 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     settings: dict[str, Any] = {"asked": asked.as_json()}
     if asked.name == "int8":
         fitted: Codec = Int8.fit(sample.fitted_to, settings)
-        return replace(fitted, settings=settings | {"found": found_on(fitted, sample, spectrum_D, divergence)})  # type: ignore[type-var]
+        return replace(
+            fitted, settings=settings | {"found": found_on(fitted, sample, spectrum_D, divergence)}
+        )  # type: ignore[type-var]
     klt = Klt.fit(sample.fitted_to, settings)
     tried: list[dict[str, float]] = []
 
     def measured(step: float) -> float:
         """Nats, relative error or bits of a step, on states that the fit has not seen."""
         found = found_on(klt.with_step(step, sample.held_back), sample, spectrum_D, divergence)
-        if all(map(math.isfinite, found.values())):  # a step so fine that all is kept exactly has no bound
+        if all(
+            map(math.isfinite, found.values())
+        ):  # a step so fine that all is kept exactly has no bound
             tried.append({"step": step, **found})
         if asked.measure == "kl":
             return found["kl"] + found["kl_error"]
@@ -86,11 +100,14 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     found = next((each for each in reversed(tried) if each["step"] == step), None)
     if found is None or found["bits_per_value"] >= BITS_OF_EXACT:
         raise InputError(
-            f"--codec klt: {asked.measure}={asked.target:g} takes {BITS_OF_EXACT} bits a value or more, as many as {EXACT}, "
-            f"which is exact; use --codec {EXACT}, or ask for {'fewer bits' if asked.measure == 'bits' else 'something larger'}"
+            f"--codec klt: {asked.measure}={asked.target:g} takes {BITS_OF_EXACT} bits a value or"
+            f" more, as many as {EXACT}, which is exact; use --codec {EXACT}, or ask for"
+            f" {'fewer bits' if asked.measure == 'bits' else 'something larger'}"
         )
     curve = sorted(tried, key=lambda each: each["step"])
-    return replace(klt.with_step(step, sample.held_back), settings=settings | {"found": found, "tried": curve})
+    return replace(
+        klt.with_step(step, sample.held_back), settings=settings | {"found": found, "tried": curve}
+    )
 
 
 def found_on(
@@ -121,9 +138,9 @@ def usual_step(hidden_ND: npt.NDArray[Any]) -> float:
 def _find_step(measured: Callable[[float], float], asked: AskedCodec, start: float) -> float:
     """The step that comes up to what is asked: the coarsest allowed, or for bits the finest.
 
-    KL divergence and relative error are nearly powers of the step, bits nearly a multiple of its logarithm: a straight line
-    through the last two finds it soon; where it would leave the interval that is known to hold the step, that is halved.
-    """
+    KL divergence and relative error are nearly powers of the step, bits nearly a multiple of its
+    logarithm: a straight line through the last two finds it soon; where it would leave the interval
+    that is known to hold the step, that is halved."""
     assert asked.measure is not None
     slope = _SLOPE[asked.measure]
     goal = asked.target * (1 + _CLOSE[asked.measure]) / 2
@@ -138,18 +155,28 @@ def _find_step(measured: Callable[[float], float], asked: AskedCodec, start: flo
         else:
             low = place
         off = value - goal if asked.measure == "bits" else math.log(max(value, 1e-12) / goal)
-        if before is not None and before[0] != place and (off - before[1]) / (place - before[0]) * slope > 0:
+        if (
+            before is not None
+            and before[0] != place
+            and (off - before[1]) / (place - before[0]) * slope > 0
+        ):
             slope = (off - before[1]) / (place - before[0])
         before = place, off
         place -= max(-_FARTHEST, min(_FARTHEST, off / slope))
         if not low < place < high:
-            place = (low + high) / 2 if low > -math.inf and high < math.inf else before[0] + math.copysign(1, high - before[0])
+            place = (
+                (low + high) / 2
+                if low > -math.inf and high < math.inf
+                else before[0] + math.copysign(1, high - before[0])
+            )
         if high - low < 1e-6:
             break
-    if low > -math.inf and high < math.inf:  # what is measured leaps over what is asked: stay below it
+    if (
+        low > -math.inf and high < math.inf
+    ):  # what is measured leaps over what is asked: stay below it
         return math.exp(low if slope > 0 else high)
     found, way = ("more", "larger") if value > asked.target else ("less", "smaller")
     raise InputError(
-        f"--codec klt: every step gives {found} than {asked.measure}={asked.target:g} on the calibration tokens "
-        f"(the last one {value:.3g}); ask for something {way}"
+        f"--codec klt: every step gives {found} than {asked.measure}={asked.target:g} on the"
+        f" calibration tokens (the last one {value:.3g}); ask for something {way}"
     )

@@ -16,7 +16,8 @@ from cache.codecs import CodedStates, packing_named
 from pipeline.teacher.model import Teacher
 
 Divergence = Callable[[npt.NDArray[Any], Sequence[npt.NDArray[Any]]], "list[KL]"]
-"""The KL divergences between what exact states `[N, d_teacher]` and each of several stored ones predict."""
+"""The KL divergences between what exact states `[N, d_teacher]` and each of several stored ones
+predict."""
 _TOKENS_AT_ONCE = 256
 _MOST_PACKED = 1 << 19
 """Tokens that are packed together: a shard's, or more."""
@@ -34,16 +35,21 @@ def relative_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> f
     """Length of the difference over length of the exact state; root mean square over the tokens."""
     exact = exact_ND.astype(np.float64)
     squares_N = ((stored_ND.astype(np.float64) - exact) ** 2).sum(axis=1)
-    return float(np.sqrt((squares_N / np.maximum((exact**2).sum(axis=1), np.finfo(np.float32).tiny)).mean()))
+    return float(
+        np.sqrt((squares_N / np.maximum((exact**2).sum(axis=1), np.finfo(np.float32).tiny)).mean())
+    )
 
 
 def squared_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> float:
     """Squared length of the difference; mean over the tokens."""
-    return float(((stored_ND.astype(np.float64) - exact_ND.astype(np.float64)) ** 2).sum(axis=1).mean())
+    return float(
+        ((stored_ND.astype(np.float64) - exact_ND.astype(np.float64)) ** 2).sum(axis=1).mean()
+    )
 
 
 def stored_bits(codec: str, coded: CodedStates, lengths: Sequence[int]) -> float:
-    """Bits a value that coded states of pieces of these lengths take, in shards as large as can be."""
+    """Bits a value that coded states of pieces of these lengths take, in shards as large as can
+    be."""
     packing, size, start = packing_named(codec), 0, 0
     shards: list[list[int]] = [[]]
     for length in lengths:
@@ -66,7 +72,8 @@ def eigenvalues(hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
-    """Bits a value below which no code of a Gaussian source of these eigenvalues has so small a squared error.
+    """Bits a value below which no code of a Gaussian source of these eigenvalues has so small a
+    squared error.
 
     Reverse water-filling (Cover and Thomas, Elements of Information Theory, theorem 10.3.3).
 
@@ -86,7 +93,8 @@ def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
 
 
 def divergence_of(teacher: Teacher) -> Divergence:
-    """Measures with a teacher's LM head: KL(what exact states predict || what stored states predict)."""
+    """Measures with a teacher's LM head: KL(what exact states predict || what stored states
+    predict)."""
 
     def measure(exact_ND: npt.NDArray[Any], each_stored: Sequence[npt.NDArray[Any]]) -> list[KL]:
         found: list[list[torch.Tensor]] = [[] for _ in each_stored]
@@ -95,7 +103,9 @@ def divergence_of(teacher: Teacher) -> Divergence:
             exact_NV = teacher.log_probabilities(_tensor(exact_ND[rows]))
             for number, stored_ND in enumerate(each_stored):
                 stored_NV = teacher.log_probabilities(_tensor(stored_ND[rows]))
-                found[number].append((exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1).double().cpu())
+                found[number].append(
+                    (exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1).double().cpu()
+                )
         return [_summary(torch.cat(each)) for each in found]
 
     return measure
@@ -103,7 +113,9 @@ def divergence_of(teacher: Teacher) -> Divergence:
 
 def _summary(nats_N: torch.Tensor) -> KL:
     error = float(nats_N.std()) / math.sqrt(len(nats_N)) if len(nats_N) > 1 else 0.0
-    return KL(max(float(nats_N.mean()), 0.0), error)  # a divergence of 0 may come out a hair below it
+    return KL(
+        max(float(nats_N.mean()), 0.0), error
+    )  # a divergence of 0 may come out a hair below it
 
 
 def _tensor(hidden_ND: npt.NDArray[Any]) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Parameters that say where a cache is: a folder, or an object store with copies on this machine."""
+"""Parameters that say where a cache is: a folder, or an object store with copies on this
+machine."""
 
 from __future__ import annotations
 
@@ -27,25 +28,43 @@ _OPTIONS = cloup.option_group(
 def cache_places(
     *parameters: str, otherwise: Callable[[dict[str, Any]], Place | None] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The named parameters are addresses of caches: give the function their places, and the command options for them.
+    """The named parameters are addresses of caches: give the function their places, and the command
+    options for them.
 
-    `otherwise` tells the place where the first parameter is left out, from all that the command is given; None: there is none.
-    """
+    `otherwise` tells the place where the first parameter is left out, from all that the command is
+    given; None: there is none."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def wrapped(*args: Any, endpoint: str | None, copies: Path | None, copies_gb: float | None, **kwargs: Any) -> Any:
+        def wrapped(
+            *args: Any,
+            endpoint: str | None,
+            copies: Path | None,
+            copies_gb: float | None,
+            **kwargs: Any,
+        ) -> Any:
             given = {"--endpoint": endpoint, "--copies": copies, "--copies-gb": copies_gb}
             limit = None if copies_gb is None else int(copies_gb * 1e9)
             addresses = {name: kwargs[name] for name in parameters if kwargs[name] is not None}
-            places = {name: place_of(address, endpoint, copies, limit) for name, address in addresses.items()}
+            places = {
+                name: place_of(address, endpoint, copies, limit)
+                for name, address in addresses.items()
+            }
             if otherwise is not None and not addresses:
                 known = otherwise(kwargs)
                 addresses = {} if known is None else {parameters[0]: known.address}
                 if known is not None:
-                    places = {parameters[0]: place_of(known.recorded, endpoint or known.endpoint, copies, limit)}
+                    places = {
+                        parameters[0]: place_of(
+                            known.recorded, endpoint or known.endpoint, copies, limit
+                        )
+                    }
             if not any(place.is_remote for place in places.values()):
-                found = f"{next(iter(addresses.values()))} is a folder" if addresses else "none is named"
+                found = (
+                    f"{next(iter(addresses.values()))} is a folder"
+                    if addresses
+                    else "none is named"
+                )
                 for option, value in given.items():
                     if value is not None:
                         raise InputError(f"{option} is for caches at s3://…, and {found}")

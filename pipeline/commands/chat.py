@@ -20,7 +20,9 @@ from pipeline.commands.writing_options import WriterChoice, sampling_options, wr
 @sampling_options
 @cloup.option_group(
     "The conversation",
-    click.option("--forget", is_flag=True, help="Answer each message by itself, without those before it."),
+    click.option(
+        "--forget", is_flag=True, help="Answer each message by itself, without those before it."
+    ),
 )
 @command
 @cache_places("cache")
@@ -36,7 +38,8 @@ def chat(
     forget: bool,
     **sampling: Any,
 ) -> dict[str, Any]:
-    """Talk with a trained student. The models are loaded once; end with an empty line or Ctrl-D, /new starts afresh.
+    """Talk with a trained student. The models are loaded once; end with an empty line or Ctrl-D,
+    /new starts afresh.
 
     Messages are read from stdin, a line each, so a file can be piped in.
 

@@ -19,7 +19,8 @@ TextT = TypeVar("TextT", str, str | None)
 
 
 def require_cache(place: Place | None) -> Manifest | None:
-    """The manifest of a cache that is to be read; None of one in an object store, which is not reached for this.
+    """The manifest of a cache that is to be read; None of one in an object store, which is not
+    reached for this.
 
     Raises:
         CacheError: there is no cache in the folder.
@@ -38,12 +39,15 @@ def require_mendable(place: Place) -> None:
 
 
 def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:
-    """Look for a teacher that is no hub id, and where its configuration says so plainly, for its layers.
+    """Look for a teacher that is no hub id, and where its configuration says so plainly, for its
+    layers.
 
     Raises:
         InputError: it is not there, or has no such layer.
     """
-    from pipeline.teacher.layers import indices_of  # here, for a training run is to import nothing of teachers
+    from pipeline.teacher.layers import (
+        indices_of,
+    )  # here, for a training run is to import nothing of teachers
     from pipeline.teacher.source import find_teacher
 
     if name is None:
@@ -75,11 +79,15 @@ def require_student(name: str) -> None:
     if name in SIZES or Path(name).is_dir():
         return
     if name.startswith((".", "/")) or name.count("/") != 1:
-        raise InputError(f"student {name}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
+        raise InputError(
+            f"student {name}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor"
+            " a hub id"
+        )
 
 
 def utf8_text(text: TextT, option: str) -> TextT:
-    """Text for a tokenizer: bytes of the command line that this locale does not read are read as UTF-8.
+    """Text for a tokenizer: bytes of the command line that this locale does not read are read as
+    UTF-8.
 
     Raises:
         InputError: they are not.
@@ -87,4 +95,6 @@ def utf8_text(text: TextT, option: str) -> TextT:
     try:
         return text if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError as error:
-        raise InputError(f"{option}: holds bytes that are not UTF-8 ({error}); write it in UTF-8") from error
+        raise InputError(
+            f"{option}: holds bytes that are not UTF-8 ({error}); write it in UTF-8"
+        ) from error

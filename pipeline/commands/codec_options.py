@@ -17,7 +17,8 @@ _PRESETS = ", ".join(
 
 
 def codec_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`--codec`, `--fidelity`, `--bits`, `--calibration-tokens`, `--calibration-seed`. `default` is the codec left out."""
+    """`--codec`, `--fidelity`, `--bits`, `--calibration-tokens`, `--calibration-seed`. `default` is
+    the codec left out."""
     decorator: Callable[[Callable[..., Any]], Callable[..., Any]] = cloup.option_group(
         "Codec of the hidden states",
         click.option(

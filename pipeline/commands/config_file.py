@@ -20,7 +20,8 @@ _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
 
 
 class _AsWritten(yaml.SafeLoader):
-    """YAML whose scalars are texts, as on the command line: 010 is no 8 and -1:2.5 no minute; but true, false and null."""
+    """YAML whose scalars are texts, as on the command line: 010 is no 8 and -1:2.5 no minute; but
+    true, false and null."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that is there twice."""
@@ -31,8 +32,12 @@ class _AsWritten(yaml.SafeLoader):
 
 
 _AsWritten.yaml_implicit_resolvers = {}
-_AsWritten.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|false)$"), ["t", "f"])
-_AsWritten.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("(?:null|~|)$"), ["n", "~", ""])
+_AsWritten.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("(?:true|false)$"), ["t", "f"]
+)
+_AsWritten.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile("(?:null|~|)$"), ["n", "~", ""]
+)
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,13 +48,17 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_take,
-        help="YAML or TOML file with options of this command by name, such as batch-tokens: 4096; the command line wins.",
+        help=(
+            "YAML or TOML file with options of this command by name, such as batch-tokens: 4096;"
+            " the command line wins."
+        ),
     )(function)
     return decorated
 
 
 def options_as_yaml() -> str:
-    """The options that the running command was given, and those it was not as comments: what `--config` takes to repeat it."""
+    """The options that the running command was given, and those it was not as comments: what
+    `--config` takes to repeat it."""
     context = click.get_current_context()
     given, left = dict[str, Any](), dict[str, Any]()
     for name, option in _options(context.command).items():
@@ -59,9 +68,14 @@ def options_as_yaml() -> str:
         is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
         (left if is_default else given)[name] = _plain(value)
     lines = [f"# llm-modules {context.info_name} --config THIS-FILE"]
-    lines += [yaml.safe_dump({name: value}, allow_unicode=True).strip() for name, value in given.items()]
+    lines += [
+        yaml.safe_dump({name: value}, allow_unicode=True).strip() for name, value in given.items()
+    ]
     lines += ["# the defaults it met:"]
-    lines += [f"# {line}" for line in yaml.safe_dump(left, sort_keys=False, allow_unicode=True).splitlines()]
+    lines += [
+        f"# {line}"
+        for line in yaml.safe_dump(left, sort_keys=False, allow_unicode=True).splitlines()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -75,7 +89,9 @@ def _take(context: click.Context, _parameter: click.Parameter, path: Path | None
         if name not in options or name in ("config", "help"):
             near = difflib.get_close_matches(name, options, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
-            raise click.UsageError(f"{path}: {key} is no option of {context.info_name}{hint}", context)
+            raise click.UsageError(
+                f"{path}: {key} is no option of {context.info_name}{hint}", context
+            )
         parameter = str(options[name].name)
         if parameter in taken:
             raise click.UsageError(f"{path}: {key} is named twice", context)
@@ -104,16 +120,21 @@ def _read(path: Path) -> Mapping[str, Any]:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _AsWritten)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise click.UsageError(f"--config {path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise click.UsageError(
+            f"--config {path}: cannot be read ({' '.join(str(error).split())})"
+        ) from error
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise click.UsageError(f"--config {path}: holds no options by name, such as batch-tokens: 4096")
+        raise click.UsageError(
+            f"--config {path}: holds no options by name, such as batch-tokens: 4096"
+        )
     return found
 
 
 def _worded(value: Any, option: click.Option, where: str, context: click.Context) -> Any:
-    """A value as the command line would have had it, so that the option checks and converts it as it does there."""
+    """A value as the command line would have had it, so that the option checks and converts it as
+    it does there."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise click.UsageError(f"{where}: takes true or false, not {value!r}", context)
@@ -121,7 +142,9 @@ def _worded(value: Any, option: click.Option, where: str, context: click.Context
     takes_list = option.multiple or isinstance(option.type, Listed)
     listed = value if isinstance(value, list) and takes_list else [value]
     if any(each is None or isinstance(each, (bool, dict, list)) for each in listed):
-        raise click.UsageError(f"{where}: takes a text or number{', or a list of them' if takes_list else ''}", context)
+        raise click.UsageError(
+            f"{where}: takes a text or number{', or a list of them' if takes_list else ''}", context
+        )
     return [str(each) for each in listed] if option.multiple else ",".join(map(str, listed))
 
 

@@ -1,4 +1,5 @@
-"""`--device`: a name that cannot be right is found before torch, which takes seconds, is imported."""
+"""`--device`: a name that cannot be right is found before torch, which takes seconds, is
+imported."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def require_device(name: str | None, option: str = "--device") -> None:
 
 
 def _why_no_cuda() -> str | None:
-    """Why no GPU can be used; None: one may be. Nothing of it is started, or processes forked later could not use it."""
+    """Why no GPU can be used; None: one may be. Nothing of it is started, or processes forked later
+    could not use it."""
     try:
         release = version("torch")
     except PackageNotFoundError:

@@ -24,7 +24,9 @@ from pipeline.scoring.choose import SCORE_NAMES
 
 
 def _own_place(given: dict[str, Any]) -> Place | None:
-    return None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
+    return (
+        None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
+    )
 
 
 @cloup.command()
@@ -37,51 +39,108 @@ def _own_place(given: dict[str, Any]) -> Place | None:
         type=NameList(),
         default="",
         metavar="NAMES",
-        help=f"Compare with these too, and train those first that are not there: {', '.join((TEACHER, *BASELINES))}; or all.",
+        help=(
+            "Compare with these too, and train those first that are not there:"
+            f" {', '.join((TEACHER, *BASELINES))}; or all."
+        ),
     ),
-    click.option("--compare", is_flag=True, help="Set evaluated runs R1 R2 … side by side instead."),
-    click.option("--out", type=click.Path(path_type=Path), help="Folder for what --compare writes.  [default: comparison]"),
+    click.option(
+        "--compare", is_flag=True, help="Set evaluated runs R1 R2 … side by side instead."
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Folder for what --compare writes.  [default: comparison]",
+    ),
 )
 @cloup.option_group(
     "Prompts to answer",
-    click.option("--samples", type=click.IntRange(min=0), default=100, show_default=True, help="Prompts to answer (0: none)."),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=0),
+        default=100,
+        show_default=True,
+        help="Prompts to answer (0: none).",
+    ),
     click.option(
         "--score",
         default="auto",
         show_default=True,
         metavar="NAME",
-        help=f"How answers are compared with the data set's own: {', '.join(SCORE_NAMES)} (auto: chosen from these), or "
-        "module:function of your own, which gives 0 to 1 for an answer and its reference.",
+        help=(
+            f"How answers are compared with the data set's own: {', '.join(SCORE_NAMES)} (auto:"
+            " chosen from these), or module:function of your own, which gives 0 to 1 for an answer"
+            " and its reference."
+        ),
     ),
-    click.option("--dataset", help="Answer the prompts of another data set.  [default: the validation rows]"),
-    click.option("--dataset-config", help="Configuration of that data set, where the hub has several."),
-    click.option("--split", default="test", show_default=True, help="Split of that data set on the hub."),
-    click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts answered at a time."),
+    click.option(
+        "--dataset", help="Answer the prompts of another data set.  [default: the validation rows]"
+    ),
+    click.option(
+        "--dataset-config", help="Configuration of that data set, where the hub has several."
+    ),
+    click.option(
+        "--split", default="test", show_default=True, help="Split of that data set on the hub."
+    ),
+    click.option(
+        "--max-new-tokens",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        help="Longest answer.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=16,
+        show_default=True,
+        help="Prompts answered at a time.",
+    ),
 )
 @cloup.option_group(
     "Tasks of lm-evaluation-harness",
-    click.option("--task", "tasks", multiple=True, help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated."),
-    click.option("--task-path", type=click.Path(exists=True, path_type=Path), help="Folder with tasks of your own."),
+    click.option(
+        "--task",
+        "tasks",
+        multiple=True,
+        help="Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.",
+    ),
+    click.option(
+        "--task-path",
+        type=click.Path(exists=True, path_type=Path),
+        help="Folder with tasks of your own.",
+    ),
     click.option("--task-limit", type=click.IntRange(min=1), help="Most documents of a task."),
 )
 @cloup.option_group(
     "Machine, and what has moved",
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda"),
     click.option("--cache", metavar="PLACE", help="Its cache, where that has moved."),
-    click.option("--random-teacher", metavar="PLACE", help="The cache of its control of that name, where that has moved."),
+    click.option(
+        "--random-teacher",
+        metavar="PLACE",
+        help="The cache of its control of that name, where that has moved.",
+    ),
     click.option("--teacher", help="Its teacher, where that has moved."),
 )
 @command
 @cache_places("cache", "random_teacher", otherwise=_own_place)
 def evaluate(
-    *, as_json: bool, runs: tuple[Path, ...], run: Path | None, compare: bool, out: Path | None, **options: Any
+    *,
+    as_json: bool,
+    runs: tuple[Path, ...],
+    run: Path | None,
+    compare: bool,
+    out: Path | None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Measure a run, its controls and baselines on rows held out; write evaluation/results.json, report.html and pictures.
+    """Measure a run, its controls and baselines on rows held out; write evaluation/results.json,
+    report.html and pictures.
 
-    Losses come from the cache, each with its interval over rows, and with the states changed: another example's, in random order,
-    none, gates shut. Prompts are answered greedily, with the teacher live where the student needs it, and scored
-    against the data set's own (--score), by form, stopping and repetition.
+    Losses come from the cache, each with its interval over rows, and with the states changed:
+    another example's, in random order, none, gates shut. Prompts are answered greedily, with the
+    teacher live where the student needs it, and scored against the data set's own (--score), by
+    form, stopping and repetition.
 
     \b
     Examples:
@@ -100,7 +159,9 @@ def evaluate(
         write_and_print(comparison, out or Path("comparison"), as_json=as_json)
         return comparison
     if run is None or runs or out:
-        raise InputError("name one run with --run, or several after --compare (which --out goes with)")
+        raise InputError(
+            "name one run with --run, or several after --compare (which --out goes with)"
+        )
     settings = EvaluateSettings(run, **options)
     _look_at(settings)
     from pipeline.commands.running.evaluate import evaluate_and_tell
@@ -120,7 +181,10 @@ def _look_at(settings: EvaluateSettings) -> None:
     needs_teacher = settings.samples and RunFolder(settings.run).settings().condition == "sequence"
     require_teacher(settings.teacher if needs_teacher else None)
     require_data_set(settings.dataset)
-    for option, where in (("--cache", settings.cache), ("--random-teacher", settings.random_teacher)):
+    for option, where in (
+        ("--cache", settings.cache),
+        ("--random-teacher", settings.random_teacher),
+    ):
         place = None if where is None else place_of(where)
         if place is not None and not place.is_remote and not place.entries():
             raise no_cache(place, option)

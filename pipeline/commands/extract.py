@@ -125,12 +125,18 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
 @command
 @cache_places("cache")
 def extract(
-    *, as_json: bool, plan: bool, engine_name: str, address: str | None, workers: int | None, **options: Any
+    *,
+    as_json: bool,
+    plan: bool,
+    engine_name: str,
+    address: str | None,
+    workers: int | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
-    What is published is durable: after a crash, run the same command again and it goes on at the next shard. A cache of
-    another teacher, data set or setting is refused, naming what differs.
+    What is published is durable: after a crash, run the same command again and it goes on at the
+    next shard. A cache of another teacher, data set or setting is refused, naming what differs.
 
     \b
     Examples:
@@ -148,7 +154,9 @@ def extract(
     engine_named(engine_name, address=address, workers=workers)
     from pipeline.commands.running.extract import extract_or_plan
 
-    return extract_or_plan(settings, engine_name, address=address, workers=workers, plan=plan, as_json=as_json)
+    return extract_or_plan(
+        settings, engine_name, address=address, workers=workers, plan=plan, as_json=as_json
+    )
 
 
 def _look_at(settings: ExtractSettings) -> None:

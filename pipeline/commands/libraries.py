@@ -8,7 +8,8 @@ import warnings
 SETTINGS = {
     "TQDM_DISABLE": "1",  # the bars here are our own
     "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # torch's threads sleep while they wait: others use the cores, too
+    # torch's threads sleep while they wait: others use the cores, too
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",

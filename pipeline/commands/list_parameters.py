@@ -18,7 +18,9 @@ class LayerList(Listed[int]):
 
     name = "layers"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
         """Parse `-1,0`."""
         if isinstance(value, tuple):
             return value
@@ -33,6 +35,8 @@ class NameList(Listed[str]):
 
     name = "names"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """Parse `one,two`."""
         return value if isinstance(value, tuple) else tuple(str(value).replace(",", " ").split())

@@ -41,10 +41,12 @@ _GO_ON = "to go on run the same command again (train: with --resume)"
 
 
 class LazyCommands(click.Group):
-    """Imports a command's module, and with it the libraries it stands on, only when that command is asked for."""
+    """Imports a command's module, and with it the libraries it stands on, only when that command is
+    asked for."""
 
     def __init__(self, *args: Any, package: str, table: Mapping[str, str], **kwargs: Any) -> None:
-        """A group whose commands are the modules of a package; the table has a line of help for each."""
+        """A group whose commands are the modules of a package; the table has a line of help for
+        each."""
         super().__init__(*args, **kwargs)
         self._package, self._table = package, table
 
@@ -56,20 +58,31 @@ class LazyCommands(click.Group):
         """The command of that name."""
         if cmd_name not in self._table:
             return None
-        command: click.Command = getattr(importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(
+            importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name
+        )
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does; of a name that is none the nearest is told."""
         import difflib
 
-        if args[0] not in self._table and (near := difflib.get_close_matches(args[0], self._table, 1)):
+        if args[0] not in self._table and (
+            near := difflib.get_close_matches(args[0], self._table, 1)
+        ):
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that go on from what was typed, and the group's own options; no command is imported for it."""
-        named = [CompletionItem(name, help=text) for name, text in self._table.items() if name.startswith(incomplete)]
+        """The commands that go on from what was typed, and the group's own options; no command is
+        imported for it."""
+        named = [
+            CompletionItem(name, help=text)
+            for name, text in self._table.items()
+            if name.startswith(incomplete)
+        ]
         return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,12 +95,17 @@ class Shell(LazyCommands):
     """The whole command line, which ends the process."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line and leave the process: wrong usage, too, gets one line and exit status 2."""
+        """Run the command line and leave the process: wrong usage, too, gets one line and exit
+        status 2."""
         settle_streams()
         settle_libraries()
         signal.signal(signal.SIGTERM, _terminated)
         try:
-            narrow = {"terminal_width": _NARROWEST} if shutil.get_terminal_size().columns < _NARROWEST else {}
+            narrow = (
+                {"terminal_width": _NARROWEST}
+                if shutil.get_terminal_size().columns < _NARROWEST
+                else {}
+            )
             status = super().main(*args, **{**narrow, **kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
@@ -95,7 +113,14 @@ class Shell(LazyCommands):
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "llm-modules"
             said = error.format_message().rstrip(".")
-            _fail(f"{said} See `{path} --help`" if said.endswith("?") else f"{said}; see `{path} --help`", 2)
+            _fail(
+                (
+                    f"{said} See `{path} --help`"
+                    if said.endswith("?")
+                    else f"{said}; see `{path} --help`"
+                ),
+                2,
+            )
         except click.ClickException as error:
             _fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt) as error:
@@ -117,18 +142,21 @@ def main() -> None:
       llm-modules train    --cache CACHE --run RUN --controls
       llm-modules evaluate --run RUN
 
-    Results go to stdout, progress to stderr. Exit status: 0 done, 1 a run failed, 2 wrong usage or input.
-    """
+    Results go to stdout, progress to stderr. Exit status: 0 done, 1 a run failed, 2 wrong usage or
+    input."""
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--config`, `--json` and `--debug`, quiet libraries, and endings of one clear line.
+    """Give a command `--config`, `--json` and `--debug`, quiet libraries, and endings of one clear
+    line.
 
-    The function returns the object that `--json` prints; it is called with `as_json` to know whether to print for people.
-    """
+    The function returns the object that `--json` prints; it is called with `as_json` to know
+    whether to print for people."""
 
     @config_option
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text."
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
@@ -153,15 +181,24 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _end(error: BaseException) -> NoReturn:
     """One line on stderr, and the exit status that tells the kind of failure."""
-    status = 2 if isinstance(error, (InputError, CacheError)) and not isinstance(error, DamagedCacheError) else 1
+    status = (
+        2
+        if isinstance(error, (InputError, CacheError)) and not isinstance(error, DamagedCacheError)
+        else 1
+    )
     if isinstance(error, KeyboardInterrupt):
         message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
-    elif any(os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)):  # whatever a library raises
+    elif any(
+        os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)
+    ):  # whatever a library raises
         message = f"the disk is full; free some space, then {_GO_ON}"
     elif isinstance(error, OSError):
-        message = f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended, {_GO_ON}"
+        message = (
+            f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended,"
+            f" {_GO_ON}"
+        )
     else:
         message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     _fail(message, status)
@@ -173,12 +210,15 @@ def _require_current_folder() -> None:
         Path.cwd()
     except OSError as error:
         raise InputError(
-            f"the current folder cannot be used ({error.strerror}); go to another one, and run this there"
+            f"the current folder cannot be used ({error.strerror}); go to another one, and run this"
+            " there"
         ) from error
 
 
 def _stopped(error: BaseException) -> str:
-    return f"stopped ({str(error) or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
+    return (
+        f"stopped ({str(error) or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
+    )
 
 
 def _fail(message: str, status: int) -> NoReturn:

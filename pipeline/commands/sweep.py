@@ -25,7 +25,12 @@ from pipeline.runs.settings import TrainSettings
 @cloup.option_group(
     "The runs",
     cache_option,
-    click.option("--runs", type=click.Path(path_type=Path), required=True, help="Their folder; those that are finished stay."),
+    click.option(
+        "--runs",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Their folder; those that are finished stay.",
+    ),
     click.option(
         "--vary",
         multiple=True,
@@ -38,10 +43,11 @@ from pipeline.runs.settings import TrainSettings
 @command
 @cache_places("cache")
 def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -> dict[str, Any]:
-    """Train a student for each combination of some options' values, and compare them on held-out examples.
+    """Train a student for each combination of some options' values, and compare them on held-out
+    examples.
 
-    All else is as for train. A combination that was interrupted goes on where it stopped. Results: a table, sweep.json and
-    sweep.png in the folder of the runs.
+    All else is as for train. A combination that was interrupted goes on where it stopped. Results:
+    a table, sweep.json and sweep.png in the folder of the runs.
 
     \b
     Examples:
@@ -79,14 +85,24 @@ def _values(text: str) -> tuple[str, list[Any]]:
     """An option's name among the parameters, and its values as the command line would read them."""
     name, _, listed = text.partition("=")
     context = click.get_current_context()
-    fields = {field.name for field in dataclasses.fields(TrainSettings)} - {"cache", "run", "report_to"}
-    known = {parameter.name: parameter for parameter in context.command.params if parameter.name in fields}
+    fields = {field.name for field in dataclasses.fields(TrainSettings)} - {
+        "cache",
+        "run",
+        "report_to",
+    }
+    known = {
+        parameter.name: parameter
+        for parameter in context.command.params
+        if parameter.name in fields
+    }
     parameter = known.get(name.strip().lstrip("-").replace("-", "_"))
     if parameter is None or parameter.name is None:
         raise InputError(f"--vary {text}: {name!r} is no option of train that can be varied")
     values = [parameter.type.convert(value, parameter, context) for value in listed.split()]
     if not values or len(set(values)) < len(values):
-        raise InputError(f"--vary {text}: name values that differ, such as --vary 'cross-layers=1 2'")
+        raise InputError(
+            f"--vary {text}: name values that differ, such as --vary 'cross-layers=1 2'"
+        )
     if parameter.multiple:
         values = [(value,) for value in values]
     return parameter.name, values

@@ -1,4 +1,5 @@
-"""The standard streams: whatever they are connected to, and however it encodes text, no command fails because of them."""
+"""The standard streams: whatever they are connected to, and however it encodes text, no command
+fails because of them."""
 
 from __future__ import annotations
 
@@ -13,12 +14,26 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "→": "->", "±": "+-", "×": "x", "‘": "'", "’": "'", "“": '"', "”": '"'})
+_PLAIN = str.maketrans(
+    {
+        "…": "...",
+        "–": "-",
+        "—": "-",
+        "→": "->",
+        "±": "+-",
+        "×": "x",
+        "‘": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+    }
+)
 """What stands for characters of our own where the terminal has none of them."""
 
 
 def settle_streams() -> None:
-    """Make the process's own streams safe to read and write; streams that a caller has put in their place stay as they are."""
+    """Make the process's own streams safe to read and write; streams that a caller has put in their
+    place stay as they are."""
     _open_closed_descriptors()
     codecs.register_error("shown", _shown)
     if sys.stdin is sys.__stdin__:
@@ -37,13 +52,17 @@ def reader_has_gone() -> bool:
 
 
 class _Output(io.FileIO):
-    """A descriptor that goes on taking bytes when its reader has gone: the work that a command does is worth ending well."""
+    """A descriptor that goes on taking bytes when its reader has gone: the work that a command does
+    is worth ending well."""
 
     is_gone = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write; an error other than of a reader that has gone is raised once, and not again when the process ends."""
-        if not memoryview(data).nbytes:  # click finds out so what a stream takes, and hides the error
+        """Write; an error other than of a reader that has gone is raised once, and not again when
+        the process ends."""
+        if not memoryview(
+            data
+        ).nbytes:  # click finds out so what a stream takes, and hides the error
             return 0
         try:
             return super().write(data) or 0
@@ -64,21 +83,28 @@ class _Output(io.FileIO):
 
 
 def _open_closed_descriptors() -> None:
-    """Connect closed ones with nothing, or the next file that is opened gets their number, and what is printed with it."""
+    """Connect closed ones with nothing, or the next file that is opened gets their number, and what
+    is printed with it."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # gets the lowest free number: this one
+            opened = os.open(
+                os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY
+            )  # gets the lowest free number: this one
             os.set_inheritable(opened, True)
 
 
 def _reading(stream: TextIO | None) -> TextIO:
     """A stdin whose broken bytes are no error."""
     if stream is None:
-        return io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
+        return io.TextIOWrapper(
+            io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
+        )
     if isinstance(stream, io.TextIOWrapper):
-        is_ascii = codecs.lookup(stream.encoding).name == "ascii"  # the C locale, whose users type UTF-8 all the same
+        is_ascii = (
+            codecs.lookup(stream.encoding).name == "ascii"
+        )  # the C locale, whose users type UTF-8 all the same
         stream.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")
     return stream
 
@@ -87,7 +113,9 @@ def _writing(stream: TextIO | None, number: int) -> TextIO:
     """A stream that shows what it can of any text, and that may lose its reader."""
     raw = _Output(number, "w", closefd=False)
     if stream is None:
-        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="shown", line_buffering=number == 2)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="shown", line_buffering=number == 2
+        )
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()

@@ -25,7 +25,9 @@ from pipeline.runs.record import is_begun
 @cloup.option_group(
     "The run",
     cache_option,
-    click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of this run."),
+    click.option(
+        "--run", type=click.Path(path_type=Path), required=True, help="Folder of this run."
+    ),
     click.option(
         "--resume",
         is_flag=True,
@@ -35,9 +37,21 @@ from pipeline.runs.record import is_begun
 @train_options
 @cloup.option_group(
     "Controls",
-    click.option("--controls", is_flag=True, help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}."),
-    click.option("--control-layers", type=LayerList(), help="Then also one on each of these layers of the cache."),
-    click.option("--random-teacher", metavar="PLACE", help="Then also one on this cache, of extract --teacher random:SEED:T."),
+    click.option(
+        "--controls",
+        is_flag=True,
+        help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.",
+    ),
+    click.option(
+        "--control-layers",
+        type=LayerList(),
+        help="Then also one on each of these layers of the cache.",
+    ),
+    click.option(
+        "--random-teacher",
+        metavar="PLACE",
+        help="Then also one on this cache, of extract --teacher random:SEED:T.",
+    ),
 )
 @command
 @cache_places("cache", "random_teacher")
@@ -50,10 +64,12 @@ def train(
     resume: bool,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in memory.
+    """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in
+    memory.
 
-    Optimiser, epochs and bridge are the paper's by default; its student is --student 125m. With --controls, evaluate can tell
-    what of the result comes from the teacher; that needs layer 0 in the cache (extract --layers -1,0).
+    Optimiser, epochs and bridge are the paper's by default; its student is --student 125m. With
+    --controls, evaluate can tell what of the result comes from the teacher; that needs layer 0 in
+    the cache (extract --layers -1,0).
 
     \b
     Examples:
@@ -80,4 +96,6 @@ def train(
         is_begun(RunFolder(settings.run), resume=resume)
     from pipeline.commands.running.train import train_and_tell
 
-    return train_and_tell(settings, list(dict.fromkeys(names)), random_teacher, resume=resume, as_json=as_json)
+    return train_and_tell(
+        settings, list(dict.fromkeys(names)), random_teacher, resume=resume, as_json=as_json
+    )

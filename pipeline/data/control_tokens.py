@@ -1,4 +1,5 @@
-"""Control tokens, such as `<|im_end|>`, in what people wrote: a tokenizer would read the words as the token itself."""
+"""Control tokens, such as `<|im_end|>`, in what people wrote: a tokenizer would read the words as
+the token itself."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ CONTROL_TOKENS = "control tokens in the text"
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The texts that a tokenizer reads as control tokens, the longest first."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return sorted({*added, *map(str, tokenizer.all_special_tokens)} - {""}, key=lambda text: (-len(text), text))
+    return sorted(
+        {*added, *map(str, tokenizer.all_special_tokens)} - {""},
+        key=lambda text: (-len(text), text),
+    )
 
 
 def find_control_token(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -34,7 +38,8 @@ def _pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 
 def require_no_control_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a row whose words contain control tokens: they would end a turn where its author only wrote about one.
+    """Refuse a row whose words contain control tokens: they would end a turn where its author only
+    wrote about one.
 
     Raises:
         RowError: names the turn and the token.
@@ -43,8 +48,8 @@ def require_no_control_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokeni
         for text in _texts(turn):
             if found := find_control_token(text, tokenizer):
                 raise RowError(
-                    f"turn {number} ({turn.role}) has the control token {found!r} in its text, which the tokenizer reads as a "
-                    "token of its own; write it in another way",
+                    f"turn {number} ({turn.role}) has the control token {found!r} in its text,"
+                    " which the tokenizer reads as a token of its own; write it in another way",
                     CONTROL_TOKENS,
                 )
 

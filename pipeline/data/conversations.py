@@ -20,11 +20,12 @@ class Turn:
     """One message.
 
     Attributes:
-        role: `text` is plain running text, outside any conversation; `tools` are the definitions of the functions that
-            the assistant may call, as JSON; `tool` is what one of them returned.
+        role: `text` is plain running text, outside any conversation; `tools` are the definitions of
+            the functions that the assistant may call, as JSON; `tool` is what one of them returned.
         text: the message's content.
-        fields: what else a chat template renders of the message, as a canonical JSON object: `reasoning_content`,
-            `tool_calls`, `tool_call_id`, `name`. Empty where there is nothing else.
+        fields: what else a chat template renders of the message, as a canonical JSON object:
+            `reasoning_content`, `tool_calls`, `tool_call_id`, `name`. Empty where there is nothing
+            else.
         learn: False for an assistant's turn that carries no loss.
     """
 
@@ -45,7 +46,8 @@ class Turn:
 
     @property
     def message(self) -> dict[str, Any]:
-        """The message that a chat template renders. A thought is there under each name that templates give it."""
+        """The message that a chat template renders. A thought is there under each name that
+        templates give it."""
         extra = self.extra
         if thought := extra.pop("reasoning_content", None):
             extra |= dict.fromkeys(REASONING_FIELDS, thought)
@@ -58,14 +60,22 @@ class Turn:
         Thought and calls stand between the marks of Hermes and Qwen: `<think>`, `<tool_call>`.
         """
         extra = self.extra
-        thought = f"<think>\n{extra['reasoning_content']}\n</think>\n\n" if "reasoning_content" in extra else ""
-        calls = [f"<tool_call>\n{canonical(call.get('function', call))}\n</tool_call>" for call in extra.get("tool_calls", ())]
+        thought = (
+            f"<think>\n{extra['reasoning_content']}\n</think>\n\n"
+            if "reasoning_content" in extra
+            else ""
+        )
+        calls = [
+            f"<tool_call>\n{canonical(call.get('function', call))}\n</tool_call>"
+            for call in extra.get("tool_calls", ())
+        ]
         return thought + "\n".join([*([self.text] if self.text else []), *calls])
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A row that was tokenised elsewhere: token ids `[T]` int32 and loss mask `[T]` bool, taken as they are."""
+    """A row that was tokenised elsewhere: token ids `[T]` int32 and loss mask `[T]` bool, taken as
+    they are."""
 
     input_ids: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.bool_]
@@ -79,7 +89,8 @@ class Conversation:
         row_id: the row's index in its source, as a string.
         turns: in order; none where the row is tokenised already.
         tokens: the tokens of a row that is tokenised already.
-        group: rows of the same group are never split between training and validation; empty for none.
+        group: rows of the same group are never split between training and validation; empty for
+            none.
         where: file and row, for messages.
     """
 
@@ -101,10 +112,14 @@ class Conversation:
 
     @property
     def _last_answer(self) -> int | None:
-        return next((place for place in range(len(self.turns) - 1, -1, -1) if self.turns[place].is_answer), None)
+        return next(
+            (place for place in range(len(self.turns) - 1, -1, -1) if self.turns[place].is_answer),
+            None,
+        )
 
     def canonical(self) -> bytes:
-        """Row id and content as bytes that are the same for the same row, whatever release wrote them."""
+        """Row id and content as bytes that are the same for the same row, whatever release wrote
+        them."""
         turns = [
             {"role": turn.role, "text": turn.text}
             | ({"fields": turn.fields} if turn.fields else {})
@@ -113,7 +128,10 @@ class Conversation:
         ]
         content: dict[str, Any] = {"row_id": self.row_id, "turns": turns}
         if self.tokens is not None:
-            content |= {"input_ids": self.tokens.input_ids.tolist(), "loss_mask": self.tokens.loss_mask.tolist()}
+            content |= {
+                "input_ids": self.tokens.input_ids.tolist(),
+                "loss_mask": self.tokens.loss_mask.tolist(),
+            }
         return json.dumps(content, sort_keys=True).encode()
 
 

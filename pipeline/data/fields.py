@@ -19,7 +19,9 @@ def has_content(value: Any) -> bool:
     return value is not None and not (isinstance(value, (str, list, tuple, dict)) and not value)
 
 
-def text_of(row: Mapping[str, Any], field: str, where: str = "", *, may_be_empty: bool = False) -> str:
+def text_of(
+    row: Mapping[str, Any], field: str, where: str = "", *, may_be_empty: bool = False
+) -> str:
     """A field's text; `where` comes before the field's name in messages.
 
     Raises:
@@ -47,8 +49,14 @@ def require_unicode(value: str, field: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         found = value[error.start]
-        bad = f"byte 0x{ord(found) - 0xDC00:02x} is no UTF-8" if 0xDC80 <= ord(found) <= 0xDCFF else error.reason
-        raise RowError(f"field {field!r} has a broken character ({bad}, at character {error.start + 1})") from error
+        bad = (
+            f"byte 0x{ord(found) - 0xDC00:02x} is no UTF-8"
+            if 0xDC80 <= ord(found) <= 0xDCFF
+            else error.reason
+        )
+        raise RowError(
+            f"field {field!r} has a broken character ({bad}, at character {error.start + 1})"
+        ) from error
 
 
 def json_of(value: Any, field: str) -> Any:
@@ -77,8 +85,12 @@ def tools_of(row: Mapping[str, Any]) -> tuple[Turn, ...]:
     tools = json_of(row["tools"], "tools")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise RowError("field 'tools' is not a list of function definitions")
-    if bad := next((tool for tool in tools if not isinstance(function_of(tool).get("name"), str)), None):
-        raise RowError(f"field 'tools' has {canonical(bad)[:60]!r}, which defines no function with a 'name'")
+    if bad := next(
+        (tool for tool in tools if not isinstance(function_of(tool).get("name"), str)), None
+    ):
+        raise RowError(
+            f"field 'tools' has {canonical(bad)[:60]!r}, which defines no function with a 'name'"
+        )
     return (Turn("tools", canonical(tools)),) if tools else ()
 
 
@@ -110,8 +122,8 @@ def tokens_of(row: Mapping[str, Any]) -> TokenRow:
         for place, (label, token) in enumerate(zip(labels, ids, strict=True)):
             if label not in (_NOT_LEARNED, token):
                 raise RowError(
-                    f"field 'labels' has {label} at token {place}, where input_ids has {token}; a label is its own token "
-                    f"(not the next one's) or {_NOT_LEARNED}"
+                    f"field 'labels' has {label} at token {place}, where input_ids has {token}; a"
+                    f" label is its own token (not the next one's) or {_NOT_LEARNED}"
                 )
     _require_length(mask, ids, "loss_mask")
     kept = [1] * len(ids)
@@ -125,10 +137,15 @@ def tokens_of(row: Mapping[str, Any]) -> TokenRow:
 def _integers(row: Mapping[str, Any], field: str, lowest: int = 0) -> list[int]:
     value = row.get(field)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise RowError(f"field {field!r} is {'missing' if value is None else 'not a list of whole numbers'}")
+        raise RowError(
+            f"field {field!r} is {'missing' if value is None else 'not a list of whole numbers'}"
+        )
     for place, item in enumerate(value):
         if isinstance(item, Decimal) or not isinstance(item, int) or not lowest <= item < 2**31:
-            raise RowError(f"field {field!r} has {str(item)[:40]!r} at place {place}, which is no token id or mask")
+            raise RowError(
+                f"field {field!r} has {str(item)[:40]!r} at place {place}, which is no token id or"
+                " mask"
+            )
     return [int(item) for item in value]
 
 

@@ -1,4 +1,5 @@
-"""Rows of files on this machine: one file, a folder of files, or a pattern such as `data/*.jsonl.gz`."""
+"""Rows of files on this machine: one file, a folder of files, or a pattern such as
+`data/*.jsonl.gz`."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ def names_files(source: str) -> bool:
     path = Path(source)
     kind = _kind(path)[0] if path.suffix else None
     return (
-        kind is not None or path.exists() or _is_pattern(source) or bool(path.suffix and "/" not in source)
+        kind is not None
+        or path.exists()
+        or _is_pattern(source)
+        or bool(path.suffix and "/" not in source)
     )  # an id has an owner
 
 
@@ -41,12 +45,17 @@ def find_files(source: str) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file)[0] and not _is_hidden(file, path))
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file() and _kind(file)[0] and not _is_hidden(file, path)
+        )
         if not found:
             raise InputError(f"{path}: no data file in this folder; known endings: {FILE_KINDS}")
         return found
     if not path.exists() and _is_pattern(source):
-        found = sorted(file for name in glob.iglob(source, recursive=True) if (file := Path(name)).is_file())  # noqa: PTH207
+        matches = glob.iglob(source, recursive=True)  # noqa: PTH207, a pattern may be absolute
+        found = sorted(path for path in map(Path, matches) if path.is_file())
         if not found:
             raise InputError(f"{source}: no file has such a name")
     else:
@@ -67,7 +76,11 @@ def rows_of_file(path: Path) -> Iterator[FileRow]:
     """
     kind, compression = _kind(path)
     try:
-        yield from _parquet_rows(path) if kind == ".parquet" else _READERS[str(kind)](path, _text(path, compression))
+        yield from (
+            _parquet_rows(path)
+            if kind == ".parquet"
+            else _READERS[str(kind)](path, _text(path, compression))
+        )
     except (OSError, EOFError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
@@ -76,7 +89,9 @@ def _kind(path: Path) -> tuple[str | None, str | None]:
     """A file's kind by its ending, and how it is compressed."""
     name = path.name.lower()
     compression = next((ending for ending in _COMPRESSION if name.endswith(ending)), None)
-    kind = next((kind for kind in _KINDS if name.removesuffix(compression or "").endswith(kind)), None)
+    kind = next(
+        (kind for kind in _KINDS if name.removesuffix(compression or "").endswith(kind)), None
+    )
     if kind == ".parquet" and compression:
         return None, None
     return kind, None if compression is None else _COMPRESSION[compression]
@@ -91,16 +106,19 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _text(path: Path, compression: str | None) -> io.TextIOWrapper:
-    """A file as text: a byte order mark is no data, and bytes that are no UTF-8 become lone surrogates, so that the row and
-    field that hold them can be named.
-    """
+    """A file as text: a byte order mark is no data, and bytes that are no UTF-8 become lone
+    surrogates, so that the row and field that hold them can be named."""
     import pyarrow
 
     with path.open("rb") as raw:
         start = raw.read(4)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path}: is text in UTF-16 or UTF-32; save it as UTF-8")
-    stream = path.open("rb") if compression is None else pyarrow.input_stream(str(path), compression=compression)
+    stream = (
+        path.open("rb")
+        if compression is None
+        else pyarrow.input_stream(str(path), compression=compression)
+    )
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
@@ -117,14 +135,18 @@ def _json(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
         lines = io.StringIO(content, newline=None)
         begun = itertools.islice((line for line in lines if line.strip()), _FIRST_LINES)
         if all(isinstance(parse_row(line, ""), RowError) for line in begun):
-            raise InputError(f"{path}: not a JSON array of rows (for one object a line, name the file .jsonl)")
+            raise InputError(
+                f"{path}: not a JSON array of rows (for one object a line, name the file .jsonl)"
+            )
         lines.seek(0)
         yield from json_lines(lines)
         return
     try:
         yield from json_array(content)
     except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error} (for one object a line, name the file .jsonl)") from error
+        raise InputError(
+            f"{path}: not JSON: {error} (for one object a line, name the file .jsonl)"
+        ) from error
 
 
 def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
@@ -133,7 +155,9 @@ def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
         rows = csv.reader(text, strict=True)
         header = next(rows, [])
         if len({*header}) < len(header):
-            raise InputError(f"{path}: the first line names a column twice; it has to hold the columns' names")
+            raise InputError(
+                f"{path}: the first line names a column twice; it has to hold the columns' names"
+            )
         while True:
             began = rows.line_num + 1
             try:
@@ -141,14 +165,23 @@ def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
             except StopIteration:
                 return
             except csv.Error as error:
-                found = "a quote is opened and never closed" if "unexpected end" in str(error) else f"not CSV ({error})"
-                raise InputError(f"{path}: line {began}: {found}; where the next row begins cannot be known") from error
+                found = (
+                    "a quote is opened and never closed"
+                    if "unexpected end" in str(error)
+                    else f"not CSV ({error})"
+                )
+                raise InputError(
+                    f"{path}: line {began}: {found}; where the next row begins cannot be known"
+                ) from error
             if not values:
                 continue
             if len(values) == len(header):
                 yield dict(zip(header, values, strict=True))
             else:
-                yield RowError(f"line {began} has {len(values)} values, the first line names {len(header)} columns")
+                yield RowError(
+                    f"line {began} has {len(values)} values, the first line names {len(header)}"
+                    " columns"
+                )
 
 
 def _parquet_rows(path: Path) -> Iterator[FileRow]:
@@ -167,7 +200,8 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
 
 
 def _rows_of_batch(batch: Any) -> Iterator[FileRow]:
-    """The rows of a batch of Arrow; one by one where a value is none that Python has, such as a date of the year 10,000."""
+    """The rows of a batch of Arrow; one by one where a value is none that Python has, such as a
+    date of the year 10,000."""
     try:
         yield from batch.to_pylist()
         return

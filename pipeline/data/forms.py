@@ -66,7 +66,9 @@ def read_row(row: Row, form: FormName) -> tuple[Turn, ...] | TokenRow:
 def unread_fields(row: Row, form: FormName) -> Iterator[str]:
     """The columns and message fields with content that the form does not read."""
     known = FORMS[form]
-    yield from (str(name) for name, value in row.items() if name not in known.used and has_content(value))
+    yield from (
+        str(name) for name, value in row.items() if name not in known.used and has_content(value)
+    )
     for column in known.messages:
         messages = row.get(column)
         fields = {
@@ -98,12 +100,19 @@ def _gsm8k(row: Row) -> tuple[Turn, ...]:
 
 def _completion(row: Row) -> tuple[Turn, ...]:
     """TRL's form: two texts, or two lists of messages; the completion alone is learned."""
-    prompt = (replace(turn, learn=False) if turn.role == "assistant" else turn for turn in _side(row, "prompt", "user"))
+    prompt = (
+        replace(turn, learn=False) if turn.role == "assistant" else turn
+        for turn in _side(row, "prompt", "user")
+    )
     return (*tools_of(row), *prompt, *_side(row, "completion", "assistant"))
 
 
 def _side(row: Row, field: str, role: Literal["user", "assistant"]) -> tuple[Turn, ...]:
-    return (Turn(role, text_of(row, field)),) if isinstance(row.get(field), str) else messages_of(row, field)
+    return (
+        (Turn(role, text_of(row, field)),)
+        if isinstance(row.get(field), str)
+        else messages_of(row, field)
+    )
 
 
 def _instruction(row: Row) -> tuple[Turn, ...]:
@@ -121,12 +130,17 @@ def _plain(row: Row) -> tuple[Turn, ...]:
 
 FORMS: dict[FormName, Form] = {
     "tokens": Form(("input_ids", ("loss_mask", "labels")), tokens_of, also=("attention_mask",)),
-    "stratos": Form(("conversations",), _stratos, also=("system", "tools"), messages=("conversations",)),
+    "stratos": Form(
+        ("conversations",), _stratos, also=("system", "tools"), messages=("conversations",)
+    ),
     "chat": Form(("messages",), _chat, also=("tools",), messages=("messages",)),
     "gsm8k": Form(("question", "answer"), _gsm8k),
-    "completion": Form(("prompt", "completion"), _completion, also=("tools",), messages=("prompt", "completion")),
+    "completion": Form(
+        ("prompt", "completion"), _completion, also=("tools",), messages=("prompt", "completion")
+    ),
     "instruction": Form(("instruction", "output"), _instruction, also=("input", "system")),
     "text": Form(("text",), _plain),
 }
-"""A row has the first form whose columns are all there: one with more columns comes before one with fewer."""
+"""A row has the first form whose columns are all there: one with more columns comes before one with
+fewer."""
 FORM_NAMES: tuple[FormName, ...] = tuple(FORMS)

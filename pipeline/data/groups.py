@@ -1,4 +1,5 @@
-"""Rows that belong together: those of the same content, and those that the user's data puts into one group."""
+"""Rows that belong together: those of the same content, and those that the user's data puts into
+one group."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ _FILE = "groups.json"
 
 
 def find_groups(rows: Iterable[Conversation]) -> dict[str, int]:
-    """The group of each row that shares one with another, by row id; groups are numbered in the order of their first rows.
+    """The group of each row that shares one with another, by row id; groups are numbered in the
+    order of their first rows.
 
-    Rows are of one group where their words are the same, white space and case aside, or their group's name is; and where a
-    third row joins them.
-    """
+    Rows are of one group where their words are the same, white space and case aside, or their
+    group's name is; and where a third row joins them."""
     parents: dict[str, str] = {}
     first: dict[bytes, str] = {}
     order = []
@@ -65,7 +66,9 @@ def _keys(row: Conversation) -> list[bytes]:
     if row.tokens is not None:
         content = row.tokens.input_ids.tobytes()
     else:
-        words = [(turn.role, " ".join(turn.text.split()).casefold(), turn.fields) for turn in row.turns]
+        words = [
+            (turn.role, " ".join(turn.text.split()).casefold(), turn.fields) for turn in row.turns
+        ]
         content = json.dumps(words).encode()
     keys = [b"content " + hashlib.sha256(content).digest()]
     return [*keys, b"group " + row.group.encode()] if row.group else keys

@@ -1,4 +1,5 @@
-"""Rows in JSON: one object a line, or an array of objects. A row that cannot be read costs no other row."""
+"""Rows in JSON: one object a line, or an array of objects. A row that cannot be read costs no other
+row."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def json_array(text: str) -> Iterator[dict[str, Any] | RowError]:
 def parse_row(text: str, where: str) -> dict[str, Any] | RowError:
     """One row's object, or what is wrong with it."""
     try:
-        row = _parse(text.lstrip("\ufeff"))  # a byte order mark also begins each of several files that were joined
+        row = _parse(
+            text.lstrip("\ufeff")
+        )  # a byte order mark also begins each of several files that were joined
     except json.JSONDecodeError as error:
         return RowError(f"{where}is not JSON ({error.msg} at character {error.pos + 1})")
     except ValueError as error:
@@ -66,7 +69,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice in one object")
+        raise ValueError(
+            f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice in"
+            " one object"
+        )
     return found
 
 
@@ -75,7 +81,8 @@ def _integer(digits: str) -> int | Decimal:
 
 
 def _elements(text: str, error: Exception) -> Iterator[str]:
-    """The elements of an array that has at least one that cannot be parsed, found by their brackets and commas."""
+    """The elements of an array that has at least one that cannot be parsed, found by their brackets
+    and commas."""
     if not text.lstrip().startswith("["):
         raise ValueError(f"not an array of rows ({error})")
     start, depth = text.index("[") + 1, 0

@@ -1,4 +1,5 @@
-"""Whether a rendered conversation has all that its row says: a chat template is free to drop or rewrite any of it."""
+"""Whether a rendered conversation has all that its row says: a chat template is free to drop or
+rewrite any of it."""
 
 from __future__ import annotations
 
@@ -30,11 +31,14 @@ def require_all_rendered(turns: Sequence[Turn], whole: str, answers: Mapping[int
 
 
 def _require(words: str, text: str, turn: str, what: str) -> None:
-    if not any(form in text for form in (words, json.dumps(words)[1:-1], json.dumps(words, ensure_ascii=False)[1:-1])):
+    if not any(
+        form in text
+        for form in (words, json.dumps(words)[1:-1], json.dumps(words, ensure_ascii=False)[1:-1])
+    ):
         shown = words if len(words) <= 40 else words[:37] + "…"
         raise RowError(
-            f"the tokenizer's chat template drops or rewrites {what} of {turn}: {shown!r} is not in what it wrote; "
-            "use --template paper",
+            f"the tokenizer's chat template drops or rewrites {what} of {turn}: {shown!r} is not in"
+            " what it wrote; use --template paper",
             REWRITTEN,
         )
 
@@ -47,14 +51,19 @@ def _words_of(turn: Turn) -> Iterator[tuple[str, str]]:
             yield "a function's description", str(function.get("description") or "").strip()
             parameters = function.get("parameters")
             properties = parameters.get("properties") if isinstance(parameters, dict) else None
-            yield from (("a function's parameters", str(name)) for name in (properties if isinstance(properties, dict) else ()))
+            yield from (
+                ("a function's parameters", str(name))
+                for name in (properties if isinstance(properties, dict) else ())
+            )
         return
     yield "the content", turn.text.strip()
     extra = turn.extra
     yield "the reasoning_content", str(extra.get("reasoning_content", "")).strip()
     for call in extra.get("tool_calls", ()):
         yield "a tool_call's name", str(call["function"]["name"])
-        yield from (("a tool_call's arguments", words) for words in _leaves(call["function"]["arguments"]))
+        yield from (
+            ("a tool_call's arguments", words) for words in _leaves(call["function"]["arguments"])
+        )
 
 
 def _leaves(value: Any) -> Iterator[str]:

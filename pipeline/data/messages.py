@@ -28,9 +28,19 @@ _KEYS = (("role", "content"), ("from", "value"))
 _WEIGHTS = ("weight", "train", "training", "trainable", "loss")
 """Fields that say whether an assistant's message carries loss."""
 _RENDERED = ("tool_call_id", "name")
-_REFUSED = {"function_call": "give it as 'tool_calls'", "audio": "only text can be read", "images": "only text can be read"}
-MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {*REASONING_FIELDS, *_WEIGHTS, *_REFUSED, "tool_calls"}
-"""The fields of a message that are read for sure; a template is free to leave `name` and `tool_call_id` out."""
+_REFUSED = {
+    "function_call": "give it as 'tool_calls'",
+    "audio": "only text can be read",
+    "images": "only text can be read",
+}
+MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {
+    *REASONING_FIELDS,
+    *_WEIGHTS,
+    *_REFUSED,
+    "tool_calls",
+}
+"""The fields of a message that are read for sure; a template is free to leave `name` and
+`tool_call_id` out."""
 
 
 def messages_of(row: Mapping[str, Any], field: str) -> tuple[Turn, ...]:
@@ -41,43 +51,69 @@ def messages_of(row: Mapping[str, Any], field: str) -> tuple[Turn, ...]:
     """
     messages = row.get(field)
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise RowError(f"field {field!r} is {'missing' if messages is None else 'not a list of messages'}")
+        raise RowError(
+            f"field {field!r} is {'missing' if messages is None else 'not a list of messages'}"
+        )
     return tuple(_turn(message, f"{field}[{index}]") for index, message in enumerate(messages))
 
 
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
         raise RowError(f"field {where} is not a message with 'role' and 'content'")
-    role_field, text_field = next((pair for pair in _KEYS if message.get(pair[0]) is not None), _KEYS[0])
+    role_field, text_field = next(
+        (pair for pair in _KEYS if message.get(pair[0]) is not None), _KEYS[0]
+    )
     for one, two in zip(*_KEYS, strict=True):
-        if message.get(one) is not None and message.get(two) is not None and message[one] != message[two]:
+        if (
+            message.get(one) is not None
+            and message.get(two) is not None
+            and message[one] != message[two]
+        ):
             raise RowError(f"fields {where}.{one} and {where}.{two} differ; leave one")
     name = text_of(message, role_field, f"{where}.")
     if name not in _ROLES:
-        raise RowError(f"field '{where}.{role_field}' is {name!r}; known roles: {', '.join(_ROLES)}")
+        raise RowError(
+            f"field '{where}.{role_field}' is {name!r}; known roles: {', '.join(_ROLES)}"
+        )
     role = _ROLES[name]
     for refused, mend in _REFUSED.items():
         if has_content(message.get(refused)):
             raise RowError(f"field '{where}.{refused}' cannot be read; {mend}")
-    extra = {key: text_of(message, key, f"{where}.") for key in _RENDERED if has_content(message.get(key))}
+    extra = {
+        key: text_of(message, key, f"{where}.")
+        for key in _RENDERED
+        if has_content(message.get(key))
+    }
     if role == "assistant":
         extra |= _thought(message, where) | _tool_calls(message, where)
-    elif found := next((key for key in (*REASONING_FIELDS, "tool_calls") if has_content(message.get(key))), None):
-        raise RowError(f"field '{where}.{found}' belongs to an assistant's message, and this is of role {name!r}")
-    text = text_of(message, text_field, f"{where}.", may_be_empty=role == "tool" or "tool_calls" in extra)
+    elif found := next(
+        (key for key in (*REASONING_FIELDS, "tool_calls") if has_content(message.get(key))), None
+    ):
+        raise RowError(
+            f"field '{where}.{found}' belongs to an assistant's message, and this is of role"
+            f" {name!r}"
+        )
+    text = text_of(
+        message, text_field, f"{where}.", may_be_empty=role == "tool" or "tool_calls" in extra
+    )
     fields = json.dumps(extra, ensure_ascii=False) if extra else ""
     return Turn(role, text, fields, learn=_is_learned(message, where))
 
 
 def _thought(message: Mapping[str, Any], where: str) -> dict[str, str]:
-    given = {name: text_of(message, name, f"{where}.") for name in REASONING_FIELDS if has_content(message.get(name))}
+    given = {
+        name: text_of(message, name, f"{where}.")
+        for name in REASONING_FIELDS
+        if has_content(message.get(name))
+    }
     if len({*given.values()}) > 1:
         raise RowError(f"fields {', '.join(f'{where}.{name}' for name in given)} differ; leave one")
     return {"reasoning_content": next(iter(given.values()))} if given else {}
 
 
 def _tool_calls(message: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The calls, each with its function's name and, where they are a JSON object, its arguments as one."""
+    """The calls, each with its function's name and, where they are a JSON object, its arguments as
+    one."""
     if not has_content(message.get("tool_calls")):
         return {}
     field = f"{where}.tool_calls"
@@ -94,11 +130,20 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _object_or_text(arguments)
-    unread = {*call} - {"id", "type", "index", "function", "name", "arguments"} | {*function} - {"name", "arguments", *call}
-    if bad := next((key for key in sorted(map(str, unread)) if has_content({**call, **function}.get(key))), None):
+    unread = {*call} - {"id", "type", "index", "function", "name", "arguments"} | {*function} - {
+        "name",
+        "arguments",
+        *call,
+    }
+    if bad := next(
+        (key for key in sorted(map(str, unread)) if has_content({**call, **function}.get(key))),
+        None,
+    ):
         raise RowError(f"field '{where}.{bad}' cannot be read; a call has a name and arguments")
     found = {"name": function["name"], "arguments": {} if arguments is None else arguments}
-    kept = {key: value for key, value in call.items() if key in ("id", "type") and has_content(value)}
+    kept = {
+        key: value for key, value in call.items() if key in ("id", "type") and has_content(value)
+    }
     return {"type": "function", **kept, "function": found}
 
 
@@ -118,6 +163,9 @@ def _is_learned(message: Mapping[str, Any], where: str) -> bool:
         if value is None:
             continue
         if value not in (0, 1):
-            raise RowError(f"field '{where}.{name}' is {value!r}; a message is learned (1, true) or not (0, false)")
+            raise RowError(
+                f"field '{where}.{name}' is {value!r}; a message is learned (1, true) or not (0,"
+                " false)"
+            )
         learned = learned and bool(value)
     return learned

@@ -12,7 +12,15 @@ from typing import Any
 from pipeline.data.conversations import Conversation, TokenRow
 from pipeline.data.fields import require_unicode
 from pipeline.data.files import find_files, names_files, rows_of_file
-from pipeline.data.forms import FORMS, FormName, Row, describe_forms, detect_form, read_row, unread_fields
+from pipeline.data.forms import (
+    FORMS,
+    FormName,
+    Row,
+    describe_forms,
+    detect_form,
+    read_row,
+    unread_fields,
+)
 from pipeline.errors import InputError, RowError, reason
 
 
@@ -26,7 +34,8 @@ class ConversationSet:
         conversations: in the data set's order.
         malformed: rows passed over because they do not have the form.
         first_malformed: the first of them, with its fault; empty where there is none.
-        unread: columns and message fields with content that the form does not read, each with its number of rows.
+        unread: columns and message fields with content that the form does not read, each with its
+            number of rows.
     """
 
     source: str
@@ -84,13 +93,18 @@ def load_conversations(
                 raise bad_row(where, error) from error
             malformed, first = malformed + 1, first or f"{where}: {error}"
     if not conversations or form is None:
-        found = f"all {malformed} rows are malformed, {first}" if malformed else "the data set is empty"
+        found = (
+            f"all {malformed} rows are malformed, {first}" if malformed else "the data set is empty"
+        )
         raise InputError(f"{source}: {found}")
-    return ConversationSet(source, form, conversations, malformed, dict(sorted(unread.items())), first)
+    return ConversationSet(
+        source, form, conversations, malformed, dict(sorted(unread.items())), first
+    )
 
 
 def require_there(source: str) -> None:
-    """Find out whether a data set's files are there, before anything slow is done. What only the hub can know passes.
+    """Find out whether a data set's files are there, before anything slow is done. What only the
+    hub can know passes.
 
     Raises:
         InputError: there is no such file, or it is of no known kind.
@@ -101,10 +115,14 @@ def require_there(source: str) -> None:
 
 def bad_row(where: str, error: RowError) -> InputError:
     """What to say of a row that cannot be used, with file and row."""
-    return InputError(f"{where}: {error} (extract --skip-bad-rows leaves such rows out, and counts them)")
+    return InputError(
+        f"{where}: {error} (extract --skip-bad-rows leaves such rows out, and counts them)"
+    )
 
 
-def _conversation(row_id: str, row: Row, form: FormName, group_by: str | None, where: str) -> Conversation:
+def _conversation(
+    row_id: str, row: Row, form: FormName, group_by: str | None, where: str
+) -> Conversation:
     content = read_row(row, form)
     group = "" if group_by is None else _group(row, group_by)
     if isinstance(content, TokenRow):
@@ -116,8 +134,13 @@ def _group(row: Row, column: str) -> str:
     value = row.get(column)
     if isinstance(value, str):
         require_unicode(value, column)
-    if not isinstance(value, (str, int, float)) or value == "" or value != value:  # the last: not a number
-        raise RowError(f"field {column!r} names no group (--group-by): it is {'missing' if value is None else repr(value)[:40]}")
+    if (
+        not isinstance(value, (str, int, float)) or value == "" or value != value
+    ):  # the last: not a number
+        raise RowError(
+            f"field {column!r} names no group (--group-by): it is"
+            f" {'missing' if value is None else repr(value)[:40]}"
+        )
     return str(value)
 
 
@@ -125,8 +148,15 @@ def _detected(row: Row) -> FormName:
     form = detect_form(list(row))
     if form is None:
         near = FORMS["tokens"]
-        hint = f"input_ids needs {near.describe()}" if "input_ids" in row else "rename them, or name a form with --form"
-        raise RowError(f"columns {', '.join(map(repr, row)) or '(none)'} fit no known form ({describe_forms()}); {hint}")
+        hint = (
+            f"input_ids needs {near.describe()}"
+            if "input_ids" in row
+            else "rename them, or name a form with --form"
+        )
+        raise RowError(
+            f"columns {', '.join(map(repr, row)) or '(none)'} fit no known form"
+            f" ({describe_forms()}); {hint}"
+        )
     return form
 
 
@@ -148,5 +178,6 @@ def _hub_rows(source: str, config: str | None, split: str) -> Iterator[Mapping[s
         yield from datasets.load_dataset(source, config, split=split)
     except Exception as error:  # the hub client's errors have no common base
         raise InputError(
-            f"{source}: neither a file here nor a data set that could be had from the hub ({reason(error)})"
+            f"{source}: neither a file here nor a data set that could be had from the hub"
+            f" ({reason(error)})"
         ) from error

@@ -12,10 +12,11 @@ FEWEST_HELD_OUT = 10
 def split_rows(
     row_ids: Sequence[str], *, validation: float, seed: int, groups: Mapping[str, int] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the validation examples, each in order; a pure function of its arguments.
+    """Indices of the training and of the validation examples, each in order; a pure function of its
+    arguments.
 
-    At least one example is held out, and at least one is left to train on. Rows of one group are on the same side, so that
-    the held-out share may differ from `validation` by up to one group.
+    At least one example is held out, and at least one is left to train on. Rows of one group are on
+    the same side, so that the held-out share may differ from `validation` by up to one group.
 
     Args:
         row_ids: of the examples.
@@ -34,7 +35,8 @@ def split_rows(
     members = _members(row_ids, groups or {})
     if len(members) < 2:
         raise ValueError(
-            "all examples are of one group (rows of the same content, or of one --group-by value): nothing to hold out"
+            "all examples are of one group (rows of the same content, or of one --group-by value):"
+            " nothing to hold out"
         )
     held_out: set[int] = set()
     for group in random.Random(seed).sample(members, min(count, len(members) - 1)):

@@ -25,7 +25,8 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or folder that does"
+            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or"
+            " folder that does"
         ) from error
     return require_end(tokenizer, name)
 
@@ -51,7 +52,8 @@ def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def prompt_tokens(turns: Sequence[Turn] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What a student has read before it writes: the begin token, and the turns where it is to read them (None: not)."""
+    """What a student has read before it writes: the begin token, and the turns where it is to read
+    them (None: not)."""
     begin = [begin_token(tokenizer)]
     ids = [] if turns is None else _text_tokens(turns, tokenizer)
     return ids if ids[:1] == begin else begin + ids
@@ -63,7 +65,8 @@ def answer_tokens(words: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _text_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The turns in the paper's template. Where their words have control tokens, these are read as words."""
+    """The turns in the paper's template. Where their words have control tokens, these are read as
+    words."""
     try:
         return tokenize_prompt(turns, "paper", tokenizer)
     except RowError:
@@ -76,5 +79,7 @@ def _text_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
 
 
 def _words(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
     return ids

@@ -1,7 +1,8 @@
-"""Conversations as text: which words surround the turns, and which of the text a student learns to write.
+"""Conversations as text: which words surround the turns, and which of the text a student learns to
+write.
 
-A template yields segments. Their texts, end to end, are what the teacher reads; their borders are where answers begin and end.
-"""
+A template yields segments. Their texts, end to end, are what the teacher reads; their borders are
+where answers begin and end."""
 
 from __future__ import annotations
 
@@ -42,21 +43,31 @@ class Segment:
     masked: bool = False
 
 
-def render(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+def render(
+    turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[Segment]:
     """Render a whole conversation.
 
     Raises:
         InputError: the tokenizer has no chat template.
-        RowError: the template refuses the conversation, or rewrites or drops some of it; or a text has control tokens.
+        RowError: the template refuses the conversation, or rewrites or drops some of it; or a text
+            has control tokens.
     """
     require_no_control_tokens(turns, tokenizer)
     if turns and turns[0].role == "text":
         return [Segment(turns[0].text + end_token(tokenizer), learn=True)]
-    return render_paper(turns, end_token(tokenizer)) if template == "paper" else _render_chat(turns, tokenizer)
+    return (
+        render_paper(turns, end_token(tokenizer))
+        if template == "paper"
+        else _render_chat(turns, tokenizer)
+    )
 
 
-def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Render turns up to where the assistant begins to write; the same segments that `render` puts before the answer.
+def render_prompt(
+    turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[Segment]:
+    """Render turns up to where the assistant begins to write; the same segments that `render` puts
+    before the answer.
 
     Raises:
         InputError: as `render`.
@@ -68,7 +79,9 @@ def render_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreT
     whole = _apply_chat_template(turns, tokenizer, ask=True)
     try:
         earlier = _render_chat(turns, tokenizer)
-    except RowError:  # a template that rewrites earlier turns: nothing is learned from such rows, so no segment has to match
+    # a template that rewrites earlier turns: nothing is learned from such rows, so no segment has
+    # to match
+    except RowError:
         return [Segment(whole, learn=False)]
     while earlier and not (earlier[-1].learn or earlier[-1].masked):
         earlier.pop()
@@ -87,7 +100,10 @@ def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> 
     answer = render([Turn("user", "a"), Turn("assistant", "b")], template, tokenizer)[1].text
     last = int(tokenizer(answer, add_special_tokens=False)["input_ids"][-1])
     if last not in tokenizer.added_tokens_decoder:
-        raise InputError("the tokenizer's chat template ends answers with no token of its own; use --template paper")
+        raise InputError(
+            "the tokenizer's chat template ends answers with no token of its own; use --template"
+            " paper"
+        )
     return last
 
 
@@ -100,8 +116,8 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
     token = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(token, str):
         raise InputError(
-            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student could never learn to stop; add "
-            "one to its tokenizer_config.json"
+            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student"
+            " could never learn to stop; add one to its tokenizer_config.json"
         )
     return token
 
@@ -110,7 +126,8 @@ _HEADINGS = {"user": "User:\n", "tool": "Tool:\n", "tools": "Tools:\n", "system"
 
 
 def render_paper(turns: Sequence[Turn], end: str) -> list[Segment]:
-    """The Stratos form: the system prompt, then question and answer under plain headings, each answer ended."""
+    """The Stratos form: the system prompt, then question and answer under plain headings, each
+    answer ended."""
     segments: list[Segment] = []
     before = ""
     for turn in turns:
@@ -137,11 +154,15 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
         before = _before_answer(turns[: index + 1], after, tokenizer)
         if not (before.startswith(done) and after.startswith(before)):
             raise RowError(
-                "the tokenizer's chat template rewrites earlier turns when later ones follow; use --template paper",
+                "the tokenizer's chat template rewrites earlier turns when later ones follow; use"
+                " --template paper",
                 REFUSED_BY_TEMPLATE,
             )
         answer = after[len(before) :].rstrip()
-        segments += [Segment(before[len(done) :], learn=False), Segment(answer, learn=turn.learn, masked=not turn.learn)]
+        segments += [
+            Segment(before[len(done) :], learn=False),
+            Segment(answer, learn=turn.learn, masked=not turn.learn),
+        ]
         answers[index] = answer
         done = before + answer
     whole = _apply_chat_template(turns, tokenizer, ask=False)
@@ -154,8 +175,8 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
 def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """What stands before the last of these turns; `after` is all of them rendered.
 
-    Many templates render no prompt without a user's turn: there the answer begins with its own first words.
-    """
+    Many templates render no prompt without a user's turn: there the answer begins with its own
+    first words."""
     if any(turn.role == "user" for turn in turns):
         return _apply_chat_template(turns[:-1], tokenizer, ask=True)
     try:
@@ -167,26 +188,35 @@ def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedToken
     words = turns[-1].text.strip()
     if not words or after.count(words) != 1:
         raise RowError(
-            "the tokenizer's chat template renders no prompt without a user's message, so that nobody can tell where the answer "
-            "begins; use --template paper",
+            "the tokenizer's chat template renders no prompt without a user's message, so that"
+            " nobody can tell where the answer begins; use --template paper",
             REFUSED_BY_TEMPLATE,
         )
     return after[: after.find(words)]
 
 
-def _apply_chat_template(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> str:
+def _apply_chat_template(
+    turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, *, ask: bool
+) -> str:
     if tokenizer.chat_template is None:
         raise InputError("the teacher's tokenizer has no chat template; use --template paper")
     messages = [turn.message for turn in turns if turn.role != "tools"]
-    tools = [tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)] or None
+    tools = [
+        tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)
+    ] or None
     try:
         template = with_fixed_date(tokenizer.get_chat_template(None, tools))
         return str(
             tokenizer.apply_chat_template(
-                messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=ask
+                messages,
+                tools=tools,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=ask,
             )
         )
     except Exception as error:  # a template is a program of its author's: it may raise anything
         raise RowError(
-            f"the tokenizer's chat template refused a conversation ({error}); use --template paper", REFUSED_BY_TEMPLATE
+            f"the tokenizer's chat template refused a conversation ({error}); use --template paper",
+            REFUSED_BY_TEMPLATE,
         ) from error

@@ -53,7 +53,8 @@ class TokenizedDataset:
         examples: one for each row that was not left out.
         left_out: rows that were, by reason.
         first: the first row that was left out as unusable for each reason, with its fault.
-        unknown: examples with characters that the tokenizer does not know, and reads as its unknown token.
+        unknown: examples with characters that the tokenizer does not know, and reads as its unknown
+            token.
     """
 
     examples: list[TokenizedExample] = field(default_factory=list)
@@ -67,7 +68,9 @@ class TokenizedDataset:
         digest = hashlib.sha256()
         for example in self.examples:
             digest.update(f"{example.row_id} {len(example)} {len(example.text)}\n".encode())
-            digest.update(example.input_ids.tobytes() + example.loss_mask.tobytes() + example.text.encode())
+            digest.update(
+                example.input_ids.tobytes() + example.loss_mask.tobytes() + example.text.encode()
+            )
         return digest.hexdigest()
 
     def leave_out(self, reason: str, count: int = 1) -> None:
@@ -80,22 +83,29 @@ def tokenize_segments(
 ) -> tuple[list[int], list[bool]]:
     """Token ids and loss mask of rendered segments.
 
-    The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`, everything (the paper's way) but
-    what a row says is not to be learned.
-    """
+    The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`,
+    everything (the paper's way) but what a row says is not to be learned."""
     pieces = token_pieces([segment.text for segment in segments], tokenizer)
     ids = [token for piece in pieces for token in piece]
     return ids, _loss_mask(segments, pieces, loss_on)
 
 
-def _loss_mask(segments: Sequence[Segment], pieces: Sequence[Sequence[int]], loss_on: LossOn) -> list[bool]:
-    """The mask of the tokens of some segments; the first piece is what the tokenizer puts before every text."""
+def _loss_mask(
+    segments: Sequence[Segment], pieces: Sequence[Sequence[int]], loss_on: LossOn
+) -> list[bool]:
+    """The mask of the tokens of some segments; the first piece is what the tokenizer puts before
+    every text."""
     everything = loss_on == "all"
-    learned = [everything, *(segment.learn or (everything and not segment.masked) for segment in segments)]
+    learned = [
+        everything,
+        *(segment.learn or (everything and not segment.masked) for segment in segments),
+    ]
     return [learn for learn, piece in zip(learned, pieces, strict=True) for _ in piece]
 
 
-def tokenize_prompt(turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def tokenize_prompt(
+    turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
     """Token ids of a prompt, ending where the assistant begins to write."""
     return tokenize_segments(render_prompt(turns, template, tokenizer), tokenizer)[0]
 
@@ -112,7 +122,8 @@ def tokenize_conversations(
     vocab_size: int | None = None,
     skip_bad_rows: bool = False,
 ) -> TokenizedDataset:
-    """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and counted, never cut.
+    """Tokenise conversations; those of more than `max_tokens` tokens are left out whole and
+    counted, never cut.
 
     Args:
         conversations: of the data set.
@@ -120,10 +131,13 @@ def tokenize_conversations(
         template: how turns become text.
         loss_on: which tokens a student is to predict.
         max_tokens: of an example, as the teacher reads it.
-        condition: whether the teacher reads whole examples, or what stands before their last answers.
-        last_answer_only: learn no answer but the last: the teacher's states of a token know what comes after it.
+        condition: whether the teacher reads whole examples, or what stands before their last
+            answers.
+        last_answer_only: learn no answer but the last: the teacher's states of a token know what
+            comes after it.
         vocab_size: rows of the teacher's embeddings; a token beyond them cannot be read.
-        skip_bad_rows: leave out, and count, rows that cannot become tokens, instead of stopping at the first.
+        skip_bad_rows: leave out, and count, rows that cannot become tokens, instead of stopping at
+            the first.
 
     Raises:
         InputError: a row cannot become tokens; names it.
@@ -131,7 +145,14 @@ def tokenize_conversations(
     dataset, unknown = TokenizedDataset(), _unknown_token(tokenizer)
     for conversation in conversations:
         try:
-            example = _tokenized(conversation, tokenizer, template, loss_on, condition, last_answer_only=last_answer_only)
+            example = _tokenized(
+                conversation,
+                tokenizer,
+                template,
+                loss_on,
+                condition,
+                last_answer_only=last_answer_only,
+            )
             require_within(example.input_ids, vocab_size, tokenizer)
         except RowError as error:
             if not skip_bad_rows:
@@ -152,7 +173,8 @@ def tokenize_conversations(
 
 
 def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token of unknown characters; None where it also has another meaning, as GPT-2's end token has."""
+    """The token of unknown characters; None where it also has another meaning, as GPT-2's end token
+    has."""
     others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
     return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
@@ -167,11 +189,15 @@ def _tokenized(
     last_answer_only: bool,
 ) -> TokenizedExample:
     if row.tokens is not None:
-        learned = str(tokenizer.decode(row.tokens.input_ids[row.tokens.loss_mask], skip_special_tokens=True))
+        learned = str(
+            tokenizer.decode(row.tokens.input_ids[row.tokens.loss_mask], skip_special_tokens=True)
+        )
         text = Said((Turn("text", learned),), ()).as_text()
         return TokenizedExample(row.row_id, row.tokens.input_ids, row.tokens.loss_mask, text)
     if loss_on == "all" and any(not turn.learn and turn.role != "assistant" for turn in row.turns):
-        raise RowError("a message that is no answer has weight 0, which --loss-on all cannot leave out")
+        raise RowError(
+            "a message that is no answer has weight 0, which --loss-on all cannot leave out"
+        )
     segments = render(row.turns, template, tokenizer)
     pieces = token_pieces([segment.text for segment in segments], tokenizer)
     answers = _answers(row.turns, segments, pieces)
@@ -184,17 +210,27 @@ def _tokenized(
     return TokenizedExample(row.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_), text)
 
 
-def _answers(turns: Sequence[Turn], segments: Sequence[Segment], pieces: Sequence[Sequence[int]]) -> tuple[Answer, ...]:
+def _answers(
+    turns: Sequence[Turn], segments: Sequence[Segment], pieces: Sequence[Sequence[int]]
+) -> tuple[Answer, ...]:
     """Where in the tokens each answer begins that is to be learned."""
-    starts = list(accumulate(len(piece) for piece in pieces))  # pieces[0] stands before the first segment
-    written = [start for segment, start in zip(segments, starts, strict=False) if segment.learn or segment.masked]
+    starts = list(
+        accumulate(len(piece) for piece in pieces)
+    )  # pieces[0] stands before the first segment
+    written = [
+        start
+        for segment, start in zip(segments, starts, strict=False)
+        if segment.learn or segment.masked
+    ]
     turned = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
     found = zip(turned, written, strict=False)  # plain text is nobody's answer
     return tuple(Answer(number, start) for number, start in found if turns[number].learn)
 
 
 def require_within(
-    ids: Sequence[int] | npt.NDArray[np.int32], vocab_size: int | None, tokenizer: PreTrainedTokenizerBase
+    ids: Sequence[int] | npt.NDArray[np.int32],
+    vocab_size: int | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     """Refuse tokens that a model has no embedding for.
 
@@ -209,7 +245,7 @@ def require_within(
         token = int(ids[beyond[0]])
         name = tokenizer.convert_ids_to_tokens(token) if 0 <= token < len(tokenizer) else None
         raise RowError(
-            f"token {beyond[0]} is {token}{'' if name is None else f' ({name})'}, and the model has embeddings for tokens 0 to "
-            f"{vocab_size - 1} alone",
+            f"token {beyond[0]} is {token}{'' if name is None else f' ({name})'}, and the model has"
+            f" embeddings for tokens 0 to {vocab_size - 1} alone",
             "tokens beyond the teacher's embeddings",
         )

@@ -1,4 +1,5 @@
-"""What a cached example says, beside its tokens: the turns that these were made from, as the cache's text."""
+"""What a cached example says, beside its tokens: the turns that these were made from, as the
+cache's text."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Said:
-    """The turns of a conversation, and its answers as the teacher's tokens have them; none where nobody asks anything."""
+    """The turns of a conversation, and its answers as the teacher's tokens have them; none where
+    nobody asks anything."""
 
     turns: tuple[Turn, ...]
     answers: tuple[Answer, ...]
@@ -38,13 +40,18 @@ class Said:
     @property
     def learned_bytes(self) -> int:
         """Bytes of UTF-8 of the answers, or of text that nobody says."""
-        words = [self.words_of(answer) for answer in self.answers] or [turn.text for turn in self.turns if turn.role == "text"]
+        words = [self.words_of(answer) for answer in self.answers] or [
+            turn.text for turn in self.turns if turn.role == "text"
+        ]
         return sum(len(each.encode()) for each in words)
 
     def as_text(self) -> str:
         """As a cache keeps it."""
         turns = [_turn_as_list(turn) for turn in self.turns]
-        return json.dumps({"turns": turns, "answers": [[each.turn, each.start] for each in self.answers]}, ensure_ascii=False)
+        return json.dumps(
+            {"turns": turns, "answers": [[each.turn, each.start] for each in self.answers]},
+            ensure_ascii=False,
+        )
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Said:
@@ -58,7 +65,9 @@ class Said:
             turns = tuple(Turn(*turn) for turn in content["turns"])
             answers = tuple(Answer(turn, start) for turn, start in content["answers"])
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{where}: the text of an example is not of this program's making ({error})") from error
+            raise InputError(
+                f"{where}: the text of an example is not of this program's making ({error})"
+            ) from error
         if not _is_sound(turns, answers):
             raise InputError(f"{where}: the text of an example contradicts itself")
         return cls(turns, answers)
@@ -80,7 +89,11 @@ def _turn_as_list(turn: Turn) -> list[str | bool]:
 
 
 def _is_sound_turn(turn: Turn) -> bool:
-    if turn.role not in get_args(Role) or not type(turn.text) is type(turn.fields) is str or type(turn.learn) is not bool:
+    if (
+        turn.role not in get_args(Role)
+        or not type(turn.text) is type(turn.fields) is str
+        or type(turn.learn) is not bool
+    ):
         return False
     try:
         return isinstance(turn.extra, dict)

@@ -1,4 +1,5 @@
-"""The tokens that occur in a data set, a small part of a large model's vocabulary, and what the model knows of them."""
+"""The tokens that occur in a data set, a small part of a large model's vocabulary, and what the
+model knows of them."""
 
 from __future__ import annotations
 
@@ -24,8 +25,11 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(token) for token in tokenizer.all_special_ids]
 
 
-def write_vocabulary(folder: Path, tokens: Sequence[int], lm_head_KD: torch.Tensor | None = None) -> None:
-    """Write token ids down, which ascend, and where it is given the teacher's LM head: a row for each of them."""
+def write_vocabulary(
+    folder: Path, tokens: Sequence[int], lm_head_KD: torch.Tensor | None = None
+) -> None:
+    """Write token ids down, which ascend, and where it is given the teacher's LM head: a row for
+    each of them."""
     folder.mkdir(parents=True)
     (folder / _FILE).write_text(json.dumps(list(tokens)) + "\n")
     if lm_head_KD is not None:
@@ -43,7 +47,9 @@ def read_vocabulary(folder: Path) -> list[int]:
         tokens = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
+    if not isinstance(tokens, list) or not all(
+        type(token) is int and token >= 0 for token in tokens
+    ):
         raise InputError(f"{path}: is no list of token ids")
     return sorted(set(tokens))
 

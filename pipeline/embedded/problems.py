@@ -1,12 +1,14 @@
-"""Word problems with worked steps, made by rule: what the embedded teacher is trained on and what the demo shows.
+"""Word problems with worked steps, made by rule: what the embedded teacher is trained on and what
+the demo shows.
 
-The problems have the schema of Bespoke-Stratos-17k (`system`; `conversations` of `from`/`value`; thought and solution
-markers; the answer in a box). They need arithmetic on two-digit numbers over two to four steps: a small model that sees
-a thousand of them cannot learn the arithmetic, a model that has seen a hundred thousand can.
+The problems have the schema of Bespoke-Stratos-17k (`system`; `conversations` of `from`/`value`;
+thought and solution markers; the answer in a box). They need arithmetic on two-digit numbers over
+two to four steps: a small model that sees a thousand of them cannot learn the arithmetic, a model
+that has seen a hundred thousand can.
 
-A hash of the question decides for ever whether a problem is `held_out`: the teacher's training draws from the others,
-the demo's data set from these, so the demo's teacher has seen none of its problems.
-"""
+A hash of the question decides for ever whether a problem is `held_out`: the teacher's training
+draws from the others, the demo's data set from these, so the demo's teacher has seen none of its
+problems."""
 
 from __future__ import annotations
 
@@ -26,8 +28,36 @@ SYSTEM_PROMPT = (
 EMBEDDED_SEED = 2502_08213
 EMBEDDED_ROWS = 1200
 
-_NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia", "Noah", "Olga", "Paul")
-_THINGS = ("apples", "books", "cards", "coins", "eggs", "marbles", "pens", "shells", "stamps", "stickers")
+_NAMES = (
+    "Ann",
+    "Ben",
+    "Cara",
+    "Dan",
+    "Eva",
+    "Finn",
+    "Gina",
+    "Hugo",
+    "Ida",
+    "Jon",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Olga",
+    "Paul",
+)
+_THINGS = (
+    "apples",
+    "books",
+    "cards",
+    "coins",
+    "eggs",
+    "marbles",
+    "pens",
+    "shells",
+    "stamps",
+    "stickers",
+)
 _GAINS = ("buys", "finds", "gets", "wins")
 _LOSSES = ("gives away", "loses", "sells", "uses")
 _TIMES = {2: "twice", 3: "3 times", 4: "4 times", 5: "5 times"}
@@ -35,7 +65,8 @@ _TIMES = {2: "twice", 3: "3 times", 4: "4 times", 5: "5 times"}
 
 @dataclass(frozen=True)
 class Problem:
-    """One word problem: the question, its worked steps in order, and the final whole-number answer."""
+    """One word problem: the question, its worked steps in order, and the final whole-number
+    answer."""
 
     question: str
     steps: tuple[str, ...]
@@ -56,7 +87,10 @@ class Problem:
         )
         return {
             "system": SYSTEM_PROMPT,
-            "conversations": [{"from": "user", "value": self.question}, {"from": "assistant", "value": answer}],
+            "conversations": [
+                {"from": "user", "value": self.question},
+                {"from": "assistant", "value": answer},
+            ],
         }
 
 
@@ -89,8 +123,12 @@ def _times_as_many(rng: random.Random) -> Problem:
         gone = rng.randint(5, 40 if amount + other > 45 else 12)
         left = amount + other - gone
         steps.append(f"Then they have {amount + other} - {gone} = {left} {things}.")
-        return Problem(f"{question}Together they use {gone}. How many {things} are left?", tuple(steps), left)
-    return Problem(f"{question}How many {things} do they have together?", tuple(steps), amount + other)
+        return Problem(
+            f"{question}Together they use {gone}. How many {things} are left?", tuple(steps), left
+        )
+    return Problem(
+        f"{question}How many {things} do they have together?", tuple(steps), amount + other
+    )
 
 
 def _change_from_a_note(rng: random.Random) -> Problem:
@@ -113,7 +151,12 @@ def _change_from_a_note(rng: random.Random) -> Problem:
 
 def _boxes(rng: random.Random) -> Problem:
     (first, second), things = rng.sample(_NAMES, 2), rng.choice(_THINGS)
-    boxes, size, loose, given = rng.randint(2, 9), rng.randint(4, 12), rng.randint(5, 45), rng.randint(3, 12)
+    boxes, size, loose, given = (
+        rng.randint(2, 9),
+        rng.randint(4, 12),
+        rng.randint(5, 45),
+        rng.randint(3, 12),
+    )
     packed = boxes * size
     question = (
         f"{first} has {boxes} boxes with {size} {things} each and {loose} more {things}. "
@@ -131,7 +174,8 @@ _KINDS = (_gains_and_losses, _gains_and_losses, _times_as_many, _change_from_a_n
 
 
 def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
-    """Yield problems without end, the same ones for the same seed, all of them held out or none of them."""
+    """Yield problems without end, the same ones for the same seed, all of them held out or none of
+    them."""
     rng = random.Random(seed)
     while True:
         problem = rng.choice(_KINDS)(rng)
@@ -150,17 +194,23 @@ def embedded_rows() -> list[dict[str, object]]:
 
 
 def question_rows(count: int) -> list[dict[str, object]]:
-    """So many questions without answers, none of them held out: text from which a model learns the words and no arithmetic."""
+    """So many questions without answers, none of them held out: text from which a model learns the
+    words and no arithmetic."""
     problems = generate_problems(EMBEDDED_SEED, held_out=False)
     return [{"text": next(problems).question} for _ in range(count)]
 
 
 @click.command()
 @click.option(
-    "--questions", type=click.IntRange(min=1), help="So many questions without answers, in place of the embedded problems."
+    "--questions",
+    type=click.IntRange(min=1),
+    help="So many questions without answers, in place of the embedded problems.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "problems.jsonl", help="[default: in place]"
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parent / "problems.jsonl",
+    help="[default: in place]",
 )
 def main(questions: int | None, out: Path) -> None:
     """Write the embedded data set, or other text of its kind, as JSON lines."""

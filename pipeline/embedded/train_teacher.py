@@ -1,8 +1,9 @@
-"""Trains the embedded teacher: a small Qwen2 with its own tokenizer, on word problems made by `problems.py`.
+"""Trains the embedded teacher: a small Qwen2 with its own tokenizer, on word problems made by
+`problems.py`.
 
-Run `python -m pipeline.embedded.train_teacher --out FOLDER`. Everything is seeded; on the same kind of CPU with the same
-number of threads and the pinned packages the weights come out the same. See README.md beside this file for the figures.
-"""
+Run `python -m pipeline.embedded.train_teacher --out FOLDER`. Everything is seeded; on the same kind
+of CPU with the same number of threads and the pinned packages the weights come out the same. See
+README.md beside this file for the figures."""
 
 from __future__ import annotations
 
@@ -31,12 +32,21 @@ from pipeline.embedded.problems import SYSTEM_PROMPT, Problem, generate_problems
 from pipeline.labels import IGNORE
 
 VOCABULARY_SIZE = 576
-# Qwen2's rule for splitting text before byte-pair merges; transformers' Qwen2Tokenizer has no other.
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_MARKERS = ["<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"]
+# Qwen2's rule for splitting text before byte-pair merges; transformers' Qwen2Tokenizer has no
+# other.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_MARKERS = [
+    "<|begin_of_thought|>",
+    "<|end_of_thought|>",
+    "<|begin_of_solution|>",
+    "<|end_of_solution|>",
+]
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content']"
+    " }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -49,21 +59,35 @@ def _turns(problem: Problem) -> list[Turn]:
 def train_tokenizer(seed: int, problems: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer in Qwen2's manner, fitted to `problems` generated problems."""
     source = generate_problems(seed, held_out=False)
-    texts = ["User:\n\nAssistant:\n", *("\n".join(turn.text for turn in _turns(next(source))) for _ in range(problems))]
+    texts = [
+        "User:\n\nAssistant:\n",
+        *("\n".join(turn.text for turn in _turns(next(source))) for _ in range(problems)),
+    ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=VOCABULARY_SIZE - len(_MARKERS), special_tokens=special, initial_alphabet=alphabet)
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY_SIZE - len(_MARKERS),
+            special_tokens=special,
+            initial_alphabet=alphabet,
+        ),
     )
     tokenizer.add_tokens(_MARKERS)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=_CHAT_TEMPLATE
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=_CHAT_TEMPLATE,
     )
 
 
@@ -85,7 +109,8 @@ def teacher_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
 
 
 class EndlessProblems(IterableDataset[dict[str, list[int]]]):
-    """Tokenised problems, never the same sequence twice, three in four in the paper's template and one as a chat."""
+    """Tokenised problems, never the same sequence twice, three in four in the paper's template and
+    one as a chat."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
         self.tokenizer, self.seed = tokenizer, seed
@@ -93,12 +118,18 @@ class EndlessProblems(IterableDataset[dict[str, list[int]]]):
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         for index, problem in enumerate(generate_problems(self.seed, held_out=False)):
             template = TEMPLATE_NAMES[index % 4 == 3]
-            ids, mask = tokenize_segments(render(_turns(problem), template, self.tokenizer), self.tokenizer)
-            yield {"input_ids": ids, "labels": [i if learn else IGNORE for i, learn in zip(ids, mask, strict=True)]}
+            ids, mask = tokenize_segments(
+                render(_turns(problem), template, self.tokenizer), self.tokenizer
+            )
+            yield {
+                "input_ids": ids,
+                "labels": [i if learn else IGNORE for i, learn in zip(ids, mask, strict=True)],
+            }
 
 
 class PadRight:
-    """Collates tokenised problems into right-padded batches `[B, T]`; causal attention needs no mask for padding on the right."""
+    """Collates tokenised problems into right-padded batches `[B, T]`; causal attention needs no
+    mask for padding on the right."""
 
     def __init__(self, pad_token_id: int) -> None:
         self.fill = {"input_ids": pad_token_id, "labels": IGNORE}
@@ -106,18 +137,26 @@ class PadRight:
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in rows)
         return {
-            key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows]) for key, fill in self.fill.items()
+            key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+            for key, fill in self.fill.items()
         }
 
 
 @click.command(help=__doc__)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the tokenizer.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the weights and the tokenizer.",
+)
 @click.option("--steps", default=1600, show_default=True, help="Optimiser steps of 64 problems.")
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     train_tokenizer(seed, problems=5000).save_pretrained(out)
-    Qwen2Config().save_pretrained(out)  # by which AutoTokenizer knows the family, here as for whoever loads the teacher
+    Qwen2Config().save_pretrained(
+        out
+    )  # by which AutoTokenizer knows the family, here as for whoever loads the teacher
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     tokenizer.save_pretrained(out)
     model = Qwen2ForCausalLM(teacher_config(tokenizer))
@@ -138,7 +177,9 @@ def main(out: Path, steps: int, seed: int) -> None:
     )
     assert isinstance(tokenizer.pad_token_id, int)
     collate = PadRight(tokenizer.pad_token_id)
-    trainer = Trainer(model, arguments, data_collator=collate, train_dataset=EndlessProblems(tokenizer, seed + 1))
+    trainer = Trainer(
+        model, arguments, data_collator=collate, train_dataset=EndlessProblems(tokenizer, seed + 1)
+    )
     trainer.train()
     model.bfloat16().save_pretrained(out)
 

@@ -1,4 +1,5 @@
-"""Does a student look at what it is given? Its loss when the states, the attention or the gates are taken from it."""
+"""Does a student look at what it is given? Its loss when the states, the attention or the gates are
+taken from it."""
 
 from __future__ import annotations
 
@@ -13,9 +14,15 @@ from pipeline.batches.features import CachedExamples, Features
 from pipeline.model import LLMModulesForCausalLM
 
 TRIVIAL = {
-    "sequence": "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the states alone, and "
-    "cannot do without them. Gates shut are not: the rest of the bridge stays open.",
-    "prompt": "Shuffled is trivial here: attention to a prompt has no order of its own, for its states carry their positions.",
+    "sequence": (
+        "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the"
+        " states alone, and cannot do without them. Gates shut are not: the rest of the bridge"
+        " stays open."
+    ),
+    "prompt": (
+        "Shuffled is trivial here: attention to a prompt has no order of its own, for its states"
+        " carry their positions."
+    ),
 }
 """Which of these say nothing of a student, by what it reads."""
 
@@ -44,9 +51,13 @@ class OtherPrompts(CachedExamples):
         return self._matched.learned_bytes(place)
 
     def at(self, place: int) -> Features:
-        """The answer at a place, with the states that belong to the next one that is of another example."""
+        """The answer at a place, with the states that belong to the next one that is of another
+        example."""
         own, states = self._matched.at(place), self._matched.at(self._other[place])
-        return {name: states[name] if "." in name or name == "states_mask" else own[name] for name in own}
+        return {
+            name: states[name] if "." in name or name == "states_mask" else own[name]
+            for name in own
+        }
 
 
 def _partners(indices: Sequence[int]) -> list[int]:
@@ -60,7 +71,8 @@ def _partners(indices: Sequence[int]) -> list[int]:
 
 
 class _Changed(nn.Module, ABC):
-    """In a decoder's place: decodes, and then changes the states `[B, K, D]`, `mask [B, K]` saying which are no padding."""
+    """In a decoder's place: decodes, and then changes the states `[B, K, D]`, `mask [B, K]` saying
+    which are no padding."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
@@ -103,7 +115,9 @@ class ShuffledStates(_Changed):
         places_BK = torch.arange(hidden_BKD.shape[1]).repeat(len(hidden_BKD), 1)
         for row, count in enumerate(mask_BK.sum(dim=1).tolist()):
             places_BK[row, :count] = torch.randperm(count, generator=chance)
-        return hidden_BKD.gather(1, places_BK.to(hidden_BKD.device)[..., None].expand_as(hidden_BKD))
+        return hidden_BKD.gather(
+            1, places_BK.to(hidden_BKD.device)[..., None].expand_as(hidden_BKD)
+        )
 
 
 class NextOfBatch(_Changed):
@@ -130,7 +144,8 @@ def shut_gates(model: LLMModulesForCausalLM) -> Iterator[None]:
 
 @contextmanager
 def causal_attention(model: LLMModulesForCausalLM) -> Iterator[None]:
-    """A student of the published code's attention sees, in the meantime, no later token than its own."""
+    """A student of the published code's attention sees, in the meantime, no later token than its
+    own."""
     bridge = model.bridge
     assert bridge is not None
     was, bridge.causal = bridge.causal, True

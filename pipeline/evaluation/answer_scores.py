@@ -19,10 +19,12 @@ class AnswerScores:
         Args:
             name: of the score, as `choose_score` takes it.
             references: the data set's answer to each prompt.
-            known: the answers of all its rows, from which the score is chosen; none for those of the prompts alone.
+            known: the answers of all its rows, from which the score is chosen; none for those of
+                the prompts alone.
 
         Raises:
-            InputError: there is no such score, or it fails on the references themselves: found before anything is written.
+            InputError: there is no such score, or it fails on the references themselves: found
+                before anything is written.
         """
         self.choice = choose_score(name, known or references)
         self._references = list(references)
@@ -52,10 +54,14 @@ class AnswerScores:
     def of_rows(self, answers: Sequence[str]) -> list[float | None]:
         """The score of each answer; None where its reference cannot be scored."""
         rows = zip(answers, self._references, self._usable, strict=True)
-        return [self.choice.score.score(answer, reference) if usable else None for answer, reference, usable in rows]
+        return [
+            self.choice.score.score(answer, reference) if usable else None
+            for answer, reference, usable in rows
+        ]
 
     def figures(self, answers: Sequence[str], values: Sequence[float | None]) -> dict[str, Any]:
-        """The mean over the rows that can be scored, with its interval; nothing where there are none.
+        """The mean over the rows that can be scored, with its interval; nothing where there are
+        none.
 
         A score of right and wrong is also given as `exact_match`.
         """
@@ -63,11 +69,17 @@ class AnswerScores:
         if not known:
             return {}
         mean = sum(known) / len(known)
-        interval = mean_interval(known) if self.choice.score.graded else share_interval(round(sum(known)), len(known))
+        interval = (
+            mean_interval(known)
+            if self.choice.score.graded
+            else share_interval(round(sum(known)), len(known))
+        )
         figures: dict[str, Any] = {"score": {"value": mean, "interval": interval}}
         fields = [
             share
-            for answer, reference, usable in zip(answers, self._references, self._usable, strict=True)
+            for answer, reference, usable in zip(
+                answers, self._references, self._usable, strict=True
+            )
             if usable and (share := self.choice.score.fields(answer, reference)) is not None
         ]
         if fields:

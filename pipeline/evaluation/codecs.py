@@ -9,7 +9,8 @@ from cache.codecs import EXACT
 
 
 def described_codecs(cache: Cache) -> list[dict[str, Any]]:
-    """For each layer that is not stored exactly: what was asked, what was found, and the steps that were tried."""
+    """For each layer that is not stored exactly: what was asked, what was found, and the steps that
+    were tried."""
     return [
         {
             "layer": layer,

@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop_count
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    addmm_flop,
+    sdpa_backward_flop,
+    sdpa_flop_count,
+)
 
 from pipeline.model import LLMModulesForCausalLM
 
@@ -19,10 +24,17 @@ def _by_tensors(formula: Any) -> Any:
     return known
 
 
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
-    """Of fused attention. Several heads of queries may share one of keys and values, which PyTorch before 2.13 does not count."""
+def _attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> int:
+    """Of fused attention. Several heads of queries may share one of keys and values, which PyTorch
+    before 2.13 does not count."""
     heads = query.shape[1]
-    return int(sdpa_flop_count(query.shape, *((len(each), heads, *each.shape[2:]) for each in (key, value))))
+    return int(
+        sdpa_flop_count(
+            query.shape, *((len(each), heads, *each.shape[2:]) for each in (key, value))
+        )
+    )
 
 
 _ALSO_COUNTED = {
@@ -31,13 +43,17 @@ _ALSO_COUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention: _by_tensors(_attention),
     torch.ops.aten._scaled_dot_product_efficient_attention: _by_tensors(_attention),
     torch.ops.aten._scaled_dot_product_cudnn_attention: _by_tensors(_attention),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _by_tensors(sdpa_backward_flop),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _by_tensors(
+        sdpa_backward_flop
+    ),
 }
-"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and before 2.13 shared heads."""
+"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and
+before 2.13 shared heads."""
 
 
 def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:
-    """Operations that a token of a batch costs a student, forwards and backwards; all weights are taken to be trained.
+    """Operations that a token of a batch costs a student, forwards and backwards; all weights are
+    taken to be trained.
 
     Args:
         model: the student.
@@ -51,7 +67,8 @@ def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float
 
 @torch.no_grad()
 def reading_flops(body: nn.Module, tokens: int, device: torch.device) -> float:
-    """Operations that a token costs a teacher which reads a text of so many tokens once, without an LM head."""
+    """Operations that a token costs a teacher which reads a text of so many tokens once, without an
+    LM head."""
     ids_1T = torch.ones(1, tokens, dtype=torch.long, device=device)
     with _counter() as counter:
         body(input_ids=ids_1T, use_cache=False)

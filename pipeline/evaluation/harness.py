@@ -1,4 +1,5 @@
-"""A trained student as a model of lm-evaluation-harness, whose tasks it can so be given (`pip install '.[eval]'`)."""
+"""A trained student as a model of lm-evaluation-harness, whose tasks it can so be given (`pip
+install '.[eval]'`)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from pipeline.generation.writer import Sampling, StudentWriter
 class HarnessTasks:
     """Tasks that are loaded before anything is measured, so that a wrong name costs nothing."""
 
-    def __init__(self, names: Sequence[str], folder: Path | None, limit: int | None, batch_size: int = 1) -> None:
+    def __init__(
+        self, names: Sequence[str], folder: Path | None, limit: int | None, batch_size: int = 1
+    ) -> None:
         """Find the tasks and their data; no names: nothing is looked for.
 
         Args:
@@ -29,7 +32,8 @@ class HarnessTasks:
             batch_size: prompts answered at a time.
 
         Raises:
-            InputError: the harness is not installed, there is no such task, or its data cannot be had.
+            InputError: the harness is not installed, there is no such task, or its data cannot be
+                had.
         """
         self._limit, self._batch_size, self._loaded = limit, batch_size, list[Any]()
         if not names:
@@ -43,14 +47,18 @@ class HarnessTasks:
         for name in names:
             if not self._manager.match_tasks([name]):
                 raise InputError(
-                    f"--task {name}: there is no such task; `lm-eval ls tasks` lists them, --task-path names a folder of your own"
+                    f"--task {name}: there is no such task; `lm-eval ls tasks` lists them,"
+                    " --task-path names a folder of your own"
                 )
             try:
                 self._loaded += self._manager.load([name])["tasks"].values()
-            except Exception as error:  # tasks are programs and data of others: they may raise anything
+            except (
+                Exception
+            ) as error:  # tasks are programs and data of others: they may raise anything
                 raise InputError(
-                    f"--task {name}: cannot be loaded ({type(error).__name__}: {reason(error)}); most tasks "
-                    "bring their data over the network, one of --task-path may have it in files"
+                    f"--task {name}: cannot be loaded ({type(error).__name__}: {reason(error)});"
+                    " most tasks bring their data over the network, one of --task-path may have it"
+                    " in files"
                 ) from error
 
     def __bool__(self) -> bool:
@@ -60,7 +68,8 @@ class HarnessTasks:
         """The metrics of each task, by name.
 
         Raises:
-            InputError: a prompt and its answer are longer than the student reads, or it sees the answer that it is to judge.
+            InputError: a prompt and its answer are longer than the student reads, or it sees the
+                answer that it is to judge.
             RunError: a task itself fails.
         """
         from lm_eval import simple_evaluate
@@ -79,7 +88,8 @@ class HarnessTasks:
         except Exception as error:  # tasks are programs of others
             names = ", ".join(str(task.config.task) for task in self._loaded)
             raise RunError(
-                f"--task: one of {names} failed ({type(error).__name__}: {reason(error)}); leave it out, or mend the task"
+                f"--task: one of {names} failed ({type(error).__name__}: {reason(error)}); leave it"
+                " out, or mend the task"
             ) from error
         assert found is not None  # on one process it is not
         return {
@@ -93,7 +103,8 @@ class HarnessTasks:
 
 
 def adapter(writer: StudentWriter, batch_size: int) -> Any:
-    """The model that the harness asks. Its prompts are what a user says after the system prompt that the student knows.
+    """The model that the harness asks. Its prompts are what a user says after the system prompt
+    that the student knows.
 
     Args:
         writer: the student.
@@ -114,19 +125,31 @@ def adapter(writer: StudentWriter, batch_size: int) -> Any:
             for place, request in enumerate(requests):
                 alike.setdefault(_sampling(request.args[1]), []).append(place)
             for sampling, places in alike.items():
-                places.sort(key=lambda place: len(requests[place].args[0]))  # a batch has the room that its longest prompt leaves
+                places.sort(
+                    key=lambda place: len(requests[place].args[0])
+                )  # a batch has the room that its longest prompt leaves
                 for start in range(0, len(places), batch_size):
                     batch = places[start : start + batch_size]
-                    written = writer.write([asked(requests[place].args[0]) for place in batch], sampling)
+                    written = writer.write(
+                        [asked(requests[place].args[0]) for place in batch], sampling
+                    )
                     for place, each in zip(batch, written, strict=True):
                         answers[place] = each.text
             return answers
 
-        def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-            """Log-probability of each continuation as the student's answer, and whether it is the likeliest one."""
-            return [writer.log_likelihood(asked(request.args[0]), request.args[1]) for request in requests]
+        def loglikelihood(
+            self, requests: Sequence[Any], disable_tqdm: bool = False
+        ) -> list[tuple[float, bool]]:
+            """Log-probability of each continuation as the student's answer, and whether it is the
+            likeliest one."""
+            return [
+                writer.log_likelihood(asked(request.args[0]), request.args[1])
+                for request in requests
+            ]
 
-        def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        def loglikelihood_rolling(
+            self, requests: Sequence[Any], disable_tqdm: bool = False
+        ) -> list[float]:
             """Log-probability of each whole text, as the student's answer to nothing."""
             return [writer.log_likelihood(asked(""), request.args[0])[0] for request in requests]
 

@@ -62,9 +62,11 @@ class RowLosses:
 
 @dataclass(frozen=True)
 class TransferScore:
-    """The share of another run's loss that a student does not have: `1 - student / other`, on the same rows.
+    """The share of another run's loss that a student does not have: `1 - student / other`, on the
+    same rows.
 
-    Nats are counted by row, so it does not matter whether the two cut the rows into the same tokens.
+    Nats are counted by row, so it does not matter whether the two cut the rows into the same
+    tokens.
 
     Attributes:
         score: 0 where the student is no better, 1 where it is always right.
@@ -78,16 +80,23 @@ class TransferScore:
 
 
 def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore | None:
-    """How much of another run's loss a student does not have; the rows that both have count. None where there are none."""
+    """How much of another run's loss a student does not have; the rows that both have count. None
+    where there are none."""
     places = {row_id: place for place, row_id in enumerate(other.row_ids)}
-    pairs = [(place, places[row_id]) for place, row_id in enumerate(student.row_ids) if row_id in places]
-    own, others = (run.nats[[pair[side] for pair in pairs]] for side, run in enumerate((student, other)))
+    pairs = [
+        (place, places[row_id]) for place, row_id in enumerate(student.row_ids) if row_id in places
+    ]
+    own, others = (
+        run.nats[[pair[side] for pair in pairs]] for side, run in enumerate((student, other))
+    )
     if not pairs:
         return None
     score, interval = float(1 - own.sum() / others.sum()), None
     if len(pairs) >= FEWEST_HELD_OUT:
         weights = _draws(len(pairs))
-        interval = _middle(1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny))
+        interval = _middle(
+            1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny)
+        )
     return TransferScore(score, interval, len(pairs))
 
 
@@ -109,9 +118,14 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 @torch.no_grad()
 def row_losses(
-    model: LLMModulesForCausalLM, examples: CachedExamples, order: BatchOrder, decoder: nn.Module, device: torch.device
+    model: LLMModulesForCausalLM,
+    examples: CachedExamples,
+    order: BatchOrder,
+    decoder: nn.Module,
+    device: torch.device,
 ) -> RowLosses:
-    """The losses of a student on cached examples, teacher-forced; the answers of a row are added up.
+    """The losses of a student on cached examples, teacher-forced; the answers of a row are added
+    up.
 
     Args:
         model: the student, in evaluation mode.
@@ -136,7 +150,8 @@ def row_losses(
 
 
 def _draws(rows: int) -> npt.NDArray[np.int64]:
-    """How often each row is in each of many samples of as many rows, drawn with replacement; the same ones each time."""
+    """How often each row is in each of many samples of as many rows, drawn with replacement; the
+    same ones each time."""
     return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_DRAWS)
 
 

@@ -1,4 +1,5 @@
-"""The prompts of an evaluation, each with the answer that the data set gives; none that the student was trained on."""
+"""The prompts of an evaluation, each with the answer that the data set gives; none that the student
+was trained on."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
 
 
 def held_out_prompts(
-    settings: EvaluateSettings, subjects: Sequence[Subject], training_rows: Sequence[int], validation_rows: Sequence[int]
+    settings: EvaluateSettings,
+    subjects: Sequence[Subject],
+    training_rows: Sequence[int],
+    validation_rows: Sequence[int],
 ) -> HeldOutPrompts:
     """What the students are to answer: rows of another data set, or the run's own validation rows.
 
@@ -59,24 +63,36 @@ def held_out_prompts(
     if settings.dataset is None:
         rows, malformed = list(cached_rows(cache, validation_rows)), 0
     else:
-        loaded = load_conversations(settings.dataset, config=settings.dataset_config, split=settings.split, skip_bad_rows=True)
+        loaded = load_conversations(
+            settings.dataset,
+            config=settings.dataset_config,
+            split=settings.split,
+            skip_bad_rows=True,
+        )
         rows, malformed = loaded.conversations, loaded.malformed
     readers = [_Reader(subject) for subject in subjects]
     most = min(reader.positions for reader in readers)
     if settings.max_new_tokens >= most:
-        raise InputError(f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask for fewer")
+        raise InputError(
+            f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask"
+            " for fewer"
+        )
 
     most_read = cache.identity["max_tokens"]
 
     def too_long(row: Conversation) -> str | None:
-        if any(reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers):
+        if any(
+            reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers
+        ):
             return f"prompts over {most_read} tokens of the teacher"
         for reader in readers:
             if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
                 return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
         return None
 
-    found = unseen_prompts(rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples)
+    found = unseen_prompts(
+        rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples
+    )
     left_out = found.left_out | ({"malformed": malformed} if malformed else {})
     return replace(found, left_out=left_out, references=tuple(row.reference for row in rows))
 
@@ -85,9 +101,13 @@ class _Reader:
     """How much a run's student can read."""
 
     def __init__(self, subject: Subject) -> None:
-        self._config = LLMModulesConfig.from_pretrained(subject.folder.model, trust_remote_code=False)
+        self._config = LLMModulesConfig.from_pretrained(
+            subject.folder.model, trust_remote_code=False
+        )
         self.positions = int(self._config.body.max_position_embeddings)
-        self._tokenizer = load_same_tokenizer(subject.folder.model, subject.record["identity"]["student_tokenizer"])
+        self._tokenizer = load_same_tokenizer(
+            subject.folder.model, subject.record["identity"]["student_tokenizer"]
+        )
         self._teachers_tokenizer = teachers_tokenizer(subject.cache)
         self._template: TemplateName = subject.cache.identity["template"]
 
@@ -122,7 +142,12 @@ def unseen_prompts(
         too_long: says why a row does not fit the students; None where it does.
         count: how many.
     """
-    seen = {row.turns[:place] for row in trained_on for place, turn in enumerate(row.turns) if turn.is_answer}
+    seen = {
+        row.turns[:place]
+        for row in trained_on
+        for place, turn in enumerate(row.turns)
+        if turn.is_answer
+    }
     chosen: list[Conversation] = []
     left_out: dict[str, int] = {}
     for row in rows:

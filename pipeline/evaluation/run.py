@@ -1,4 +1,5 @@
-"""What was transferred: the student beside its companions, on rows that none of them was trained on."""
+"""What was transferred: the student beside its companions, on rows that none of them was trained
+on."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.prompts import HeldOutPrompts, held_out_prompts
-from pipeline.evaluation.scores import Answered, Step, all_answers, answer_prompts, shown_samples, verdict
+from pipeline.evaluation.scores import (
+    Answered,
+    Step,
+    all_answers,
+    answer_prompts,
+    shown_samples,
+    verdict,
+)
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.evaluation.student import HeldOutStudent
 from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows_in, rows_of
@@ -32,23 +40,38 @@ from pipeline.runs.record import trained_from
 from pipeline.training.run import train, unfit_companions
 from pipeline.training.validation import perplexity
 
-ASKED = ("dataset", "dataset_config", "split", "samples", "score", "max_new_tokens", "batch_size", "task_limit")
+ASKED = (
+    "dataset",
+    "dataset_config",
+    "split",
+    "samples",
+    "score",
+    "max_new_tokens",
+    "batch_size",
+    "task_limit",
+)
 """Settings of an evaluation on which its figures depend."""
 
 
-def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: None) -> dict[str, Any]:
+def evaluate(
+    settings: EvaluateSettings, step: Step = lambda what, done, total: None
+) -> dict[str, Any]:
     """Evaluate a run and its companions; returns what is written to `evaluation/results.json`.
 
-    What cannot be measured of the teacher alone, or of a task, is said under `not_measured`, and costs nothing else.
+    What cannot be measured of the teacher alone, or of a task, is said under `not_measured`, and
+    costs nothing else.
 
     Raises:
         CacheError: the cache is not whole or damaged.
-        InputError: the run is not finished, or cache, teacher or data set are not those it was trained from.
+        InputError: the run is not finished, or cache, teacher or data set are not those it was
+            trained from.
     """
     folder = RunFolder(settings.run)
     folder.require_finished()
     folder.companions()  # none of them is missing, before anything is done
-    tasks = HarnessTasks(settings.tasks, settings.task_path, settings.task_limit, settings.batch_size)
+    tasks = HarnessTasks(
+        settings.tasks, settings.task_path, settings.task_limit, settings.batch_size
+    )
     baselines, not_measured = _trained_baselines(settings, folder)
     device = choose_device(settings.device)
     with opened_subjects(folder, settings.cache, settings.random_teacher) as subjects:
@@ -61,29 +84,44 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
         entries, losses, answers = [], {}, {}
         for subject in subjects:
             entry, losses[subject.name], answers[subject.name] = _evaluated(
-                subject, settings, rows_in(subject, student, held_out), prompts, scores, teachers, device, step
+                subject,
+                settings,
+                rows_in(subject, student, held_out),
+                prompts,
+                scores,
+                teachers,
+                device,
+                step,
             )
             entries.append(entry)
         if tasks:
             not_measured |= _answer_tasks(tasks, student, entries[0], teachers, device, step)
         teachers.let_go()
-        extract: dict[str, Any] = {"stored_tokens": sum(record.stored_tokens for record in student.cache.records)}
+        extract: dict[str, Any] = {
+            "stored_tokens": sum(record.stored_tokens for record in student.cache.records)
+        }
         extract["flops_a_token"] = None
         if TEACHER in baselines:
             try:
                 alone = TeacherAlone(name_of_teacher(settings, student), student.cache, device)
-                entry, losses[TEACHER], answers[TEACHER] = _teacher_alone(alone, settings, held_out, prompts, scores, step)
+                entry, losses[TEACHER], answers[TEACHER] = _teacher_alone(
+                    alone, settings, held_out, prompts, scores, step
+                )
                 extract["flops_a_token"] = alone.flops_a_token(int(student.cache.lengths.mean()))
                 entries.append(entry)
             except InputError as error:
                 not_measured[TEACHER] = str(error)
         _compare(subjects, entries, losses)
         if prompts.conversations and not any(entry.get("stopped") for entry in entries):
-            not_measured["answers"] = f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
+            not_measured["answers"] = (
+                f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
+            )
         if settings.samples and not prompts.conversations:
             not_measured["answers"] = "no prompt is left to answer; name other rows with --dataset"
         if prompts.conversations and not scores.described()["scored"]:
-            not_measured["score"] = f"no reference can be scored by {scores.name}; choose another with --score"
+            not_measured["score"] = (
+                f"no reference can be scored by {scores.name}; choose another with --score"
+            )
         results = {
             "kind": "llm-modules evaluation",
             "run": str(settings.run),
@@ -105,7 +143,10 @@ def evaluate(settings: EvaluateSettings, step: Step = lambda what, done, total: 
             "identity": student.record["identity"],
             "environment": environment(),
         }
-        lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in all_answers(prompts.conversations, answers)]
+        lines = [
+            json.dumps(answer, ensure_ascii=False) + "\n"
+            for answer in all_answers(prompts.conversations, answers)
+        ]
     folder.evaluation.mkdir(exist_ok=True)
     write_atomically(folder.evaluation / "answers.jsonl", "".join(lines).encode())
     written = json.dumps(results, indent=1, ensure_ascii=False)
@@ -123,8 +164,11 @@ def _require_prompts(settings: EvaluateSettings, run: RunFolder) -> None:
         held_out_prompts(settings, subjects, *rows_of(subjects[0]))
 
 
-def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list[str], dict[str, str]]:
-    """The baselines asked for, trained where they were not; with `all`, also which make no sense here, and why.
+def _trained_baselines(
+    settings: EvaluateSettings, run: RunFolder
+) -> tuple[list[str], dict[str, str]]:
+    """The baselines asked for, trained where they were not; with `all`, also which make no sense
+    here, and why.
 
     Raises:
         InputError: one that is named makes no sense beside the run, or is none.
@@ -133,7 +177,9 @@ def _trained_baselines(settings: EvaluateSettings, run: RunFolder) -> tuple[list
     if not settings.baselines:
         return [], {}
     place = trained_from(run) if settings.cache is None else settings.cache
-    student = replace(run.settings(), run=settings.run, cache=place, device=settings.device, report_to=())
+    student = replace(
+        run.settings(), run=settings.run, cache=place, device=settings.device, report_to=()
+    )
     asked, left_out = list(dict.fromkeys(settings.baselines)), dict[str, str]()
     if "all" in asked:
         left_out = unfit_companions(student, BASELINES)
@@ -172,19 +218,33 @@ def _evaluated(
         entry["features"] = held_out.features(losses.loss)
         if subject.name == STUDENT:
             entry["inside"] = held_out.inside()
-    answered = answer_prompts(subject.name, writer.write, prompts.conversations, scores, settings, step)
+    answered = answer_prompts(
+        subject.name, writer.write, prompts.conversations, scores, settings, step
+    )
     return entry | answered.figures, losses, answered
 
 
-def _writer_of(subject: Subject, teachers: KeptTeacher | None, device: torch.device) -> StudentWriter:
-    load = partial(teachers.of, subject) if teachers is not None and subject.settings.reads_states else None
+def _writer_of(
+    subject: Subject, teachers: KeptTeacher | None, device: torch.device
+) -> StudentWriter:
+    load = (
+        partial(teachers.of, subject)
+        if teachers is not None and subject.settings.reads_states
+        else None
+    )
     return StudentWriter(subject.folder, load, device, subject.cache)
 
 
 def _answer_tasks(
-    tasks: HarnessTasks, student: Subject, entry: dict[str, Any], teachers: KeptTeacher, device: torch.device, step: Step
+    tasks: HarnessTasks,
+    student: Subject,
+    entry: dict[str, Any],
+    teachers: KeptTeacher,
+    device: torch.device,
+    step: Step,
 ) -> dict[str, str]:
-    """Add what the student makes of the tasks to its entry; where that does not come to an end, why."""
+    """Add what the student makes of the tasks to its entry; where that does not come to an end,
+    why."""
     step(f"{STUDENT}: tasks", 0, 0)
     try:
         entry["tasks"] = tasks.answered_by(_writer_of(student, teachers, device))
@@ -223,12 +283,19 @@ def _teacher_alone(
 
 
 def _loss_figures(losses: RowLosses) -> dict[str, Any]:
-    figures = {"val_loss": losses.loss, "perplexity": perplexity(losses.loss), "val_tokens": int(losses.tokens.sum())}
+    figures = {
+        "val_loss": losses.loss,
+        "perplexity": perplexity(losses.loss),
+        "val_tokens": int(losses.tokens.sum()),
+    }
     return figures | {"val_loss_interval": losses.interval()}
 
 
-def _compare(subjects: Sequence[Subject], entries: list[dict[str, Any]], losses: dict[str, RowLosses]) -> None:
-    """Add what needs more than one run to tell, where both learn the same text: transfer scores, and losses a byte of it."""
+def _compare(
+    subjects: Sequence[Subject], entries: list[dict[str, Any]], losses: dict[str, RowLosses]
+) -> None:
+    """Add what needs more than one run to tell, where both learn the same text: transfer scores,
+    and losses a byte of it."""
     student = subjects[0]
     answers_alone = student.cache.identity["loss_on"] == "assistant"
     own_tokens = {each.name: each.settings.own_tokens for each in subjects}

@@ -21,43 +21,68 @@ _OTHER_FEATURES = {"mismatched": "with those of another", "zeroed": "with none"}
 
 
 def verdict(students: list[dict[str, Any]], score: dict[str, Any] | None = None) -> str:
-    """One sentence that says whether knowledge was transferred, from the figures alone; `score` describes that of the answers.
+    """One sentence that says whether knowledge was transferred, from the figures alone; `score`
+    describes that of the answers.
 
-    It was where, beside each control, the whole confidence interval of the transfer score is above zero, and where a student of
-    prompts is better with the states of each prompt than with others. Other layers of the teacher know something, too: they do
-    not decide.
-    """
+    It was where, beside each control, the whole confidence interval of the transfer score is above
+    zero, and where a student of
+    prompts is better with the states of each prompt than with others. Other layers of the teacher
+    know something, too: they do not decide."""
     student, controls = students[0], [each for each in students[1:] if each["kind"] == "control"]
     loss = f"validation loss {student['val_loss']:.3f}"
     if student["leaks"]:
-        return f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the answers themselves."
+        return (
+            f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the"
+            " answers themselves."
+        )
     features = student.get("features", {}) if student["condition"] == "prompt" else {}
     if features:
-        others = ", ".join(f"{features[name]:.3f} {how}" for name, how in _OTHER_FEATURES.items() if name in features)
+        others = ", ".join(
+            f"{features[name]:.3f} {how}"
+            for name, how in _OTHER_FEATURES.items()
+            if name in features
+        )
         loss += f" with the states of each prompt, {others}"
     if not controls:
         return f"{loss}; train with --controls to see what of it comes from the teacher."
-    scores = [(control["transfer"] or {"score": None, "interval": None}) | {"beside": control["name"]} for control in controls]
+    scores = [
+        (control["transfer"] or {"score": None, "interval": None}) | {"beside": control["name"]}
+        for control in controls
+    ]
     if any(score["interval"] is None for score in scores):
         return (
-            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the teacher; {FEWEST_HELD_OUT} are "
-            "needed: train with more rows, or a larger --validation."
+            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the"
+            f" teacher; {FEWEST_HELD_OUT} are needed: train with more rows, or a larger"
+            " --validation."
         )
     least = min(scores, key=lambda score: score["interval"][0])
     better = least["interval"][0] > 0
-    looks = all(student["val_loss"] < other for name, other in features.items() if name in _OTHER_FEATURES)
+    looks = all(
+        student["val_loss"] < other for name, other in features.items() if name in _OTHER_FEATURES
+    )
     finding = "Transferred" if better and looks else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
     text = f"{loss}, against {beside}" if features else f"{loss} against {beside}"
     if score is not None and "score" in student:
         value = student["score"]["value"]
-        if finding == "Transferred" and any(value <= control["score"]["value"] for control in controls):
+        if finding == "Transferred" and any(
+            value <= control["score"]["value"] for control in controls
+        ):
             finding = "Transferred in loss alone"
-        others = ", ".join(f"{control['score']['value']:.0%} ({control['name']})" for control in controls)
-        what = f"mean score ({score['name']})" if score["graded"] else f"right answers ({score['name']})"
+        others = ", ".join(
+            f"{control['score']['value']:.0%} ({control['name']})" for control in controls
+        )
+        what = (
+            f"mean score ({score['name']})"
+            if score["graded"]
+            else f"right answers ({score['name']})"
+        )
         text += f"; {what} {value:.0%} against {others}"
     low, high = least["interval"]
-    return f"{finding}: {text}; transfer score {least['score']:.3f} ({low:.3f} to {high:.3f}) beside {least['beside']}."
+    return (
+        f"{finding}: {text}; transfer score {least['score']:.3f} ({low:.3f} to {high:.3f}) beside"
+        f" {least['beside']}."
+    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,11 @@ def answer_prompts(
     form = sum(has_form(text) for text in texts) / len(prompts)
     figures = {
         **scores.figures(texts, values),
-        **({"thought_solution_form": form} if any(has_form(prompt.reference) for prompt in prompts) else {}),
+        **(
+            {"thought_solution_form": form}
+            if any(has_form(prompt.reference) for prompt in prompts)
+            else {}
+        ),
         "stopped": sum(answer.stopped for answer in written) / len(prompts),
         "repetition": sum(repetition(text) for text in texts) / len(prompts),
         "generated_tokens_per_second": round(sum(answer.tokens for answer in written) / seconds, 1),
@@ -132,15 +161,25 @@ def all_answers(prompts: list[Conversation], answers: dict[str, Answered]) -> li
     ]
 
 
-def shown_samples(prompts: list[Conversation], answers: dict[str, Answered]) -> list[dict[str, Any]]:
+def shown_samples(
+    prompts: list[Conversation], answers: dict[str, Answered]
+) -> list[dict[str, Any]]:
     """The first prompts with the data set's answer and each student's, and how these are scored."""
     return [
         {
             "row_id": prompt.row_id,
             "prompt": _shown_prompt(prompt),
             "reference": prompt.reference,
-            "answers": {name: answered.written[index].text for name, answered in answers.items() if answered.written},
-            "scores": {name: answered.values[index] for name, answered in answers.items() if answered.written},
+            "answers": {
+                name: answered.written[index].text
+                for name, answered in answers.items()
+                if answered.written
+            },
+            "scores": {
+                name: answered.values[index]
+                for name, answered in answers.items()
+                if answered.written
+            },
         }
         for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
     ]
@@ -149,4 +188,8 @@ def shown_samples(prompts: list[Conversation], answers: dict[str, Answered]) -> 
 def _shown_prompt(prompt: Conversation) -> str:
     """What is asked; with who said what where that is more than one turn."""
     turns = [turn for turn in prompt.prompt_turns if turn.role != "system"]
-    return turns[0].text if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.plain_text}" for turn in turns)
+    return (
+        turns[0].text
+        if len(turns) == 1
+        else "\n\n".join(f"{turn.role}: {turn.plain_text}" for turn in turns)
+    )

@@ -20,14 +20,17 @@ class EvaluateSettings:
     """One evaluation, as asked for on the command line; each field is the option of that name.
 
     Attributes:
-        cache, teacher, dataset: None for those that the run was trained from; prompts are then the rows held out, from the cache.
-        random_teacher: the cache of the control of that name; None for the one that it was trained from.
+        cache, teacher, dataset: None for those that the run was trained from; prompts are then the
+            rows held out, from the cache.
+        random_teacher: the cache of the control of that name; None for the one that it was trained
+            from.
         dataset_config, split: of a hub data set named by `dataset`.
         samples: held-out prompts to answer; 0 for none.
         score: how answers are compared with the references, as `choose_score` names it.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
-        baselines: names of companions that are trained first where they are not there (`teacher`: never trained).
+        baselines: names of companions that are trained first where they are not there (`teacher`:
+            never trained).
         tasks: of lm-evaluation-harness, to be answered by the student, too.
         task_path: a folder with further tasks.
         task_limit: most documents of each.
@@ -58,14 +61,18 @@ class EvaluateSettings:
         """
         require_score(self.score)
         if unknown := {*self.baselines} - {*BASELINES, TEACHER, "all"}:
-            raise InputError(f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all")
+            raise InputError(
+                f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all"
+            )
         if self.tasks:
             require_harness()
 
 
 def no_cache(place: Place, option: str) -> InputError:
     """What to say where a run's cache was, and is no longer."""
-    return InputError(f"{place.address}: there is no cache; name with {option} where the run's own is now")
+    return InputError(
+        f"{place.address}: there is no cache; name with {option} where the run's own is now"
+    )
 
 
 def require_harness() -> None:
@@ -76,6 +83,6 @@ def require_harness() -> None:
     """
     if find_spec("lm_eval") is None:
         raise InputError(
-            "--task: lm-evaluation-harness is not installed; install this project with its extra eval: "
-            "pip install -c constraints.txt '.[eval]'"
+            "--task: lm-evaluation-harness is not installed; install this project with its extra"
+            " eval: pip install -c constraints.txt '.[eval]'"
         )

@@ -1,4 +1,5 @@
-"""What an evaluation compares: a finished run and its companions, each with the cache that it learned from."""
+"""What an evaluation compares: a finished run and its companions, each with the cache that it
+learned from."""
 
 from __future__ import annotations
 
@@ -37,8 +38,14 @@ class Subject:
     def described(self) -> dict[str, Any]:
         """What the results say of it, its measurements aside."""
         result, layers = self.record["result"], self.settings.layers_read
-        whose = "random teacher's" if str(self.cache.identity["teacher_weights"]).startswith("random:") else "teacher"
-        named = f"{whose} layer {', '.join(map(str, layers))}" + (" (embeddings only)" if layers == [0] else "")
+        whose = (
+            "random teacher's"
+            if str(self.cache.identity["teacher_weights"]).startswith("random:")
+            else "teacher"
+        )
+        named = f"{whose} layer {', '.join(map(str, layers))}" + (
+            " (embeddings only)" if layers == [0] else ""
+        )
         reads = {
             "sequence": named,
             "prompt": f"{named}, of the prompt",
@@ -53,12 +60,17 @@ class Subject:
             "condition": self.settings.condition,
             "layers": layers,
             "leaks": self.record["leaks"],
-            **{field: result[field] for field in ("steps", "tokens", "parameters", "seconds", "peak_memory")},
+            **{
+                field: result[field]
+                for field in ("steps", "tokens", "parameters", "seconds", "peak_memory")
+            },
         }
 
 
 @contextmanager
-def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where | None) -> Iterator[list[Subject]]:
+def opened_subjects(
+    run: RunFolder, cache: Where | None, random_teacher: Where | None
+) -> Iterator[list[Subject]]:
     """The student first, then its companions, in the order in which they are told of.
 
     Args:
@@ -84,7 +96,11 @@ def opened_subjects(run: RunFolder, cache: Where | None, random_teacher: Where |
         for name, folder in {STUDENT: run, **run.companions()}.items():
             record = folder.read_record()
             is_same = record["identity"]["cache"] == run.read_record()["identity"]["cache"]
-            read = own if is_same else open_once(place_of(random_teacher or trained_from(folder)), "--random-teacher")
+            read = (
+                own
+                if is_same
+                else open_once(place_of(random_teacher or trained_from(folder)), "--random-teacher")
+            )
             require_same_cache(read, record)
             subjects.append(Subject(name, folder, record, folder.settings(), read))
         yield subjects

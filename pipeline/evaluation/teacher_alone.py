@@ -26,7 +26,8 @@ _AT_ONCE = 256
 
 
 class TeacherAlone:
-    """The whole teacher of a cache. It answers as it is meant to be asked: by its chat template, where it has one."""
+    """The whole teacher of a cache. It answers as it is meant to be asked: by its chat template,
+    where it has one."""
 
     def __init__(self, name: str, cache: Cache, device: torch.device) -> None:
         """Load it.
@@ -37,7 +38,9 @@ class TeacherAlone:
         self._model: Any = load_same_whole(name, cache.identity, device)
         self._cache, self._device = cache, device
         self._tokenizer = teachers_tokenizer(cache)
-        self._template: TemplateName = "chat" if self._tokenizer.chat_template else cache.identity["template"]
+        self._template: TemplateName = (
+            "chat" if self._tokenizer.chat_template else cache.identity["template"]
+        )
 
     @property
     def parameters(self) -> int:
@@ -46,7 +49,8 @@ class TeacherAlone:
 
     @torch.inference_mode()
     def row_losses(self, rows: Sequence[int], step: Callable[[int, int], None]) -> RowLosses:
-        """Its loss on what a student of whole examples learns of some rows, in the template of the cache.
+        """Its loss on what a student of whole examples learns of some rows, in the template of the
+        cache.
 
         Args:
             rows: indices in the cache.
@@ -62,11 +66,15 @@ class TeacherAlone:
             ids, learned = self._tokens_of(row)
             places = [place for place, learns in enumerate(learned) if learns and place]
             states_TD = teacher.hidden_states(torch.tensor([ids], device=self._device))[-1][0]
-            nats.append(self._nats(teacher, states_TD, torch.tensor(ids, device=self._device), places))
+            nats.append(
+                self._nats(teacher, states_TD, torch.tensor(ids, device=self._device), places)
+            )
             tokens.append(len(places))
             sizes.append(said_of(self._cache, row).learned_bytes)
         row_ids = tuple(self._cache.row_ids[row] for row in rows)
-        return RowLosses(row_ids, np.array(nats), np.array(tokens, np.int64), np.array(sizes, np.int64))
+        return RowLosses(
+            row_ids, np.array(nats), np.array(tokens, np.int64), np.array(sizes, np.int64)
+        )
 
     def _tokens_of(self, row: int) -> tuple[list[int], list[bool]]:
         """Token ids and loss mask of a whole example; a cache of prompts has them as text alone."""
@@ -77,7 +85,9 @@ class TeacherAlone:
         segments = render(said_of(self._cache, row).turns, identity["template"], self._tokenizer)
         return tokenize_segments(segments, self._tokenizer, identity["loss_on"])
 
-    def _nats(self, teacher: Teacher, states_TD: torch.Tensor, ids_T: torch.Tensor, places: Sequence[int]) -> float:
+    def _nats(
+        self, teacher: Teacher, states_TD: torch.Tensor, ids_T: torch.Tensor, places: Sequence[int]
+    ) -> float:
         total = 0.0
         for start in range(0, len(places), _AT_ONCE):
             at_N = torch.tensor(places[start : start + _AT_ONCE], device=self._device)
@@ -107,7 +117,8 @@ class TeacherAlone:
         return [cut_answer(answer, ends, self._tokenizer) for answer in written_BT.tolist()]
 
     def flops_a_token(self, tokens: int) -> float:
-        """Operations that extract takes for a token of a text of so many: no block above the last cached layer is run.
+        """Operations that extract takes for a token of a text of so many: no block above the last
+        cached layer is run.
 
         The blocks above are let go of: nothing can be written after this.
         """
@@ -117,4 +128,6 @@ class TeacherAlone:
     def _ends(self) -> list[int]:
         known = self._model.generation_config.eos_token_id
         known = known if isinstance(known, list) else [] if known is None else [known]
-        return list(dict.fromkeys([end_token_id(self._template, self._tokenizer), *map(int, known)]))
+        return list(
+            dict.fromkeys([end_token_id(self._template, self._tokenizer), *map(int, known)])
+        )

@@ -24,12 +24,16 @@ def name_of_teacher(settings: EvaluateSettings, subject: Subject) -> str:
 class KeptTeacher:
     """Keeps the teacher that was asked for last, with the layers that all its students read."""
 
-    def __init__(self, settings: EvaluateSettings, subjects: Sequence[Subject], device: torch.device) -> None:
+    def __init__(
+        self, settings: EvaluateSettings, subjects: Sequence[Subject], device: torch.device
+    ) -> None:
         """Load nothing yet."""
         self._settings, self._device = settings, device
         self._layers: dict[str, set[int]] = {}
         for subject in subjects:
-            self._layers.setdefault(self._weights_of(subject), set()).update(subject.settings.layers_read)
+            self._layers.setdefault(self._weights_of(subject), set()).update(
+                subject.settings.layers_read
+            )
         self._kept: tuple[str, Teacher] | None = None
 
     def of(self, subject: Subject) -> Teacher:
@@ -42,7 +46,12 @@ class KeptTeacher:
         if self._kept is None or self._kept[0] != weights:
             self.let_go()
             layers, identity = sorted(self._layers[weights]), subject.cache.identity
-            self._kept = weights, load_same_teacher(name_of_teacher(self._settings, subject), layers, identity, self._device)
+            self._kept = (
+                weights,
+                load_same_teacher(
+                    name_of_teacher(self._settings, subject), layers, identity, self._device
+                ),
+            )
         return self._kept[1]
 
     def let_go(self) -> None:

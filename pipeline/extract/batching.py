@@ -7,11 +7,13 @@ from collections.abc import Sequence
 MOST_PADDING = 0.05
 """Share of a batch's own tokens that may be computed beside them for nothing."""
 _CONTEXT_TOKENS = 8
-"""So many tokens that a row goes on from take the memory of one that is read: a block's keys and values, not all it computes."""
+"""So many tokens that a row goes on from take the memory of one that is read: a block's keys and
+values, not all it computes."""
 
 
 def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
-    """Cut the data set into runs of whole examples: a shard ends with the example that fills it to `shard_tokens` tokens."""
+    """Cut the data set into runs of whole examples: a shard ends with the example that fills it to
+    `shard_tokens` tokens."""
     shards: list[range] = []
     start = tokens = 0
     for index, length in enumerate(lengths):
@@ -24,10 +26,14 @@ def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
     return shards
 
 
-def plan_batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> list[list[int]]:
-    """Group runs of tokens of like length, longest first, so that each padded batch takes the memory of `batch_tokens` tokens.
+def plan_batches(
+    lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Group runs of tokens of like length, longest first, so that each padded batch takes the
+    memory of `batch_tokens` tokens.
 
-    A run longer than that makes a batch of its own; so does one that would bring more padding than `MOST_PADDING`.
+    A run longer than that makes a batch of its own; so does one that would bring more padding than
+    `MOST_PADDING`.
 
     Args:
         lengths: tokens of each run.

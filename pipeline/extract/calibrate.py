@@ -1,4 +1,5 @@
-"""Fitting the codecs that lose something to a seeded sample of the data set, before its one pass."""
+"""Fitting the codecs that lose something to a seeded sample of the data set, before its one
+pass."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def needs_fit(asked: Mapping[int, AskedCodec]) -> bool:
 
 
 def earlier_codecs(place: Place, prepared: PreparedExtract) -> dict[int, Codec] | None:
-    """The codecs of a cache that is gone on with; those that need no fit; None where they are still to be fitted.
+    """The codecs of a cache that is gone on with; those that need no fit; None where they are still
+    to be fitted.
 
     Raises:
         CacheError: there is a cache, and its manifest or a fit is damaged.
@@ -73,10 +75,16 @@ def asked_alike(manifest: Manifest, asked: Mapping[int, AskedCodec]) -> bool:
 
 
 def _without_fit(codec: Any) -> Any:
-    return {name: value for name, value in codec.items() if name != "fit"} if isinstance(codec, dict) else codec
+    return (
+        {name: value for name, value in codec.items() if name != "fit"}
+        if isinstance(codec, dict)
+        else codec
+    )
 
 
-def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda what, done, total: None) -> dict[int, Codec]:
+def calibrate(
+    prepared: PreparedExtract, teacher: Teacher, step: Step = lambda what, done, total: None
+) -> dict[int, Codec]:
     """Read the sample with the teacher, and fit each layer's codec to it.
 
     Raises:
@@ -90,7 +98,10 @@ def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda w
 
     def shared(index: int) -> dict[int, int]:
         path = sharing.path(sharing.of_example[index])
-        return {number: sharing.prefixes[number].stop - sharing.prefixes[number].start for number in path}
+        return {
+            number: sharing.prefixes[number].stop - sharing.prefixes[number].start
+            for number in path
+        }
 
     chosen = choose_sample(own, prepared.calibration_tokens, seed, shared)
     done, total = 0, sum(len(examples[index]) for index in chosen)
@@ -101,19 +112,31 @@ def calibrate(prepared: PreparedExtract, teacher: Teacher, step: Step = lambda w
         step("calibration sample", min(done, total), total)
 
     needed = {number for index in chosen for number in shared(index)}
-    reader = ShardReader(teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True, progress=progress)
+    reader = ShardReader(
+        teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True, progress=progress
+    )
     pieces = reader.read(chosen, needed).pieces
     if not any(map(len, pieces)):
-        raise RunError(f"{prepared.settings.dataset}: no example of the calibration sample has finite states; try --dtype fp32")
+        raise RunError(
+            f"{prepared.settings.dataset}: no example of the calibration sample has finite states;"
+            " try --dtype fp32"
+        )
     return fitted_codecs(
-        prepared.asked, {layer: [piece.hidden_states[layer] for piece in pieces] for layer in prepared.asked}, teacher, step
+        prepared.asked,
+        {layer: [piece.hidden_states[layer] for piece in pieces] for layer in prepared.asked},
+        teacher,
+        step,
     )
 
 
 def choose_sample(
-    lengths: Sequence[int], tokens: int, seed: int, shared: Callable[[int], Mapping[Any, int]] = lambda index: {}
+    lengths: Sequence[int],
+    tokens: int,
+    seed: int,
+    shared: Callable[[int], Mapping[Any, int]] = lambda index: {},
 ) -> list[int]:
-    """Indices of examples that have at least so many tokens together, ascending; all of them where there are not as many.
+    """Indices of examples that have at least so many tokens together, ascending; all of them where
+    there are not as many.
 
     Args:
         lengths: tokens that each example has of its own.
@@ -165,14 +188,19 @@ def fitted_codecs(
 def own_lengths(cache: Cache) -> list[int]:
     """Tokens of each example of a cache that it does not share."""
     return [
-        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:]) for index, length in enumerate(cache.lengths)
+        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:])
+        for index, length in enumerate(cache.lengths)
     ]
 
 
 def pieces_of(
-    cache: Cache, indices: Sequence[int], layer: int, states_of: Callable[[int], npt.NDArray[Any]] | None = None
+    cache: Cache,
+    indices: Sequence[int],
+    layer: int,
+    states_of: Callable[[int], npt.NDArray[Any]] | None = None,
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Hidden states `[T, d_teacher]` of some examples of a cache: the prefixes that they share, once, and each one's own.
+    """Hidden states `[T, d_teacher]` of some examples of a cache: the prefixes that they share,
+    once, and each one's own.
 
     Args:
         cache: holds the examples.
@@ -186,7 +214,9 @@ def pieces_of(
     shared: dict[tuple[int, int], npt.NDArray[Any]] = {}
     own = []
     for index in indices:
-        states_TD = states_of(index) if states_of else cache.example(index, (layer,)).hidden_states[layer]
+        states_TD = (
+            states_of(index) if states_of else cache.example(index, (layer,)).hidden_states[layer]
+        )
         start = 0
         for prefix in cache.path_before(index):
             shared.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
@@ -195,7 +225,9 @@ def pieces_of(
     return [shared[place] for place in sorted(shared)], own
 
 
-def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step) -> dict[int, Codec]:
+def calibrate_on_cache(
+    cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step
+) -> dict[int, Codec]:
     """Fit codecs to a sample of a cache's own exact states; layers whose codec is to stay keep it.
 
     Raises:
@@ -209,7 +241,10 @@ def calibrate_on_cache(cache: Cache, asked: Mapping[int, AskedCodec], teacher: T
     def shared_by(index: int) -> dict[tuple[int, int], int]:
         path = cache.path_before(index)
         starts = [0, *(prefix.length for prefix in path)]
-        return {(each.record, each.piece): each.length - start for each, start in zip(path, starts, strict=False)}
+        return {
+            (each.record, each.piece): each.length - start
+            for each, start in zip(path, starts, strict=False)
+        }
 
     pieces = {}
     for layer, each in asked.items():

@@ -33,15 +33,18 @@ class Forecast:
         examples, tokens: of the whole cache.
         left_out: rows that will not become examples, by reason.
         shards: of the whole cache; `missing_shards` of them are still to be written.
-        bytes: what the whole cache's shards will take, by format and codec, and what their codecs are fitted with apart:
-            exactly, but for the codecs of no fixed rate that `approximate` names, of which more is known once they are fitted.
+        bytes: what the whole cache's shards will take, by format and codec, and what their codecs
+            are fitted with apart: exactly, but for the codecs of no fixed rate that `approximate`
+            names, of which more is known once they are fitted.
         stored_tokens: tokens that will be computed and stored, what examples share once.
-        needed_bytes: room that the missing shards need in the format and codec asked for, with all that stands beside them.
+        needed_bytes: room that the missing shards need in the format and codec asked for, with all
+            that stands beside them.
         free_bytes: room on the cache's disk; `fits` says whether it is enough.
         load_seconds: loading the teacher.
-        tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens` tokens.
-        seconds: of the teacher's pass over the calibration sample and the missing shards, at that speed; what examples share
-            is read once.
+        tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens`
+            tokens.
+        seconds: of the teacher's pass over the calibration sample and the missing shards, at that
+            speed; what examples share is read once.
         unshared: as in `ExtractResult`.
     """
 
@@ -66,7 +69,9 @@ class Forecast:
     unshared: str | None
 
 
-def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda what: None) -> Forecast:
+def forecast(
+    prepared: PreparedExtract, step: Callable[[str], None] = lambda what: None
+) -> Forecast:
     """Count, weigh and probe; nothing is written.
 
     Args:
@@ -84,11 +89,20 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
     manifest = prepared.manifest
     missing = require_continuable(place, manifest)
     step("exact sizes")
-    mixes = dict.fromkeys([*CODEC_NAMES, manifest.codec])  # what is asked may differ from layer to layer
-    sizes = {name: {codec: sum(_sizes(prepared, name, codec)) for codec in mixes} for name in FORMAT_NAMES}
+    mixes = dict.fromkeys(
+        [*CODEC_NAMES, manifest.codec]
+    )  # what is asked may differ from layer to layer
+    sizes = {
+        name: {codec: sum(_sizes(prepared, name, codec)) for codec in mixes}
+        for name in FORMAT_NAMES
+    }
     left = [example for shard in missing for example in prepared.examples_of(shard)]
     stored = prepared.stored_tokens(missing)
-    calibration = 0 if codecs else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
+    calibration = (
+        0
+        if codecs
+        else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
+    )
     needed, free = disk_needed(place, prepared.room_needed(missing)), free_bytes(place.folder)
     load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
     device = choose_device(settings.device)
@@ -101,7 +115,9 @@ def forecast(prepared: PreparedExtract, step: Callable[[str], None] = lambda wha
         shards=manifest.shards,
         missing_shards=len(missing),
         bytes=sizes,
-        approximate=[codec for codec in mixes if not all(map(_of_fixed_rate, _codecs_of(manifest, codec)))],
+        approximate=[
+            codec for codec in mixes if not all(map(_of_fixed_rate, _codecs_of(manifest, codec)))
+        ],
         needed_bytes=needed,
         free_bytes=free,
         fits=needed <= free,
@@ -127,7 +143,9 @@ def _of_fixed_rate(codec: str) -> bool:
 def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
     codecs = _codecs_of(prepared.manifest, codec)
     of_layer = dict(zip(prepared.manifest.layers, codecs, strict=True))
-    identity = {"codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}}
+    identity = {
+        "codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}
+    }
     manifest = replace(prepared.manifest, format=container, codecs=codecs, identity=identity)
     rates = {
         layer: asked.expected_bits if asked.name == of_layer[layer] else _USUAL.expected_bits
@@ -136,20 +154,33 @@ def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
     return replace(prepared, manifest=manifest).shard_sizes(range(manifest.shards), rates)
 
 
-def _probe(prepared: PreparedExtract, left: list[TokenizedExample], step: Callable[[str], None]) -> tuple[float, int, float]:
-    """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the longest to the shortest."""
+def _probe(
+    prepared: PreparedExtract, left: list[TokenizedExample], step: Callable[[str], None]
+) -> tuple[float, int, float]:
+    """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the
+    longest to the shortest."""
     settings = prepared.settings
     device = choose_device(settings.device)
     step("loading the teacher")
     began = time.perf_counter()
-    teacher = load_teacher(prepared.source, settings.layers, device, choose_dtype(settings.dtype, device))
+    teacher = load_teacher(
+        prepared.source, settings.layers, device, choose_dtype(settings.dtype, device)
+    )
     load_seconds = time.perf_counter() - began
     step("probing its speed")
     batches = plan_batches([len(example) for example in left], prepared.batch_tokens)
-    chosen = [batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))] for i in range(min(_PROBE_BATCHES, len(batches)))]
-    # Outer ones and inner ones by turns, so that a probe cut short by its time limit has seen both long and short examples.
-    chosen = [batch for pair in zip(chosen, reversed(chosen), strict=True) for batch in pair][: len(chosen)]
-    read_batch(teacher, [left[i] for i in chosen[0]][:1])  # the first pass is slower than all others
+    chosen = [
+        batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))]
+        for i in range(min(_PROBE_BATCHES, len(batches)))
+    ]
+    # Outer ones and inner ones by turns, so that a probe cut short by its time limit has seen both
+    # long and short examples.
+    chosen = [batch for pair in zip(chosen, reversed(chosen), strict=True) for batch in pair][
+        : len(chosen)
+    ]
+    read_batch(
+        teacher, [left[i] for i in chosen[0]][:1]
+    )  # the first pass is slower than all others
     tokens, began = 0, time.perf_counter()
     for batch in chosen:
         read_batch(teacher, [left[i] for i in batch])

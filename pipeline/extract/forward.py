@@ -1,4 +1,5 @@
-"""The teacher reads a shard: each shared prefix once, then what the examples have of their own, in batches of like length."""
+"""The teacher reads a shard: each shared prefix once, then what the examples have of their own, in
+batches of like length."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from pipeline.teacher.prefix_kv import NOTHING, Context, read_after, read_contex
 _LEAST_BATCH = 256
 """Tokens below which a batch is not halved any further: it is a single example already."""
 _CONTEXTS = 4
-"""What texts go on from may be held for a fraction of as many tokens as a batch has: all blocks' keys and values are."""
+"""What texts go on from may be held for a fraction of as many tokens as a batch has: all blocks'
+keys and values are."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class ShardStates:
 class ShardReader:
     """Runs the teacher over one shard after the other.
 
-    A prefix from which texts go on is read alone, and never in a batch with others: its last bits so are the same whichever
-    shard is read first, and a resumed extract gives the numbers of an uninterrupted one.
-    """
+    A prefix from which texts go on is read alone, and never in a batch with others: its last bits
+    so are the same whichever shard is read first, and a resumed extract gives the numbers of an
+    uninterrupted one."""
 
     def __init__(
         self,
@@ -73,7 +75,8 @@ class ShardReader:
             teacher: gives the states.
             examples: of the whole data set.
             sharing: what they share.
-            batch_tokens: most tokens of a padded batch; halved for good when the device's memory turns out to be too small.
+            batch_tokens: most tokens of a padded batch; halved for good when the device's memory
+                turns out to be too small.
             skip_non_finite: leave an example out whose states are not finite, instead of stopping.
             progress: called with the tokens just read, shared ones counted for each example.
 
@@ -88,18 +91,21 @@ class ShardReader:
 
     def leave_out(self, prefixes: Iterable[int]) -> None:
         """Told the numbers of prefixes that others found to have no finite states."""
-        self._faults |= dict.fromkeys(prefixes, "its shared prefix: the teacher gives values that are not finite")
+        self._faults |= dict.fromkeys(
+            prefixes, "its shared prefix: the teacher gives values that are not finite"
+        )
 
     def read(self, indices: Sequence[int], stored: Iterable[int] | None = None) -> ShardStates:
         """Read the examples of these indices, and the prefixes that they need.
 
         Args:
             indices: of the examples, ascending.
-            stored: numbers of the prefixes to give back; None: those that are stored in the shard of these examples.
+            stored: numbers of the prefixes to give back; None: those that are stored in the shard
+                of these examples.
 
         Raises:
-            RunError: a layer's states of an example are not finite; names both, and how many values. Or the device's memory is
-                too small for a single example.
+            RunError: a layer's states of an example are not finite; names both, and how many
+                values. Or the device's memory is too small for a single example.
         """
         while True:
             try:
@@ -108,8 +114,8 @@ class ShardReader:
                 if self._batch_tokens <= _LEAST_BATCH:
                     longest = max(len(self._examples[index]) for index in indices)
                     raise RunError(
-                        f"the device's memory is too small for an example of {longest} tokens ({reason(error)}); leave such "
-                        "examples out with --max-tokens"
+                        f"the device's memory is too small for an example of {longest} tokens"
+                        f" ({reason(error)}); leave such examples out with --max-tokens"
                     ) from error
                 self._batch_tokens = max(self._batch_tokens // 2, _LEAST_BATCH)
             self._contexts.clear()
@@ -118,19 +124,31 @@ class ShardReader:
                 torch.accelerator.memory.empty_cache()
 
     def _read(self, indices: Sequence[int], stored: Iterable[int] | None) -> ShardStates:
-        """Depth first over what the texts share: what they go on from is held no longer than it is needed.
+        """Depth first over what the texts share: what they go on from is held no longer than it is
+        needed.
 
-        Which texts are read together follows from the shard alone, not from what was read before it.
-        """
+        Which texts are read together follows from the shard alone, not from what was read before
+        it."""
         numbers = self._sharing.stored_with(indices) if stored is None else sorted(stored)
-        leaves = [number for number in numbers if not self._sharing.prefixes[number].is_stem]  # of whole duplicates
+        leaves = [
+            number for number in numbers if not self._sharing.prefixes[number].is_stem
+        ]  # of whole duplicates
         runs = [self._prefix_run(number) for number in leaves]
         for index in indices:
             example = self._examples[index]
-            runs.append(_Run(example, self._sharing.before(index), len(example), self._sharing.of_example[index]))
+            runs.append(
+                _Run(
+                    example,
+                    self._sharing.before(index),
+                    len(example),
+                    self._sharing.of_example[index],
+                )
+            )
         waiting = defaultdict(list)
         for place, run in enumerate(runs):
-            waiting[run.after if len(run) else NO_PREFIX].append(place)  # a whole duplicate waits for nothing
+            waiting[run.after if len(run) else NO_PREFIX].append(
+                place
+            )  # a whole duplicate waits for nothing
         pieces: dict[int, Piece] = {}
         prefixes, ready, entered = {}, waiting[NO_PREFIX], []
         for stem in self._stems(indices, numbers):
@@ -145,21 +163,33 @@ class ShardReader:
         pieces |= self._read_batches(runs, ready)
         self._forget(())
         prefixes |= {number: pieces[place] for place, number in enumerate(leaves)}
-        return self._gathered(indices, prefixes, [pieces[place] for place in range(len(leaves), len(runs))], numbers)
+        return self._gathered(
+            indices, prefixes, [pieces[place] for place in range(len(leaves), len(runs))], numbers
+        )
 
     def _prefix_run(self, number: int) -> _Run:
         prefix = self._sharing.prefixes[number]
         return _Run(self._examples[prefix.example], prefix.start, prefix.stop, prefix.after, number)
 
     def _stems(self, indices: Sequence[int], numbers: Sequence[int]) -> list[int]:
-        """The prefixes from which texts go on here, each before those that go on from it, and these before any others."""
-        needed = {number for index in indices for number in self._sharing.path(self._sharing.of_example[index])} | set(numbers)
-        return sorted((number for number in needed if self._sharing.prefixes[number].is_stem), key=self._sharing.path)
+        """The prefixes from which texts go on here, each before those that go on from it, and these
+        before any others."""
+        needed = {
+            number
+            for index in indices
+            for number in self._sharing.path(self._sharing.of_example[index])
+        } | set(numbers)
+        return sorted(
+            (number for number in needed if self._sharing.prefixes[number].is_stem),
+            key=self._sharing.path,
+        )
 
     def _read_stem(self, number: int) -> Piece:
         run = self._prefix_run(number)
         before = self._contexts.get(run.after, NOTHING)
-        states, self._contexts[number] = read_context(self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before)
+        states, self._contexts[number] = read_context(
+            self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before
+        )
         return run.piece({layer: hidden[0] for layer, hidden in _on_host(states).items()})
 
     @property
@@ -167,33 +197,44 @@ class ShardReader:
         return self._batch_tokens // _CONTEXTS
 
     def _forget(self, needed: Sequence[int]) -> None:
-        """Let go of what was read first, until what is left is not too much to hold; never of what is needed."""
+        """Let go of what was read first, until what is left is not too much to hold; never of what
+        is needed."""
         for number in [number for number in self._contexts if number not in needed]:
             if sum(map(len, self._contexts.values())) <= self._most_context:
                 break
             del self._contexts[number]
 
     def _read_batches(self, runs: Sequence[_Run], ready: Sequence[int]) -> dict[int, Piece]:
-        """Read the runs at some places in batches of like length; their pieces, by the same places."""
+        """Read the runs at some places in batches of like length; their pieces, by the same
+        places."""
         pieces: dict[int, Piece] = {}
         chosen = [runs[place] for place in ready]
-        for batch in plan_batches(list(map(len, chosen)), self._batch_tokens, [run.start for run in chosen]):
+        for batch in plan_batches(
+            list(map(len, chosen)), self._batch_tokens, [run.start for run in chosen]
+        ):
             rows = [chosen[i] for i in batch]
             if not len(rows[0]):  # longest first: the others have none either
                 states = {
-                    layer: torch.zeros(len(rows), 0, self._teacher.width, dtype=torch.bfloat16) for layer in self._teacher.layers
+                    layer: torch.zeros(len(rows), 0, self._teacher.width, dtype=torch.bfloat16)
+                    for layer in self._teacher.layers
                 }
             else:
                 ids_BT, mask_BT = _padded([row.ids for row in rows])
                 contexts = [self._contexts.get(row.after, NOTHING) for row in rows]
                 states = _on_host(read_after(self._teacher, ids_BT, mask_BT, contexts))
             for row, (index, run) in enumerate(zip(batch, rows, strict=True)):
-                pieces[ready[index]] = run.piece({layer: hidden[row, : len(run)] for layer, hidden in states.items()})
+                pieces[ready[index]] = run.piece(
+                    {layer: hidden[row, : len(run)] for layer, hidden in states.items()}
+                )
             self._progress(sum(run.stop for run in rows if run.number == NO_PREFIX))
         return pieces
 
     def _gathered(
-        self, indices: Sequence[int], prefixes: dict[int, Piece], examples: Sequence[Piece], stored: Sequence[int]
+        self,
+        indices: Sequence[int],
+        prefixes: dict[int, Piece],
+        examples: Sequence[Piece],
+        stored: Sequence[int],
     ) -> ShardStates:
         """All pieces in their order, less those whose states are not finite."""
         for number in sorted(prefixes):
@@ -208,18 +249,23 @@ class ShardReader:
             elif self._skip:
                 non_finite[example.row_id] = len(example)
             else:
-                raise RunError(f"row {example.row_id}, {fault}; leave such rows out with --skip-non-finite, or try --dtype fp32")
+                raise RunError(
+                    f"row {example.row_id}, {fault}; leave such rows out with --skip-non-finite, or"
+                    " try --dtype fp32"
+                )
         return ShardStates(
             [example.row_id for example, _ in kept],
             [example.text for example, _ in kept],
             [len(example) for example, _ in kept],
-            [prefixes[number] for number in stored if number not in self._faults] + [piece for _, piece in kept],
+            [prefixes[number] for number in stored if number not in self._faults]
+            + [piece for _, piece in kept],
             non_finite,
             self._batch_tokens,
         )
 
     def _fault(self, piece: Piece) -> str | None:
-        """Why a piece cannot be stored: its states, or those of what comes before it, are not finite."""
+        """Why a piece cannot be stored: its states, or those of what comes before it, are not
+        finite."""
         for number in self._sharing.path(piece.after):
             if number in self._faults:
                 return self._faults[number]
@@ -231,7 +277,8 @@ class ShardReader:
 
 @dataclass(frozen=True)
 class _Run:
-    """Tokens `start` to `stop` of an example, that come after a prefix; themselves the prefix of that number, or of none."""
+    """Tokens `start` to `stop` of an example, that come after a prefix; themselves the prefix of
+    that number, or of none."""
 
     example: TokenizedExample
     start: int
@@ -249,9 +296,18 @@ class _Run:
 
     def piece(self, hidden_states: dict[int, torch.Tensor]) -> Piece:
         """The run with its hidden states `[T, d_teacher]` bfloat16."""
-        bits = {layer: values.contiguous().view(torch.uint16).numpy() for layer, values in hidden_states.items()}
+        bits = {
+            layer: values.contiguous().view(torch.uint16).numpy()
+            for layer, values in hidden_states.items()
+        }
         states = {layer: values.view(ml_dtypes.bfloat16) for layer, values in bits.items()}
-        return Piece(self.ids, self.example.loss_mask[self.start : self.stop], states, self.after, self.number)
+        return Piece(
+            self.ids,
+            self.example.loss_mask[self.start : self.stop],
+            states,
+            self.after,
+            self.number,
+        )
 
 
 def require_going_on(teacher: Teacher, sharing: SharingPlan) -> None:
@@ -262,15 +318,20 @@ def require_going_on(teacher: Teacher, sharing: SharingPlan) -> None:
     """
     if sharing.prefixes and not teacher.goes_on:
         raise InputError(
-            f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract with --no-sharing"
+            f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract"
+            " with --no-sharing"
         )
 
 
 def read_batch(teacher: Teacher, rows: Sequence[TokenizedExample]) -> list[dict[int, torch.Tensor]]:
-    """Hidden states `[T, d_teacher]` in bfloat16, on the host, of whole examples, from one forward pass."""
+    """Hidden states `[T, d_teacher]` in bfloat16, on the host, of whole examples, from one forward
+    pass."""
     ids_BT, mask_BT = _padded([row.input_ids for row in rows])
     states = _on_host(read_after(teacher, ids_BT, mask_BT, [NOTHING] * len(rows)))
-    return [{layer: hidden[row, : len(example)] for layer, hidden in states.items()} for row, example in enumerate(rows)]
+    return [
+        {layer: hidden[row, : len(example)] for layer, hidden in states.items()}
+        for row, example in enumerate(rows)
+    ]
 
 
 def _on_host(states: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:

@@ -1,4 +1,5 @@
-"""Everything before the teacher's weights are loaded: tokens, shard plan, identity. Bad input is found here."""
+"""Everything before the teacher's weights are loaded: tokens, shard plan, identity. Bad input is
+found here."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class PreparedExtract:
     groups: dict[str, int]
     unread: dict[str, int]
     unshared: str | None = None
-    """Why nothing is shared, where that was wanted and this teacher cannot go on from what it has read."""
+    """Why nothing is shared, where that was wanted and this teacher cannot go on from what it has
+    read."""
 
     def examples_of(self, shard: int) -> list[TokenizedExample]:
         """The examples that a shard is planned to hold."""
@@ -68,23 +70,39 @@ class PreparedExtract:
         """Tokens that the codecs are to be fitted to; 0 where they need no fit."""
         return max((asked.calibration_tokens for asked in self.asked.values()), default=0)
 
-    def shard_sizes(self, shards: Iterable[int], bits: Mapping[int, float] | None = None) -> list[int]:
-        """How many bytes each of some shards will take: exactly, where the codecs are of fixed rate.
+    def shard_sizes(
+        self, shards: Iterable[int], bits: Mapping[int, float] | None = None
+    ) -> list[int]:
+        """How many bytes each of some shards will take: exactly, where the codecs are of fixed
+        rate.
 
         Args:
             shards: their numbers.
-            bits: of a value in each layer whose codec is of no fixed rate; None: as is expected from what was asked.
+            bits: of a value in each layer whose codec is of no fixed rate; None: as is expected
+                from what was asked.
         """
-        bits = {layer: asked.expected_bits for layer, asked in self.asked.items()} if bits is None else bits
+        bits = (
+            {layer: asked.expected_bits for layer, asked in self.asked.items()}
+            if bits is None
+            else bits
+        )
         return [self._shard_size(shard, bits) for shard in shards]
 
     def _shard_size(self, shard: int, bits: Mapping[int, float]) -> int:
         held = self.examples_of(shard)
         text_bytes = sum(len(example.text.encode()) for example in held)
-        return shard_size(self.manifest, self._stored_lengths(shard), [each.row_id for each in held], text_bytes, bits)
+        return shard_size(
+            self.manifest,
+            self._stored_lengths(shard),
+            [each.row_id for each in held],
+            text_bytes,
+            bits,
+        )
 
     def _stored_lengths(self, shard: int) -> list[int]:
-        return self.sharing.stored_lengths(self.shards[shard], [len(example) for example in self.examples_of(shard)])
+        return self.sharing.stored_lengths(
+            self.shards[shard], [len(example) for example in self.examples_of(shard)]
+        )
 
     def require_packable(self) -> None:
         """Refuse shards that a codec could not pack once the teacher has read them.
@@ -92,7 +110,9 @@ class PreparedExtract:
         Raises:
             CacheError: says which option to change.
         """
-        for packing in {asked.name: packing_named(asked.name) for asked in self.asked.values()}.values():
+        for packing in {
+            asked.name: packing_named(asked.name) for asked in self.asked.values()
+        }.values():
             for shard in range(len(self.shards)) if packing.spec(1, 1) is None else ():
                 packing.require_packable(self._stored_lengths(shard), self.manifest.hidden_size)
 
@@ -102,23 +122,29 @@ class PreparedExtract:
         return replace(self, manifest=replace(self.manifest, identity=identity))
 
     def unusable_prefixes(self, published: Mapping[int, ShardRecord]) -> set[int]:
-        """Numbers of the prefixes that published shards were to store and do not, because their states are not finite."""
+        """Numbers of the prefixes that published shards were to store and do not, because their
+        states are not finite."""
         return {
             number
             for shard, record in published.items()
-            for number in set(self.sharing.stored_with(self.shards[shard])) - set(record.prefix_numbers.tolist())
+            for number in set(self.sharing.stored_with(self.shards[shard]))
+            - set(record.prefix_numbers.tolist())
         }
 
     def lm_head(self) -> torch.Tensor | None:
-        """The LM head's rows of the tokens that occur, where they are to be kept; the teacher is loaded and let go of.
+        """The LM head's rows of the tokens that occur, where they are to be kept; the teacher is
+        loaded and let go of.
 
         Raises:
             InputError: there is no such LM head.
         """
         return lm_head_rows(self.source, self.vocabulary) if self.settings.keep_head else None
 
-    def attach(self, folder: Path, codecs: Mapping[int, Codec], lm_head: torch.Tensor | None) -> None:
-        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, groups of rows, fitted codecs."""
+    def attach(
+        self, folder: Path, codecs: Mapping[int, Codec], lm_head: torch.Tensor | None
+    ) -> None:
+        """Write the files that travel with the cache: tokenizer, tokens that occur, LM head, groups
+        of rows, fitted codecs."""
         self.tokenizer.save_pretrained(folder / "tokenizer")
         write_vocabulary(folder / VOCABULARY, self.vocabulary, lm_head)
         write_groups(folder / GROUPS, self.groups)
@@ -127,12 +153,17 @@ class PreparedExtract:
     @cached_property
     def vocabulary(self) -> list[int]:
         """The tokens that occur, and those that mean no text, ascending."""
-        occurring = np.unique(np.concatenate([example.input_ids for example in self.dataset.examples]))
+        occurring = np.unique(
+            np.concatenate([example.input_ids for example in self.dataset.examples])
+        )
         known = {*occurring.tolist(), *special_tokens(self.tokenizer), self.manifest.end_token_id}
-        return sorted(token for token in known if token < self.manifest.vocab_size)  # a tokenizer may know more than the model
+        return sorted(
+            token for token in known if token < self.manifest.vocab_size
+        )  # a tokenizer may know more than the model
 
     def room_needed(self, missing: Sequence[int], bits: Mapping[int, float] | None = None) -> int:
-        """Bytes that the cache needs more for these shards, once what dead writers left there is removed.
+        """Bytes that the cache needs more for these shards, once what dead writers left there is
+        removed.
 
         Args:
             missing: numbers of the shards.
@@ -141,13 +172,24 @@ class PreparedExtract:
         examples = sum(len(self.shards[shard]) for shard in missing)
         folder = self.settings.place.folder
         journal = scan_journal(folder) if folder.is_dir() else None
-        published = (name for record in journal.records.values() for name in record.files) if journal else ()
-        head = 2 * self.manifest.hidden_size * len(self.vocabulary) if self.settings.keep_head else 0
-        return room_needed(self.shard_sizes(missing, bits), examples) + head - reclaimable_bytes(folder, published)
+        published = (
+            (name for record in journal.records.values() for name in record.files)
+            if journal
+            else ()
+        )
+        head = (
+            2 * self.manifest.hidden_size * len(self.vocabulary) if self.settings.keep_head else 0
+        )
+        return (
+            room_needed(self.shard_sizes(missing, bits), examples)
+            + head
+            - reclaimable_bytes(folder, published)
+        )
 
     @property
     def batch_tokens(self) -> int:
-        """Most tokens of a padded batch, where the device's memory does not turn out to be too small for it."""
+        """Most tokens of a padded batch, where the device's memory does not turn out to be too
+        small for it."""
         return most_batch_tokens(self.settings)
 
     def provenance_of_shards(self) -> dict[str, Any]:
@@ -180,8 +222,13 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         group_by=settings.group_by,
     )
     if conversations.form == "tokens" and settings.condition == "prompt":
-        raise InputError(f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave it out")
-    longest = min(settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens)
+        raise InputError(
+            f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"
+            " it out"
+        )
+    longest = min(
+        settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens
+    )
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
         conversations.conversations,
@@ -199,8 +246,14 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         dataset.first["malformed"] = conversations.first_malformed
     if not dataset.examples:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
-        mend = "raise --max-tokens, or " if any(reason.startswith("over ") for reason in dataset.left_out) else ""
-        raise InputError(f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set")
+        mend = (
+            "raise --max-tokens, or "
+            if any(reason.startswith("over ") for reason in dataset.left_out)
+            else ""
+        )
+        raise InputError(
+            f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set"
+        )
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
     unshared = why_unshared(config, longest) if settings.shares else None
@@ -241,15 +294,31 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     )
     kept = {example.row_id for example in dataset.examples}
     groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
-    unread = conversations.unread | ({UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {})
-    prepared = PreparedExtract(settings, source, tokenizer, dataset, sharing, asked, shards, manifest, groups, unread, unshared)
+    unread = conversations.unread | (
+        {UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {}
+    )
+    prepared = PreparedExtract(
+        settings,
+        source,
+        tokenizer,
+        dataset,
+        sharing,
+        asked,
+        shards,
+        manifest,
+        groups,
+        unread,
+        unshared,
+    )
     prepared.require_packable()
     return prepared
 
 
 def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
     indices = resolve_layers(settings.layers, shape)
-    last = next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
+    last = next(
+        (layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None
+    )
     if settings.teacher_kind == "encoder":
         last = None  # no LM head reads it
     return asked_codecs(

@@ -19,14 +19,25 @@ from pipeline.device import choose_device
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TeacherSource
 
-_RECORDED_VERSIONS = ("h5py", "ml_dtypes", "numpy", "pcodec", "safetensors", "torch", "transformers", "zarr")
+_RECORDED_VERSIONS = (
+    "h5py",
+    "ml_dtypes",
+    "numpy",
+    "pcodec",
+    "safetensors",
+    "torch",
+    "transformers",
+    "zarr",
+)
 _USUAL_BATCH = {"cpu": 4096}
 _LARGE_BATCH = 32768
 
 
 def most_batch_tokens(settings: ExtractSettings) -> int:
     """Most tokens of a padded batch: as asked, or as suits the device."""
-    return settings.batch_tokens or _USUAL_BATCH.get(choose_device(settings.device).type, _LARGE_BATCH)
+    return settings.batch_tokens or _USUAL_BATCH.get(
+        choose_device(settings.device).type, _LARGE_BATCH
+    )
 
 
 def shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
@@ -69,12 +80,17 @@ def cache_provenance(
 
 def recorded_versions() -> dict[str, str]:
     """Library versions, recorded and never compared."""
-    return {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()}
+    return {name: version(name) for name in _RECORDED_VERSIONS} | {
+        "python": platform.python_version()
+    }
 
 
 def _usual_system_prompt(conversations: ConversationSet) -> str | None:
     """The system prompt that most conversations begin with, for prompts that are typed later."""
-    beginnings = (next((turn for turn in row.turns if turn.role != "tools"), None) for row in conversations.conversations)
+    beginnings = (
+        next((turn for turn in row.turns if turn.role != "tools"), None)
+        for row in conversations.conversations
+    )
     prompts = [turn.text for turn in beginnings if turn is not None and turn.role == "system"]
     return Counter(prompts).most_common(1)[0][0] if prompts else None
 

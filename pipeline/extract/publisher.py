@@ -18,7 +18,12 @@ class ShardStore(Protocol):
     """Stores shards, as a `CacheWriter` does."""
 
     def publish(
-        self, shard: int, content: ShardContent, *, non_finite: Mapping[str, int], provenance: Mapping[str, Any]
+        self,
+        shard: int,
+        content: ShardContent,
+        *,
+        non_finite: Mapping[str, int],
+        provenance: Mapping[str, Any],
     ) -> ShardRecord:
         """Until this returns the shard does not exist, from then on it is whole and durable."""
         ...
@@ -27,9 +32,9 @@ class ShardStore(Protocol):
 class BackgroundPublisher:
     """Publishes one shard at a time, on a thread of its own.
 
-    Bounded: a shard is handed over only when the one before is durable, so at most one is being written while one is being
-    computed. A write that fails is raised by the next call, whatever it is.
-    """
+    Bounded: a shard is handed over only when the one before is durable, so at most one is being
+    written while one is being computed. A write that fails is raised by the next call, whatever it
+    is."""
 
     def __init__(
         self,
@@ -46,7 +51,12 @@ class BackgroundPublisher:
             provenance: recorded with each shard.
             published: called, on the caller's thread, for each shard that is durable.
         """
-        self._writer, self._codecs, self._provenance, self._published = writer, codecs, provenance, published
+        self._writer, self._codecs, self._provenance, self._published = (
+            writer,
+            codecs,
+            provenance,
+            published,
+        )
         self._thread = ThreadPoolExecutor(1, "publisher")
         self._writing: Future[ShardRecord] | None = None
 
@@ -62,7 +72,9 @@ class BackgroundPublisher:
     def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
         content = states.coded(self._codecs)
         provenance = {**self._provenance, "batch_tokens": states.batch_tokens}
-        return self._writer.publish(shard, content, non_finite=states.non_finite, provenance=provenance)
+        return self._writer.publish(
+            shard, content, non_finite=states.non_finite, provenance=provenance
+        )
 
     def check(self) -> None:
         """Return at once; raises what the write in progress has failed with, if it has."""
@@ -84,10 +96,15 @@ class BackgroundPublisher:
     def __enter__(self) -> BackgroundPublisher:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Let the shard that is being written become durable, even where the run has failed or is interrupted once more:
-        whoever holds the cache's lock may only let go of it when nothing is written any longer.
-        """
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the shard that is being written become durable, even where the run has failed or is
+        interrupted once more: whoever holds the cache's lock may only let go of it when nothing is
+        written any longer."""
         interrupted: BaseException | None = None
         while self._writing is not None and not self._writing.done():
             try:

@@ -24,15 +24,19 @@ class ExtractResult:
     """What an extract did.
 
     Attributes:
-        examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what examples share once.
+        examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what
+            examples share once.
         left_out: rows that did not become examples, by reason.
         first_left_out: the first row that could not be used for each reason, with its fault.
-        unread: columns and message fields with content that were not read, each with its number of rows.
-        seconds: from the first batch to the last published shard of this run; loading the teacher is not counted.
+        unread: columns and message fields with content that were not read, each with its number of
+            rows.
+        seconds: from the first batch to the last published shard of this run; loading the teacher
+            is not counted.
         tokens_per_second: over this run's shards; None where all were already published.
         resumed_shards: shards that an earlier run had published.
         content_digest: of the whole cache.
-        unshared: why no leading tokens are shared, where that was wanted and this teacher cannot go on from what it has read.
+        unshared: why no leading tokens are shared, where that was wanted and this teacher cannot go
+            on from what it has read.
     """
 
     cache: str
@@ -57,9 +61,11 @@ def extract(
     step: Step = lambda what, done, total: None,
     engine: Engine | None = None,
 ) -> ExtractResult:
-    """Run the teacher over the shards that are still missing and publish each as soon as it is done.
+    """Run the teacher over the shards that are still missing and publish each as soon as it is
+    done.
 
-    A shard is coded and written while the teacher computes the next one; a write that fails ends the run at the next batch.
+    A shard is coded and written while the teacher computes the next one; a write that fails ends
+    the run at the next batch.
 
     Args:
         prepared: the extract.
@@ -68,7 +74,8 @@ def extract(
         engine: runs the teacher; None: in this process.
 
     Raises:
-        CacheError: the cache's folder holds another run's cache, or something else, or its disk has too little room.
+        CacheError: the cache's folder holds another run's cache, or something else, or its disk has
+            too little room.
         InputError: the teacher's weights cannot be loaded.
         OSError: a shard cannot be written.
         RunError: the teacher gives values that are not finite, or no worker stays alive.
@@ -81,7 +88,9 @@ def extract(
     missing = require_continuable(place, prepared.manifest)
     place.require_unlocked()
     require_room(place, prepared.room_needed(missing))
-    lm_head = prepared.lm_head() if missing else None  # before the teacher is loaded for the pass: one at a time in memory
+    lm_head = (
+        prepared.lm_head() if missing else None
+    )  # before the teacher is loaded for the pass: one at a time in memory
     if codecs is None:
         codecs = engine.calibrate(step)
         prepared = prepared.with_codecs(codecs)
@@ -94,7 +103,9 @@ def extract(
         with write_cache(place, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             for record in writer.published.values():
-                progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
+                progress(
+                    record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes
+                )
             began = time.perf_counter()
             if missing:
                 engine.make_shards(prepared, codecs, writer, progress)
@@ -106,14 +117,22 @@ def extract(
 
 
 def _result(
-    prepared: PreparedExtract, records: list[ShardRecord], fit_bytes: int, resumed: int, seconds: float, done: int
+    prepared: PreparedExtract,
+    records: list[ShardRecord],
+    fit_bytes: int,
+    resumed: int,
+    seconds: float,
+    done: int,
 ) -> ExtractResult:
     examples = sum(len(record.row_ids) for record in records)
     left_out = dict(prepared.dataset.left_out)
     if non_finite := sum(len(record.non_finite) for record in records):
         left_out[NON_FINITE] = non_finite
     if not examples:
-        raise RunError(f"{prepared.settings.place.address}: no example is left: no states were finite; try --dtype fp32")
+        raise RunError(
+            f"{prepared.settings.place.address}: no example is left: no states were finite; try"
+            " --dtype fp32"
+        )
     return ExtractResult(
         cache=prepared.settings.place.address,
         examples=examples,

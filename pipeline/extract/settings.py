@@ -22,17 +22,23 @@ class ExtractSettings:
 
     Attributes:
         teacher_kind: an encoder's states of a token know the whole text, so nothing is shared.
-        codec: how each layer's states are stored, as on the command line: a name for all layers, or `LAYER:NAME`.
+        codec: how each layer's states are stored, as on the command line: a name for all layers, or
+            `LAYER:NAME`.
         fidelity, bits: what is asked of the codecs that lose something, in the same way.
-        calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed` chooses it.
-        condition: whether whole examples are read and cached, or of each only what stands before its last answer.
+        calibration_tokens: tokens of the sample that such codecs are fitted to; `calibration_seed`
+            chooses it.
+        condition: whether whole examples are read and cached, or of each only what stands before
+            its last answer.
         sharing: compute and store leading tokens that examples share once.
         keep_head: keep the teacher's LM head beside the states: its rows of the tokens that occur.
         max_tokens: examples of more tokens are left out.
-        group_by: column of the data set that names each row's group; a group is never split between training and validation.
-        skip_non_finite: leave out, and count, examples whose states are not finite, instead of stopping.
+        group_by: column of the data set that names each row's group; a group is never split between
+            training and validation.
+        skip_non_finite: leave out, and count, examples whose states are not finite, instead of
+            stopping.
         shard_tokens: target size of a shard, in tokens.
-        batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where its memory is too small.
+        batch_tokens: most tokens of a padded batch; None: as many as suit the device, fewer where
+            its memory is too small.
         dtype: compute type of the teacher; `auto` lets the device decide.
         options: the command's, recorded as what repeats it.
     """
@@ -74,7 +80,8 @@ class ExtractSettings:
 
     @property
     def shares(self) -> bool:
-        """Whether states of leading tokens are shared: an encoder's depend on what comes after them."""
+        """Whether states of leading tokens are shared: an encoder's depend on what comes after
+        them."""
         return self.sharing and self.teacher_kind == "decoder"
 
     def require_sense(self) -> None:
@@ -86,6 +93,12 @@ class ExtractSettings:
         if self.keep_head and self.teacher_kind == "encoder":
             raise InputError("--keep-head: an encoder has no LM head; leave it out")
         if self.condition == "prompt" and self.keep_head:
-            raise InputError("--keep-head: with --condition prompt the student has an LM head of its own; leave it out")
+            raise InputError(
+                "--keep-head: with --condition prompt the student has an LM head of its own; leave"
+                " it out"
+            )
         if self.condition == "prompt" and self.loss_on == "all":
-            raise InputError("--loss-on all: with --condition prompt the student learns the answers alone; leave it out")
+            raise InputError(
+                "--loss-on all: with --condition prompt the student learns the answers alone; leave"
+                " it out"
+            )

@@ -13,9 +13,11 @@ from cache.shard.content import NO_PREFIX
 from pipeline.data.tokens import TokenizedExample
 
 _SHORTEST = 8
-"""Tokens that a prefix must add to the one before it: shorter ones are not worth a read of their own."""
+"""Tokens that a prefix must add to the one before it: shorter ones are not worth a read of their
+own."""
 _LEAST_SAVED = 128
-"""Tokens that a prefix must save over all examples: less is not worth a pass of the teacher of its own."""
+"""Tokens that a prefix must save over all examples: less is not worth a pass of the teacher of its
+own."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class SharingPlan:
     """What is shared by whom.
 
     Attributes:
-        prefixes: by their numbers; a prefix is stored in the shard of the first example that begins with it, and whatever
-            it begins with itself has a smaller number.
-        of_example: for each example, the number of the longest prefix that it begins with; -1 where there is none.
+        prefixes: by their numbers; a prefix is stored in the shard of the first example that begins
+            with it, and whatever it begins with itself has a smaller number.
+        of_example: for each example, the number of the longest prefix that it begins with; -1 where
+            there is none.
     """
 
     prefixes: list[SharedPrefix]
@@ -69,9 +72,12 @@ class SharingPlan:
         return sorted(number for number in needed if self.prefixes[number].example in held)
 
     def stored_lengths(self, examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
-        """Tokens of the pieces of the shard of these examples, whose whole lengths are given: prefixes first."""
+        """Tokens of the pieces of the shard of these examples, whose whole lengths are given:
+        prefixes first."""
         prefixes = [self.prefixes[number] for number in self.stored_with(examples)]
-        own = [length - self.before(example) for example, length in zip(examples, lengths, strict=True)]
+        own = [
+            length - self.before(example) for example, length in zip(examples, lengths, strict=True)
+        ]
         return [prefix.stop - prefix.start for prefix in prefixes] + own
 
 
@@ -83,9 +89,8 @@ def share_nothing(count: int) -> SharingPlan:
 def plan_sharing(examples: Sequence[TokenizedExample]) -> SharingPlan:
     """Find the leading tokens worth sharing; whole duplicates always are.
 
-    A token is its id and its loss mask: where the same text is to be learned in one example and not in the other, nothing is
-    shared from there on.
-    """
+    A token is its id and its loss mask: where the same text is to be learned in one example and not
+    in the other, nothing is shared from there on."""
     keys = [_key(example) for example in examples]
     order = sorted(range(len(keys)), key=lambda index: (keys[index], index))
     common = [_common_tokens(keys[one], keys[other]) for one, other in pairwise(order)]
@@ -109,7 +114,8 @@ def plan_sharing(examples: Sequence[TokenizedExample]) -> SharingPlan:
 
 @dataclass(frozen=True)
 class _Node:
-    """`depth` tokens that the examples `first` to `stop`, in the order of their tokens, begin with."""
+    """`depth` tokens that the examples `first` to `stop`, in the order of their tokens, begin
+    with."""
 
     first: int
     stop: int
@@ -126,14 +132,17 @@ def _worth_sharing(common: Sequence[int], lengths: Sequence[int]) -> Iterator[_N
         own = depth - (kept[-1].depth if kept else 0)
         is_stem = any(length > depth for length in lengths[first:stop])
         duplicates = sum(length == depth for length in lengths[first:stop])
-        if (own and duplicates > 1) or (own >= _SHORTEST and (stop - first - 1) * own >= _LEAST_SAVED):
+        if (own and duplicates > 1) or (
+            own >= _SHORTEST and (stop - first - 1) * own >= _LEAST_SAVED
+        ):
             node = _Node(first, stop, depth, is_stem)
             kept.append(node)
             yield node
 
 
 def _nodes(common: Sequence[int]) -> list[tuple[int, int, int]]:
-    """All runs (first, stop, depth) of sorted examples that share `depth` tokens and no more, the wider ones first.
+    """All runs (first, stop, depth) of sorted examples that share `depth` tokens and no more, the
+    wider ones first.
 
     Args:
         common: tokens that each example shares with the next.

@@ -16,7 +16,9 @@ from pipeline.teacher.model import Teacher
 class ShardWorker:
     """Loads the teacher when it is first needed, and reads one shard after the other with it."""
 
-    def __init__(self, prepared: PreparedExtract, progress: Callable[[int], None] = lambda tokens: None) -> None:
+    def __init__(
+        self, prepared: PreparedExtract, progress: Callable[[int], None] = lambda tokens: None
+    ) -> None:
         """Prepare to read; `progress` is told the tokens that have just been read."""
         self._prepared, self._progress = prepared, progress
         self._teacher: Teacher | None = None
@@ -39,7 +41,8 @@ class ShardWorker:
 
         Args:
             shard: its number.
-            unusable: numbers of shared prefixes known to have no finite states; of all those that whole duplicates go on from.
+            unusable: numbers of shared prefixes known to have no finite states; of all those that
+                whole duplicates go on from.
 
         Raises:
             InputError: the teacher's weights cannot be loaded.
@@ -61,12 +64,15 @@ class ShardWorker:
         """The teacher; loaded now, where it has not been before.
 
         Raises:
-            InputError: its weights cannot be loaded, or it cannot go on from a prefix that it has read.
+            InputError: its weights cannot be loaded, or it cannot go on from a prefix that it has
+                read.
         """
         if self._teacher is None:
             settings = self._prepared.settings
             device = choose_device(settings.device)
             dtype = choose_dtype(settings.dtype, device)
-            self._teacher = load_teacher(self._prepared.source, settings.layers, device, dtype, with_lm_head=with_lm_head)
+            self._teacher = load_teacher(
+                self._prepared.source, settings.layers, device, dtype, with_lm_head=with_lm_head
+            )
             require_going_on(self._teacher, self._prepared.sharing)  # before the cache is begun
         return self._teacher

@@ -34,7 +34,8 @@ def open_writer(
         teacher: where its teacher is now, if that has moved.
         device: of the student.
         teacher_device: of the teacher, if it is another one.
-        cache: of prompts that need no teacher; None: the run's own, where it is small and in a folder.
+        cache: of prompts that need no teacher; None: the run's own, where it is small and in a
+            folder.
         keep_teacher: whether more than one prompt will be asked.
 
     Raises:
@@ -43,8 +44,13 @@ def open_writer(
     folder, students = RunFolder(run), choose_device(device)
     record, settings = folder.require_finished(), folder.settings()
     if not settings.reads_states and (teacher or teacher_device):
-        raise InputError(f"--teacher, --teacher-device: {run} is a run of --condition {settings.condition}, without a teacher")
-    teachers = students if teacher_device is None else choose_device(teacher_device, "--teacher-device")
+        raise InputError(
+            f"--teacher, --teacher-device: {run} is a run of --condition {settings.condition},"
+            " without a teacher"
+        )
+    teachers = (
+        students if teacher_device is None else choose_device(teacher_device, "--teacher-device")
+    )
     name = teacher or record["provenance"]["teacher"]
 
     def load() -> Teacher:
@@ -52,14 +58,22 @@ def open_writer(
 
     if cache is not None and settings.condition != "prompt":
         raise InputError(
-            f"--cache: prompts are looked for in it, and {run} is a run of --condition {settings.condition}; leave it out"
+            f"--cache: prompts are looked for in it, and {run} is a run of --condition"
+            f" {settings.condition}; leave it out"
         )
     prompts = _prompts_at_hand(folder, cache) if settings.condition == "prompt" else None
-    return StudentWriter(folder, load if settings.reads_states else None, students, prompts, keep_teacher=keep_teacher)
+    return StudentWriter(
+        folder,
+        load if settings.reads_states else None,
+        students,
+        prompts,
+        keep_teacher=keep_teacher,
+    )
 
 
 def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
-    """The cache of prompts that a run learned from: the one that is named, or its own where it is in a folder still, and small.
+    """The cache of prompts that a run learned from: the one that is named, or its own where it is
+    in a folder still, and small.
 
     To look for a prompt can open many shards, and to open one is to read all of it.
     """
@@ -75,5 +89,8 @@ def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
         return None
     holds_prompts = cache.identity.get("condition") == "prompt"
     if named is not None and not holds_prompts:
-        raise InputError(f"--cache {named.address}: holds whole examples, and no prompts to look for; leave it out")
+        raise InputError(
+            f"--cache {named.address}: holds whole examples, and no prompts to look for; leave"
+            " it out"
+        )
     return cache if holds_prompts and (named is not None or cache.bytes <= _SMALL) else None

@@ -51,7 +51,10 @@ class Written:
 
 
 def tokens_before(
-    turns: Sequence[Turn], config: LLMModulesConfig, template: TemplateName, tokenizer: PreTrainedTokenizerBase
+    turns: Sequence[Turn],
+    config: LLMModulesConfig,
+    template: TemplateName,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[int]:
     """The tokens of its own tokenizer that a student itself reads before it writes."""
     if config.own_tokens:
@@ -75,14 +78,16 @@ class StudentWriter:
 
         Args:
             run: the run.
-            load_teacher: gives its teacher; called now where the student needs it for every token, else when a prompt asks for
-                it. None: nothing will be written.
+            load_teacher: gives its teacher; called now where the student needs it for every token,
+                else when a prompt asks for it. None: nothing will be written.
             device: of the student.
             cache: of prompts whose states need no teacher.
-            keep_teacher: keep it in memory for the next prompts, where it is needed for prompts alone.
+            keep_teacher: keep it in memory for the next prompts, where it is needed for prompts
+                alone.
 
         Raises:
-            InputError: the run is not finished, its model cannot be loaded, or its teacher is an encoder.
+            InputError: the run is not finished, its model cannot be loaded, or its teacher is an
+                encoder.
         """
         self.record = run.require_finished()
         identity = self.record["identity"]
@@ -96,7 +101,9 @@ class StudentWriter:
         config = self.model.config
         self.tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
         self._teachers_tokenizer = (
-            load_same_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"]) if config.own_tokens else self.tokenizer
+            load_same_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
+            if config.own_tokens
+            else self.tokenizer
         )
         self._pad = config.pad_token_id
         self._teacher: Teacher | None = None
@@ -105,45 +112,72 @@ class StudentWriter:
             self._teacher = load_teacher()
             if not self._teacher.causal:
                 raise InputError(
-                    f"{run.root}: its teacher is an encoder, whose states of the prompt change with each token that is written: "
-                    "this student cannot write; evaluate it with --samples 0"
+                    f"{run.root}: its teacher is an encoder, whose states of the prompt change with"
+                    " each token that is written: this student cannot write; evaluate it with"
+                    " --samples 0"
                 )
         elif load_teacher is not None and config.condition == "prompt":
-            self._prompts = PromptStates(config.teacher_layers, load_teacher, cache, keep_teacher=keep_teacher)
+            self._prompts = PromptStates(
+                config.teacher_layers, load_teacher, cache, keep_teacher=keep_teacher
+            )
 
     def opening(self, system: str | None = None) -> list[Turn]:
-        """How a conversation begins: with this system prompt ('' for none), or the one that the student has learned with."""
+        """How a conversation begins: with this system prompt ('' for none), or the one that the
+        student has learned with."""
         text = self.record["provenance"]["system_prompt"] if system is None else system
         return [Turn("system", text)] if text else []
 
     def write(
-        self, prompts: Sequence[Sequence[Turn]], sampling: Sampling, streamer: Callable[[str], None] | None = None
+        self,
+        prompts: Sequence[Sequence[Turn]],
+        sampling: Sampling,
+        streamer: Callable[[str], None] | None = None,
     ) -> list[Written]:
-        """Answer some prompts as one batch; `streamer` is called with each new piece of text (one prompt only).
+        """Answer some prompts as one batch; `streamer` is called with each new piece of text (one
+        prompt only).
 
         Raises:
-            InputError: a prompt leaves no room for an answer, or has tokens that the model has no embedding for.
+            InputError: a prompt leaves no room for an answer, or has tokens that the model has no
+                embedding for.
         """
-        ids = [tokens_before(turns, self.model.config, self.template, self.tokenizer) for turns in prompts]
+        ids = [
+            tokens_before(turns, self.model.config, self.template, self.tokenizer)
+            for turns in prompts
+        ]
         for prompt in ids:
             require_within(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
         who, most = "this student", self.model.config.body.max_position_embeddings
-        if self._teacher is not None and self._teacher.context is not None and self._teacher.context < most:
+        if (
+            self._teacher is not None
+            and self._teacher.context is not None
+            and self._teacher.context < most
+        ):
             who, most = "its teacher", self._teacher.context
         if (room := most - longest) < 1:
-            raise InputError(f"the prompt has {longest} tokens, {who} reads {most}; ask something shorter")
+            raise InputError(
+                f"the prompt has {longest} tokens, {who} reads {most}; ask something shorter"
+            )
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
-            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            options = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
         if sampling.stop:
             options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
-        if self.model.config.leaks:  # as in the published code, whose tokens see all states up to now, at each token anew
+        if (
+            self.model.config.leaks
+        ):  # as in the published code, whose tokens see all states up to now, at each token anew
             options["use_cache"] = False
         if self._teacher is not None:
-            options["reader"] = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
+            options["reader"] = LiveTeacher(
+                self._teacher, self.model.config.teacher_layers, self.device
+            )
         options |= self._states_of(prompts)
         written_BT = self.model.generate(
             ids_BT,
@@ -153,22 +187,32 @@ class StudentWriter:
             **options,
         )[:, longest:]
         ends = (self.model.config.eos_token_id, self._pad)
-        return [cut_answer(answer.tolist(), ends, self.tokenizer, sampling.stop) for answer in written_BT]
+        return [
+            cut_answer(answer.tolist(), ends, self.tokenizer, sampling.stop)
+            for answer in written_BT
+        ]
 
     @torch.no_grad()
     def log_likelihood(self, turns: Sequence[Turn], answer: str) -> tuple[float, bool]:
-        """Log-probability (nats) of an answer's tokens after a prompt, and whether each is the likeliest one.
+        """Log-probability (nats) of an answer's tokens after a prompt, and whether each is the
+        likeliest one.
 
         Raises:
-            InputError: prompt and answer are longer than the student reads, or it sees what it is to predict.
+            InputError: prompt and answer are longer than the student reads, or it sees what it is
+                to predict.
         """
         if self.model.config.leaks:
-            raise InputError("this student sees the text that it is to predict, so nothing can be said of its likelihood")
+            raise InputError(
+                "this student sees the text that it is to predict, so nothing can be said of its"
+                " likelihood"
+            )
         ids = tokens_before(turns, self.model.config, self.template, self.tokenizer)
         written = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         whole_1T = torch.tensor([ids + written], device=self.device)
         if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
-            raise InputError(f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads")
+            raise InputError(
+                f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads"
+            )
         given = self._states_of([turns])
         if self._teacher is not None:
             reader = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
@@ -179,23 +223,36 @@ class StudentWriter:
         return float(found_T.sum()), bool((logits_TV.argmax(dim=-1) == said_T).all())
 
     def _states_of(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, torch.Tensor]:
-        """The teacher's states of whole prompts and their mask, by the names of the model's arguments, where it looks at them."""
+        """The teacher's states of whole prompts and their mask, by the names of the model's
+        arguments, where it looks at them."""
         if self._prompts is None:
             return {}
-        read = [tokenize_prompt(turns, self.template, self._teachers_tokenizer) for turns in prompts]
+        read = [
+            tokenize_prompt(turns, self.template, self._teachers_tokenizer) for turns in prompts
+        ]
         hidden_BKD, mask_BK = self._prompts.read(read)
         return {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
 
 
-def left_padded(ids: Sequence[list[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts as one batch `[B, T]` that ends where each of them does, and its mask, 0 for padding."""
+def left_padded(
+    ids: Sequence[list[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as one batch `[B, T]` that ends where each of them does, and its mask, 0 for
+    padding."""
     longest = max(map(len, ids))
     ids_BT = torch.tensor([[pad] * (longest - len(each)) + each for each in ids], device=device)
-    mask_BT = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=device)
+    mask_BT = torch.tensor(
+        [[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=device
+    )
     return ids_BT, mask_BT
 
 
-def cut_answer(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> Written:
+def cut_answer(
+    ids: list[int],
+    ends: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    stop: Sequence[str] = (),
+) -> Written:
     """An answer without what comes after its end.
 
     Args:
@@ -211,9 +268,15 @@ def cut_answer(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokeniz
 
 
 class _Stream(TextStreamer):
-    """Hands each finished piece of text on, but for what may become a text that stops the answer."""
+    """Hands each finished piece of text on, but for what may become a text that stops the
+    answer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, receive: Callable[[str], None], stop: Sequence[str]) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        receive: Callable[[str], None],
+        stop: Sequence[str],
+    ) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._receive, self._stop, self._held = receive, stop, ""
         self._longest, self._is_over = max(map(len, stop), default=1) - 1, False
@@ -222,7 +285,13 @@ class _Stream(TextStreamer):
         """Called by `generate` as words are finished."""
         self._held += text
         cuts = [place for each in self._stop if (place := self._held.find(each)) >= 0]
-        ready = min(cuts) if cuts else len(self._held) if stream_end else max(0, len(self._held) - self._longest)
+        ready = (
+            min(cuts)
+            if cuts
+            else len(self._held)
+            if stream_end
+            else max(0, len(self._held) - self._longest)
+        )
         if not self._is_over:
             self._receive(self._held[:ready])
         self._held, self._is_over = self._held[ready:], self._is_over or bool(cuts)

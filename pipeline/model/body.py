@@ -1,4 +1,5 @@
-"""GPT-Neo's body with fused attention: in transformers it has eager attention alone, and keeps a mask for each layer."""
+"""GPT-Neo's body with fused attention: in transformers it has eager attention alone, and keeps a
+mask for each layer."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from pipeline.model.visible import needs_no_mask
 
 
 class FusedSelfAttention(nn.Module):
-    """GPT-Neo's self-attention, its weights named alike, through PyTorch's fused kernels; no mask is kept.
+    """GPT-Neo's self-attention, its weights named alike, through PyTorch's fused kernels; no mask
+    is kept.
 
-    GPT-Neo does not divide by the square root of the width. In a `local` layer a token sees the `window_size` tokens up to
-    itself.
-    """
+    GPT-Neo does not divide by the square root of the width. In a `local` layer a token sees the
+    `window_size` tokens up to itself."""
 
     def __init__(self, config: GPTNeoConfig, attention_type: str, layer_id: int) -> None:
         """Build the layer; `layer_id` is its place in the key-value cache.
@@ -53,8 +54,9 @@ class FusedSelfAttention(nn.Module):
 
         Args:
             hidden_states: `[B, T, d]`.
-            attention_mask: `[B, 1, T, K]`, True for the tokens up to each that are no padding (local layers read its last row
-                alone, so it is no place for any other mask); None: all tokens up to each.
+            attention_mask: `[B, 1, T, K]`, True for the tokens up to each that are no padding
+                (local layers read its last row alone, so it is no place for any other mask); None:
+                all tokens up to each.
             layer_past: key-value cache of the tokens before these; extended in place.
         """
         query_BHTC, key_BHKC, value_BHKC = (
@@ -93,31 +95,42 @@ class FusedSelfAttention(nn.Module):
         visible_B1TK: torch.Tensor | None,
         window: int,
     ) -> torch.Tensor:
-        """Local attention of many tokens: each block of a window's length sees itself and the block before, all side by side.
+        """Local attention of many tokens: each block of a window's length sees itself and the block
+        before, all side by side.
 
-        So its cost follows the length and not its square, and a GPU has as much to do at once as ever.
-        """
+        So its cost follows the length and not its square, and a GPU has as much to do at once as
+        ever."""
         tokens, keys = query_BHTC.shape[-2], key_BHKC.shape[-2]
         blocks = -(-tokens // window)
         after = blocks * window - tokens
         before = window - (keys - tokens)  # below 0: what lies farther back is seen by none
         there_BK = key_BHKC.new_ones(len(key_BHKC), keys, dtype=torch.bool)
         if visible_B1TK is not None:
-            there_BK = there_BK & visible_B1TK[:, 0, -1]  # what the last token sees is all that is no padding
+            there_BK = (
+                there_BK & visible_B1TK[:, 0, -1]
+            )  # what the last token sees is all that is no padding
         there_BNL = pad(there_BK, (before, after)).unfold(-1, 2 * window, window)
         near_WL = _near(window, 2 * window, 0, window, query_BHTC.device)
         seen_P1WL = (there_BNL[:, :, None] & near_WL).flatten(0, 1).unsqueeze(1)
         query_PHWC = _as_batch(pad(query_BHTC, (0, 0, 0, after)).unflatten(-2, (blocks, window)))
         key_PHLC, value_PHLC = (
-            _as_batch(pad(each, (0, 0, before, after)).unfold(-2, 2 * window, window).transpose(-1, -2))
+            _as_batch(
+                pad(each, (0, 0, before, after)).unfold(-2, 2 * window, window).transpose(-1, -2)
+            )
             for each in (key_BHKC, value_BHKC)
         )
         attended_PHWC = self._fused(query_PHWC, key_PHLC, value_PHLC, seen_P1WL)
-        attended_BHTC: torch.Tensor = attended_PHWC.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)
+        attended_BHTC: torch.Tensor = (
+            attended_PHWC.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)
+        )
         return attended_BHTC[..., :tokens, :]
 
     def _fused(
-        self, query_BHTC: torch.Tensor, key_BHKC: torch.Tensor, value_BHKC: torch.Tensor, visible: torch.Tensor | None
+        self,
+        query_BHTC: torch.Tensor,
+        key_BHKC: torch.Tensor,
+        value_BHKC: torch.Tensor,
+        visible: torch.Tensor | None,
     ) -> torch.Tensor:
         return scaled_dot_product_attention(
             query_BHTC,
@@ -157,7 +170,9 @@ class GPTNeoBody(GPTNeoModel):
         states_BTS = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = torch.arange(seen, seen + states_BTS.shape[1], device=states_BTS.device)[None]
+            position_ids = torch.arange(seen, seen + states_BTS.shape[1], device=states_BTS.device)[
+                None
+            ]
         mask_B1TK = None
         if attention_mask is None or not needs_no_mask(attention_mask, states_BTS.shape[1]):
             mask_B1TK = create_causal_mask(
@@ -177,8 +192,11 @@ class GPTNeoBody(GPTNeoModel):
 
 
 def _near(start: int, end: int, first: int, window: int, device: torch.device) -> torch.Tensor:
-    """True where token `start … end` sees token `first … end`: itself and the ones before it in its window."""
-    back_TK = torch.arange(start, end, device=device)[:, None] - torch.arange(first, end, device=device)
+    """True where token `start … end` sees token `first … end`: itself and the ones before it in its
+    window."""
+    back_TK = torch.arange(start, end, device=device)[:, None] - torch.arange(
+        first, end, device=device
+    )
     return (back_TK >= 0) & (back_TK < window)
 
 

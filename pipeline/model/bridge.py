@@ -20,21 +20,25 @@ class CrossLayers(nn.ModuleList):
 
     def __init__(self, config: LLMModulesConfig) -> None:
         first = int(config.body.num_layers)
-        super().__init__(EnhancedCrossAttention(config, first + number) for number in range(config.cross_layers))
+        super().__init__(
+            EnhancedCrossAttention(config, first + number) for number in range(config.cross_layers)
+        )
 
     def __iter__(self) -> Iterator[EnhancedCrossAttention]:  # all are of one kind
         return super().__iter__()  # type: ignore[return-value]
 
 
 class Bridge(nn.Module):
-    """Projects teacher states to the student's width and lets Enhanced Cross-Attention layers read on in them.
+    """Projects teacher states to the student's width and lets Enhanced Cross-Attention layers read
+    on in them.
 
-    `h → norm → pre_proj → u`; an FFN of `u` starts the student's states; each cross-attention layer adds to them, with
-    keys and values from `u`; a linear `proj(u)` is added at the end. Where several teacher layers are read, each has a `u` of
-    its own: each cross-attention layer looks at one of them, the rest reads that of the last. The leading LayerNorm is not
-    in the paper: it puts teacher layers, whose values differ a hundredfold in size, on one scale, and tames the few huge rows
-    of middle layers.
-    """
+    `h → norm → pre_proj → u`; an FFN of `u` starts the student's states; each cross-attention layer
+    adds to them, with keys and values from `u`; a linear `proj(u)` is added at the end. Where
+    several teacher layers are read, each has a `u` of
+    its own: each cross-attention layer looks at one of them, the rest reads that of the last. The
+        leading LayerNorm is not
+    in the paper: it puts teacher layers, whose values differ a hundredfold in size, on one scale,
+    and tames the few huge rows of middle layers."""
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
@@ -54,7 +58,10 @@ class Bridge(nn.Module):
         self.layers = CrossLayers(config)
 
     def forward(
-        self, hidden_BTD: torch.Tensor, attention_mask_BK: torch.Tensor | None = None, past: Cache | None = None
+        self,
+        hidden_BTD: torch.Tensor,
+        attention_mask_BK: torch.Tensor | None = None,
+        past: Cache | None = None,
     ) -> torch.Tensor:
         """Input embeddings for GPT-Neo, `[B, T, d_student]`.
 
@@ -64,10 +71,13 @@ class Bridge(nn.Module):
             past: key-value cache of the tokens before these; extended in place.
         """
         tokens = hidden_BTD.shape[1]
-        visible_B1TK = visible_tokens(attention_mask_BK, tokens, causal=self.causal, device=hidden_BTD.device)
+        visible_B1TK = visible_tokens(
+            attention_mask_BK, tokens, causal=self.causal, device=hidden_BTD.device
+        )
         of_layers = hidden_BTD.chunk(len(self.norm), dim=-1)
         teacher = [
-            pre_proj(norm(layer_BTD)) for pre_proj, norm, layer_BTD in zip(self.pre_proj, self.norm, of_layers, strict=True)
+            pre_proj(norm(layer_BTD))
+            for pre_proj, norm, layer_BTD in zip(self.pre_proj, self.norm, of_layers, strict=True)
         ]
         states_BTS: torch.Tensor = self.ffn(teacher[self.layer_of_path])
         for layer, read in zip(self.layers, self.reads, strict=True):
@@ -80,25 +90,33 @@ class Bridge(nn.Module):
 
 
 class PromptBridge(nn.Module):
-    """Enhanced Cross-Attention before some of GPT-Neo's blocks, to the teacher's states of the whole prompt.
+    """Enhanced Cross-Attention before some of GPT-Neo's blocks, to the teacher's states of the
+    whole prompt.
 
-    The states of each teacher layer pass a LayerNorm first, as in `Bridge`. Keys and values are computed once: with a key-value
-    cache the prompt's states are needed for the first tokens alone.
+    The states of each teacher layer pass a LayerNorm first, as in `Bridge`. Keys and values are
+    computed once: with a key-value cache the prompt's states are needed for the first tokens alone.
     """
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
         self.reads, self.blocks = config.reads or [], config.cross_blocks
-        self.norm = nn.ModuleList(nn.LayerNorm(config.teacher_hidden_size) for _ in config.teacher_layers)
+        self.norm = nn.ModuleList(
+            nn.LayerNorm(config.teacher_hidden_size) for _ in config.teacher_layers
+        )
         self.layers = CrossLayers(config)
 
     def before_blocks(
-        self, hidden_BKD: torch.Tensor | None, states_mask_BK: torch.Tensor | None, past: Cache | None = None
+        self,
+        hidden_BKD: torch.Tensor | None,
+        states_mask_BK: torch.Tensor | None,
+        past: Cache | None = None,
     ) -> dict[int, Callable[[torch.Tensor], torch.Tensor]]:
-        """What is to be done to GPT-Neo's states `[B, T, d_student]` before each of some blocks, by the block's number.
+        """What is to be done to GPT-Neo's states `[B, T, d_student]` before each of some blocks, by
+        the block's number.
 
         Args:
-            hidden_BKD: teacher hidden states of the prompts, `[B, K, layers * d_teacher]`; read only where `past` has none yet.
+            hidden_BKD: teacher hidden states of the prompts, `[B, K, layers * d_teacher]`; read
+                only where `past` has none yet.
             states_mask_BK: 1 for states of a prompt, 0 for padding; None: none of them is padding.
             past: key-value cache; keeps the keys and values.
 
@@ -113,11 +131,16 @@ class PromptBridge(nn.Module):
             kept = _kept(past, layer.layer_index)
             if kept is None:
                 if not read:
-                    raise ValueError("this student reads a prompt's hidden_states before its first token; none were given")
+                    raise ValueError(
+                        "this student reads a prompt's hidden_states before its first token; none"
+                        " were given"
+                    )
                 kept = layer.keys_and_values(read[number])
                 if past is not None:
                     kept = past.update(*kept, layer.layer_index)
-            found[block] = partial(layer, key_BHKC=kept[0], value_BHKC=kept[1], visible_B1TK=visible_B11K, causal=False)
+            found[block] = partial(
+                layer, key_BHKC=kept[0], value_BHKC=kept[1], visible_B1TK=visible_B11K, causal=False
+            )
         return found
 
 

@@ -35,9 +35,11 @@ def build_student(
     """A student that is ready to train.
 
     Args:
-        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo, or of a student without a teacher.
+        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo, or of a
+            student without a teacher.
         new_weights: take its shape alone.
-        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of the student's tokenizer.
+        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of the student's
+            tokenizer.
         longest: tokens of the longest example it is to read.
         teacher_hidden_size: `d_teacher`.
         condition: as in `LLMModulesConfig`.
@@ -47,7 +49,8 @@ def build_student(
         head_tokens: tokens that it is able to write, ascending; None: all of the vocabulary.
 
     Raises:
-        InputError: no such pretrained GPT-Neo, it cannot hold the longest example, or the bridge cannot be built.
+        InputError: no such pretrained GPT-Neo, it cannot hold the longest example, or the bridge
+            cannot be built.
     """
     bridge = bridge or BridgeShape()
     body = student_body(student, condition, longest)
@@ -56,7 +59,8 @@ def build_student(
     if own_tokens and student not in SIZES:
         if vocab_size > body.vocab_size:
             raise InputError(
-                f"student {student}: knows {body.vocab_size} tokens, the tokenizer {vocab_size}; see --student-tokenizer"
+                f"student {student}: knows {body.vocab_size} tokens, the tokenizer {vocab_size};"
+                " see --student-tokenizer"
             )
         vocab_size = body.vocab_size
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
@@ -68,7 +72,8 @@ def build_student(
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
         teacher_layers=layers,
-        reads=[layers.index(layer) for layer in bridge.reads] * (cross_layers if len(bridge.reads) == 1 else 1),
+        reads=[layers.index(layer) for layer in bridge.reads]
+        * (cross_layers if len(bridge.reads) == 1 else 1),
         cross_attention=bridge.cross_attention,
         cross_layers=cross_layers,
         cross_every=bridge.cross_every,
@@ -91,7 +96,8 @@ def build_student(
 
 
 def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
-    """The configuration of a student's GPT-Neo, with room for the longest example; no weights are loaded.
+    """The configuration of a student's GPT-Neo, with room for the longest example; no weights are
+    loaded.
 
     One that reads its own tokens has learned its positions with them, and gets no others.
 
@@ -101,34 +107,45 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     if student in SIZES:
         return GPTNeoConfig(**SIZES[student], max_position_embeddings=max(longest, _POSITIONS))
     if not Path(student).is_dir() and (student.startswith((".", "/")) or student.count("/") != 1):
-        raise InputError(f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor a hub id")
+        raise InputError(
+            f"student {student}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo,"
+            " nor a hub id"
+        )
     try:
         body = load_config(student)
     except Exception as error:
-        found = "its configuration cannot be read" if Path(student).is_dir() else "no such folder, and no such model on the hub"
+        found = (
+            "its configuration cannot be read"
+            if Path(student).is_dir()
+            else "no such folder, and no such model on the hub"
+        )
         raise InputError(f"student {student}: {found} ({why(error)})") from error
     if isinstance(body, LLMModulesConfig):
         if body.reads_states or body.head_size is not None:
             raise InputError(
-                f"student {student}: is a GPT-Neo that reads a teacher, or has an LM head of some tokens; a whole one alone is "
-                "what train --condition text makes"
+                f"student {student}: is a GPT-Neo that reads a teacher, or has an LM head of some"
+                " tokens; a whole one alone is what train --condition text makes"
             )
         tied = body.tie_word_embeddings
         body = body.body
         body.tie_word_embeddings = tied
     if not isinstance(body, GPTNeoConfig):
-        raise InputError(f"student {student}: is a {body.model_type}, not a GPT-Neo; name one, or {', '.join(SIZES)}")
+        raise InputError(
+            f"student {student}: is a {body.model_type}, not a GPT-Neo; name one, or"
+            f" {', '.join(SIZES)}"
+        )
     if condition in OWN_TOKENS and longest > body.max_position_embeddings:
         raise InputError(
-            f"student {student}: has {body.max_position_embeddings} positions, the longest example {longest} tokens; leave "
-            "longer answers out with --max-answer-tokens"
+            f"student {student}: has {body.max_position_embeddings} positions, the longest example"
+            f" {longest} tokens; leave longer answers out with --max-answer-tokens"
         )
     body.max_position_embeddings = max(body.max_position_embeddings, longest)
     return body
 
 
 def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy a whole GPT-Neo: embeddings, positions, blocks, and of its LM head what the student has."""
+    """Copy a whole GPT-Neo: embeddings, positions, blocks, and of its LM head what the student
+    has."""
     body, head = _pretrained(student)
     model.body.load_state_dict(body)
     with torch.no_grad():
@@ -140,19 +157,28 @@ def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     try:
         model = load_weights(AutoModelForCausalLM, student)
     except Exception as error:
-        raise InputError(f"student {student}: its weights could not be loaded ({why(error)})") from error
+        raise InputError(
+            f"student {student}: its weights could not be loaded ({why(error)})"
+        ) from error
     return model.base_model.state_dict(), model.get_output_embeddings().weight.detach()
 
 
 def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy GPT-Neo's blocks and, where the student has them, its positions; those beyond them stay new. Its tokens are not the
-    teacher's.
-    """
-    weights = {name: value for name, value in _pretrained(student)[0].items() if not name.startswith("wte.")}
+    """Copy GPT-Neo's blocks and, where the student has them, its positions; those beyond them stay
+    new. Its tokens are not the teacher's."""
+    weights = {
+        name: value
+        for name, value in _pretrained(student)[0].items()
+        if not name.startswith("wte.")
+    }
     positions_PS = weights.pop("wpe.weight")
     loaded = model.body.load_state_dict(weights, strict=False)
-    if loaded.unexpected_keys or {name for name in loaded.missing_keys if not name.startswith(("wte.", "wpe."))}:
-        raise InputError(f"student {student}: its weights do not fit GPT-Neo ({loaded}); name another")
+    if loaded.unexpected_keys or {
+        name for name in loaded.missing_keys if not name.startswith(("wte.", "wpe."))
+    }:
+        raise InputError(
+            f"student {student}: its weights do not fit GPT-Neo ({loaded}); name another"
+        )
     if model.bridge is None:
         with torch.no_grad():
             model.body.wpe.weight[: len(positions_PS)].copy_(positions_PS)

@@ -14,23 +14,30 @@ class LLMModulesConfig(PreTrainedConfig):
     """Configuration of `LLMModulesForCausalLM` (arXiv 2502.08213, section 3).
 
     Args:
-        gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with `condition="sequence"`.
+        gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with
+            `condition="sequence"`.
         vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of GPT-Neo's own.
-        head_size: tokens that the LM head spans, named by the model's `head_tokens`; None: the whole vocabulary.
-        condition: what the student reads. `sequence`: the teacher's hidden states of every token, causally. `prompt`: its own
-            tokens of the answer, and the teacher's hidden states of what the answer answers. The two controls have no teacher:
-            `none` reads the teacher's tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
+        head_size: tokens that the LM head spans, named by the model's `head_tokens`; None: the
+            whole vocabulary.
+        condition: what the student reads. `sequence`: the teacher's hidden states of every token,
+            causally. `prompt`: its own tokens of the answer, and the teacher's hidden states of
+            what the answer answers. The two controls have no teacher: `none` reads the teacher's
+            tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
         teacher_hidden_size: width `d_teacher` of the hidden states.
-        teacher_layers: which teacher layers they come from, as in transformers' `hidden_states`; they are given side by side.
-        reads: for each cross-attention layer, which of `teacher_layers` it looks at, counted from 0; the bridge's own path reads
-            the one that the last of them looks at. None: all read the first.
-        cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a token sees teacher
-            states of later tokens: the answer leaks into its own prediction.
-        cross_layers: Enhanced Cross-Attention layers; with `prompt` as many as `cross_every` comes to.
+        teacher_layers: which teacher layers they come from, as in transformers' `hidden_states`;
+            they are given side by side.
+        reads: for each cross-attention layer, which of `teacher_layers` it looks at, counted from
+            0; the bridge's own path reads the one that the last of them looks at. None: all read
+            the first.
+        cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
+            token sees teacher states of later tokens: the answer leaks into its own prediction.
+        cross_layers: Enhanced Cross-Attention layers; with `prompt` as many as `cross_every` comes
+            to.
         cross_every: with `prompt`, one stands before the last of every so many of GPT-Neo's blocks.
         cross_heads: heads of each.
-        gate: what mixes old and new states in each: a gate for each `channel` (the paper's), one `scalar` a token, or `none`:
-            the new states are added to the old ones. With `prompt` there is one, and it starts closed.
+        gate: what mixes old and new states in each: a gate for each `channel` (the paper's), one
+            `scalar` a token, or `none`: the new states are added to the old ones. With `prompt`
+            there is one, and it starts closed.
         adapter_size: inner width of their adapters.
         intermediate_size: inner width of the FFN that starts the student's states.
     """
@@ -68,19 +75,32 @@ class LLMModulesConfig(PreTrainedConfig):
         if self.condition not in CONDITIONS:
             raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
         if self.cross_attention not in CROSS_ATTENTIONS:
-            raise ValueError(f"cross_attention {self.cross_attention!r} is not one of {', '.join(CROSS_ATTENTIONS)}")
+            raise ValueError(
+                f"cross_attention {self.cross_attention!r} is not one of"
+                f" {', '.join(CROSS_ATTENTIONS)}"
+            )
         if self.gate not in GATES:
             raise ValueError(f"gate {self.gate!r} is not one of {', '.join(GATES)}")
         if self.condition == "prompt":
             self.cross_layers = len(self.cross_blocks)
             if self.gate == "none":
-                raise ValueError("condition 'prompt' needs a gate that can start closed, gate is 'none'")
+                raise ValueError(
+                    "condition 'prompt' needs a gate that can start closed, gate is 'none'"
+                )
         self.teacher_layers = list(self.teacher_layers)
         self.reads = [0] * self.cross_layers if self.reads is None else list(self.reads)
-        if len(self.reads) != self.cross_layers or not all(0 <= read < len(self.teacher_layers) for read in self.reads):
-            raise ValueError(f"{self.cross_layers} cross-attention layers cannot read {self.reads} of {self.teacher_layers}")
+        if len(self.reads) != self.cross_layers or not all(
+            0 <= read < len(self.teacher_layers) for read in self.reads
+        ):
+            raise ValueError(
+                f"{self.cross_layers} cross-attention layers cannot read {self.reads} of"
+                f" {self.teacher_layers}"
+            )
         if self.gpt_neo.hidden_size % self.cross_heads:
-            raise ValueError(f"{self.cross_heads} heads do not divide the student's width {self.gpt_neo.hidden_size}")
+            raise ValueError(
+                f"{self.cross_heads} heads do not divide the student's width"
+                f" {self.gpt_neo.hidden_size}"
+            )
         super().__post_init__(**kwargs)
 
     @property
@@ -121,10 +141,12 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers with a key-value cache in generation, which transformers sizes by this name: GPT-Neo's, then the bridge's."""
+        """Layers with a key-value cache in generation, which transformers sizes by this name:
+        GPT-Neo's, then the bridge's."""
         return int(self.body.num_layers) + (self.cross_layers if self.reads_states else 0)
 
     @property
     def leaks(self) -> bool:
-        """True where a token's prediction can see later tokens, so that its loss says little about generation."""
+        """True where a token's prediction can see later tokens, so that its loss says little about
+        generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"

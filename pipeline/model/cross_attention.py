@@ -1,4 +1,5 @@
-"""Enhanced Cross-Attention: how the student looks at the teacher's hidden states (arXiv 2502.08213, section 3.2)."""
+"""Enhanced Cross-Attention: how the student looks at the teacher's hidden states (arXiv 2502.08213,
+section 3.2)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Gate(nn.Linear):
     """How much of the new states there is to be in place of the old ones."""
 
     def __init__(self, size: int, gates: int, *, closed: bool) -> None:
-        """Make so many gates of two times `size` channels; one that starts `closed` is a `tanh` of what starts as zero."""
+        """Make so many gates of two times `size` channels; one that starts `closed` is a `tanh` of
+        what starts as zero."""
         super().__init__(2 * size, gates)
         self.starts_closed = closed
 
@@ -40,12 +42,13 @@ class Gate(nn.Linear):
 
 
 class EnhancedCrossAttention(nn.Module):
-    """Attention from the student's states to the teacher's, then an adapter, then a gate between old and new states.
+    """Attention from the student's states to the teacher's, then an adapter, then a gate between
+    old and new states.
 
-    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, for each channel or one a token;
-    without a gate `attended + states`. A layer within a pretrained GPT-Neo (`condition="prompt"`) starts closed: its gate is a
-    `tanh` of what starts as zero, so that the states pass as if it were not there, while its weights learn from the first step.
-    """
+    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, for
+    each channel or one a token; without a gate `attended + states`. A layer within a pretrained
+    GPT-Neo (`condition="prompt"`) starts closed: its gate is a `tanh` of what starts as zero, so
+    that the states pass as if it were not there, while its weights learn from the first step."""
 
     def __init__(self, config: LLMModulesConfig, layer_index: int) -> None:
         """Build the layer; `layer_index` is its place in the key-value cache."""
@@ -62,7 +65,11 @@ class EnhancedCrossAttention(nn.Module):
         self.gate = (
             None
             if config.gate == "none"
-            else Gate(size, {"channel": size, "scalar": 1}[config.gate], closed=config.condition == "prompt")
+            else Gate(
+                size,
+                {"channel": size, "scalar": 1}[config.gate],
+                closed=config.condition == "prompt",
+            )
         )
 
     def keys_and_values(self, teacher_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +91,8 @@ class EnhancedCrossAttention(nn.Module):
         Args:
             states_BTS: the student's states.
             key_BHKC, value_BHKC: of the teacher's hidden states.
-            visible_B1TK: True where token t may see teacher state k; None: the states up to its own, or all.
+            visible_B1TK: True where token t may see teacher state k; None: the states up to its
+                own, or all.
             causal: which of the two.
         """
         attended_BHTC = scaled_dot_product_attention(
@@ -111,7 +119,8 @@ class EnhancedCrossAttention(nn.Module):
         *,
         causal: bool = True,
     ) -> torch.Tensor:
-        """Where some tokens look, `[B, heads, N, K]`, rows adding up to 1. `forward`, whose arguments the others are, makes none.
+        """Where some tokens look, `[B, heads, N, K]`, rows adding up to 1. `forward`, whose
+        arguments the others are, makes none.
 
         Args:
             states_BTS, key_BHKC, visible_B1TK, causal: as in `forward`, without a key-value cache.

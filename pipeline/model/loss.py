@@ -17,11 +17,13 @@ _LOGITS_AT_ONCE = 1 << 26
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What a teacher would have said next, to be learned beside what the data set says (distillation, arXiv 1503.02531).
+    """What a teacher would have said next, to be learned beside what the data set says
+    (distillation, arXiv 1503.02531).
 
     Attributes:
         states: the teacher's last hidden states `[B, T, d_teacher]`.
-        head: the teacher's LM head `[K, d_teacher]`, a row for each of some tokens; its distribution is over these.
+        head: the teacher's LM head `[K, d_teacher]`, a row for each of some tokens; its
+            distribution is over these.
         rows: `[K]`, for each of them the row of the student's LM head.
         share: of the loss; the rest is that of the data set's tokens.
     """
@@ -33,9 +35,13 @@ class SoftTargets:
 
 
 def next_token_loss(
-    hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor, soft: SoftTargets | None = None
+    hidden_BTS: torch.Tensor,
+    head_VS: torch.Tensor,
+    labels_BT: torch.Tensor,
+    soft: SoftTargets | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Summed cross-entropy (nats) of predicting each labelled token from the state before it, and how many those are.
+    """Summed cross-entropy (nats) of predicting each labelled token from the state before it, and
+    how many those are.
 
     Only positions that carry loss reach the head, some at a time.
 
@@ -56,22 +62,30 @@ def next_token_loss(
 
 
 @torch.no_grad()
-def token_losses(hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """The terms `[B, T]` (nats, float32) of the sum that `next_token_loss` gives, each at the token that is predicted; else 0."""
+def token_losses(
+    hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor
+) -> torch.Tensor:
+    """The terms `[B, T]` (nats, float32) of the sum that `next_token_loss` gives, each at the token
+    that is predicted; else 0."""
     losses_BT = torch.zeros(labels_BT.shape, device=hidden_BTS.device)
     rows_N, places_N = (labels_BT[:, 1:] != IGNORE).nonzero(as_tuple=True)
     for at in _chunks(len(rows_N), head_VS.shape[0]):
         row, place = rows_N[at], places_N[at]
-        log_probabilities_CV = linear(hidden_BTS[row, place], head_VS).log_softmax(dim=-1, dtype=torch.float32)
-        losses_BT[row, place + 1] = nll_loss(log_probabilities_CV, labels_BT[row, place + 1], reduction="none")
+        log_probabilities_CV = linear(hidden_BTS[row, place], head_VS).log_softmax(
+            dim=-1, dtype=torch.float32
+        )
+        losses_BT[row, place + 1] = nll_loss(
+            log_probabilities_CV, labels_BT[row, place + 1], reduction="none"
+        )
     return losses_BT
 
 
 class _SummedLoss(torch.autograd.Function):
-    """The gradients are computed with the loss, chunk by chunk: logits are needed once, and are never kept for later.
+    """The gradients are computed with the loss, chunk by chunk: logits are needed once, and are
+    never kept for later.
 
-    That is three products of the head's size; keeping no logits and computing them anew on the way back takes four.
-    """
+    That is three products of the head's size; keeping no logits and computing them anew on the way
+    back takes four."""
 
     @staticmethod
     def forward(
@@ -91,15 +105,26 @@ class _SummedLoss(torch.autograd.Function):
         for at in _chunks(len(targets_N), head_VS.shape[0]):
             logits_CV = linear(hidden_NS[at], head_VS)
             log_probabilities_CV = logits_CV.log_softmax(dim=-1, dtype=torch.float32)
-            total += (1 - teacher_share) * nll_loss(log_probabilities_CV, targets_N[at], reduction="sum")
+            total += (1 - teacher_share) * nll_loss(
+                log_probabilities_CV, targets_N[at], reduction="sum"
+            )
             said_CK = None
-            if teacher_ND is not None and teacher_head_KD is not None and teacher_rows_K is not None:
-                said_CK = linear(teacher_ND[at], teacher_head_KD).softmax(dim=-1, dtype=torch.float32) * teacher_share
+            if (
+                teacher_ND is not None
+                and teacher_head_KD is not None
+                and teacher_rows_K is not None
+            ):
+                said_CK = (
+                    linear(teacher_ND[at], teacher_head_KD).softmax(dim=-1, dtype=torch.float32)
+                    * teacher_share
+                )
                 total -= (said_CK * log_probabilities_CV[:, teacher_rows_K]).sum()
             if hidden_gradient_NS is None and head_gradient_VS is None:
                 continue
             slope_CV = log_probabilities_CV.exp_()
-            slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= 1 - teacher_share
+            slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= (
+                1 - teacher_share
+            )
             if said_CK is not None and teacher_rows_K is not None:
                 slope_CV.index_add_(1, teacher_rows_K, said_CK, alpha=-1)
             slope_CV = slope_CV.to(logits_CV.dtype)
@@ -108,7 +133,9 @@ class _SummedLoss(torch.autograd.Function):
             if head_gradient_VS is not None:
                 if slope_CV.dtype == hidden_NS.dtype == head_VS.dtype:
                     head_gradient_VS.addmm_(slope_CV.T, hidden_NS[at])
-                else:  # automatic mixed precision: the product is made in the lower one, as it is elsewhere
+                # automatic mixed precision: the product is made in the lower one, as it is
+                # elsewhere
+                else:
                     head_gradient_VS += slope_CV.T @ hidden_NS[at]
         ctx.save_for_backward(hidden_gradient_NS, head_gradient_VS)
         return total
@@ -117,7 +144,10 @@ class _SummedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_gradient_NS, head_gradient_VS = ctx.saved_tensors
-        scaled = (None if gradient is None else gradient * given[0] for gradient in (hidden_gradient_NS, head_gradient_VS))
+        scaled = (
+            None if gradient is None else gradient * given[0]
+            for gradient in (hidden_gradient_NS, head_gradient_VS)
+        )
         return (*scaled, None, None, None, None, None)
 
 

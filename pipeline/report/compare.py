@@ -39,7 +39,8 @@ def write_comparison(folder: Path, comparison: dict[str, Any]) -> None:
     clause = kept_apart(comparison)
     apart = f"{clause[0].upper()}{clause[1:]}." if clause else ""
     text = "\n".join(
-        f"**{group['label']}**, seeds {', '.join(map(str, group['seeds']))}\n\n{_markdown(table)}" for group, table in tables
+        f"**{group['label']}**, seeds {', '.join(map(str, group['seeds']))}\n\n{_markdown(table)}"
+        for group, table in tables
     )
     page = rendered("compare.html", title="Runs side by side", tables=tables, apart=apart)
     write_atomically(folder / "comparison.json", json.dumps(comparison, indent=1).encode() + b"\n")
@@ -54,7 +55,8 @@ def kept_apart(comparison: dict[str, Any]) -> str:
 
 
 def compared_table(group: dict[str, Any]) -> list[list[str]]:
-    """Heading and rows of a group; figures of several seeds as their mean, with the least and the greatest."""
+    """Heading and rows of a group; figures of several seeds as their mean, with the least and the
+    greatest."""
     shown = [name for name in COLUMNS if any(name in row["figures"] for row in group["rows"])]
     lines = [["run", *(COLUMNS[name][0] for name in shown)]]
     for row in group["rows"]:

@@ -12,7 +12,8 @@ from pipeline.report.plots import as_svg, rate_curves
 
 
 def write_fidelity(folder: Path, result: dict[str, Any]) -> None:
-    """Write `fidelity.json`, `fidelity.html`, and a picture of each layer: `fidelity.svg`, or `fidelity_LAYER.svg` of several.
+    """Write `fidelity.json`, `fidelity.html`, and a picture of each layer: `fidelity.svg`, or
+    `fidelity_LAYER.svg` of several.
 
     Args:
         folder: made if need be.
@@ -24,5 +25,7 @@ def write_fidelity(folder: Path, result: dict[str, Any]) -> None:
         name = "fidelity.svg" if len(pictures) == 1 else f"fidelity_{layer}.svg"
         write_atomically(folder / name, picture.encode())
     write_atomically(folder / "fidelity.json", json.dumps(result, indent=1).encode() + b"\n")
-    page = rendered("fidelity.html", title=f"Codecs on {result['cache']}", result=result, pictures=pictures)
+    page = rendered(
+        "fidelity.html", title=f"Codecs on {result['cache']}", result=result, pictures=pictures
+    )
     write_atomically(folder / "fidelity.html", page.encode())

@@ -10,10 +10,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cache.files import write_atomically
-from pipeline.report.plots import as_svg, attention_bars, gate_map, loss_curves, rate_curves, run_bars, write_png
+from pipeline.report.plots import (
+    as_svg,
+    attention_bars,
+    gate_map,
+    loss_curves,
+    rate_curves,
+    run_bars,
+    write_png,
+)
 
 
-def write_report(folder: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> None:
+def write_report(
+    folder: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]
+) -> None:
     """Write an evaluation's page, `report.html`, and its pictures as PNG files.
 
     Args:
@@ -29,7 +39,9 @@ def write_report(folder: Path, results: dict[str, Any], curves: dict[str, list[d
         pictures={name: as_svg(figure) for name, figure in pictures.items()},
         rates=[name for name in pictures if name.startswith("codec-")],
         best=_best(results["students"]),
-        features=list(dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))),
+        features=list(
+            dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))
+        ),
     )
     write_atomically(folder / "report.html", page.encode())
     for name, figure in pictures.items():
@@ -43,18 +55,25 @@ def _best(runs: list[dict[str, Any]]) -> str | None:
     return min(trained, key=lambda run: run[measure])["name"] if trained else None
 
 
-def _pictures(results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) -> dict[str, Figure]:
+def _pictures(
+    results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]
+) -> dict[str, Figure]:
     pictures = {"runs": run_bars(results["students"]), "loss": loss_curves(curves)}
     if inside := results["students"][0].get("inside"):
-        read = [f"layer {number + 1}, reads {layer}" for number, layer in enumerate(inside["reads"])]
+        read = [
+            f"layer {number + 1}, reads {layer}" for number, layer in enumerate(inside["reads"])
+        ]
         if inside["blocks"] is not None:
             read = [
-                f"before block {block}, reads {layer}" for block, layer in zip(inside["blocks"], inside["reads"], strict=True)
+                f"before block {block}, reads {layer}"
+                for block, layer in zip(inside["blocks"], inside["reads"], strict=True)
             ]
         if inside["gates"]:
             pictures["gates"] = gate_map(inside["gates"], read)
         if read:
-            pictures["attention"] = attention_bars(inside["attention"], inside["attention_parts"], read)
+            pictures["attention"] = attention_bars(
+                inside["attention"], inside["attention_parts"], read
+            )
     for codec in results["codecs"]:
         if len(codec["tried"]) > 1:
             pictures[f"codec-{codec['layer']}"] = rate_curves(codec["tried"])
@@ -63,8 +82,14 @@ def _pictures(results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]) 
 
 def rendered(template: str, **values: Any) -> str:
     """A page of this folder's templates, filled in."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"count": lambda value: f"{value:,}", "share": lambda value: f"{100 * value:.1f}%", "size": _size}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {
+        "count": lambda value: f"{value:,}",
+        "share": lambda value: f"{100 * value:.1f}%",
+        "size": _size,
+    }
     return re.sub(r"\n\s*\n+", "\n", environment.get_template(template).render(**values))
 
 

@@ -27,12 +27,25 @@ def loss_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
     axes = figure.add_subplot()
     for place, (name, records) in enumerate(curves.items()):
         colour, line = COLOURS[place % len(COLOURS)], ("-", "--", ":")[place // len(COLOURS) % 3]
-        train = [(record["step"], record["loss"]) for record in records if "loss" in record and "val_loss" not in record]
+        train = [
+            (record["step"], record["loss"])
+            for record in records
+            if "loss" in record and "val_loss" not in record
+        ]
         valid = [(record["step"], record["val_loss"]) for record in records if "val_loss" in record]
         if train:
-            axes.plot(*zip(*train, strict=True), color=colour, linestyle=line, linewidth=0.8, alpha=0.6)
+            axes.plot(
+                *zip(*train, strict=True), color=colour, linestyle=line, linewidth=0.8, alpha=0.6
+            )
         if valid:
-            axes.plot(*zip(*valid, strict=True), color=colour, linestyle=line, marker="o", markersize=3, label=name)
+            axes.plot(
+                *zip(*valid, strict=True),
+                color=colour,
+                linestyle=line,
+                marker="o",
+                markersize=3,
+                label=name,
+            )
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss (nats a token)")
     axes.set_yscale("log")
@@ -45,11 +58,13 @@ def rate_curves(points: list[dict[str, Any]]) -> Figure:
     """Bits a value against what is lost, with the Gaussian rate-distortion bound.
 
     Args:
-        points: of each codec `bits_per_value`, `relative_error`, `bound_bits` and, where it was measured, `kl`; `codec` and
-            `setting` name it, and are `klt`'s where they are left out.
+        points: of each codec `bits_per_value`, `relative_error`, `bound_bits` and, where it was
+            measured, `kl`; `codec` and `setting` name it, and are `klt`'s where they are left out.
     """
     measure = "kl" if any(point.get("kl") for point in points) else "relative_error"
-    shown = sorted((point for point in points if point.get(measure)), key=lambda point: point["bits_per_value"])
+    shown = sorted(
+        (point for point in points if point.get(measure)), key=lambda point: point["bits_per_value"]
+    )
     curve = [point for point in shown if point.get("codec", "klt") == "klt"]
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -57,12 +72,26 @@ def rate_curves(points: list[dict[str, Any]]) -> Figure:
         *zip(*[(point["bits_per_value"], point[measure]) for point in curve], strict=True),
         color=COLOURS[0], marker="o", markersize=4, label="klt",
     )  # fmt: skip
-    bound = [(point["bound_bits"], point[measure]) for point in curve if point["bound_bits"] is not None]
-    axes.plot(*zip(*bound, strict=True), color=_INK, linestyle="--", label="Gaussian rate-distortion bound")
+    bound = [
+        (point["bound_bits"], point[measure]) for point in curve if point["bound_bits"] is not None
+    ]
+    axes.plot(
+        *zip(*bound, strict=True),
+        color=_INK,
+        linestyle="--",
+        label="Gaussian rate-distortion bound",
+    )
     others = [point for point in shown if point not in curve]
     for point, colour in zip(others, COLOURS[1:] * len(others), strict=False):
         label = f"{point['codec']}, {point['setting']}"
-        axes.plot(point["bits_per_value"], point[measure], color=colour, marker="s", linestyle="", label=label)
+        axes.plot(
+            point["bits_per_value"],
+            point[measure],
+            color=colour,
+            marker="s",
+            linestyle="",
+            label=label,
+        )
     axes.set_xlabel("bits a value")
     axes.set_ylabel("KL divergence (nats a token)" if measure == "kl" else "relative error")
     axes.set_yscale("log")
@@ -70,7 +99,8 @@ def rate_curves(points: list[dict[str, Any]]) -> Figure:
 
 
 def sweep_points(runs: list[dict[str, Any]]) -> Figure:
-    """Best held-out loss of the runs of a grid: the first option varied along the axis, the others as series."""
+    """Best held-out loss of the runs of a grid: the first option varied along the axis, the others
+    as series."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     first, *others = runs[0]["varied"] if runs else ["no run was finished"]
@@ -78,9 +108,13 @@ def sweep_points(runs: list[dict[str, Any]]) -> Figure:
     series: dict[str, list[tuple[int, float]]] = {}
     for run in runs:
         name = ", ".join(f"{other} {run['varied'][other]}" for other in others)
-        series.setdefault(name, []).append((places.index(run["varied"][first]), run["best_val_loss"]))
+        series.setdefault(name, []).append(
+            (places.index(run["varied"][first]), run["best_val_loss"])
+        )
     for (name, points), colour in zip(series.items(), COLOURS * len(series), strict=False):
-        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name or None)
+        axes.plot(
+            *zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name or None
+        )
     axes.set_xticks(range(len(places)), places)
     axes.set_xlabel(first)
     axes.set_ylabel("held-out loss (nats a token)")
@@ -90,28 +124,49 @@ def sweep_points(runs: list[dict[str, Any]]) -> Figure:
 def run_bars(runs: list[dict[str, Any]]) -> Figure:
     """Held-out loss of each run with its confidence interval, the student's on top.
 
-    Losses are drawn in bits a byte where all runs have them, for these do not depend on tokens; else in nats a token.
+    Losses are drawn in bits a byte where all runs have them, for these do not depend on tokens;
+    else in nats a token.
 
     Args:
-        runs: of each `name`, `kind`, `val_loss`, `val_loss_interval`, `leaks` and perhaps `bits_a_byte`.
+        runs: of each `name`, `kind`, `val_loss`, `val_loss_interval`, `leaks` and perhaps
+            `bits_a_byte`.
     """
     by_byte = all("bits_a_byte" in run for run in runs)
     figure = Figure(figsize=(8, 0.7 + 0.34 * len(runs)), layout="constrained")
     axes = figure.add_subplot()
     shown = list(reversed(runs))
-    for kind, colour in zip(("student", "layer", "control", "baseline"), (COLOURS[0], COLOURS[3], *COLOURS[1:3]), strict=True):
+    for kind, colour in zip(
+        ("student", "layer", "control", "baseline"),
+        (COLOURS[0], COLOURS[3], *COLOURS[1:3]),
+        strict=True,
+    ):
         for place, run in enumerate(shown):
             if run["kind"] != kind:
                 continue
             scale = run["bits_a_byte"] / run["val_loss"] if by_byte else 1.0
-            loss, (low, high) = run["val_loss"], run["val_loss_interval"] or (run["val_loss"], run["val_loss"])
+            loss, (low, high) = (
+                run["val_loss"],
+                run["val_loss_interval"] or (run["val_loss"], run["val_loss"]),
+            )
             named = kind not in axes.get_legend_handles_labels()[1]
-            axes.barh(place, loss * scale, color=colour, height=0.62, alpha=0.85, label=kind if named else None)
+            axes.barh(
+                place,
+                loss * scale,
+                color=colour,
+                height=0.62,
+                alpha=0.85,
+                label=kind if named else None,
+            )
             spread = [[max(0.0, loss - low) * scale], [max(0.0, high - loss) * scale]]
-            axes.errorbar(loss * scale, place, xerr=spread, fmt="none", ecolor=_INK, elinewidth=1.4, capsize=3)
+            axes.errorbar(
+                loss * scale, place, xerr=spread, fmt="none", ecolor=_INK, elinewidth=1.4, capsize=3
+            )
     names = [run["name"] + (" (leaks)" if run["leaks"] else "") for run in shown]
     axes.set_yticks(range(len(shown)), names)
-    axes.set_xlabel(f"held-out loss ({'bits a byte' if by_byte else 'nats a token'}), with the 95 % interval over rows")
+    axes.set_xlabel(
+        f"held-out loss ({'bits a byte' if by_byte else 'nats a token'}), with the 95 % interval"
+        " over rows"
+    )
     return _finished(figure, axes)
 
 
@@ -120,7 +175,14 @@ def gate_map(gates: list[list[float | None]], names: list[str]) -> Figure:
     values = [[float("nan") if value is None else value for value in layer] for layer in gates]
     figure = Figure(figsize=(8, 0.9 + 0.32 * len(values)), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0, 1, len(values) - 0.5, -0.5))
+    picture = axes.imshow(
+        values,
+        aspect="auto",
+        cmap="viridis",
+        vmin=0,
+        vmax=1,
+        extent=(0, 1, len(values) - 0.5, -0.5),
+    )
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("place in the text, from its start to its end")
     bar = figure.colorbar(picture, ax=axes, label="gate opening")
@@ -136,7 +198,14 @@ def attention_bars(shares: list[list[float]], parts: list[str], names: list[str]
     starts = [0.0] * len(shares)
     for part, name in enumerate(parts):
         widths = [layer[part] for layer in shares]
-        axes.barh(range(len(shares)), widths, left=starts, height=0.62, color=_shade(part, len(parts)), label=name)
+        axes.barh(
+            range(len(shares)),
+            widths,
+            left=starts,
+            height=0.62,
+            color=_shade(part, len(parts)),
+            label=name,
+        )
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -144,13 +213,20 @@ def attention_bars(shares: list[list[float]], parts: list[str], names: list[str]
     axes.set_xlabel("share of attention")
     figure = _finished(figure, axes)
     axes.legend(
-        frameon=False, labelcolor=_INK, ncols=min(6, len(parts)), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8
+        frameon=False,
+        labelcolor=_INK,
+        ncols=min(6, len(parts)),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        fontsize=8,
     )
     return figure
 
 
 def _shade(part: int, parts: int) -> tuple[float, float, float, float]:
-    colour: tuple[float, float, float, float] = matplotlib.colormaps["viridis"](part / max(parts - 1, 1))
+    colour: tuple[float, float, float, float] = matplotlib.colormaps["viridis"](
+        part / max(parts - 1, 1)
+    )
     return colour
 
 
@@ -180,4 +256,6 @@ def as_svg(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "llm-modules", "svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', svg[svg.index("<svg") :], count=1)
+    return re.sub(
+        r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', svg[svg.index("<svg") :], count=1
+    )

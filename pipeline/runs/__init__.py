@@ -1,1 +1,2 @@
-"""A training run on disk: its settings, its folder, its record, and the runs it is compared with."""
+"""A training run on disk: its settings, its folder, its record, and the runs it is compared
+with."""

@@ -1,4 +1,5 @@
-"""A student's companions, the runs that it is held against: what each of them changes, all else being equal."""
+"""A student's companions, the runs that it is held against: what each of them changes, all else
+being equal."""
 
 from __future__ import annotations
 
@@ -12,8 +13,15 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 
 CONTROLS = ("layer-0", "no-teacher")
-"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the tokens without a teacher."""
-BASELINES = ("gpt-neo-untouched", "gpt-neo-fine-tuned", "gpt-neo-scratch", "distilled", "bidirectional")
+"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the
+tokens without a teacher."""
+BASELINES = (
+    "gpt-neo-untouched",
+    "gpt-neo-fine-tuned",
+    "gpt-neo-scratch",
+    "distilled",
+    "bidirectional",
+)
 """The paper's table 1, distillation, and the published code's attention, which leaks."""
 RANDOM_TEACHER = "random-teacher"
 _DISTILL = 0.5
@@ -21,14 +29,16 @@ _LAYER = re.compile(r"layer-(-?\d+)")
 
 
 def kind_of(name: str) -> str:
-    """`control` where it has nothing of what the teacher knows, `layer` where it reads another layer, else `baseline`."""
+    """`control` where it has nothing of what the teacher knows, `layer` where it reads another
+    layer, else `baseline`."""
     if name in (*CONTROLS, RANDOM_TEACHER):
         return "control"
     return "layer" if _LAYER.fullmatch(name) else "baseline"
 
 
 def told_order(name: str) -> tuple[int, int, str]:
-    """Where a companion stands among the others: controls before baselines, those on layers first."""
+    """Where a companion stands among the others: controls before baselines, those on layers
+    first."""
     if layer := _LAYER.fullmatch(name):
         return 0, int(layer[1]), ""
     if kind_of(name) == "control":
@@ -45,14 +55,19 @@ def about(name: str) -> str:
         "gpt-neo-untouched": "GPT-Neo as it was",
         "gpt-neo-fine-tuned": "GPT-Neo, fine-tuned on the same data",
         "gpt-neo-scratch": "GPT-Neo from new weights, on the same data",
-        "distilled": f"the same GPT-Neo on the tokens, {_DISTILL:.0%} of its loss from the teacher's predictions",
+        "distilled": (
+            f"the same GPT-Neo on the tokens, {_DISTILL:.0%} of its loss from the teacher's"
+            " predictions"
+        ),
         "bidirectional": "the published code's attention, which sees the answer",
         "teacher": "the teacher alone",
     }
     return known.get(name) or f"the teacher's layer {name.removeprefix('layer-')}"
 
 
-def companion(settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None) -> TrainSettings:
+def companion(
+    settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None
+) -> TrainSettings:
     """The companion of a name: same data, seed, steps and tokens, nothing to stop it early.
 
     Args:
@@ -64,7 +79,11 @@ def companion(settings: TrainSettings, name: str, *, steps: int, random_teacher:
     Raises:
         InputError: this student can have no such companion, or it would be the student itself.
     """
-    same: dict[str, Any] = {"run": settings.run / "companions" / name, "max_steps": steps, "patience": 0}
+    same: dict[str, Any] = {
+        "run": settings.run / "companions" / name,
+        "max_steps": steps,
+        "patience": 0,
+    }
     changed = replace(settings, **same | _changes(settings, name, random_teacher))
     if replace(changed, **{field: getattr(settings, field) for field in same}) == settings:
         raise InputError(f"{name}: would be the student itself; leave it out")
@@ -92,7 +111,8 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
     }
     if name not in known:
         raise InputError(
-            f"{name}: no run of that name; there are {', '.join((*CONTROLS, RANDOM_TEACHER, *BASELINES))} and layer-N"
+            f"{name}: no run of that name; there are"
+            f" {', '.join((*CONTROLS, RANDOM_TEACHER, *BASELINES))} and layer-N"
         )
     return known[name]
 
@@ -103,7 +123,9 @@ def why_impossible(settings: TrainSettings, name: str) -> str | None:
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"
     if name == "gpt-neo-fine-tuned" and is_new:
-        return f"the weights of student {settings.student} were new, so this would be gpt-neo-scratch"
+        return (
+            f"the weights of student {settings.student} were new, so this would be gpt-neo-scratch"
+        )
     if settings.own_tokens and name == ("gpt-neo-scratch" if is_new else "gpt-neo-fine-tuned"):
         return f"with --condition {settings.condition} this would be the control no-teacher"
     if name == "distilled" and settings.own_tokens:

@@ -26,9 +26,8 @@ _RECORD_FIELDS = {"finished", "leaks", "companions", "settings", "identity", "pr
 class RunFolder:
     """A run's folder.
 
-    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`, `loss.png`, `companions/` (the
-    runs it is held against) and `evaluation/`.
-    """
+    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`,
+    `loss.png`, `companions/` (the runs it is held against) and `evaluation/`."""
 
     root: Path
 
@@ -81,18 +80,28 @@ class RunFolder:
         finished = self.finished_companions()
         for name in self.read_record()["companions"]:
             if name not in finished:
-                raise InputError(f"{self.root}: {name} is not finished; run the same train command again, with --resume")
+                raise InputError(
+                    f"{self.root}: {name} is not finished; run the same train command again, with"
+                    " --resume"
+                )
         return finished
 
     def finished_companions(self) -> dict[str, RunFolder]:
         """The companions that are finished, by name, in the order in which they are told of."""
         names = sorted(self.read_record()["companions"], key=told_order)
         runs = {name: RunFolder(self.root / "companions" / name) for name in names}
-        return {name: run for name, run in runs.items() if run.exists() and run.read_record()["finished"]}
+        return {
+            name: run
+            for name, run in runs.items()
+            if run.exists() and run.read_record()["finished"]
+        }
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """The logged steps of this run and of its finished companions, by name."""
-        return {name: run.read_metrics() for name, run in {"student": self, **self.finished_companions()}.items()}
+        return {
+            name: run.read_metrics()
+            for name, run in {"student": self, **self.finished_companions()}.items()
+        }
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -106,17 +115,29 @@ class RunFolder:
         """
         path = self.root / "run.json"
         if (self.root / "manifest.json").is_file():
-            raise InputError(f"{self.root}: is a cache, and no run; name what `train --run` has made")
+            raise InputError(
+                f"{self.root}: is a cache, and no run; name what `train --run` has made"
+            )
         if not path.is_file():
-            raise InputError(f"{self.root}: not a run (it has no run.json); make one with `train --run {self.root}`")
+            raise InputError(
+                f"{self.root}: not a run (it has no run.json); make one with `train --run"
+                f" {self.root}`"
+            )
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(f"{path}: damaged ({error}); train again, into a new folder") from error
+            raise InputError(
+                f"{path}: damaged ({error}); train again, into a new folder"
+            ) from error
         if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
-            raise InputError(f"{path}: damaged or not a run's record; train again, into a new folder")
+            raise InputError(
+                f"{path}: damaged or not a run's record; train again, into a new folder"
+            )
         if not record["settings"].keys() >= {field.name for field in fields(TrainSettings)}:
-            raise InputError(f"{path}: of a run that another version of this program has made; train again, into a new folder")
+            raise InputError(
+                f"{path}: of a run that another version of this program has made; train again, into"
+                " a new folder"
+            )
         return record
 
     def require_finished(self) -> dict[str, Any]:
@@ -128,7 +149,8 @@ class RunFolder:
         record = self.read_record()
         if not record["finished"]:
             raise InputError(
-                f"{self.root}: not finished; go on with it: `train --config {self.options} --resume`, from where it was begun"
+                f"{self.root}: not finished; go on with it: `train --config {self.options}"
+                " --resume`, from where it was begun"
             )
         return record
 
@@ -142,7 +164,9 @@ class RunFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json, atomically."""
-        write_atomically(self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n")
+        write_atomically(
+            self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n"
+        )
 
     def write_options(self, options: str) -> None:
         """Keep what repeats the run; nothing where it was not begun by the command."""
@@ -160,8 +184,8 @@ class RunFolder:
         return records
 
     def continue_from(self, checkpoint: Path | None) -> None:
-        """Make ready to go on from a checkpoint (None: from the start): forget what was logged after it, and point it to
-        the best checkpoint where the run lies now.
+        """Make ready to go on from a checkpoint (None: from the start): forget what was logged
+        after it, and point it to the best checkpoint where the run lies now.
 
         Raises:
             InputError: the best checkpoint is gone.
@@ -176,17 +200,23 @@ class RunFolder:
         if state["best_model_checkpoint"] is not None:
             best = self.checkpoints.resolve() / Path(state["best_model_checkpoint"]).name
             if not best.is_dir():
-                raise InputError(f"{best}: the best checkpoint is gone; start again with a new --run")
-            write_atomically(path, json.dumps({**state, "best_model_checkpoint": str(best)}, indent=2).encode())
+                raise InputError(
+                    f"{best}: the best checkpoint is gone; start again with a new --run"
+                )
+            write_atomically(
+                path, json.dumps({**state, "best_model_checkpoint": str(best)}, indent=2).encode()
+            )
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint: its state file is written last, so where that cannot be read it was cut short."""
+        """The newest whole checkpoint: its state file is written last, so where that cannot be read
+        it was cut short."""
         found = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of, reverse=True)
         return next((path for path in found if _is_whole(path)), None)
 
 
 def is_over(checkpoint: Path) -> bool:
-    """Whether a checkpoint was taken after the last step of its run, be it the last one asked for or because it stopped early."""
+    """Whether a checkpoint was taken after the last step of its run, be it the last one asked for
+    or because it stopped early."""
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
     return bool(state["global_step"] >= state["max_steps"] or control.get("should_training_stop"))
@@ -211,7 +241,8 @@ def environment() -> dict[str, Any]:
 
 
 def forget_peak_memory() -> None:
-    """Measure the peak of memory from now on; where the system cannot (it is Linux that can), from the start of the process."""
+    """Measure the peak of memory from now on; where the system cannot (it is Linux that can), from
+    the start of the process."""
     import torch
 
     with suppress(OSError):
@@ -226,7 +257,11 @@ def peak_memory() -> dict[str, int]:
 
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
-    peak = {"host_bytes": 1024 * (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}
+    peak = {
+        "host_bytes": (
+            1024 * (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        )
+    }
     if torch.cuda.is_available():
         peak["gpu_bytes"] = torch.cuda.max_memory_allocated()
     return peak

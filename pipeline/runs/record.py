@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
 
 
-def new_record(settings: TrainSettings, cache: Cache, companions: Sequence[str], tokenizer: str) -> dict[str, Any]:
+def new_record(
+    settings: TrainSettings, cache: Cache, companions: Sequence[str], tokenizer: str
+) -> dict[str, Any]:
     """The record of a run that is about to begin; `tokenizer` is the hash of the student's."""
     return {
         "kind": "llm-modules run",
@@ -38,23 +40,36 @@ def new_record(settings: TrainSettings, cache: Cache, companions: Sequence[str],
 
 
 def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
-    """Whether the states that are read know the answer: an encoder's of the whole text do, but for its embeddings."""
-    knows = cache.identity.get("teacher_kind") == "encoder" and cache.identity.get("condition") != "prompt"
+    """Whether the states that are read know the answer: an encoder's of the whole text do, but for
+    its embeddings."""
+    knows = (
+        cache.identity.get("teacher_kind") == "encoder"
+        and cache.identity.get("condition") != "prompt"
+    )
     return knows and set(settings.layers_read) - {0} != set()
 
 
-def earlier_record(folder: RunFolder, record: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
+def earlier_record(
+    folder: RunFolder, record: dict[str, Any], *, resume: bool
+) -> dict[str, Any] | None:
     """The record of the run to go on with, or None for a new one.
 
     Raises:
-        InputError: the folder holds something else, a run that is not to be resumed, or one of other settings.
+        InputError: the folder holds something else, a run that is not to be resumed, or one of
+            other settings.
     """
     if not is_begun(folder, resume=resume):
         return None
     earlier = folder.read_record()
-    was, now = (_compared_settings(each) | each["identity"]["cache"] | _content(each) for each in (earlier, record))
+    was, now = (
+        _compared_settings(each) | each["identity"]["cache"] | _content(each)
+        for each in (earlier, record)
+    )
     if found := differences(was, now):
-        raise InputError(f"{folder.root}: cannot be resumed: {'; '.join(found)}; give what it began with, or a new --run")
+        raise InputError(
+            f"{folder.root}: cannot be resumed: {'; '.join(found)}; give what it began with, or a"
+            " new --run"
+        )
     return earlier
 
 
@@ -66,10 +81,15 @@ def is_begun(folder: RunFolder, *, resume: bool) -> bool:
     """
     if not folder.exists():
         if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
-            raise InputError(f"{folder.root}: exists and is not a run; choose a new folder for --run")
+            raise InputError(
+                f"{folder.root}: exists and is not a run; choose a new folder for --run"
+            )
         return False
     if not resume:
-        raise InputError(f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new folder for --run")
+        raise InputError(
+            f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new"
+            " folder for --run"
+        )
     return True
 
 
@@ -91,15 +111,23 @@ def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
     """
     was = {**record["identity"]["cache"], "content_digest": record["identity"]["content_digest"]}
     if found := differences(was, {**cache.identity, "content_digest": cache.content_digest}):
-        raise InputError(f"{cache.address}: not the cache that the run was trained from: {'; '.join(found)}")
+        raise InputError(
+            f"{cache.address}: not the cache that the run was trained from: {'; '.join(found)}"
+        )
 
 
 def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:
-    return {f"--{name.replace('_', '-')}": value for name, value in record["settings"].items() if name not in _NOT_COMPARED}
+    return {
+        f"--{name.replace('_', '-')}": value
+        for name, value in record["settings"].items()
+        if name not in _NOT_COMPARED
+    }
 
 
 def _content(record: dict[str, Any]) -> dict[str, Any]:
     """The content that a run depends on, and its own tokens where they are not the teacher's."""
     identity = record["identity"]
-    names = ["content_digest"] + ["student_tokenizer"] * (identity["student_tokenizer"] != identity["cache"]["tokenizer"])
+    names = ["content_digest"] + ["student_tokenizer"] * (
+        identity["student_tokenizer"] != identity["cache"]["tokenizer"]
+    )
     return {name: identity[name] for name in names}

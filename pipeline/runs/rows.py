@@ -14,19 +14,28 @@ if TYPE_CHECKING:
 
 
 def rows_of(cache: Cache, settings: TrainSettings) -> tuple[list[int], list[int]]:
-    """Indices of the examples to train on and to hold out; copies of a row, and rows of one group, are on the same side.
+    """Indices of the examples to train on and to hold out; copies of a row, and rows of one group,
+    are on the same side.
 
     Raises:
         InputError: the examples cannot be split.
     """
     try:
-        return split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed, groups=groups_of(cache))
+        return split_rows(
+            cache.row_ids,
+            validation=settings.validation,
+            seed=settings.seed,
+            groups=groups_of(cache),
+        )
     except ValueError as error:
-        raise InputError(f"{cache.address}: {error}; extract more rows, or change --validation") from error
+        raise InputError(
+            f"{cache.address}: {error}; extract more rows, or change --validation"
+        ) from error
 
 
 def groups_of(cache: Cache) -> dict[str, int]:
-    """The group of each row that shares one with others, by row id; caches of older releases have none.
+    """The group of each row that shares one with others, by row id; caches of older releases have
+    none.
 
     Raises:
         InputError: the attachment holds something else.
@@ -40,6 +49,6 @@ def describe_groups(cache: Cache) -> str:
     if not groups:
         return ""
     return (
-        f"{len(groups)} of {len(cache)} rows are copies of others or share their group; each of the {len({*groups.values()})} "
-        "sets is kept on one side of the split"
+        f"{len(groups)} of {len(cache)} rows are copies of others or share their group; each of the"
+        f" {len({*groups.values()})} sets is kept on one side of the split"
     )

@@ -24,26 +24,38 @@ class TrainSettings:
     Optimiser, epochs and bridge are the paper's by default (arXiv 2502.08213, section 4).
 
     Attributes:
-        batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch, padding included.
-        accumulate: batches an optimiser step, of all processes together; None for one of each process.
-        loader_workers: processes that read ahead, of each training process; None for 2 on a GPU, none on a CPU.
-        student_tokenizer: where the student's own tokens are those of another tokenizer: hub id or folder; None: of the student
-            itself, and for a new GPT-Neo the teacher's.
+        batch_size: examples a batch; `batch_tokens`, where given, takes its place: tokens a batch,
+            padding included.
+        accumulate: batches an optimiser step, of all processes together; None for one of each
+            process.
+        loader_workers: processes that read ahead, of each training process; None for 2 on a GPU,
+            none on a CPU.
+        student_tokenizer: where the student's own tokens are those of another tokenizer: hub id or
+            folder; None: of the student itself, and for a new GPT-Neo the teacher's.
         max_answer_tokens: answers of more of the student's own tokens are left out.
-        layers: which cached teacher layers the student reads: one, or one for each cross-attention layer (see `BridgeShape`).
-        cross_layers, cross_every, cross_heads, adapter_size, gate, cross_attention: how the bridge is built.
+        layers: which cached teacher layers the student reads: one, or one for each cross-attention
+            layer (see `BridgeShape`).
+        cross_layers, cross_every, cross_heads, adapter_size, gate, cross_attention: how the bridge
+            is built.
         freeze: parts whose weights stay as they are: `gpt-neo`, `bridge`, `head`.
         condition: what the student reads, as in `LLMModulesConfig`.
-        vocab: what the LM head spans: the `whole` vocabulary, or the tokens that occur in the `dataset`.
-        head_init: what the LM head begins as: `random`, or the `teacher`'s, reduced to the student's width.
+        vocab: what the LM head spans: the `whole` vocabulary, or the tokens that occur in the
+            `dataset`.
+        head_init: what the LM head begins as: `random`, or the `teacher`'s, reduced to the
+            student's width.
         new_weights: take the student's shape and tokens, and none of its weights.
-        distill: share of the loss that is learned from the teacher's own predictions (see `SoftTargets`).
+        distill: share of the loss that is learned from the teacher's own predictions (see
+            `SoftTargets`).
         bridge_lr, gpt_neo_lr: learning rates of what is new (bridge, LM head) and of GPT-Neo.
-        patience, min_delta: stop after so many evaluations without an improvement of the validation loss of this much.
-        gradient_checkpointing: compute GPT-Neo's blocks anew in the backward pass rather than keep what they give.
-        report_to: services that are told of the run, beside TensorBoard's files; as `Trainer` names them.
+        patience, min_delta: stop after so many evaluations without an improvement of the validation
+            loss of this much.
+        gradient_checkpointing: compute GPT-Neo's blocks anew in the backward pass rather than keep
+            what they give.
+        report_to: services that are told of the run, beside TensorBoard's files; as `Trainer` names
+            them.
         eval_every: optimiser steps between evaluations (and checkpoints); None for once an epoch.
-        max_steps: stop after so many optimiser steps, whatever `epochs` says; None for no such limit.
+        max_steps: stop after so many optimiser steps, whatever `epochs` says; None for no such
+            limit.
     """
 
     cache: Where
@@ -88,7 +100,14 @@ class TrainSettings:
     @property
     def bridge(self) -> BridgeShape:
         """How the bridge is built."""
-        shape = (self.cross_layers, self.cross_every, self.cross_heads, self.adapter_size, self.gate, self.cross_attention)
+        shape = (
+            self.cross_layers,
+            self.cross_every,
+            self.cross_heads,
+            self.adapter_size,
+            self.gate,
+            self.cross_attention,
+        )
         return BridgeShape(self.layers, *shape)
 
     @property
@@ -98,13 +117,15 @@ class TrainSettings:
 
     @property
     def layers_used(self) -> list[int]:
-        """The cached layers that training needs: those that the student reads, and then the one that predicts for it."""
+        """The cached layers that training needs: those that the student reads, and then the one
+        that predicts for it."""
         read = self.layers_read
         return [*read, -1] if self.distill and -1 not in read else read
 
     @property
     def layer_that_predicts(self) -> int | None:
-        """Which of `layers_used` predicts for the teacher; None where nothing is learned from its predictions."""
+        """Which of `layers_used` predicts for the teacher; None where nothing is learned from its
+        predictions."""
         return self.layers_used.index(-1) if self.distill else None
 
     @property
@@ -129,14 +150,19 @@ class TrainSettings:
 
     @property
     def trained_parts(self) -> set[str]:
-        """Parts of the student whose weights are trained; a whole head over its own tokens is GPT-Neo's embeddings."""
+        """Parts of the student whose weights are trained; a whole head over its own tokens is
+        GPT-Neo's embeddings."""
         return (
-            {*PARTS} - {*self.freeze} - (set() if self.reads_states else {"bridge"}) - ({"head"} if self.has_tied_head else set())
+            {*PARTS}
+            - {*self.freeze}
+            - (set() if self.reads_states else {"bridge"})
+            - ({"head"} if self.has_tied_head else set())
         )
 
     @property
     def leaks(self) -> bool:
-        """True where a prediction can see the answer, so that its loss says little about generation."""
+        """True where a prediction can see the answer, so that its loss says little about
+        generation."""
         return self.condition == "sequence" and self.cross_attention == "bidirectional"
 
     def require_companions(self, companions: Sequence[str]) -> None:
@@ -147,12 +173,13 @@ class TrainSettings:
         """
         if companions and not self.reads_states:
             raise InputError(
-                f"{companions[0]}: a student of --condition {self.condition} reads no teacher to compare with; train it without "
-                "--controls, --control-layers and --random-teacher"
+                f"{companions[0]}: a student of --condition {self.condition} reads no teacher to"
+                " compare with; train it without --controls, --control-layers and --random-teacher"
             )
         if companions and self.report_to:
             raise InputError(
-                "--report-to: tells of one run; train its companions afterwards, with --resume and without --report-to"
+                "--report-to: tells of one run; train its companions afterwards, with --resume and"
+                " without --report-to"
             )
 
     def require_sense(self) -> None:
@@ -163,21 +190,31 @@ class TrainSettings:
         """
         if not self.own_tokens and (self.student_tokenizer or self.max_answer_tokens):
             raise InputError(
-                "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text, where tokens are the student's own"
+                "--student-tokenizer, --max-answer-tokens: are for --condition prompt or text,"
+                " where tokens are the student's own"
             )
         if self.own_tokens and self.distill:
-            raise InputError("--distill: the teacher predicts its own tokens, a student of --condition prompt or text has others")
+            raise InputError(
+                "--distill: the teacher predicts its own tokens, a student of --condition prompt or"
+                " text has others"
+            )
         if self.new_weights and self.student in SIZES:
-            raise InputError(f"--new-weights: those of --student {self.student} are new already; leave it out")
+            raise InputError(
+                f"--new-weights: those of --student {self.student} are new already; leave it out"
+            )
         if self.own_tokens and self.head_init == "teacher":
-            raise InputError("--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out")
+            raise InputError(
+                "--head-init teacher: the head of --condition prompt is GPT-Neo's own; leave it out"
+            )
         if self.has_tied_head and "head" in self.freeze:
             raise InputError(
-                "--freeze head: over its own tokens the LM head is GPT-Neo's embeddings; --freeze gpt-neo, or --vocab dataset"
+                "--freeze head: over its own tokens the LM head is GPT-Neo's embeddings; --freeze"
+                " gpt-neo, or --vocab dataset"
             )
         if not self.trained_parts:
             raise InputError(
-                f"--freeze {' --freeze '.join(self.freeze)}: nothing is left to train (--condition {self.condition})"
+                f"--freeze {' --freeze '.join(self.freeze)}: nothing is left to train (--condition"
+                f" {self.condition})"
             )
         if self.reads_states:
             self.bridge.require_possible_in_size(self.student, self.condition)
@@ -189,7 +226,9 @@ class TrainSettings:
             InputError: says what it holds, and how to extract the rest.
         """
         if manifest.identity.get("condition") == "prompt" and not self.own_tokens:
-            raise InputError(f"{address}: holds the states of prompts alone; train with --condition prompt")
+            raise InputError(
+                f"{address}: holds the states of prompts alone; train with --condition prompt"
+            )
         if missing := [layer for layer in self.layers_read if layer not in manifest.layers]:
             there = ",".join(map(str, manifest.layers))
             extract = f"extract with --layers {there},{missing[0]}"
@@ -202,15 +241,24 @@ class TrainSettings:
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
         place = place_of(self.cache)
-        where = {"cache": place.recorded, "run": str(self.run.resolve()), "endpoint": place.endpoint}
+        where = {
+            "cache": place.recorded,
+            "run": str(self.run.resolve()),
+            "endpoint": place.endpoint,
+        }
         settings = asdict(replace(self, cache="")) | where
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+        }
 
     @classmethod
     def from_json(cls, recorded: dict[str, Any]) -> TrainSettings:
         """The settings that run.json keeps."""
         values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items() if name != "endpoint"
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in recorded.items()
+            if name != "endpoint"
         }
         return cls(**values | {"run": Path(recorded["run"])})
 

@@ -14,13 +14,21 @@ _ENDS = " \t.,;:!?\"'`*_“”‘’«»„()[]{}<>"
 _LEAD_IN = re.compile(
     r"^(?:(?:so|thus|therefore|hence|i think|i believe)\b[\s,]*)?(?:that\s+)?"
     r"(?:the\s+|my\s+)?(?:(?:final|correct|right|best|predicted)\s+)?(?:answer|option|choice|label|intent|class|category)\b"
-    r"(?:\s+(?:is|should be|would be|are)\b\s*:?|\s*[:=])[\s*\"'`]*(?:option\s+|choice\s+|answer\s+)?",
+    r"(?:\s+(?:is|should be|would"
+    r" be|are)\b\s*:?|\s*[:=])[\s*\"'`]*(?:option\s+|choice\s+|answer\s+)?",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"^(?:option|choice|answer)?\s*[\s*(\[{\"'`]*([A-Za-z])[\s*)\]}\"'`]*[.:,;]?[\s*]*$", re.IGNORECASE)
-_OPTION_FIRST = re.compile(r"^(?:\*\*)?(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])\)|([A-Z])[.:])(?:\*\*)?\s+(\S.*)$", re.DOTALL)
+_OPTION = re.compile(
+    r"^(?:option|choice|answer)?\s*[\s*(\[{\"'`]*([A-Za-z])[\s*)\]}\"'`]*[.:,;]?[\s*]*$",
+    re.IGNORECASE,
+)
+_OPTION_FIRST = re.compile(
+    r"^(?:\*\*)?(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])\)|([A-Z])[.:])(?:\*\*)?\s+(\S.*)$",
+    re.DOTALL,
+)
 _NAMED = re.compile(
-    r"\b(?i:answer|option|choice)\b(?:\s+(?i:is|should be|would be)\b\s*:?|\s*[:=])?[\s*\"'`]*(?i:option\s+|choice\s+)?"
+    r"\b(?i:answer|option|choice)\b(?:\s+(?i:is|should be|would"
+    r" be)\b\s*:?|\s*[:=])?[\s*\"'`]*(?i:option\s+|choice\s+)?"
     r"(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w'’]|\s+[a-z])|([a-z])(?=[\s*]*[.,;:)]|[\s*]*$))(?!\s+(?:or|and)\s+[(\[]?[A-Z]\b)"
 )
 """A letter that is named; `A` and `I` before a word are no letters of options."""
@@ -33,8 +41,9 @@ class ChoiceScore(Score):
 
     name = "choice"
     definition = (
-        "1 where the answer names the reference's label, or the letter of its option; case, punctuation around it, `_` between "
-        "words, a lead-in such as “The answer is” and thoughts before it do not count; of “(C) Paris” the letter decides"
+        "1 where the answer names the reference's label, or the letter of its option; case,"
+        " punctuation around it, `_` between words, a lead-in such as “The answer is” and thoughts"
+        " before it do not count; of “(C) Paris” the letter decides"
     )
 
     def can_score(self, reference: str) -> bool:
@@ -46,7 +55,9 @@ class ChoiceScore(Score):
         wanted, found = _chosen(reference), _chosen(answer)
         letter, rest = option_letter(wanted)
         labels = {normal_label(wanted)} | ({normal_label(rest)} if rest else set())
-        return float(normal_label(found) in labels or (letter is not None and _letter_of(found) == letter))
+        return float(
+            normal_label(found) in labels or (letter is not None and _letter_of(found) == letter)
+        )
 
 
 def _chosen(text: str) -> str:
@@ -56,7 +67,8 @@ def _chosen(text: str) -> str:
 
 
 def option_letter(text: str) -> tuple[str | None, str]:
-    """The letter of a text that is one, or begins with one as options do (`C.`, `(C)`), with the words after it."""
+    """The letter of a text that is one, or begins with one as options do (`C.`, `(C)`), with the
+    words after it."""
     text = _folded(text)
     if alone := _OPTION.match(text):
         return alone[1].upper(), ""

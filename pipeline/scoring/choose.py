@@ -47,7 +47,9 @@ def require_score(name: str) -> None:
         return
     near = difflib.get_close_matches(name, SCORE_NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"--score {name}: there are {', '.join(SCORE_NAMES)}, and module:function{hint}")
+    raise InputError(
+        f"--score {name}: there are {', '.join(SCORE_NAMES)}, and module:function{hint}"
+    )
 
 
 def choose_score(name: str, references: Sequence[str]) -> Choice:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_OPENS = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>|\[THINK\]|◁think▷")
+_OPENS = re.compile(
+    r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>|\[THINK\]|◁think▷"
+)
 _CLOSES = re.compile(
     r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>"
 )
@@ -13,11 +15,11 @@ _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 def final_part(text: str) -> str:
-    """What follows the thought; all of a text that has none, nothing of one whose thought was never ended.
+    """What follows the thought; all of a text that has none, nothing of one whose thought was never
+    ended.
 
-    Known are `<think>` and its like, Stratos' sections and `<answer>`. A thought that was opened outside of the text, by a chat
-    template, is known by its end.
-    """
+    Known are `<think>` and its like, Stratos' sections and `<answer>`. A thought that was opened
+    outside of the text, by a chat template, is known by its end."""
     begins = text.rfind("<|begin_of_solution|>")
     ends = [match.end() for match in _CLOSES.finditer(text)]
     if begins >= 0:

@@ -32,5 +32,6 @@ class Score(ABC):
         """How right an answer is, 0 to 1."""
 
     def fields(self, answer: str, reference: str) -> float | None:
-        """The share of a structure's fields that are right, 0 to 1; None for a score of no structure."""
+        """The share of a structure's fields that are right, 0 to 1; None for a score of no
+        structure."""
         return None

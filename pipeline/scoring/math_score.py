@@ -15,8 +15,9 @@ class MathScore(Score):
 
     name = "math"
     definition = (
-        "1 where the final result (the last box or ####, else what is stated to be the answer, else the last number) is the same "
-        "number, expression, list or words as the reference's, by Math-Verify; notation and thoughts before it do not count"
+        "1 where the final result (the last box or ####, else what is stated to be the answer, else"
+        " the last number) is the same number, expression, list or words as the reference's, by"
+        " Math-Verify; notation and thoughts before it do not count"
     )
 
     def can_score(self, reference: str) -> bool:

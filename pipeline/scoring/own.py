@@ -46,11 +46,16 @@ class OwnScore(Score):
         try:
             value = self.function(answer, reference)
         except Exception as error:  # the user's code may raise anything
-            raise InputError(f"--score {self.path}: {type(error).__name__}: {error} (of answer {answer[:60]!r})") from error
-        value = value.item() if hasattr(value, "item") else value  # a number of NumPy's or PyTorch's
+            raise InputError(
+                f"--score {self.path}: {type(error).__name__}: {error} (of answer {answer[:60]!r})"
+            ) from error
+        value = (
+            value.item() if hasattr(value, "item") else value
+        )  # a number of NumPy's or PyTorch's
         if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
             raise InputError(
-                f"--score {self.path}: gave {value!r} for the answer {answer[:60]!r}; a score is a number from 0 to 1, or a bool"
+                f"--score {self.path}: gave {value!r} for the answer {answer[:60]!r}; a score is a"
+                " number from 0 to 1, or a bool"
             )
         return float(value)
 
@@ -67,7 +72,12 @@ def load_own(path: str) -> OwnScore:
     try:
         function = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing runs the user's code
-        raise InputError(f"--score {path}: cannot be imported ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"--score {path}: cannot be imported ({type(error).__name__}: {error})"
+        ) from error
     if not callable(function):
-        raise InputError(f"--score {path}: is a {type(function).__name__}, not a function of answer and reference")
+        raise InputError(
+            f"--score {path}: is a {type(function).__name__}, not a function of answer and"
+            " reference"
+        )
     return OwnScore(path, function)

@@ -28,7 +28,10 @@ class JsonScore(Score):
     """A JSON value."""
 
     name = "json"
-    definition = "1 where the answer is the reference's JSON value: the order of keys is free, 1 and 1.0 are the same"
+    definition = (
+        "1 where the answer is the reference's JSON value: the order of keys is free, 1 and 1.0 are"
+        " the same"
+    )
 
     def can_score(self, reference: str) -> bool:
         """Whether a reference is JSON."""
@@ -49,8 +52,9 @@ class CallScore(Score):
 
     name = "call"
     definition = (
-        "1 where the answer makes the reference's calls, in their order: names and arguments are the same, the order of named "
-        'arguments is free; as Name(key="value"), or as JSON with name and arguments'
+        "1 where the answer makes the reference's calls, in their order: names and arguments are"
+        ' the same, the order of named arguments is free; as Name(key="value"), or as JSON with'
+        " name and arguments"
     )
 
     def can_score(self, reference: str) -> bool:
@@ -109,7 +113,10 @@ def _json_calls(value: Any) -> Iterator[Any]:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             raise NoStructureError("no call with a name")
         arguments = call.get("arguments", call.get("parameters", {}))
-        yield {"name": call["name"], "arguments": json_value(arguments) if isinstance(arguments, str) else arguments}
+        yield {
+            "name": call["name"],
+            "arguments": json_value(arguments) if isinstance(arguments, str) else arguments,
+        }
 
 
 def _python_calls(text: str) -> Iterator[Any]:
@@ -120,7 +127,11 @@ def _python_calls(text: str) -> Iterator[Any]:
     for statement in body:
         if not isinstance(statement, ast.Expr):
             raise NoStructureError("a statement that is no call")
-        listed = statement.value.elts if isinstance(statement.value, (ast.List, ast.Tuple)) else [statement.value]
+        listed = (
+            statement.value.elts
+            if isinstance(statement.value, (ast.List, ast.Tuple))
+            else [statement.value]
+        )
         yield from (_call(node) for node in listed)
 
 
@@ -194,16 +205,29 @@ def _right_fields(read: Reader, answer: str, reference: str) -> float:
         return 0.0
     wanted = _read_leaves(read, reference)
     places = found.keys() | wanted.keys()
-    right = [place for place in places if place in found and place in wanted and found[place] == wanted[place]]
+    right = [
+        place
+        for place in places
+        if place in found and place in wanted and found[place] == wanted[place]
+    ]
     return len(right) / len(places)
 
 
 def _leaves(value: Any, place: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
-    """Each single value within a value, by its place; of another type than a number, `True` is not 1."""
+    """Each single value within a value, by its place; of another type than a number, `True` is not
+    1."""
     if isinstance(value, dict) and value:
-        return {key: leaf for name, item in value.items() for key, leaf in _leaves(item, (*place, str(name))).items()}
+        return {
+            key: leaf
+            for name, item in value.items()
+            for key, leaf in _leaves(item, (*place, str(name))).items()
+        }
     if isinstance(value, list) and value:
-        return {key: leaf for number, item in enumerate(value) for key, leaf in _leaves(item, (*place, number)).items()}
+        return {
+            key: leaf
+            for number, item in enumerate(value)
+            for key, leaf in _leaves(item, (*place, number)).items()
+        }
     kind = "number" if type(value) in (int, float) else type(value).__name__
     return {place: (kind, str(value) if isinstance(value, (dict, list)) else value)}
 

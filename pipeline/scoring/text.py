@@ -17,7 +17,10 @@ class ExactScore(Score):
     """The whole answer."""
 
     name = "exact"
-    definition = "1 where the whole answer is the reference, letter by letter, thoughts before it aside and white space folded"
+    definition = (
+        "1 where the whole answer is the reference, letter by letter, thoughts before it aside and"
+        " white space folded"
+    )
 
     def score(self, answer: str, reference: str) -> float:
         """Whether they are the same."""
@@ -29,12 +32,17 @@ class ContainsScore(Score):
     """The reference within the answer."""
 
     name = "contains"
-    definition = "1 where the reference stands somewhere in the answer as whole words, case and white space aside"
+    definition = (
+        "1 where the reference stands somewhere in the answer as whole words, case and white space"
+        " aside"
+    )
 
     def score(self, answer: str, reference: str) -> float:
         """Whether it does."""
         wanted = re.escape(" ".join(_words(reference)).casefold())
-        return float(re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer)).casefold()) is not None)
+        return float(
+            re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer)).casefold()) is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ class RougeScore(Score):
 
     def score(self, answer: str, reference: str) -> float:
         """The longest common subsequence of words, as F1."""
-        return float(self._scorer.score(final_part(reference), final_part(answer))["rougeL"].fmeasure)
+        return float(
+            self._scorer.score(final_part(reference), final_part(answer))["rougeL"].fmeasure
+        )
 
     def can_score(self, reference: str) -> bool:
         """Whether it has words that rouge-score knows: letters and digits of ASCII."""
@@ -65,12 +75,17 @@ class ChrfScore(Score):
     """ChrF, by sacreBLEU."""
 
     name = "chrf"
-    definition = "chrF (sacreBLEU's defaults: character 6-grams, beta 2), 0 to 1, averaged over rows"
+    definition = (
+        "chrF (sacreBLEU's defaults: character 6-grams, beta 2), 0 to 1, averaged over rows"
+    )
     graded = True
 
     def score(self, answer: str, reference: str) -> float:
         """The F-score of common character n-grams."""
-        return float(self._metric.sentence_score(final_part(answer), [final_part(reference)]).score) / 100
+        return (
+            float(self._metric.sentence_score(final_part(answer), [final_part(reference)]).score)
+            / 100
+        )
 
     @cached_property
     def _metric(self) -> Any:

@@ -1,4 +1,5 @@
-"""How a body is best read (positions, padding, key-value cache), tried out on a few tokens against a plain pass."""
+"""How a body is best read (positions, padding, key-value cache), tried out on a few tokens against
+a plain pass."""
 
 from __future__ import annotations
 
@@ -14,16 +15,20 @@ from pipeline.teacher.shape import decoder_config, length_that_matters, why_unsh
 from pipeline.teacher.taps import Taps, plain_states
 
 _CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Largest relative difference of states that another order of the same sums brings, by the type that is computed in."""
+"""Largest relative difference of states that another order of the same sums brings, by the type
+that is computed in."""
 _PROBE = 5
-"""Tokens that are tried; an odd number, which no model that pads to a multiple of its window takes as it is."""
+"""Tokens that are tried; an odd number, which no model that pads to a multiple of its window takes
+as it is."""
 
 
 class BodyReader:
-    """Gives the hidden states that a plain pass of each text would give, by as few and as large passes as the body allows."""
+    """Gives the hidden states that a plain pass of each text would give, by as few and as large
+    passes as the body allows."""
 
     def __init__(self, body: PreTrainedModel, indices: Iterable[int]) -> None:
-        """Find out how the body is read; what lies above the last layer that is wanted is let go of.
+        """Find out how the body is read; what lies above the last layer that is wanted is let go
+        of.
 
         Args:
             body: on its device.
@@ -57,7 +62,8 @@ class BodyReader:
         Args:
             ids_BT: token ids.
             mask_BK: 1 for tokens, 0 for padding; with `past`, over all tokens so far.
-            past: keys and values of the tokens before these; extended in place. Only where it `goes_on`.
+            past: keys and values of the tokens before these; extended in place. Only where it
+                `goes_on`.
         """
         if past is None and mask_BK is not None and self._needs_rows_alone(mask_BK):
             return self._read_alone(ids_BT, mask_BK)
@@ -66,18 +72,21 @@ class BodyReader:
     def sees_later_tokens(self) -> bool:
         """Whether states change with the tokens after them."""
         before = _PROBE - 1
-        ids_BT = torch.stack([self._ids_T[:_PROBE], torch.cat([self._ids_T[:before], self._ids_T[_PROBE:]])])
+        ids_BT = torch.stack(
+            [self._ids_T[:_PROBE], torch.cat([self._ids_T[:before], self._ids_T[_PROBE:]])]
+        )
         return any(
-            not torch.allclose(states[0, :before], states[1, :before], rtol=1e-2, atol=1e-2, equal_nan=True)
+            not torch.allclose(
+                states[0, :before], states[1, :before], rtol=1e-2, atol=1e-2, equal_nan=True
+            )
             for states in self._read(ids_BT, None).values()
         )
 
     @cached_property
     @torch.inference_mode()
     def goes_on(self) -> bool:
-        """Whether tokens read in two parts, the second from the key-value cache of the first, get the states of one pass, in a
-        batch with padding on the left.
-        """
+        """Whether tokens read in two parts, the second from the key-value cache of the first, get
+        the states of one pass, in a batch with padding on the left."""
         if why_unshared(self._body.config) is not None:
             return False
         rows_BT, mask_BT = self._padded_probe(left=True)
@@ -99,7 +108,10 @@ class BodyReader:
         return self._pads(left=False)
 
     def _read(
-        self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor | None, past: Cache | None = None
+        self,
+        input_ids_BT: torch.Tensor,
+        attention_mask_BT: torch.Tensor | None,
+        past: Cache | None = None,
     ) -> dict[int, torch.Tensor]:
         inputs: dict[str, Any] = {"input_ids": input_ids_BT, "use_cache": past is not None}
         if past is not None:
@@ -109,7 +121,11 @@ class BodyReader:
             if self._takes_positions:
                 positions_BT = (attention_mask_BT.cumsum(-1) - 1).clamp(min=0)
                 inputs["position_ids"] = positions_BT[:, -input_ids_BT.shape[1] :]
-        if past is None and self._length_that_matters is not None and input_ids_BT.shape[1] > self._length_that_matters:
+        if (
+            past is None
+            and self._length_that_matters is not None
+            and input_ids_BT.shape[1] > self._length_that_matters
+        ):
             self._taps.read(
                 input_ids=self._ids_T[None, :_PROBE], use_cache=False
             )  # a short text, which makes it forget long ones
@@ -124,18 +140,26 @@ class BodyReader:
         return not (self._pads_right if bool(mask_BT[:, 0].all()) else self._pads_left)
 
     def _read_alone(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> dict[int, torch.Tensor]:
-        """The same states as of a padded batch, row by row without padding; 0 where there is padding."""
+        """The same states as of a padded batch, row by row without padding; 0 where there is
+        padding."""
         found: dict[int, torch.Tensor] = {}
         for row, (ids_T, mask_T) in enumerate(zip(ids_BT, mask_BT.bool(), strict=True)):
-            for layer, states in self._read(ids_T[mask_T][None], None).items() if bool(mask_T.any()) else ():
-                found.setdefault(layer, states.new_zeros(*ids_BT.shape, states.shape[-1]))[row, mask_T] = states[0]
+            for layer, states in (
+                self._read(ids_T[mask_T][None], None).items() if bool(mask_T.any()) else ()
+            ):
+                found.setdefault(layer, states.new_zeros(*ids_BT.shape, states.shape[-1]))[
+                    row, mask_T
+                ] = states[0]
         return found
 
     def _has_plain_positions(self) -> bool:
-        """Whether tokens counted from 0 are at the positions that the model itself gives them; RoBERTa's are not."""
+        """Whether tokens counted from 0 are at the positions that the model itself gives them;
+        RoBERTa's are not."""
         ids_BT = self._ids_T[None, :_PROBE]
         try:
-            counted = plain_states(self._body, ids_BT, position_ids=torch.arange(_PROBE, device=ids_BT.device)[None])
+            counted = plain_states(
+                self._body, ids_BT, position_ids=torch.arange(_PROBE, device=ids_BT.device)[None]
+            )
         except InputError:
             return False
         return all(map(_close, counted, self._taps.plain))
@@ -149,7 +173,10 @@ class BodyReader:
         except Exception:  # whatever a model of an unknown kind does with padding
             return False
         exact = self._read_alone(rows_BT, mask_BT)
-        return all(_close(padded[layer].where(mask_BT[..., None] == 1, 0), states) for layer, states in exact.items())
+        return all(
+            _close(padded[layer].where(mask_BT[..., None] == 1, 0), states)
+            for layer, states in exact.items()
+        )
 
     def _padded_probe(self, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Two rows, one of them padded."""
@@ -178,5 +205,7 @@ def _close(found: torch.Tensor, exact: torch.Tensor) -> bool:
     """Whether two are the same but for rounding; what is not finite must be so in both."""
     if not torch.equal(found.isfinite(), exact.isfinite()):
         return False
-    difference, size = ((each.nan_to_num(0, 0, 0).float()).norm() for each in (found - exact, exact))
+    difference, size = (
+        (each.nan_to_num(0, 0, 0).float()).norm() for each in (found - exact, exact)
+    )
     return bool(difference <= _CLOSE.get(exact.dtype, 1e-3) * size)

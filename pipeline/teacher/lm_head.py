@@ -11,7 +11,8 @@ from pipeline.teacher.source import TeacherSource
 
 
 def lm_head_rows(source: TeacherSource, tokens: Sequence[int]) -> torch.Tensor:
-    """Rows `[len(tokens), d_teacher]` bfloat16 of the LM head; the teacher is loaded for them, and let go of again.
+    """Rows `[len(tokens), d_teacher]` bfloat16 of the LM head; the teacher is loaded for them, and
+    let go of again.
 
     Raises:
         InputError: the weights cannot be had, or there is no LM head that is a plain product.

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding, GgufConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    GgufConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from pipeline.device import DTYPES, DtypeName
@@ -18,11 +24,17 @@ from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
 
 _MOST_DIVERGENCE = 0.01
-"""Nats a token between the LM head's own predictions and the whole model's: bfloat16's rounding gives a few 1e-4."""
+"""Nats a token between the LM head's own predictions and the whole model's: bfloat16's rounding
+gives a few 1e-4."""
 
 
 def load_teacher(
-    source: TeacherSource, layers: Sequence[int], device: torch.device, dtype: DtypeName, *, with_lm_head: bool = False
+    source: TeacherSource,
+    layers: Sequence[int],
+    device: torch.device,
+    dtype: DtypeName,
+    *,
+    with_lm_head: bool = False,
 ) -> Teacher:
     """Load a teacher's body, frozen; its LM head only where that is asked for.
 
@@ -35,7 +47,8 @@ def load_teacher(
 
 
 def load_body(source: TeacherSource, device: torch.device, dtype: DtypeName) -> PreTrainedModel:
-    """The teacher's body as transformers has it; of a model of encoder and decoder that is named as an encoder, its encoder.
+    """The teacher's body as transformers has it; of a model of encoder and decoder that is named as
+    an encoder, its encoder.
 
     Raises:
         InputError: the weights cannot be had.
@@ -81,36 +94,46 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
                 return kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
         if not source.is_gguf:
             return load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
-        # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them anew.
+        # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them
+        # anew.
         how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
         model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
         require_all_used(Path(source.name), model)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"teacher {source.name}: its weights cannot be loaded ({why(error)})") from error
+        raise InputError(
+            f"teacher {source.name}: its weights cannot be loaded ({why(error)})"
+        ) from error
     return model
 
 
 def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: torch.Tensor) -> None:
-    """Hold what the LM head gives by itself against the whole model: some scale their logits in ways of their own."""
+    """Hold what the LM head gives by itself against the whole model: some scale their logits in
+    ways of their own."""
     last = next((layer for layer in teacher.layers if teacher.is_last(layer)), None)
     if last is None or not teacher.has_lm_head:
         return
     found_TV = teacher.log_probabilities(teacher.hidden_states(ids_BT)[last][0].float())
-    if float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean()) > _MOST_DIVERGENCE:
+    if (
+        float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean())
+        > _MOST_DIVERGENCE
+    ):
         family = type(teacher.body).__name__
         raise InputError(
-            f"teacher {family}: does more than its LM head to predict, so that cannot be told from its states; use --fidelity "
-            "rel=…, and neither --keep-head nor the baseline teacher"
+            f"teacher {family}: does more than its LM head to predict, so that cannot be told from"
+            " its states; use --fidelity rel=…, and neither --keep-head nor the baseline teacher"
         )
 
 
 def _body_class(source: TeacherSource) -> Any:
-    """A model of encoder and decoder gives its encoder alone, where transformers loads that by itself."""
+    """A model of encoder and decoder gives its encoder alone, where transformers loads that by
+    itself."""
     if source.kind == "decoder":
         return AutoModel
     config = source.load_config()
     return (
-        AutoModelForTextEncoding if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+        AutoModelForTextEncoding
+        if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+        else AutoModel
     )

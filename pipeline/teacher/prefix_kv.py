@@ -28,8 +28,11 @@ NOTHING = Context([])
 
 
 @torch.inference_mode()
-def read_context(teacher: Teacher, ids_1T: torch.Tensor, before: Context) -> tuple[dict[int, torch.Tensor], Context]:
-    """Read some tokens alone: their hidden states `[1, T, d_teacher]` of each layer, and what to go on from after them."""
+def read_context(
+    teacher: Teacher, ids_1T: torch.Tensor, before: Context
+) -> tuple[dict[int, torch.Tensor], Context]:
+    """Read some tokens alone: their hidden states `[1, T, d_teacher]` of each layer, and what to go
+    on from after them."""
     past = DynamicCache()
     for block, (keys, values) in enumerate(before.keys_values):
         past.update(keys, values, block)
@@ -43,7 +46,8 @@ def read_context(teacher: Teacher, ids_1T: torch.Tensor, before: Context) -> tup
 def read_after(
     teacher: Teacher, ids_BT: torch.Tensor, mask_BT: torch.Tensor, contexts: Sequence[Context]
 ) -> dict[int, torch.Tensor]:
-    """Hidden states `[B, T, d_teacher]` of each layer, of tokens that go on from contexts of any lengths, one a row.
+    """Hidden states `[B, T, d_teacher]` of each layer, of tokens that go on from contexts of any
+    lengths, one a row.
 
     Args:
         ids_BT: token ids, padded on the right.
@@ -63,9 +67,9 @@ def read_after(
 
 
 class _BlockContexts(DynamicLayer):
-    """One block's keys and values of the contexts of a batch, put side by side when the block asks for them and not kept: a
-    batch holds those of one block at a time, and a row that goes on from a long text is not much dearer than another.
-    """
+    """One block's keys and values of the contexts of a batch, put side by side when the block asks
+    for them and not kept: a batch holds those of one block at a time, and a row that goes on from a
+    long text is not much dearer than another."""
 
     def __init__(self, contexts: Sequence[Context], block: int, longest: int) -> None:
         super().__init__()
@@ -74,7 +78,8 @@ class _BlockContexts(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values `[B, heads, P + T, d_head]` of the contexts, padded on the left, and of the tokens now read."""
+        """Keys and values `[B, heads, P + T, d_head]` of the contexts, padded on the left, and of
+        the tokens now read."""
         return self._before(0, key_states), self._before(1, value_states)
 
     def get_seq_length(self) -> int:
@@ -91,5 +96,7 @@ class _BlockContexts(DynamicLayer):
         whole_BHTK[:, :, self._longest :] = read_BHTK
         for row, context in enumerate(self._contexts):
             if len(context):
-                whole_BHTK[row, :, self._longest - len(context) : self._longest] = context.keys_values[self._block][which][0]
+                whole_BHTK[row, :, self._longest - len(context) : self._longest] = (
+                    context.keys_values[self._block][which][0]
+                )
         return whole_BHTK

@@ -17,7 +17,13 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-_UNSTABLE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
+_UNSTABLE_CONFIG = {
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "architectures",
+}
 
 TeacherKind = Literal["decoder", "encoder"]
 """A decoder's states of a token know what came before it; an encoder's know the whole text."""
@@ -50,14 +56,26 @@ class TeacherSource:
         """
         folder = Path(self.location)
         if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
-            raise InputError(f"teacher {self.name}: no config.json in this folder; name one that `save_pretrained` has written")
+            raise InputError(
+                f"teacher {self.name}: no config.json in this folder; name one that"
+                " `save_pretrained` has written"
+            )
 
     def known_layers(self) -> int | None:
-        """How many layers a folder's configuration says, where it says so plainly; None: transformers has to be asked."""
+        """How many layers a folder's configuration says, where it says so plainly; None:
+        transformers has to be asked."""
         try:
             config = json.loads((Path(self.location) / "config.json").read_text(encoding="utf-8"))
-            nested = [name for name, value in config.items() if isinstance(value, dict) and name.endswith("config")]
-            layers = None if nested or config.get("is_encoder_decoder") else config.get("num_hidden_layers")
+            nested = [
+                name
+                for name, value in config.items()
+                if isinstance(value, dict) and name.endswith("config")
+            ]
+            layers = (
+                None
+                if nested or config.get("is_encoder_decoder")
+                else config.get("num_hidden_layers")
+            )
         except (OSError, ValueError, AttributeError):
             return None
         return layers if type(layers) is int and not self.is_gguf else None
@@ -83,8 +101,9 @@ class TeacherSource:
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, as it is after having been saved and loaded once.
 
-        That is the one that training and generation get from a cache or a run, and it need not be the first: from a GGUF
-        file transformers makes Qwen2's tokenizer without its Unicode normalisation, from saved files with it.
+        That is the one that training and generation get from a cache or a run, and it need not be
+        the first: from a GGUF file transformers makes Qwen2's tokenizer without its Unicode
+        normalisation, from saved files with it.
 
         Raises:
             InputError: it cannot be had.
@@ -100,7 +119,8 @@ class TeacherSource:
         return tokenizer
 
     def weights_hash(self) -> str:
-        """What the weights are, wherever they lie: SHA-256 of a local file's or folder's weights, or the hub commit.
+        """What the weights are, wherever they lie: SHA-256 of a local file's or folder's weights,
+        or the hub commit.
 
         Raises:
             InputError: there are no whole weights there.
@@ -117,11 +137,15 @@ class TeacherSource:
             except (ValueError, OSError) as error:
                 raise InputError(f"teacher {self.name}: {error}") from error
             files = sorted(Path(self.location).glob("*.safetensors"))
-            return "sha256:" + hashlib.sha256(" ".join(sha256_of(file) for file in files).encode()).hexdigest()
+            return (
+                "sha256:"
+                + hashlib.sha256(" ".join(sha256_of(file) for file in files).encode()).hexdigest()
+            )
         return f"commit:{self.pinned().options['revision']}"
 
     def pinned(self) -> TeacherSource:
-        """A hub id with the commit that it stands for now, so that what is named is what is loaded; else itself.
+        """A hub id with the commit that it stands for now, so that what is named is what is loaded;
+        else itself.
 
         Raises:
             InputError: the hub does not know it.
@@ -131,10 +155,14 @@ class TeacherSource:
         from transformers.utils.hub import cached_file, extract_commit_hash
 
         try:
-            commit = extract_commit_hash(cached_file(self.location, "config.json", **self.options), None)
+            commit = extract_commit_hash(
+                cached_file(self.location, "config.json", **self.options), None
+            )
         except OSError as error:
             raise self._unusable("configuration", error) from error
-        return replace(self, name=f"{self._prefix}{self.location}@{commit}", options={"revision": str(commit)})
+        return replace(
+            self, name=f"{self._prefix}{self.location}@{commit}", options={"revision": str(commit)}
+        )
 
     @property
     def is_gguf(self) -> bool:
@@ -151,13 +179,18 @@ class TeacherSource:
 
         folder = Path(self.location)
         if self.is_gguf and is_gguf_readers(error):
-            return InputError(f"teacher {self.name}: it is {DAMAGED}")  # its table names tensors beyond its end
+            return InputError(
+                f"teacher {self.name}: it is {DAMAGED}"
+            )  # its table names tensors beyond its end
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
-        return InputError(f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})")
+        return InputError(
+            f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})"
+        )
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
-    """Tell what kind of name this is; nothing is loaded. `random:SEED:NAME` is that teacher with random weights.
+    """Tell what kind of name this is; nothing is loaded. `random:SEED:NAME` is that teacher with
+    random weights.
 
     Raises:
         InputError: it looks like a path, and nothing stands there.
@@ -165,7 +198,10 @@ def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
     if parts := re.fullmatch(r"random:(\d+):(.+)", name):
         return replace(find_teacher(parts[2], kind), name=name, random_seed=int(parts[1]))
     if name.startswith("random:"):
-        raise InputError(f"teacher {name}: one of random weights is named random:SEED:TEACHER, such as random:0:Qwen/Qwen2-1.5B")
+        raise InputError(
+            f"teacher {name}: one of random weights is named random:SEED:TEACHER, such as"
+            " random:0:Qwen/Qwen2-1.5B"
+        )
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -174,7 +210,10 @@ def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
     if path.is_dir():
         return TeacherSource(name, name, {}, kind)
     if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise InputError(f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id (owner/name)")
+        raise InputError(
+            f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id"
+            " (owner/name)"
+        )
     location, _, revision = name.partition("@")
     return TeacherSource(name, location, {"revision": revision} if revision else {}, kind)
 

@@ -1,4 +1,5 @@
-"""Where in a body the hidden states of its layers are taken while it runs, found by comparison with its own output."""
+"""Where in a body the hidden states of its layers are taken while it runs, found by comparison with
+its own output."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _INPUT = -1
 
 
 def plain_states(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) -> list[torch.Tensor]:
-    """Hidden states `[B, T, d_teacher]` of all layers as transformers gives them, the last one after the final norm.
+    """Hidden states `[B, T, d_teacher]` of all layers as transformers gives them, the last one
+    after the final norm.
 
     Raises:
         InputError: it cannot be read by tokens alone, or gives no hidden states.
@@ -27,12 +29,13 @@ def plain_states(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) ->
 
 
 class Taps:
-    """Takes the states of some layers out of a body's forward pass, and lets nothing run that none of them needs.
+    """Takes the states of some layers out of a body's forward pass, and lets nothing run that none
+    of them needs.
 
-    A body may hold several lists of as many blocks (the towers of pictures and sounds beside the text decoder's): the list is
-    taken whose blocks give, bit for bit, what transformers names its hidden states. Where none does, they are taken from
-    transformers' own output, which keeps those of all layers in memory.
-    """
+    A body may hold several lists of as many blocks (the towers of pictures and sounds beside the
+    text decoder's): the list is taken whose blocks give, bit for bit, what transformers names its
+    hidden states. Where none does, they are taken from transformers' own output, which keeps those
+    of all layers in memory."""
 
     def __init__(self, body: PreTrainedModel, ids_BT: torch.Tensor) -> None:
         """Find the blocks by reading some tokens.
@@ -52,7 +55,8 @@ class Taps:
             self._blocks = None
 
     def keep_only(self, indices: Iterable[int]) -> None:
-        """Give the states of these layers alone, and let go of the blocks above the last of them."""
+        """Give the states of these layers alone, and let go of the blocks above the last of
+        them."""
         self._indices = list(indices)
         if self._blocks is not None and self.depth not in self._indices:
             self._drop_unneeded(self._blocks)
@@ -78,7 +82,11 @@ class Taps:
             source: dict[int, int] = {}
             for index in range(self.depth):
                 # Some families of state-space models count from the first block's output.
-                found = [number for number in (index - 1, index) if _same(seen.get((blocks, number)), self.plain[index])]
+                found = [
+                    number
+                    for number in (index - 1, index)
+                    if _same(seen.get((blocks, number)), self.plain[index])
+                ]
                 if found:
                     source[index] = found[0]
             if len(source) == self.depth:
@@ -116,15 +124,18 @@ def _plain_output(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) -
     try:
         return body(input_ids=ids_BT, output_hidden_states=True, use_cache=False, **options)
     except Exception as error:
-        raise InputError(f"teacher {type(body).__name__}: cannot read a text alone ({reason(error)}); name another") from error
+        raise InputError(
+            f"teacher {type(body).__name__}: cannot read a text alone ({reason(error)}); name"
+            " another"
+        ) from error
 
 
 def _all_layers(body: PreTrainedModel, output: Any) -> list[torch.Tensor]:
     states = getattr(output, "hidden_states", None)
     if not states:
         raise InputError(
-            f"teacher {type(body).__name__}: gives no hidden states of a text; name a decoder, or with --teacher-kind encoder an "
-            "encoder"
+            f"teacher {type(body).__name__}: gives no hidden states of a text; name a decoder, or"
+            " with --teacher-kind encoder an encoder"
         )
     last = getattr(output, "last_hidden_state", None)
     return [*states[:-1], states[-1] if last is None else last]
@@ -132,7 +143,8 @@ def _all_layers(body: PreTrainedModel, output: Any) -> list[torch.Tensor]:
 
 @contextmanager
 def _recorded(lists: list[nn.ModuleList]) -> Iterator[dict[tuple[nn.Module, int], torch.Tensor]]:
-    """Collects what enters the first block of each list, and what leaves each block, while a body runs."""
+    """Collects what enters the first block of each list, and what leaves each block, while a body
+    runs."""
     seen: dict[tuple[nn.Module, int], torch.Tensor] = {}
     handles = [
         _hook(blocks, number, partial(seen.__setitem__, (blocks, number)))

@@ -26,18 +26,27 @@ def layer_of_lm_head(name: str, layers: Sequence[int], identity: dict[str, Any])
         return None if identity.get("teacher_kind") == "encoder" else -1
     shape = decoder_config(find_teacher(name).load_config())
     indices = resolve_layers(layers, shape)
-    return next((layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None)
+    return next(
+        (layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None
+    )
 
 
 def load_same_teacher(
-    name: str, layers: list[int], identity: dict[str, Any], device: torch.device, *, with_lm_head: bool = False
+    name: str,
+    layers: list[int],
+    identity: dict[str, Any],
+    device: torch.device,
+    *,
+    with_lm_head: bool = False,
 ) -> Teacher:
     """Load the teacher that a cache was made with, from wherever it lies now.
 
     Raises:
         InputError: it is not there, or its weights are others.
     """
-    return load_teacher(_same_source(name, identity), layers, device, _dtype(identity), with_lm_head=with_lm_head)
+    return load_teacher(
+        _same_source(name, identity), layers, device, _dtype(identity), with_lm_head=with_lm_head
+    )
 
 
 def load_same_body(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:
@@ -67,11 +76,14 @@ def _same_source(name: str, identity: dict[str, Any]) -> TeacherSource:
         source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
     except InputError as error:
         raise InputError(f"{error}; if it has moved, name it with --teacher") from error
-    found = {"teacher_weights": source.weights_hash(), "teacher_config": config_hash(source.load_config())}
+    found = {
+        "teacher_weights": source.weights_hash(),
+        "teacher_config": config_hash(source.load_config()),
+    }
     for field, value in found.items():
         if value != identity[field]:
             raise InputError(
-                f"teacher {name}: {field} is {value!r}, the cache was made with {identity[field]!r}; "
-                "name the same teacher with --teacher"
+                f"teacher {name}: {field} is {value!r}, the cache was made with"
+                f" {identity[field]!r}; name the same teacher with --teacher"
             )
     return source

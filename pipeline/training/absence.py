@@ -14,13 +14,21 @@ from pipeline.model import LLMModulesForCausalLM
 
 
 def weights_beside() -> dict[str, int]:
-    """Bytes of the weights in this process's memory that are of no student, by the class of their model.
+    """Bytes of the weights in this process's memory that are of no student, by the class of their
+    model.
 
-    A model that another one contains is counted with that one. Weights that are not in memory (`meta`) count nothing.
-    """
+    A model that another one contains is counted with that one. Weights that are not in memory
+    (`meta`) count nothing."""
     gc.collect()
-    found: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
-    own = {id(weights) for module in found if isinstance(module, LLMModulesForCausalLM) for weights in module.parameters()}
+    found: list[nn.Module] = [
+        each for each in gc.get_objects() if issubclass(type(each), nn.Module)
+    ]
+    own = {
+        id(weights)
+        for module in found
+        if isinstance(module, LLMModulesForCausalLM)
+        for weights in module.parameters()
+    }
     inner = {id(child) for module in found for child in module.modules() if child is not module}
     beside: dict[str, int] = {}
     for module in found:
@@ -39,13 +47,19 @@ def require_no_teacher() -> None:
     if beside := weights_beside():
         named = ", ".join(f"{name} ({size / 1e6:,.1f} MB)" for name, size in beside.items())
         raise RunError(
-            f"beside the student there are weights in memory: {named}; train in a process of its own, or let go of them"
+            f"beside the student there are weights in memory: {named}; train in a process of its"
+            " own, or let go of them"
         )
 
 
 def loaded_rooms() -> dict[str, Any]:
-    """What of this project, and whose models' code of transformers, has been imported, for run.json."""
-    families = {name.split(".")[2] for name in sys.modules if re.match(r"transformers\.models\.\w+\.modeling_", name)}
+    """What of this project, and whose models' code of transformers, has been imported, for
+    run.json."""
+    families = {
+        name.split(".")[2]
+        for name in sys.modules
+        if re.match(r"transformers\.models\.\w+\.modeling_", name)
+    }
     return {
         "project": sorted(name for name in sys.modules if name.startswith(("pipeline.", "cache."))),
         "model_families": sorted(families - {"auto"}),

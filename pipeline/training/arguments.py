@@ -21,7 +21,9 @@ _WORKERS = 2
 """Processes that read ahead where a GPU trains; a CPU has better to do."""
 
 
-def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes: int) -> TrainingArguments:
+def training_arguments(
+    settings: TrainSettings, folder: RunFolder, *, processes: int
+) -> TrainingArguments:
     """Arguments for each of some processes, each with a device of its own.
 
     Args:
@@ -30,16 +32,21 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
         processes: how many train together.
 
     Raises:
-        InputError: there is no such device, or one of several is named; batches cannot be dealt out to the processes.
+        InputError: there is no such device, or one of several is named; batches cannot be dealt out
+            to the processes.
     """
     batches = settings.batches_a_step(processes)
     if batches % processes:
         raise InputError(
-            f"--accumulate {batches}: {processes} processes each take as many batches a step; choose a multiple of {processes}"
+            f"--accumulate {batches}: {processes} processes each take as many batches a step;"
+            f" choose a multiple of {processes}"
         )
     device = choose_device(settings.device)
     if device.index:
-        raise InputError(f"--device {settings.device}: training takes the first device it sees; set CUDA_VISIBLE_DEVICES instead")
+        raise InputError(
+            f"--device {settings.device}: training takes the first device it sees; set"
+            " CUDA_VISIBLE_DEVICES instead"
+        )
     on_cpu = device.type == "cpu"
     when = "epoch" if settings.eval_every is None else "steps"
     arguments = TrainingArguments(
@@ -69,13 +76,20 @@ def training_arguments(settings: TrainSettings, folder: RunFolder, *, processes:
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=on_cpu,
-        bf16=settings.precision == "bf16" or (not on_cpu and choose_dtype(settings.precision, device) == "bf16"),
-        dataloader_num_workers=(0 if on_cpu else _WORKERS) if settings.loader_workers is None else settings.loader_workers,
+        bf16=settings.precision == "bf16"
+        or (not on_cpu and choose_dtype(settings.precision, device) == "bf16"),
+        dataloader_num_workers=(
+            (0 if on_cpu else _WORKERS)
+            if settings.loader_workers is None
+            else settings.loader_workers
+        ),
         dataloader_pin_memory=device.type == "cuda",
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: DataParallel would change batch size and steps unasked
+    arguments._n_gpu = min(
+        arguments.n_gpu, 1
+    )  # one device: DataParallel would change batch size and steps unasked
     return arguments
 
 
@@ -88,7 +102,8 @@ def training_callbacks(
     progress: Progress,
     title: str,
 ) -> list[TrainerCallback]:
-    """What watches a run: a stopwatch, metrics.jsonl, a progress bar, TensorBoard and other reporters, early stopping."""
+    """What watches a run: a stopwatch, metrics.jsonl, a progress bar, TensorBoard and other
+    reporters, early stopping."""
     after = None if checkpoint is None else step_of(checkpoint) + 1
     callbacks: list[TrainerCallback] = [
         *reporters,
@@ -98,7 +113,9 @@ def training_callbacks(
         ProgressBar(progress, title),
     ]
     if share.rank == 0:
-        callbacks.append(TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after)))
+        callbacks.append(
+            TensorBoardCallback(SummaryWriter(str(folder.tensorboard), purge_step=after))
+        )
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience, settings.min_delta))
     return callbacks
@@ -113,7 +130,9 @@ def find_reporter(name: str) -> TrainerCallback:
     try:
         reporter: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
     except KeyError as error:
-        raise InputError(f"--report-to {name}: the installed transformers knows no such service") from error
+        raise InputError(
+            f"--report-to {name}: the installed transformers knows no such service"
+        ) from error
     except (ImportError, RuntimeError, ValueError) as error:
         raise InputError(f"--report-to {name}: {reason(error)}") from error
     return reporter

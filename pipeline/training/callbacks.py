@@ -7,22 +7,43 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-_KEPT = ("loss", "val_loss", "val_perplexity", "grad_norm", "learning_rate", "tokens_per_second", "loader_wait_share")
+_KEPT = (
+    "loss",
+    "val_loss",
+    "val_perplexity",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "loader_wait_share",
+)
 
 
 class MetricsFile(TrainerCallback):
-    """Appends one JSON object a log step: `step`, `epoch`, `loss`, `val_loss` when known, speed, share of loader waits."""
+    """Appends one JSON object a log step: `step`, `epoch`, `loss`, `val_loss` when known, speed,
+    share of loader waits."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._loss: float | None = None
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         """Write the step down."""
         if not state.is_world_process_zero:
@@ -34,24 +55,35 @@ class MetricsFile(TrainerCallback):
         if self._loss is not None:
             record["loss"] = self._loss
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **record}, allow_nan=False) + "\n")
+            stream.write(
+                json.dumps(
+                    {"step": state.global_step, "epoch": state.epoch, **record}, allow_nan=False
+                )
+                + "\n"
+            )
 
 
 class LogWithEvaluation(TrainerCallback):
-    """Logs the training loss at each evaluation and at the last step, so that no run ends without its figures."""
+    """Logs the training loss at each evaluation and at the last step, so that no run ends without
+    its figures."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Ask for a log line where an evaluation or the end follows."""
         if control.should_evaluate or state.global_step >= state.max_steps:
             control.should_log = True
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Likewise at the end of an epoch."""
         control.should_log = control.should_log or control.should_evaluate
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """The seconds that a run has taken, those before it was stopped and gone on with among them: checkpoints keep them."""
+    """The seconds that a run has taken, those before it was stopped and gone on with among them:
+    checkpoints keep them."""
 
     _since: float | None
 
@@ -63,11 +95,15 @@ class Stopwatch(TrainerCallback, ExportableState):
         """So far."""
         return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Start."""
         self._since = time.perf_counter()
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Stop."""
         self._before, self._since = self.seconds, None
 
@@ -84,18 +120,29 @@ class ProgressBar(TrainerCallback):
         self._task: TaskID | None = None
         self._shown: dict[str, float] = {}
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Show the bar."""
         if state.is_world_process_zero:
-            self._task = self._progress.add_task(self._title, total=state.max_steps, completed=state.global_step, figures="")
+            self._task = self._progress.add_task(
+                self._title, total=state.max_steps, completed=state.global_step, figures=""
+            )
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Move it on."""
         if self._task is not None:
             self._progress.update(self._task, completed=state.global_step)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         """Show the newest losses."""
         self._shown |= {name: logs[name] for name in ("loss", "val_loss") if logs and name in logs}

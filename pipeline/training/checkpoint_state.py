@@ -1,4 +1,5 @@
-"""Optimiser, scheduler and random state in checkpoints as safetensors and JSON: nothing that a reader would execute."""
+"""Optimiser, scheduler and random state in checkpoints as safetensors and JSON: nothing that a
+reader would execute."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
                 tensors[f"{parameter}.{name}"] = value.detach().cpu().contiguous()
             else:
                 numbers[f"{parameter}.{name}"] = value
-    rest = {"numbers": numbers, "param_groups": state["param_groups"], "scheduler": scheduler.state_dict()}
+    rest = {
+        "numbers": numbers,
+        "param_groups": state["param_groups"],
+        "scheduler": scheduler.state_dict(),
+    }
     save_file(tensors, folder / f"{_OPTIMIZER}.safetensors")
     (folder / f"{_OPTIMIZER}.json").write_text(json.dumps(rest))
 
@@ -37,7 +42,10 @@ def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
     """Read them back into an optimiser and a scheduler of the same make."""
     rest = json.loads((folder / f"{_OPTIMIZER}.json").read_text())
     state: dict[int, dict[str, Any]] = {}
-    for key, value in [*load_file(folder / f"{_OPTIMIZER}.safetensors").items(), *rest["numbers"].items()]:
+    for key, value in [
+        *load_file(folder / f"{_OPTIMIZER}.safetensors").items(),
+        *rest["numbers"].items(),
+    ]:
         parameter, _, name = key.partition(".")
         state.setdefault(int(parameter), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
@@ -45,13 +53,20 @@ def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
 
 
 def save_random_state(folder: Path, rank: int) -> None:
-    """Write the states of Python's, NumPy's and torch's random number generators; `rank` is that of this process."""
+    """Write the states of Python's, NumPy's and torch's random number generators; `rank` is that of
+    this process."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    tensors = {"torch": torch.random.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys, np.int64))}
+    tensors = {
+        "torch": torch.random.get_rng_state(),
+        "numpy": torch.from_numpy(np.asarray(keys, np.int64)),
+    }
     for index in range(torch.cuda.device_count()):
         tensors[f"cuda.{index}"] = torch.cuda.get_rng_state(index)
-    rest = {"python": [version, list(words), gauss], "numpy": [kind, int(position), int(has_gauss), float(cached)]}
+    rest = {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, int(position), int(has_gauss), float(cached)],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     file = _random_state(folder, rank)
     save_file(tensors, file)
@@ -69,7 +84,9 @@ def load_random_state(folder: Path, rank: int) -> None:
     version, words, gauss = rest["python"]
     random.setstate((version, tuple(words), gauss))
     kind, position, has_gauss, cached = rest["numpy"]
-    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state(
+        (kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached)
+    )
     torch.random.set_rng_state(tensors["torch"])
     for index in range(torch.cuda.device_count()):
         if f"cuda.{index}" in tensors:

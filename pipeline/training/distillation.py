@@ -1,4 +1,5 @@
-"""Learning what a teacher would have said, from its cached states and its LM head: no teacher is needed for that either."""
+"""Learning what a teacher would have said, from its cached states and its LM head: no teacher is
+needed for that either."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from pipeline.model import LLMModulesForCausalLM, SoftTargets
 
 
 def kept_head(cache: Cache, option: str) -> tuple[list[int], torch.Tensor]:
-    """The tokens that occur in a cache, and the rows `[K, d_teacher]` that the teacher's LM head has for them.
+    """The tokens that occur in a cache, and the rows `[K, d_teacher]` that the teacher's LM head
+    has for them.
 
     Args:
         cache: keeps them.
@@ -24,16 +26,21 @@ def kept_head(cache: Cache, option: str) -> tuple[list[int], torch.Tensor]:
         InputError: the cache keeps no LM head, or lacks the states that it reads.
     """
     if -1 not in cache.layers:
-        raise InputError(f"{cache.address}: lacks layer -1, the LM head's; {option} needs extract --layers -1,…")
+        raise InputError(
+            f"{cache.address}: lacks layer -1, the LM head's; {option} needs extract --layers -1,…"
+        )
     folder = cache.attachment(VOCABULARY)
     rows_KD = read_lm_head(folder)
     if rows_KD is None:
-        raise InputError(f"{cache.address}: keeps no LM head for {option}; extract with --keep-head")
+        raise InputError(
+            f"{cache.address}: keeps no LM head for {option}; extract with --keep-head"
+        )
     return read_vocabulary(folder), rows_KD
 
 
 class TeachersPredictions(nn.Module):
-    """Makes soft targets of a batch's teacher states (Hinton et al., arXiv 1503.02531, at temperature 1)."""
+    """Makes soft targets of a batch's teacher states (Hinton et al., arXiv 1503.02531, at
+    temperature 1)."""
 
     head: torch.Tensor
     rows: torch.Tensor
@@ -62,4 +69,6 @@ class TeachersPredictions(nn.Module):
         """The batch with `soft_targets` in place of its `target_states`."""
         states_BTD = batch["target_states"].to(self.head.dtype)
         soft = SoftTargets(states_BTD, self.head, self.rows, self.share)
-        return {name: value for name, value in batch.items() if name != "target_states"} | {"soft_targets": soft}
+        return {name: value for name, value in batch.items() if name != "target_states"} | {
+            "soft_targets": soft
+        }

@@ -26,7 +26,8 @@ def teachers_tokenizer(cache: Cache) -> PreTrainedTokenizerBase:
 
 
 def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedTokenizerBase:
-    """The tokenizer of what a student reads and writes: the teacher's, where its tokens are not its own.
+    """The tokenizer of what a student reads and writes: the teacher's, where its tokens are not its
+    own.
 
     A new GPT-Neo has no tokens yet: it takes the teacher's, where no others are named.
 
@@ -47,7 +48,11 @@ def students_hash(settings: TrainSettings, cache: Cache) -> str:
     Raises:
         InputError: as `students_tokenizer`.
     """
-    return tokenizer_hash(students_tokenizer(settings, cache)) if settings.own_tokens else str(cache.identity["tokenizer"])
+    return (
+        tokenizer_hash(students_tokenizer(settings, cache))
+        if settings.own_tokens
+        else str(cache.identity["tokenizer"])
+    )
 
 
 def examples_of(
@@ -82,8 +87,9 @@ def examples_of(
     )
     if not len(answers):
         raise InputError(
-            f"{cache.address}: of {len(rows)} rows no answer is left, {answers.left_out} are over "
-            f"{settings.max_answer_tokens} tokens; raise --max-answer-tokens, or choose another --seed"
+            f"{cache.address}: of {len(rows)} rows no answer is left, {answers.left_out} are over"
+            f" {settings.max_answer_tokens} tokens; raise --max-answer-tokens, or choose another"
+            " --seed"
         )
     return answers
 

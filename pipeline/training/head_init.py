@@ -1,4 +1,5 @@
-"""A student's LM head to begin with: the teacher's, reduced to the student's width with the least loss."""
+"""A student's LM head to begin with: the teacher's, reduced to the student's width with the least
+loss."""
 
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ _SAMPLE_TOKENS = 16384
 
 
 def start_head(model: LLMModulesForCausalLM, cache: Cache, settings: TrainSettings) -> None:
-    """Put the reduced LM head of the teacher into a student; rows of tokens that the cache does not know stay as they are.
+    """Put the reduced LM head of the teacher into a student; rows of tokens that the cache does not
+    know stay as they are.
 
     Raises:
         InputError: the cache kept no LM head, or not the states that it reads.
     """
     known, rows_KD = kept_head(cache, "--head-init teacher")
-    reduced_KS = reduced_head(rows_KD.float(), _sampled_states(cache, settings.seed), model.config.hidden_size)
+    reduced_KS = reduced_head(
+        rows_KD.float(), _sampled_states(cache, settings.seed), model.config.hidden_size
+    )
     tokens = torch.tensor(known)
     places = tokens if model.head_tokens is None else torch.searchsorted(model.head_tokens, tokens)
     with torch.no_grad():
@@ -29,11 +33,13 @@ def start_head(model: LLMModulesForCausalLM, cache: Cache, settings: TrainSettin
 
 
 def reduced_head(head_KD: torch.Tensor, states_ND: torch.Tensor, width: int) -> torch.Tensor:
-    """`A` `[K, width]` such that logits `A z` of some `z = B h` are nearest to the teacher's logits `head h`, in the mean square.
+    """`A` `[K, width]` such that logits `A z` of some `z = B h` are nearest to the teacher's logits
+    `head h`, in the mean square.
 
-    What a softmax does not see, a constant added to all logits, does not count. `z` is white: of unit second moment in all
-    directions, as the states are that leave a LayerNorm. It is the truncated singular value decomposition of `head M^(1/2)`,
-    with `M` the second moment of the states. A student wider than the teacher gets columns of zeros.
+    What a softmax does not see, a constant added to all logits, does not count. `z` is white: of
+    unit second moment in all directions, as the states are that leave a LayerNorm. It is the
+    truncated singular value decomposition of `head M^(1/2)`, with `M` the second moment of the
+    states. A student wider than the teacher gets columns of zeros.
 
     Args:
         head_KD: the teacher's LM head.

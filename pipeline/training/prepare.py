@@ -1,4 +1,5 @@
-"""Everything before the first step: the student, its batches, its optimiser. Bad input is found here."""
+"""Everything before the first step: the student, its batches, its optimiser. Bad input is found
+here."""
 
 from __future__ import annotations
 
@@ -28,7 +29,12 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 from pipeline.training.arguments import find_reporter, training_arguments
 from pipeline.training.distillation import TeachersPredictions, kept_head
-from pipeline.training.examples import examples_of, left_out_of, students_tokenizer, teachers_tokenizer
+from pipeline.training.examples import (
+    examples_of,
+    left_out_of,
+    students_tokenizer,
+    teachers_tokenizer,
+)
 from pipeline.training.head_init import start_head
 
 
@@ -56,35 +62,50 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     """Find out whether a student can be trained from a cache.
 
     Raises:
-        InputError: the cache lacks a layer, there is no such student, or nothing of it is to be trained.
+        InputError: the cache lacks a layer, there is no such student, or nothing of it is to be
+            trained.
     """
     settings.require_states_of(cache.address, cache.manifest)
     settings.require_sense()
     if settings.distill:
         kept_head(cache, "--distill")
-    body = student_body(settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max()))
+    body = student_body(
+        settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max())
+    )
     if settings.reads_states:
         settings.bridge.require_possible(body, settings.condition)
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
         if not any(said_of(cache, index).answers for index in range(len(cache))):
-            raise InputError(f"{cache.address}: holds plain text, and --condition prompt and text learn what answers say")
+            raise InputError(
+                f"{cache.address}: holds plain text, and --condition prompt and text learn what"
+                " answers say"
+            )
         if settings.student not in SIZES:  # a new one gets as many positions as are needed
-            lengths = examples_of(replace(settings, layers=()), cache, range(len(cache)), tokenizer).lengths
+            lengths = examples_of(
+                replace(settings, layers=()), cache, range(len(cache)), tokenizer
+            ).lengths
             student_body(settings.student, settings.condition, max(lengths))
 
 
-def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowStep = lambda done, total: None) -> PreparedRun:
-    """Build the student and what feeds it. `step` is told how many rows have been looked at, where that takes a while.
+def prepare_run(
+    cache: Cache, settings: TrainSettings, share: Share, step: RowStep = lambda done, total: None
+) -> PreparedRun:
+    """Build the student and what feeds it. `step` is told how many rows have been looked at, where
+    that takes a while.
 
     Raises:
-        InputError: too few examples, no such student, device or reporter, or batches that cannot be dealt out.
+        InputError: too few examples, no such student, device or reporter, or batches that cannot be
+            dealt out.
     """
     train_rows, validation_rows = rows_of(cache, settings)
     tokenizer = students_tokenizer(settings, cache)
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
     reporters = [find_reporter(name) for name in settings.report_to] if share.rank == 0 else []
-    learned, held_out = (examples_of(settings, cache, rows, tokenizer, step) for rows in (train_rows, validation_rows))
+    learned, held_out = (
+        examples_of(settings, cache, rows, tokenizer, step)
+        for rows in (train_rows, validation_rows)
+    )
     set_seed(settings.seed)
     model = _build(settings, cache, tokenizer, learned, held_out)
     if settings.head_init == "teacher":
@@ -92,7 +113,9 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowSt
     for part in settings.freeze:
         _part(model, part).requires_grad_(False)
 
-    def loader(examples: CachedExamples, batches: TrainingBatches | ValidationBatches) -> CachedBatches:
+    def loader(
+        examples: CachedExamples, batches: TrainingBatches | ValidationBatches
+    ) -> CachedBatches:
         workers, pinned = arguments.dataloader_num_workers, arguments.dataloader_pin_memory
         return CachedBatches(examples, batches, workers=workers, pinned=pinned)
 
@@ -105,9 +128,19 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowSt
         teachers_tokenizer(cache),
         left_out_of(settings, (learned, held_out)),
         model,
-        build_optimizer(model, bridge_lr=settings.bridge_lr, gpt_neo_lr=settings.gpt_neo_lr, weight_decay=settings.weight_decay),
+        build_optimizer(
+            model,
+            bridge_lr=settings.bridge_lr,
+            gpt_neo_lr=settings.gpt_neo_lr,
+            weight_decay=settings.weight_decay,
+        ),
         arguments,
-        loader(learned, TrainingBatches(training, arguments.gradient_accumulation_steps * share.processes, share)),
+        loader(
+            learned,
+            TrainingBatches(
+                training, arguments.gradient_accumulation_steps * share.processes, share
+            ),
+        ),
         loader(held_out, ValidationBatches(validation, share)),
         StatesDecoder(
             [cache.codecs[layer] for layer in settings.layers_used],
@@ -119,16 +152,30 @@ def prepare_run(cache: Cache, settings: TrainSettings, share: Share, step: RowSt
     )
 
 
-def build_optimizer(model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float) -> AdamW:
-    """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM head)."""
-    trained = [(name.startswith("body."), weights) for name, weights in model.named_parameters() if weights.requires_grad]
-    body, around = [weights for of_body, weights in trained if of_body], [weights for of_body, weights in trained if not of_body]
+def build_optimizer(
+    model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float
+) -> AdamW:
+    """AdamW with one learning rate for GPT-Neo and one for what is new around it (bridge, LM
+    head)."""
+    trained = [
+        (name.startswith("body."), weights)
+        for name, weights in model.named_parameters()
+        if weights.requires_grad
+    ]
+    body, around = (
+        [weights for of_body, weights in trained if of_body],
+        [weights for of_body, weights in trained if not of_body],
+    )
     groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
-    return AdamW([group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay)
+    return AdamW(
+        [group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay
+    )
 
 
 def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
-    part: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[name]
+    part: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[
+        name
+    ]
     return part if part is not None else nn.Module()  # without a teacher there is no bridge
 
 
@@ -138,13 +185,22 @@ def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
     if answers:
         return sorted(set().union(*(each.occurring for each in answers)))
     try:
-        return [token for token in read_vocabulary(cache.attachment(VOCABULARY)) if token < cache.manifest.vocab_size]
+        return [
+            token
+            for token in read_vocabulary(cache.attachment(VOCABULARY))
+            if token < cache.manifest.vocab_size
+        ]
     except CacheError as error:
-        raise InputError(f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again") from error
+        raise InputError(
+            f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again"
+        ) from error
 
 
 def _build(
-    settings: TrainSettings, cache: Cache, tokenizer: PreTrainedTokenizerBase, *examples: CachedExamples
+    settings: TrainSettings,
+    cache: Cache,
+    tokenizer: PreTrainedTokenizerBase,
+    *examples: CachedExamples,
 ) -> LLMModulesForCausalLM:
     own, pad = settings.own_tokens, tokenizer.pad_token_id
     end = int(tokenizer.eos_token_id) if own else cache.manifest.end_token_id

@@ -1,4 +1,5 @@
-"""A training run from a cache: the student, and its companions at equal steps and tokens. No teacher anywhere."""
+"""A training run from a cache: the student, and its companions at equal steps and tokens. No
+teacher anywhere."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def train(
 
     Raises:
         CacheError: there is no whole cache there, or it is damaged.
-        InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no such student.
+        InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no
+            such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
     settings.require_companions(companions)
@@ -67,21 +69,32 @@ def train(
         if companions and own_share().rank == 0:
             _tell_if_too_few(cache, settings)
         for name in companions:
-            _require_companion(settings, cache, name, companion(settings, name, steps=1, random_teacher=random_teacher))
+            _require_companion(
+                settings,
+                cache,
+                name,
+                companion(settings, name, steps=1, random_teacher=random_teacher),
+            )
         asked = [name for name in companions if kind_of(name) != "baseline"]
         in_all = len(companions) + 1
         title = f"student (1 of {in_all})" if companions else "student"
         record = _train_one(settings, cache, title, asked, resume=resume, options=options)
         for number, name in enumerate(companions, start=2):
-            own = companion(settings, name, steps=record["result"]["steps"], random_teacher=random_teacher)
+            own = companion(
+                settings, name, steps=record["result"]["steps"], random_teacher=random_teacher
+            )
             with _opened(own, settings, cache) as read:
                 title = f"{name} ({number} of {in_all})"
                 _train_one(own, read, title, (), resume=resume or RunFolder(own.run).exists())
-            record["companions"] = sorted({*record["companions"], name})  # a baseline that was stopped is not missed
+            record["companions"] = sorted(
+                {*record["companions"], name}
+            )  # a baseline that was stopped is not missed
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
         if companions and own_share().rank == 0:
-            RunFolder(settings.run).write_options(options)  # those that a run was begun with may have named none
+            RunFolder(settings.run).write_options(
+                options
+            )  # those that a run was begun with may have named none
     return record
 
 
@@ -94,7 +107,8 @@ def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
         share = math.ceil(100 * FEWEST_HELD_OUT / rows) / 100
         mend = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
         tell(
-            f"{held_out} of {rows} rows are held out; from fewer than {FEWEST_HELD_OUT} `evaluate` gives no verdict: take {mend}"
+            f"{held_out} of {rows} rows are held out; from fewer than {FEWEST_HELD_OUT} `evaluate`"
+            f" gives no verdict: take {mend}"
         )
 
 
@@ -106,31 +120,52 @@ def unfit_companions(settings: TrainSettings, names: Sequence[str]) -> dict[str,
             try:
                 _require_companion(settings, cache, name, companion(settings, name, steps=1))
             except InputError as error:
-                reasons[name] = why_impossible(settings, name) or str(error).removeprefix(f"{name}: ")
+                reasons[name] = why_impossible(settings, name) or str(error).removeprefix(
+                    f"{name}: "
+                )
     return reasons
 
 
-def _opened(own: TrainSettings, settings: TrainSettings, cache: Cache) -> AbstractContextManager[Cache]:
+def _opened(
+    own: TrainSettings, settings: TrainSettings, cache: Cache
+) -> AbstractContextManager[Cache]:
     """A companion's cache: most often the student's, which is open already."""
     return nullcontext(cache) if own.cache == settings.cache else open_cache(own.cache)
 
 
-def _require_companion(settings: TrainSettings, cache: Cache, name: str, own: TrainSettings) -> None:
+def _require_companion(
+    settings: TrainSettings, cache: Cache, name: str, own: TrainSettings
+) -> None:
     """Find out whether a companion can be trained.
 
     Raises:
-        InputError: it cannot, or the cache of its own is not of random weights, or of other examples than the student's.
+        InputError: it cannot, or the cache of its own is not of random weights, or of other
+            examples than the student's.
     """
     with _opened(own, settings, cache) as read:
         require_fit(read, own)
-        if name == RANDOM_TEACHER and not str(read.identity["teacher_weights"]).startswith("random:"):
-            raise InputError(f"--random-teacher {read.address}: its teacher is not random; extract with --teacher random:SEED:T")
+        if name == RANDOM_TEACHER and not str(read.identity["teacher_weights"]).startswith(
+            "random:"
+        ):
+            raise InputError(
+                f"--random-teacher {read.address}: its teacher is not random; extract with"
+                " --teacher random:SEED:T"
+            )
         if read.identity["tokens"] != cache.identity["tokens"]:
-            raise InputError(f"{read.address}: was made of other examples than {cache.address}; extract the same rows for it")
+            raise InputError(
+                f"{read.address}: was made of other examples than {cache.address}; extract the same"
+                " rows for it"
+            )
 
 
 def _train_one(
-    settings: TrainSettings, cache: Cache, title: str, companions: Sequence[str], *, resume: bool, options: str = ""
+    settings: TrainSettings,
+    cache: Cache,
+    title: str,
+    companions: Sequence[str],
+    *,
+    resume: bool,
+    options: str = "",
 ) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
     record = new_record(settings, cache, companions, students_hash(settings, cache))
@@ -140,9 +175,16 @@ def _train_one(
             if record["companions"] != earlier["companions"] and share.rank == 0:
                 folder.write_record(earlier | {"companions": record["companions"]})
             return earlier
-    with progress_bar(TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar(
+        TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as bar:
         task = bar.add_task("", total=None, visible=settings.own_tokens and share.rank == 0)
-        prepared = prepare_run(cache, settings, share, lambda done, total: bar.update(task, completed=done, total=total))
+        prepared = prepare_run(
+            cache,
+            settings,
+            share,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
     require_no_teacher()
     forget_peak_memory()
     checkpoint = folder.last_checkpoint() if resume else None
@@ -164,7 +206,9 @@ def _train_one(
             decoder=prepared.decoder,
             predictions=prepared.predictions,
             optimizers=(prepared.optimizer, None),
-            callbacks=training_callbacks(settings, folder, share, prepared.reporters, checkpoint, progress, title),
+            callbacks=training_callbacks(
+                settings, folder, share, prepared.reporters, checkpoint, progress, title
+            ),
         )
         for default in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(default)
@@ -192,18 +236,25 @@ def _train_one(
 
 
 def _go_on(trainer: StudentTrainer, checkpoint: Path | None) -> float:
-    """Train to the end, which may be behind already; the student is then the best one. Gives the seconds that all of it took."""
+    """Train to the end, which may be behind already; the student is then the best one. Gives the
+    seconds that all of it took."""
     if trainer.args.max_steps == 0:  # taken as it is
         trainer.state.best_metric = trainer.evaluate()["eval_loss"]
         trainer.state.best_global_step, trainer.state.epoch = 0, 0
         return 0.0
     if checkpoint is None or not is_over(checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return next(each.seconds for each in trainer.callback_handler.callbacks if isinstance(each, Stopwatch))
+        return next(
+            each.seconds
+            for each in trainer.callback_handler.callbacks
+            if isinstance(each, Stopwatch)
+        )
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     assert isinstance(trainer.model, LLMModulesForCausalLM)
-    found = trainer.model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"), strict=False)
+    found = trainer.model.load_state_dict(
+        load_file(Path(best or checkpoint) / "model.safetensors"), strict=False
+    )
     tied = {"lm_head.weight"} if trainer.model.config.tie_word_embeddings else set()
     assert not found.unexpected_keys and set(found.missing_keys) <= tied
     kept: Any = trainer.state.stateful_callbacks

@@ -1,4 +1,5 @@
-"""HF `Trainer` as this project uses it: two learning rates, honest validation loss, checkpoints without pickle."""
+"""HF `Trainer` as this project uses it: two learning rates, honest validation loss, checkpoints
+without pickle."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class StudentTrainer(Trainer):
     """Trains a student from cached features."""
 
     _seen: int | None
-    """Tokens that all processes had read when the clock was started; None before the next batch is fetched."""
+    """Tokens that all processes had read when the clock was started; None before the next batch is
+    fetched."""
 
     def __init__(
         self,
@@ -46,7 +48,8 @@ class StudentTrainer(Trainer):
             training: this process's batches of each epoch.
             validation: its share of the examples held out.
             decoder: decodes the hidden states of each batch on the training device.
-            predictions: makes soft targets, where the student is to learn what the teacher would have said.
+            predictions: makes soft targets, where the student is to learn what the teacher would
+                have said.
             args, kwargs: of `Trainer`.
         """
         super().__init__(*args, **kwargs | {"eval_dataset": validation.dataset})
@@ -78,7 +81,9 @@ class StudentTrainer(Trainer):
         if self._predictions is not None:
             inputs = self._predictions(inputs)
         output = model(**inputs, loss_only=True, num_items_in_batch=num_items_in_batch)
-        loss = output.loss * self.args.world_size  # the processes' gradients are averaged; each token is to count alike
+        loss = (
+            output.loss * self.args.world_size
+        )  # the processes' gradients are averaged; each token is to count alike
         return (loss, output) if return_outputs else loss
 
     def get_batch_samples(
@@ -101,23 +106,34 @@ class StudentTrainer(Trainer):
             raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; {_LOWER}")
         if "loss" in logs:
             seconds = time.perf_counter() - self._since
-            logs["tokens_per_second"] = round((self.state.num_input_tokens_seen - (self._seen or 0)) / seconds, 1)
+            logs["tokens_per_second"] = round(
+                (self.state.num_input_tokens_seen - (self._seen or 0)) / seconds, 1
+            )
             logs["loader_wait_share"] = round(self._waited / seconds, 4)
             self._restart_clock()
         super().log(logs, start_time)
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Validation loss in nats a labelled token, however the batches are cut."""
         paused = time.perf_counter()
         assert self.model is not None
-        result = validation_loss(self.model, self._validation, self._decoder, self.args.device, self.accelerator.reduce)
+        result = validation_loss(
+            self.model, self._validation, self._decoder, self.args.device, self.accelerator.reduce
+        )
         if not math.isfinite(result.loss):
-            raise RunError(f"step {self.state.global_step}: the validation loss is {result.loss}; {_LOWER}")
+            raise RunError(
+                f"step {self.state.global_step}: the validation loss is {result.loss}; {_LOWER}"
+            )
         metrics = {f"{metric_key_prefix}_loss": result.loss}
         self.log({"val_loss": result.loss, "val_perplexity": result.perplexity})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         self._since += time.perf_counter() - paused
         return metrics
 
@@ -125,7 +141,9 @@ class StudentTrainer(Trainer):
         self._since, self._waited = time.perf_counter(), 0.0
         self._seen = None
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
         assert isinstance(self.model, LLMModulesForCausalLM)
         assert output_dir is not None
         self.model.save_pretrained(output_dir, state_dict=state_dict)
@@ -140,7 +158,8 @@ class StudentTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         checkpoint_state.save_random_state(Path(output_dir), self.args.process_index)
-        self.args.distributed_state.wait_for_everyone()  # the state file comes next, and says that the checkpoint is whole
+        # the state file comes next, and says that the checkpoint is whole
+        self.args.distributed_state.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

@@ -1,1 +1,2 @@
-"""What a cache needs after it is extracted: repair, comparison with the live teacher, new codecs."""
+"""What a cache needs after it is extracted: repair, comparison with the live teacher, new
+codecs."""

@@ -52,7 +52,8 @@ class FidelitySettings:
 
     Attributes:
         layer: of the cache; None: all of them.
-        tokens: to measure on; of other examples than the `calibration_tokens` that the codecs are fitted to.
+        tokens: to measure on; of other examples than the `calibration_tokens` that the codecs are
+            fitted to.
         kl_tokens: those of them that the LM head is asked about.
         teacher: where it lies now; None: where it lay when the cache was made.
         kl: measure KL divergences, which takes the teacher.
@@ -76,9 +77,12 @@ class Point:
     Attributes:
         codec: its name; `setting` is what was asked of it.
         bits_per_value: all that it stores over all values.
-        relative_error: length of the difference over length of the state, root mean square over the tokens.
-        bound_bits: bits a value below which no code of a Gaussian source has its squared error; None where it has none.
-        kl, kl_error: KL divergence of the teacher's predictions in nats a token, and its standard error; None if not measured.
+        relative_error: length of the difference over length of the state, root mean square over the
+            tokens.
+        bound_bits: bits a value below which no code of a Gaussian source has its squared error;
+            None where it has none.
+        kl, kl_error: KL divergence of the teacher's predictions in nats a token, and its standard
+            error; None if not measured.
     """
 
     codec: str
@@ -97,8 +101,10 @@ class LayerFidelity:
     Attributes:
         stored_as: the cache's own codec of this layer.
         measured_examples, measured_tokens, kl_tokens: what the figures are of.
-        calibration_examples, calibration_tokens: what the codecs were fitted to: none of the measured examples.
-        bound_is_low: too few tokens were measured to tell their spectrum: that of a sample is less even than the whole's.
+        calibration_examples, calibration_tokens: what the codecs were fitted to: none of the
+            measured examples.
+        bound_is_low: too few tokens were measured to tell their spectrum: that of a sample is less
+            even than the whole's.
         unmet: presets that no step of `klt` gives here.
     """
 
@@ -114,50 +120,83 @@ class LayerFidelity:
     points: list[Point]
 
 
-def compare(settings: FidelitySettings, step: Step = lambda what, done, total: None) -> list[LayerFidelity]:
+def compare(
+    settings: FidelitySettings, step: Step = lambda what, done, total: None
+) -> list[LayerFidelity]:
     """Code a sample of a cache's states with each codec and measure what is lost.
 
-    Layers that are not stored exactly are read again with the teacher; then the cache's own codec is measured as it stands.
+    Layers that are not stored exactly are read again with the teacher; then the cache's own codec
+    is measured as it stands.
 
     Raises:
-        CacheError: it is not a whole cache, or has too few examples to keep calibration and measurement apart.
+        CacheError: it is not a whole cache, or has too few examples to keep calibration and
+            measurement apart.
         InputError: no such layer, or the teacher is needed and not to be had.
     """
     with open_cache(settings.cache) as cache:
         layers = cache.layers if settings.layer is None else (settings.layer,)
         if unknown := set(layers) - set(cache.layers):
-            raise InputError(f"--layer {min(unknown)}: the cache holds layers {', '.join(map(str, cache.layers))}")
+            raise InputError(
+                f"--layer {min(unknown)}: the cache holds layers"
+                f" {', '.join(map(str, cache.layers))}"
+            )
         if (different := sum(own > 0 for own in own_lengths(cache))) < 2:
             raise CacheError(
-                f"{cache.address}: has {different} examples with text of their own; at least 2 are needed, to measure apart from "
-                "calibration"
+                f"{cache.address}: has {different} examples with text of their own; at least 2 are"
+                " needed, to measure apart from calibration"
             )
         teacher = None
-        name = settings.teacher or recorded(cache.manifest, "teacher") if settings.kl else settings.teacher
-        with_head = bool(settings.kl and name and layer_of_lm_head(name, layers, cache.identity) is not None)
+        name = (
+            settings.teacher or recorded(cache.manifest, "teacher")
+            if settings.kl
+            else settings.teacher
+        )
+        with_head = bool(
+            settings.kl and name and layer_of_lm_head(name, layers, cache.identity) is not None
+        )
         if with_head or any(cache.codecs[layer].name != EXACT for layer in layers):
             step("loading the teacher", 0, 0)
-            name, device = name or recorded(cache.manifest, "teacher"), choose_device(settings.device)
-            teacher = load_same_teacher(name, list(layers), cache.identity, device, with_lm_head=with_head)
+            name, device = (
+                name or recorded(cache.manifest, "teacher"),
+                choose_device(settings.device),
+            )
+            teacher = load_same_teacher(
+                name, list(layers), cache.identity, device, with_lm_head=with_head
+            )
         return [_compare_layer(cache, layer, settings, teacher, step) for layer in layers]
 
 
-def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher: Teacher | None, step: Step) -> LayerFidelity:
+def _compare_layer(
+    cache: Cache, layer: int, settings: FidelitySettings, teacher: Teacher | None, step: Step
+) -> LayerFidelity:
     own = {index: length for index, length in enumerate(own_lengths(cache)) if length}
     indices = [*own]
-    sample = choose_sample([*own.values()], min(settings.calibration_tokens, sum(own.values()) // 2), settings.seed)
+    sample = choose_sample(
+        [*own.values()], min(settings.calibration_tokens, sum(own.values()) // 2), settings.seed
+    )
     calibration = [indices[i] for i in sample]
     rest = sorted(own.keys() - set(calibration)) or calibration[-1:]
     calibration = [index for index in calibration if index not in set(rest)]
-    measured = [rest[i] for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)]
+    measured = [
+        rest[i]
+        for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)
+    ]
     step(f"layer {layer}: reading", 0, 0)
     shared, own_states = _exact_pieces(cache, calibration, layer, teacher)
     fitted_to = [*shared, *own_states]
-    _, pieces = _exact_pieces(cache, measured, layer, teacher)  # what they share has been seen in calibration
+    _, pieces = _exact_pieces(
+        cache, measured, layer, teacher
+    )  # what they share has been seen in calibration
     states_ND = np.concatenate(pieces)
-    divergence = divergence_of(teacher) if teacher is not None and teacher.has_lm_head and teacher.is_last(layer) else None
+    divergence = (
+        divergence_of(teacher)
+        if teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
+        else None
+    )
     rng = np.random.default_rng(settings.seed)
-    rows = np.sort(rng.choice(len(states_ND), min(settings.kl_tokens, len(states_ND)), replace=False))
+    rows = np.sort(
+        rng.choice(len(states_ND), min(settings.kl_tokens, len(states_ND)), replace=False)
+    )
     spectrum_D = eigenvalues(states_ND)
     points, compared, unmet = [], [], list[str]()
     coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence, unmet)
@@ -168,12 +207,17 @@ def _compare_layer(cache: Cache, layer: int, settings: FidelitySettings, teacher
         step(f"layer {layer}: {codec} {setting}", number, total)
         error = squared_error(states_ND, decoded_ND)
         bound = gaussian_bound(spectrum_D, error) if error else None
-        points.append(Point(codec, setting, round(bits, 4), relative_error(states_ND, decoded_ND), bound))
+        points.append(
+            Point(codec, setting, round(bits, 4), relative_error(states_ND, decoded_ND), bound)
+        )
         compared.append(decoded_ND[rows])
     if divergence is not None:
         step(f"layer {layer}: KL divergence", 0, 0)
         found = divergence(states_ND[rows], compared)
-        points = [replace(point, kl=kl.mean, kl_error=kl.error) for point, kl in zip(points, found, strict=True)]
+        points = [
+            replace(point, kl=kl.mean, kl_error=kl.error)
+            for point, kl in zip(points, found, strict=True)
+        ]
     return LayerFidelity(
         layer=layer,
         stored_as=cache.codecs[layer].name,
@@ -200,17 +244,28 @@ def _coded(
     yield "bf16", "exact", states_ND, 16.0
     int8 = Int8.fit(calibration_ND, {})
     coded = int8.encode(states_ND)
-    yield "int8", "token and channel scales", int8.decode(coded), stored_bits("int8", coded, lengths)
+    yield (
+        "int8",
+        "token and channel scales",
+        int8.decode(coded),
+        stored_bits("int8", coded, lengths),
+    )
     yield "int8", "a scale a token", *int8_per_token(states_ND)
     yield "fp8 e4m3", "a scale a token", *fp8_per_token(states_ND)
-    yield "int4", "groups of 32, channel scales", *int4_in_groups(states_ND, int8.parameters["channel_scales"])
+    yield (
+        "int4",
+        "groups of 32, channel scales",
+        *int4_in_groups(states_ND, int8.parameters["channel_scales"]),
+    )
     klt, usual = Klt.fit(calibration_ND, {}), usual_step(calibration_ND)
     steps = [(f"step {usual * factor:.3g}", usual * factor) for factor in _STEPS]
     if divergence is not None:
         for name, (measure, target) in PRESETS.items():
             setting = f"{name}: {measure}={target:g}"
             try:
-                fitted = fit_codec(AskedCodec("klt", measure, target), sample_of(fitted_to), divergence)
+                fitted = fit_codec(
+                    AskedCodec("klt", measure, target), sample_of(fitted_to), divergence
+                )
             except InputError:  # no step gives that here: the others can be compared all the same
                 unmet.append(setting)
             else:
@@ -222,24 +277,35 @@ def _coded(
 
 
 def _and_as_stored(
-    coded: Iterator[tuple[str, str, npt.NDArray[Any], float]], cache: Cache, layer: int, measured: Sequence[int]
+    coded: Iterator[tuple[str, str, npt.NDArray[Any], float]],
+    cache: Cache,
+    layer: int,
+    measured: Sequence[int],
 ) -> Iterator[tuple[str, str, npt.NDArray[Any], float]]:
     yield from coded
     _, stored = pieces_of(cache, measured, layer)
-    yield cache.codecs[layer].name, "as this cache stores it", np.concatenate(stored), cache.bits_per_value[layer]
+    yield (
+        cache.codecs[layer].name,
+        "as this cache stores it",
+        np.concatenate(stored),
+        cache.bits_per_value[layer],
+    )
 
 
 def _exact_pieces(
     cache: Cache, indices: Sequence[int], layer: int, teacher: Teacher | None
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Exact states of some examples, as from `pieces_of`; from the teacher, where the cache has lost something."""
+    """Exact states of some examples, as from `pieces_of`; from the teacher, where the cache has
+    lost something."""
     if cache.codecs[layer].name == EXACT:
         return pieces_of(cache, indices, layer)
     assert teacher is not None
 
     def live(index: int) -> npt.NDArray[Any]:
         example = cache.coded_example(index, ())
-        (states,) = read_batch(teacher, [TokenizedExample(example.row_id, example.input_ids, example.loss_mask)])
+        (states,) = read_batch(
+            teacher, [TokenizedExample(example.row_id, example.input_ids, example.loss_mask)]
+        )
         bits_TD: npt.NDArray[Any] = states[layer].contiguous().view(torch.uint16).numpy()
         return bits_TD.view(ml_dtypes.bfloat16)
 

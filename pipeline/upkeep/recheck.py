@@ -1,6 +1,7 @@
 """Cached hidden states against the live teacher, on a sample: are they its, and how exactly?
 
-The reference is a plain call of transformers, an example at a time. It shares nothing with what made the cache but the loading of
+The reference is a plain call of transformers, an example at a time. It shares nothing with what
+made the cache but the loading of
 weights: no hooks, no blocks left out, no positions, no padding, no key-value cache.
 """
 
@@ -23,8 +24,9 @@ from pipeline.teacher.verified_load import load_same_body
 from pipeline.upkeep.recorded_settings import recorded
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
-"""Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to bfloat16 costs up to 0.4 %, a
-whole pass in it 1 % or so from one machine to another; states of other tokens or weights are off by tens of per cent."""
+"""Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to
+bfloat16 costs up to 0.4 %, a whole pass in it 1 % or so from one machine to another; states of
+other tokens or weights are off by tens of per cent."""
 
 _EXAMPLES_DIFFER = 2.0
 _FAR = 1e30
@@ -35,11 +37,13 @@ class LayerError:
     """How far a layer's stored states are from the live ones.
 
     Attributes:
-        relative_error: length of the difference over length of the live state, token by token (a few tokens of middle layers
-            are hundreds of times as long as all others, and would hide them); root mean square over all sampled tokens.
+        relative_error: length of the difference over length of the live state, token by token (a
+            few tokens of middle layers are hundreds of times as long as all others, and would hide
+            them); root mean square over all sampled tokens.
         worst_example: the same of the example where it is largest, named by its index and row id.
         largest_difference: of any single value.
-        tolerance: what is allowed for the worst example: of the compute type, and twice what the codec is known to lose.
+        tolerance: what is allowed for the worst example: of the compute type, and twice what the
+            codec is known to lose.
     """
 
     layer: int
@@ -92,10 +96,15 @@ def recheck(
         teacher = teacher or recorded(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
         live = load_same_body(teacher, cache.identity, choose_device(device))
-        errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {layer: [] for layer in cache.layers}
+        errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {
+            layer: [] for layer in cache.layers
+        }
         tokens = 0
-        # Shorter ones first: dynamic rotary embeddings keep what the longest text so far has made of them.
-        for done, index in enumerate(sorted(chosen, key=lambda index: int(cache.lengths[index])), start=1):
+        # Shorter ones first: dynamic rotary embeddings keep what the longest text so far has made
+        # of them.
+        for done, index in enumerate(
+            sorted(chosen, key=lambda index: int(cache.lengths[index])), start=1
+        ):
             example = cache[index]
             states = _plain_states(live, example.input_ids, cache.layers)
             for layer, stored in example.hidden_states.items():
@@ -104,19 +113,27 @@ def recheck(
             progress(done, len(chosen))
         dtype = cache.identity["compute_dtype"]
         row_ids = cache.row_ids
-        allowed = {layer: _EXAMPLES_DIFFER * _coding_error(codec) for layer, codec in cache.codecs.items()}
+        allowed = {
+            layer: _EXAMPLES_DIFFER * _coding_error(codec) for layer, codec in cache.codecs.items()
+        }
     return Recheck(
         examples=len(chosen),
         tokens=tokens,
         compute_dtype=dtype,
         tolerance=TOLERANCE[dtype],
-        layers=[_layer_error(layer, found, row_ids, TOLERANCE[dtype] + allowed[layer]) for layer, found in errors.items()],
+        layers=[
+            _layer_error(layer, found, row_ids, TOLERANCE[dtype] + allowed[layer])
+            for layer, found in errors.items()
+        ],
     )
 
 
 @torch.inference_mode()
-def _plain_states(body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Hidden states `[T, d_teacher]` of some layers; the last one is the output after the final norm."""
+def _plain_states(
+    body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[int]
+) -> dict[int, torch.Tensor]:
+    """Hidden states `[T, d_teacher]` of some layers; the last one is the output after the final
+    norm."""
     ids_1T = torch.from_numpy(input_ids.astype(np.int64))[None].to(body.device)
     output = body(input_ids=ids_1T, output_hidden_states=True)
     every = list(output.hidden_states)
@@ -125,7 +142,9 @@ def _plain_states(body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[
     return {layer: every[layer][0].to("cpu", torch.bfloat16) for layer in layers}
 
 
-def _difference(stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
+def _difference(
+    stored_TD: npt.NDArray[Any], live_TD: torch.Tensor
+) -> tuple[float, npt.NDArray[np.float64]]:
     """The largest difference of any value, and the squared relative error `[T]` of each token."""
     live = live_TD.to(torch.float64).numpy()
     difference = stored_TD.astype(np.float64) - live
@@ -137,12 +156,17 @@ def _difference(stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> tuple[flo
 
 
 def _layer_error(
-    layer: int, found: list[tuple[int, float, npt.NDArray[np.float64]]], row_ids: list[str], tolerance: float
+    layer: int,
+    found: list[tuple[int, float, npt.NDArray[np.float64]]],
+    row_ids: list[str],
+    tolerance: float,
 ) -> LayerError:
     worst, index = max((float(np.sqrt(squares_T.mean())), index) for index, _, squares_T in found)
     return LayerError(
         layer=layer,
-        relative_error=float(np.sqrt(np.concatenate([squares_T for _, _, squares_T in found]).mean())),
+        relative_error=float(
+            np.sqrt(np.concatenate([squares_T for _, _, squares_T in found]).mean())
+        ),
         largest_difference=max(largest for _, largest, _ in found),
         worst_relative_error=worst,
         worst_example=index,
@@ -153,5 +177,6 @@ def _layer_error(
 
 
 def _coding_error(codec: Codec) -> float:
-    """The relative error that a layer's codec was found to make on the calibration tokens; 0 for an exact one."""
+    """The relative error that a layer's codec was found to make on the calibration tokens; 0 for an
+    exact one."""
     return float(codec.settings.get("found", {}).get("relative_error", 0.0))

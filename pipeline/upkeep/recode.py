@@ -31,11 +31,15 @@ class RecodeSettings:
 
 
 def new_codecs(
-    source: Where, target: Where, settings: RecodeSettings, step: Step = lambda what, done, total: None
+    source: Where,
+    target: Where,
+    settings: RecodeSettings,
+    step: Step = lambda what, done, total: None,
 ) -> dict[int, Codec]:
     """The codecs of the layers that are to be coded anew.
 
-    Where the target has been begun with what is asked, its codecs are taken: they need not be fitted twice.
+    Where the target has been begun with what is asked, its codecs are taken: they need not be
+        fitted twice.
 
     Args:
         source: a whole cache.
@@ -44,8 +48,10 @@ def new_codecs(
         step: told what is being done.
 
     Raises:
-        CacheError: the source is not a whole cache, or a layer to be coded anew is not stored exactly.
-        InputError: something is asked of a codec that it cannot give, or the teacher is needed and not to be had.
+        CacheError: the source is not a whole cache, or a layer to be coded anew is not stored
+            exactly.
+        InputError: something is asked of a codec that it cannot give, or the teacher is needed and
+            not to be had.
     """
     source, target = place_of(source), place_of(target)
     require_apart(source, target)
@@ -56,7 +62,10 @@ def new_codecs(
             for record in cache.records:
                 packing_named(each.name).require_packable(record.stored.tolist(), cache.hidden_size)
         if settings.teacher and not needs_lm_head(asked):
-            raise InputError("--teacher: no KL divergence is asked for, so the teacher is not needed; leave it out")
+            raise InputError(
+                "--teacher: no KL divergence is asked for, so the teacher is not needed; leave"
+                " it out"
+            )
         if not asked:
             return {}
         if (earlier := begun_codecs(target, asked)) is not None:
@@ -65,14 +74,19 @@ def new_codecs(
         if needs_lm_head(asked):
             step("loading the LM head", 0, 0)
             name = settings.teacher or recorded(cache.manifest, "teacher")
-            teacher = load_same_teacher(name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True)
+            teacher = load_same_teacher(
+                name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True
+            )
         return calibrate_on_cache(cache, asked, teacher, step)
 
 
 def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
     """What is asked of the layers that are not to stay as they are."""
     named = by_layer("--codec", settings.codec, cache.layers)
-    told = {**by_layer("--fidelity", settings.fidelity, cache.layers), **by_layer("--bits", settings.bits, cache.layers)}
+    told = {
+        **by_layer("--fidelity", settings.fidelity, cache.layers),
+        **by_layer("--bits", settings.bits, cache.layers),
+    }
     asked = asked_codecs(
         cache.layers,
         _layer_of_lm_head(cache, settings),
@@ -84,11 +98,20 @@ def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
         usual_of_last=ANY_LAYER,
     )
     was = cache.manifest.codec_of
-    return {layer: each for layer, each in asked.items() if layer in named and (named[layer] != was[layer] or layer in told)}
+    return {
+        layer: each
+        for layer, each in asked.items()
+        if layer in named and (named[layer] != was[layer] or layer in told)
+    }
 
 
 def _layer_of_lm_head(cache: Cache, settings: RecodeSettings) -> int | None:
     """Asked only where it matters: the teacher may be gone."""
-    if not any(text.rpartition(":")[2].startswith("kl=") or text.rpartition(":")[2] in PRESETS for text in settings.fidelity):
+    if not any(
+        text.rpartition(":")[2].startswith("kl=") or text.rpartition(":")[2] in PRESETS
+        for text in settings.fidelity
+    ):
         return None
-    return layer_of_lm_head(settings.teacher or recorded(cache.manifest, "teacher"), cache.layers, cache.identity)
+    return layer_of_lm_head(
+        settings.teacher or recorded(cache.manifest, "teacher"), cache.layers, cache.identity
+    )

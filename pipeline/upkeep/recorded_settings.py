@@ -1,4 +1,5 @@
-"""The extract that made a cache, from what the cache says of itself; which may be anything, so it is checked."""
+"""The extract that made a cache, from what the cache says of itself; which may be anything, so it
+is checked."""
 
 from __future__ import annotations
 
@@ -23,12 +24,20 @@ def recorded(manifest: Manifest, name: str) -> str:
     """
     value = manifest.provenance.get(name)
     if not isinstance(value, str):
-        raise CacheError(f"the cache's manifest does not say what its {name} was; name it with --{name}")
+        raise CacheError(
+            f"the cache's manifest does not say what its {name} was; name it with --{name}"
+        )
     return value
 
 
 def settings_of(
-    manifest: Manifest, cache: Where, *, teacher: str | None, dataset: str | None, device: str, skip_non_finite: bool
+    manifest: Manifest,
+    cache: Where,
+    *,
+    teacher: str | None,
+    dataset: str | None,
+    device: str,
+    skip_non_finite: bool,
 ) -> ExtractSettings:
     """What was asked of the extract that made a cache.
 
@@ -85,26 +94,41 @@ def settings_of(
         "compute_dtype": settings.dtype in _DTYPES,
     }
     if unknown := [name for name, right in known.items() if not right]:
-        raise CacheError(f"{cache}: does not say how it was made (its {unknown[0]} is missing or unknown)")
+        raise CacheError(
+            f"{cache}: does not say how it was made (its {unknown[0]} is missing or unknown)"
+        )
     return settings
 
 
 def _codec_settings(manifest: Manifest) -> dict[str, Any]:
     """What was asked of each layer's codec, as on the command line."""
     told = manifest.identity.get("codec")
-    codecs = {layer: told.get(str(layer)) for layer in manifest.layers} if isinstance(told, dict) else {}
+    codecs = (
+        {layer: told.get(str(layer)) for layer in manifest.layers} if isinstance(told, dict) else {}
+    )
     fitted = {layer: codec for layer, codec in codecs.items() if isinstance(codec, dict)}
-    asked = {layer: str(codec.get("asked", "")).partition("=") for layer, codec in fitted.items() if "asked" in codec}
+    asked = {
+        layer: str(codec.get("asked", "")).partition("=")
+        for layer, codec in fitted.items()
+        if "asked" in codec
+    }
     found: dict[str, Any] = {
         "codec": tuple(f"{layer}:{name}" for layer, name in manifest.codec_of.items()),
-        "fidelity": tuple(f"{layer}:{measure}={value}" for layer, (measure, _, value) in asked.items() if measure != "bits"),
-        "bits": tuple(f"{layer}:{value}" for layer, (measure, _, value) in asked.items() if measure == "bits"),
+        "fidelity": tuple(
+            f"{layer}:{measure}={value}"
+            for layer, (measure, _, value) in asked.items()
+            if measure != "bits"
+        ),
+        "bits": tuple(
+            f"{layer}:{value}" for layer, (measure, _, value) in asked.items() if measure == "bits"
+        ),
     }
     for codec in fitted.values():
         for name in ("calibration_tokens", "calibration_seed"):
             if type(codec.get(name)) is not int:
                 raise CacheError(
-                    f"the cache's manifest does not say how its codec was fitted ({name} is missing); extract it again"
+                    f"the cache's manifest does not say how its codec was fitted ({name} is"
+                    " missing); extract it again"
                 )
             found[name] = codec[name]
     return found

@@ -87,7 +87,8 @@ def repair(
         extracted: called with the tokens just read and those to be read in all.
 
     Raises:
-        CacheError: there is no cache, another process writes to it, or teacher or data set are not those it was made from.
+        CacheError: there is no cache, another process writes to it, or teacher or data set are not
+            those it was made from.
         InputError: the teacher or the data set is not to be had.
         RunError: the numbers differ from the lost ones, or are not finite.
     """
@@ -106,7 +107,9 @@ def repair(
         mender.require_consistent()
         with open_cache(settings.cache) as whole:
             content_digest = whole.content_digest
-        missing = [f"shard {shard}: missing from the journal" for shard in mender.found.missing_shards]
+        missing = [
+            f"shard {shard}: missing from the journal" for shard in mender.found.missing_shards
+        ]
         return RepairResult(
             cache=mender.place.address,
             found=[f"{damage.file}: {damage.what}" for damage in mender.found.damage] + missing,
@@ -130,8 +133,13 @@ def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedEx
         device=settings.device,
         skip_non_finite=settings.skip_non_finite,
     )
-    prepared = prepare(replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None))
-    fitted = {**prepared.manifest.identity, "codec": manifest.identity.get("codec")}  # asked for again: compared below
+    prepared = prepare(
+        replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None)
+    )
+    fitted = {
+        **prepared.manifest.identity,
+        "codec": manifest.identity.get("codec"),
+    }  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
     require_same_identity(mender.place.address, manifest.identity, fitted, mend)
     return prepared
@@ -148,10 +156,14 @@ class _Teacher:
         prepared, device = self._prepared, choose_device(self._prepared.settings.device)
         dtype = choose_dtype(prepared.settings.dtype, device)
         with_head = needs_lm_head(prepared.asked)
-        return load_teacher(prepared.source, prepared.manifest.layers, device, dtype, with_lm_head=with_head)
+        return load_teacher(
+            prepared.source, prepared.manifest.layers, device, dtype, with_lm_head=with_head
+        )
 
 
-def _codecs_again(mender: CacheMender, prepared: PreparedExtract, teacher: _Teacher) -> tuple[PreparedExtract, dict[int, Codec]]:
+def _codecs_again(
+    mender: CacheMender, prepared: PreparedExtract, teacher: _Teacher
+) -> tuple[PreparedExtract, dict[int, Codec]]:
     """The codecs as they were fitted; where that is lost, fitted again.
 
     Raises:
@@ -167,17 +179,21 @@ def _codecs_again(mender: CacheMender, prepared: PreparedExtract, teacher: _Teac
         mender.root,
         mender.manifest.identity,
         again.manifest.identity,
-        "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back from a copy, or convert again"
-        " what was made by `cache convert`",
+        "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back"
+        " from a copy, or convert again what was made by `cache convert`",
     )
     return again, codecs
 
 
 def _how_made(mender: CacheMender, shard: int | None) -> dict[str, Any]:
-    """How a shard was made; where nothing is known of it, how any other one was, or the whole cache was begun."""
+    """How a shard was made; where nothing is known of it, how any other one was, or the whole cache
+    was begun."""
     known = [mender.records[shard]] if shard in mender.records else list(mender.records.values())
     begun = mender.manifest.provenance.get("shards")
-    return next((record.provenance for record in known if record.provenance), begun if isinstance(begun, dict) else {})
+    return next(
+        (record.provenance for record in known if record.provenance),
+        begun if isinstance(begun, dict) else {},
+    )
 
 
 def _recorded(made: dict[str, Any], name: str, otherwise: int) -> int:
@@ -188,7 +204,9 @@ def _recorded(made: dict[str, Any], name: str, otherwise: int) -> int:
 def _compute_as(made: dict[str, Any], prepared: PreparedExtract) -> None:
     """With as many threads as then: the last bits of sums depend on it."""
     if choose_device(prepared.settings.device).type == "cpu":
-        torch.set_num_threads(min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS))
+        torch.set_num_threads(
+            min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS)
+        )
 
 
 def _extract_again(
@@ -245,9 +263,16 @@ def _require_room(mender: CacheMender, prepared: PreparedExtract, codecs: dict[i
     require_room(mender.place, room_needed([growth + max(sizes.values())], examples))
 
 
-def _other_numbers(address: str, error: OtherContentError, made: dict[str, Any], now: dict[str, Any]) -> RunError:
-    differing = [f"{name} {made.get(name)!r} then, {value!r} now" for name, value in now.items() if made.get(name) != value]
+def _other_numbers(
+    address: str, error: OtherContentError, made: dict[str, Any], now: dict[str, Any]
+) -> RunError:
+    differing = [
+        f"{name} {made.get(name)!r} then, {value!r} now"
+        for name, value in now.items()
+        if made.get(name) != value
+    ]
     return RunError(
-        f"{address}: {error}; the last bits depend on the machine ({'; '.join(differing) or 'nothing known differs'}): "
-        "repair where the cache was made, or accept them with --allow-other-numbers"
+        f"{address}: {error}; the last bits depend on the machine"
+        f" ({'; '.join(differing) or 'nothing known differs'}): repair where the cache was made, or"
+        " accept them with --allow-other-numbers"
     )

@@ -31,30 +31,47 @@ def make_examples(
             f"row-{seed}-{index}-é",
             rng.integers(0, 1000, length).astype(np.int32),
             rng.random(length) < 0.5,
-            {layer: rng.normal(size=(length, hidden_size)).astype(ml_dtypes.bfloat16) for layer in layers},
+            {
+                layer: rng.normal(size=(length, hidden_size)).astype(ml_dtypes.bfloat16)
+                for layer in layers
+            },
         )
         for index, length in enumerate(lengths)
     ]
 
 
-def make_codecs(shards: Sequence[Sequence[Example]], name: str | Mapping[int, str] = "bf16") -> dict[int, Codec]:
-    """A codec of that name for each layer, fitted to all states there are; or for each layer one of a name of its own."""
+def make_codecs(
+    shards: Sequence[Sequence[Example]], name: str | Mapping[int, str] = "bf16"
+) -> dict[int, Codec]:
+    """A codec of that name for each layer, fitted to all states there are; or for each layer one of
+    a name of its own."""
     codecs: dict[int, Codec] = {}
     for layer in shards[0][0].hidden_states:
-        states = np.concatenate([example.hidden_states[layer] for shard in shards for example in shard])
-        fitted = {"bf16": lambda _: Bf16(), "int8": lambda x: Int8.fit(x, {}), "klt": lambda x: Klt.fit(x, {}).with_step(0.2, x)}
+        states = np.concatenate(
+            [example.hidden_states[layer] for shard in shards for example in shard]
+        )
+        fitted = {
+            "bf16": lambda _: Bf16(),
+            "int8": lambda x: Int8.fit(x, {}),
+            "klt": lambda x: Klt.fit(x, {}).with_step(0.2, x),
+        }
         codecs[layer] = fitted[name if isinstance(name, str) else name[layer]](states)
     return codecs
 
 
-def make_content(examples: Sequence[Example], codecs: dict[int, Codec] | None = None) -> ShardContent:
+def make_content(
+    examples: Sequence[Example], codecs: dict[int, Codec] | None = None
+) -> ShardContent:
     """A shard of whole examples, stored exactly unless codecs are given."""
     exact = {layer: Bf16() for example in examples for layer in example.hidden_states}
     return shard_of_examples(examples, codecs or exact)
 
 
 def make_manifest(
-    shards: Sequence[Sequence[Example]], container: str = "zarr", codecs: dict[int, Codec] | None = None, **identity: object
+    shards: Sequence[Sequence[Example]],
+    container: str = "zarr",
+    codecs: dict[int, Codec] | None = None,
+    **identity: object,
 ) -> Manifest:
     codecs = codecs or make_codecs(shards)
     first = shards[0][0]
@@ -105,7 +122,8 @@ def make_shards(lengths: Sequence[Sequence[int]], **options: Any) -> list[list[E
 
 
 def rewrite_manifest(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest as somebody would who knows how caches are sealed: its copy in the journal, too."""
+    """Change the manifest as somebody would who knows how caches are sealed: its copy in the
+    journal, too."""
     content = unseal((root / "manifest.json").read_bytes())
     change(content)
     (root / "manifest.json").write_bytes(seal(content, spread=True))
@@ -120,7 +138,10 @@ def same_example(left: Example, right: Example) -> bool:
         and np.array_equal(left.loss_mask, right.loss_mask)
         and list(left.hidden_states) == list(right.hidden_states)
         and all(
-            np.array_equal(left.hidden_states[layer].view(np.uint16), right.hidden_states[layer].view(np.uint16))
+            np.array_equal(
+                left.hidden_states[layer].view(np.uint16),
+                right.hidden_states[layer].view(np.uint16),
+            )
             for layer in left.hidden_states
         )
     )

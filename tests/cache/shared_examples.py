@@ -24,7 +24,11 @@ Cut = tuple[int, int]
 PREFIXES: list[Prefix] = [(-1, 6), (0, 4), (-1, 5), (1, 3)]
 SHARDS: list[list[Cut]] = [
     [(0, 3), (1, 2), (-1, 7)],  # stores the prefixes 0 and 1
-    [(1, 0), (2, 0), (1, 0)],  # stores 2: whole duplicates, one another's or with what is more than they hold
+    [
+        (1, 0),
+        (2, 0),
+        (1, 0),
+    ],  # stores 2: whole duplicates, one another's or with what is more than they hold
     [(2, 0), (3, 1), (3, 0), (0, 2), (2, 5)],  # stores 3, which goes on from 1
     [(-1, 4), (1, 1)],  # stores none
 ]
@@ -56,12 +60,17 @@ class SharedExamples:
 
     def write(self, root: Path, container: str = "zarr", codec: str = "bf16") -> Path:
         codecs = make_codecs(self.whole, codec)
-        with write_cache(root, make_manifest(self.whole, container, codecs), make_attachments(root, codecs)) as writer:
+        with write_cache(
+            root, make_manifest(self.whole, container, codecs), make_attachments(root, codecs)
+        ) as writer:
             for shard in writer.missing_shards():
                 examples = self.whole[shard]
                 ids, lengths = [example.row_id for example in examples], list(map(len, examples))
                 writer.publish(
-                    shard, shard_of_pieces(ids, [f"{each} says ü" for each in ids], lengths, self.pieces[shard], codecs)
+                    shard,
+                    shard_of_pieces(
+                        ids, [f"{each} says ü" for each in ids], lengths, self.pieces[shard], codecs
+                    ),
                 )
         return root
 
@@ -78,7 +87,8 @@ def make_shared(
     seed: int = 0,
     far: int = 0,
 ) -> SharedExamples:
-    """Cut random examples as told; a prefix that none begins with is left out. Every `far`-th token is 500 times as long."""
+    """Cut random examples as told; a prefix that none begins with is left out. Every `far`-th token
+    is 500 times as long."""
     rng = np.random.default_rng(seed)
 
     def states(length: int) -> npt.NDArray[Any]:
@@ -100,7 +110,10 @@ def make_shared(
         made.pieces.append([stored[number] for number in sorted(needed - seen)] + own)
         made.whole.append(
             [
-                _joined(f"row-{shard}-{index}", [stored[number] for number in made.path(each.after)] + [each])
+                _joined(
+                    f"row-{shard}-{index}",
+                    [stored[number] for number in made.path(each.after)] + [each],
+                )
                 for index, each in enumerate(own)
             ]
         )
@@ -114,7 +127,9 @@ def _joined(row_id: str, pieces: Sequence[Piece]) -> Example:
         np.concatenate([piece.input_ids for piece in pieces]),
         np.concatenate([piece.loss_mask for piece in pieces]),
         {
-            layer: np.concatenate([piece.hidden_states[layer] for piece in pieces]).astype(ml_dtypes.bfloat16)
+            layer: np.concatenate([piece.hidden_states[layer] for piece in pieces]).astype(
+                ml_dtypes.bfloat16
+            )
             for layer in pieces[0].hidden_states
         },
     )

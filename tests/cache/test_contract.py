@@ -31,10 +31,15 @@ def shards_of(lengths: list[list[int]], seed: int = 0) -> list[list[Example]]:
 @given(lengths=RAGGED, seed=st.integers(0, 9))
 def test_what_is_written_is_read_back(container: str, lengths: list[list[int]], seed: int) -> None:
     shards = shards_of(lengths, seed)
-    with tempfile.TemporaryDirectory() as folder, open_cache(make_cache(Path(folder) / "c", shards, container)) as store:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_cache(make_cache(Path(folder) / "c", shards, container)) as store,
+    ):
         written = [example for shard in shards for example in shard]
         assert len(store) == len(written)
-        assert all(same_example(read, example) for read, example in zip(store, written, strict=True))
+        assert all(
+            same_example(read, example) for read, example in zip(store, written, strict=True)
+        )
         assert store.row_ids == [example.row_id for example in written]
         assert store.lengths.tolist() == [len(example) for example in written]
 
@@ -44,7 +49,9 @@ def test_what_is_written_is_read_back(container: str, lengths: list[list[int]], 
 def test_zarr_and_hdf5_hold_identical_examples(lengths: list[list[int]]) -> None:
     shards = shards_of(lengths)
     with tempfile.TemporaryDirectory() as folder:
-        stores = [open_cache(make_cache(Path(folder) / name, shards, name)) for name in FORMAT_NAMES]
+        stores = [
+            open_cache(make_cache(Path(folder) / name, shards, name)) for name in FORMAT_NAMES
+        ]
         assert all(same_example(left, right) for left, right in zip(*stores, strict=True))
         assert stores[0].content_digest == stores[1].content_digest
 
@@ -85,7 +92,10 @@ def test_other_tools_can_open_a_zarr_shard_and_see_what_it_is(tmp_path: Path) ->
     assert isinstance(states, zarr.Array)
     assert states.shape == (8, 8)
     assert "bfloat16" in str(states.attrs["stored_as"])
-    assert open_cache(root)[0].hidden_states[-1].view(np.uint16).tolist() == np.asarray(states[:5]).tolist()
+    assert (
+        open_cache(root)[0].hidden_states[-1].view(np.uint16).tolist()
+        == np.asarray(states[:5]).tolist()
+    )
 
 
 def test_other_tools_can_open_an_hdf5_shard_and_see_what_it_is(tmp_path: Path) -> None:

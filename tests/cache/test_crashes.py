@@ -1,4 +1,5 @@
-"""Writers that die: by kill -9 at random moments, and at every single call that changes the disk."""
+"""Writers that die: by kill -9 at random moments, and at every single call that changes the
+disk."""
 
 from __future__ import annotations
 
@@ -21,13 +22,21 @@ from cache import CacheError, files, open_cache, write_cache
 from cache.containers import FORMAT_NAMES
 from cache.journal import scan_journal
 from cache.upkeep.verify import verify_cache
-from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
+from tests.cache.examples import (
+    make_attachments,
+    make_cache,
+    make_content,
+    make_manifest,
+    make_shards,
+    same_example,
+)
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [600]])
 KILLS = 32
 
-# Writes a cache of many small shards, and says so once it has begun: what is killed is the writing, not Python's start.
+# Writes a cache of many small shards, and says so once it has begun: what is killed is the writing,
+# not Python's start.
 WRITER = """
 import sys
 from pathlib import Path
@@ -41,7 +50,9 @@ print("done", flush=True)
 
 def start_writer(root: Path, name: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(root), name]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    writer = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert writer.stdout is not None
     assert writer.stdout.readline() == "ready\n", writer.communicate()
     return writer
@@ -49,7 +60,8 @@ def start_writer(root: Path, name: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path: Path) -> None:
-    """kill -9 at KILLS / 2 random moments of each format; the same cache is continued again and again, then begun anew."""
+    """kill -9 at KILLS / 2 random moments of each format; the same cache is continued again and
+    again, then begun anew."""
     rng, expected = random.Random(name), make_shards([[30, 3, 50]] * 60)
     whole = open_cache(make_cache(tmp_path / "whole", expected, name)).content_digest
     root, kills, rounds = tmp_path / "round-0", 0, 0
@@ -68,7 +80,9 @@ def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path
         in_work = {path.name for path in (root / "shards").glob("*")} - {
             Path(f).parts[1] for r in records.values() for f in r.files
         }
-        assert len(in_work) <= 2, "more than the shard in work is lost"  # one staged, and one renamed but not in the journal
+        assert len(in_work) <= 2, (
+            "more than the shard in work is lost"
+        )  # one staged, and one renamed but not in the journal
         if finished or len(records) == len(expected):
             assert open_cache(root).content_digest == whole
             rounds += 1
@@ -105,29 +119,49 @@ def moments(folder: Path, name: str) -> list[int]:
     """The first calls and the last ones of a write, and some in between."""
     with failing_at(-1, Crash) as count:
         make_cache(folder / "counted", SHARDS[:2], name)
-    return sorted({1, 2, 3, 4, count[0] - 1, count[0], *random.Random(name).sample(range(5, count[0] - 1), 18)})
+    return sorted(
+        {
+            1,
+            2,
+            3,
+            4,
+            count[0] - 1,
+            count[0],
+            *random.Random(name).sample(range(5, count[0] - 1), 18),
+        }
+    )
 
 
 @pytest.mark.parametrize(
     "failure",
-    [Crash, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), lambda: OSError(errno.EIO, "I/O")],
+    [
+        Crash,
+        lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        lambda: OSError(errno.EIO, "I/O"),
+    ],
     ids=["crash", "disk full", "I/O error"],
 )
 @pytest.mark.parametrize("name", FORMAT_NAMES)
-def test_a_write_that_fails_at_any_call_loses_nothing(name: str, failure: Callable[[], BaseException], tmp_path: Path) -> None:
+def test_a_write_that_fails_at_any_call_loses_nothing(
+    name: str, failure: Callable[[], BaseException], tmp_path: Path
+) -> None:
     whole = open_cache(make_cache(tmp_path / "whole", SHARDS[:2], name)).content_digest
     for call in moments(tmp_path, name):
         root = tmp_path / f"c{call}"
         with pytest.raises((Crash, OSError)), failing_at(call, failure):
             make_cache(root, SHARDS[:2], name)
-        with contextlib.suppress(CacheError):  # only a last line that was written but not made durable may make it whole
+        with contextlib.suppress(
+            CacheError
+        ):  # only a last line that was written but not made durable may make it whole
             assert open_cache(root).content_digest == whole
         if (root / "manifest.json").exists():
             assert verify_cache(root).damage == []
         assert open_cache(make_cache(root, SHARDS[:2], name)).content_digest == whole
 
 
-def test_a_line_that_was_half_written_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_was_half_written_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk is full in the middle of the journal's line; the same writer may try again."""
     root = tmp_path / "c"
     with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
@@ -161,7 +195,9 @@ def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
-def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(name: str, tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(
+    name: str, tmp_path: Path
+) -> None:
     """As when a disk is unmounted under a writer: the path is empty then, or another folder."""
     root = tmp_path / "c"
     make_cache(root, SHARDS, name, publish=[0])
@@ -174,4 +210,7 @@ def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(nam
     root.rmdir()
     (tmp_path / "unmounted").rename(root)
     store = open_cache(make_cache(root, SHARDS, name))
-    assert all(same_example(*pair) for pair in zip(store, [e for shard in SHARDS for e in shard], strict=True))
+    assert all(
+        same_example(*pair)
+        for pair in zip(store, [e for shard in SHARDS for e in shard], strict=True)
+    )

@@ -1,4 +1,5 @@
-"""Faults, caused: whatever happens to its bytes, a cache says so, names what is lost, and never hands out other numbers."""
+"""Faults, caused: whatever happens to its bytes, a cache says so, names what is lost, and never
+hands out other numbers."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ FLIPS = 240
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES}
+    return {
+        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES
+    }
 
 
 def read_all(root: Path) -> int:
-    """Read what can be read: every example is either the one that was written, or an error. Returns the errors."""
+    """Read what can be read: every example is either the one that was written, or an error. Returns
+    the errors."""
     try:
         store = open_cache(root)
     except CacheError:
@@ -46,7 +50,9 @@ def read_all(root: Path) -> int:
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 @pytest.mark.parametrize("batch", range(8))
-def test_every_flipped_byte_is_found_and_never_read(name: str, batch: int, whole: dict[str, Path], tmp_path: Path) -> None:
+def test_every_flipped_byte_is_found_and_never_read(
+    name: str, batch: int, whole: dict[str, Path], tmp_path: Path
+) -> None:
     """In all, FLIPS flips over files of every kind."""
     rng = random.Random(f"{name} {batch}")
     root = shutil.copytree(whole[name], tmp_path / "c")
@@ -58,17 +64,23 @@ def test_every_flipped_byte_is_found_and_never_read(name: str, batch: int, whole
         assert read_all(root) > 0, f"byte {place} of {victim} is read"
         try:
             found = verify_cache(root)
-        except CacheError as error:  # the manifest and the journal's copy of it cannot both be gone by one flip
+        except (
+            CacheError
+        ) as error:  # the manifest and the journal's copy of it cannot both be gone by one flip
             pytest.fail(str(error))
         named = {damage.file for damage in found.damage}
         assert not found.whole
-        assert victim.relative_to(root).as_posix() in named or (victim.name == "journal.jsonl" and found.missing_shards), named
+        assert victim.relative_to(root).as_posix() in named or (
+            victim.name == "journal.jsonl" and found.missing_shards
+        ), named
         victim.write_bytes(intact)
     assert verify_cache(root).whole
     assert read_all(root) == 0
 
 
-def test_a_flip_in_the_states_names_the_very_example(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_a_flip_in_the_states_names_the_very_example(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
     for name in FORMAT_NAMES:
         root = shutil.copytree(whole[name], tmp_path / name)
         victim = shard_paths(root)[1]
@@ -100,7 +112,9 @@ def other_caches_shard(root: Path) -> None:
     for shard in strangers:
         for example in shard:
             example.input_ids[:] = 1
-    other = make_cache(root.parent / "other", strangers, "hdf5" if shard_paths(root)[0].is_file() else "zarr")
+    other = make_cache(
+        root.parent / "other", strangers, "hdf5" if shard_paths(root)[0].is_file() else "zarr"
+    )
     remove(shard_paths(root)[1])
     shutil.move(shard_paths(other)[1], shard_paths(root)[0].parent)
 
@@ -124,7 +138,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], set[int]]] = {
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_shards_that_are_cut_missing_or_swapped_are_named(fault: str, name: str, whole: dict[str, Path], tmp_path: Path) -> None:
+def test_shards_that_are_cut_missing_or_swapped_are_named(
+    fault: str, name: str, whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole[name], tmp_path / "c")
     break_it, shards = FAULTS[fault]
     break_it(root)
@@ -136,7 +152,9 @@ def test_shards_that_are_cut_missing_or_swapped_are_named(fault: str, name: str,
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_lost_journal_line_is_a_missing_shard(number: int, whole: dict[str, Path], tmp_path: Path) -> None:
+def test_a_lost_journal_line_is_a_missing_shard(
+    number: int, whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole["zarr"], tmp_path / "c")
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(b"".join(lines[:number] + lines[number + 1 :]))

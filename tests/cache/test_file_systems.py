@@ -1,4 +1,5 @@
-"""File systems that cannot do all that a local disk can: shares of networks and virtual machines, some in user space."""
+"""File systems that cannot do all that a local disk can: shares of networks and virtual machines,
+some in user space."""
 
 from __future__ import annotations
 
@@ -15,10 +16,24 @@ from cache.containers import FORMAT_NAMES
 from cache.files import fsync_path, write_atomically
 from cache.lock import WriterLock, require_unlocked
 from cache.storage.local_copies import Copies
-from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards
+from tests.cache.examples import (
+    make_attachments,
+    make_cache,
+    make_content,
+    make_manifest,
+    make_shards,
+)
 
 SHARDS = make_shards([[5, 3], [4]])
-NOT_DONE = [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EISDIR]
+NOT_DONE = [
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EBADF,
+    errno.ENOSYS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+]
 FAILED = [errno.EIO, errno.ENOSPC, errno.EDQUOT]
 
 
@@ -45,7 +60,9 @@ def test_a_folder_that_cannot_be_synced_is_passed_over(
 
 
 @pytest.mark.parametrize("number", NOT_DONE)
-def test_so_is_one_that_cannot_be_opened_for_it(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_is_one_that_cannot_be_opened_for_it(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = os.open
 
     def opened(path: Path, flags: int, *rest: int) -> int:
@@ -78,13 +95,18 @@ def test_a_file_that_cannot_be_synced_is_an_error_that_names_it(
     assert not (tmp_path / "file").exists()
 
 
-def test_a_journal_that_cannot_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_cannot_be_synced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         pytest.raises(OSError, match="Input/output error") as raised,
-        write_cache(tmp_path / "c", make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer,
+        write_cache(
+            tmp_path / "c", make_manifest(SHARDS), make_attachments(tmp_path / "x")
+        ) as writer,
     ):
         monkeypatch.setattr(
-            "cache.journal.os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+            "cache.journal.os.fsync",
+            lambda descriptor: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")),
         )
         monkeypatch.setattr("cache.files.fsync_path", lambda path: None)
         writer.publish(0, make_content(SHARDS[0]))
@@ -99,37 +121,51 @@ def refuse_locks(patch: pytest.MonkeyPatch, number: int) -> None:
     patch.setattr(fcntl, "flock", flock)
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.parametrize(
+    "number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL]
+)
 def test_without_locks_nothing_is_written_and_what_to_do_is_said(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_locks(monkeypatch, number)
     (tmp_path / "c").mkdir()
-    with pytest.raises(CacheError, match=f"^{tmp_path / 'c'}: its file system has no locks .*; choose a folder on another one"):
+    with pytest.raises(
+        CacheError,
+        match=f"^{tmp_path / 'c'}: its file system has no locks .*; choose a folder on another one",
+    ):
         WriterLock(tmp_path / "c").__enter__()
     with pytest.raises(CacheError, match="has no locks"):
         require_unlocked(tmp_path / "c")
     with pytest.raises(CacheError, match="has no locks"):
         make_cache(tmp_path / "c", SHARDS, "zarr")
     copies = Copies(tmp_path / "copies", "one", 1000)
-    with pytest.raises(CacheError, match=f"{tmp_path / 'copies'}/one/locks: its file system has no locks .*with --copies"):
+    with pytest.raises(
+        CacheError,
+        match=f"{tmp_path / 'copies'}/one/locks: its file system has no locks .*with --copies",
+    ):
         copies.alone("000000.zarr")
 
 
-def test_a_lock_that_a_share_says_is_denied_is_another_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_a_share_says_is_denied_is_another_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse_locks(monkeypatch, errno.EACCES)
     with pytest.raises(CacheError, match="another process is writing"):
         WriterLock(tmp_path).__enter__()
 
 
-def test_a_lock_that_fails_otherwise_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_fails_otherwise_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse_locks(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output error") as raised:
         WriterLock(tmp_path).__enter__()
     assert raised.value.filename == str(tmp_path)
 
 
-def test_a_share_that_takes_no_times_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_that_takes_no_times_and_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 

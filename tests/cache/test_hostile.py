@@ -1,4 +1,5 @@
-"""Nothing in a cache can execute, escape, or make a reader allocate what it claims: hostile ones are a `CacheError`."""
+"""Nothing in a cache can execute, escape, or make a reader allocate what it claims: hostile ones
+are a `CacheError`."""
 
 from __future__ import annotations
 
@@ -26,21 +27,38 @@ from tests.cache.examples import make_cache, make_shards, rewrite_manifest
 SHARDS = make_shards([[5, 3], [4]])
 Content = dict[str, Any]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3)
+    ),
     max_leaves=12,
 )
 
 
-@given(content=st.dictionaries(st.text(), JSON, min_size=1, max_size=4).filter(lambda c: "sha256" not in c), spread=st.booleans())
+@given(
+    content=st.dictionaries(st.text(), JSON, min_size=1, max_size=4).filter(
+        lambda c: "sha256" not in c
+    ),
+    spread=st.booleans(),
+)
 @settings(max_examples=80, deadline=None)
 def test_what_is_sealed_is_unsealed(content: Content, spread: bool) -> None:
     assert unseal(seal(content, spread=spread)) == content
 
 
-@given(content=st.dictionaries(st.text(), JSON, min_size=1, max_size=3), spread=st.booleans(), data=st.data())
+@given(
+    content=st.dictionaries(st.text(), JSON, min_size=1, max_size=3),
+    spread=st.booleans(),
+    data=st.data(),
+)
 @settings(max_examples=150, deadline=None)
-def test_any_change_of_any_byte_breaks_the_seal(content: Content, spread: bool, data: st.DataObject) -> None:
+def test_any_change_of_any_byte_breaks_the_seal(
+    content: Content, spread: bool, data: st.DataObject
+) -> None:
     text = bytearray(seal(content, spread=spread))
     text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError, match="checksum"):
@@ -73,7 +91,9 @@ def assert_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["shards", "examples", "tokens", "hidden_size", "vocab_size"])
-@pytest.mark.parametrize("value", [-1, True, "3", None, 1 << 32, 1 << 36, 1 << 48, 10**18, 10**400, 0, [], 2.5])
+@pytest.mark.parametrize(
+    "value", [-1, True, "3", None, 1 << 32, 1 << 36, 1 << 48, 10**18, 10**400, 0, [], 2.5]
+)
 def test_absurd_numbers_in_a_manifest(field: str, value: object, root: Path) -> None:
     rewrite_manifest(root, lambda content: content.update({field: value}))
     assert_refused(root)
@@ -91,8 +111,12 @@ MANIFESTS: dict[str, Callable[[Content], object]] = {
     "other version": lambda c: c.update(version=99),
     "other kind": lambda c: c.update(kind="x"),
     "attachment outside": lambda c: c["attachments"][0].update(name="../outside"),
-    "attachment outside, later": lambda c: c["attachments"][0].update(name="attachments/../../outside"),
-    "attachment is a folder of the machine": lambda c: c["attachments"][0].update(name="/etc/passwd"),
+    "attachment outside, later": lambda c: c["attachments"][0].update(
+        name="attachments/../../outside"
+    ),
+    "attachment is a folder of the machine": lambda c: c["attachments"][0].update(
+        name="/etc/passwd"
+    ),
     "attachment without a name": lambda c: c["attachments"][0].pop("name"),
     "attachment with more": lambda c: c["attachments"][0].update(run="rm"),
     "attachments are no list of objects": lambda c: c.update(attachments=[1, 2]),
@@ -148,7 +172,9 @@ def test_any_value_in_any_field_is_refused_or_harmless(
 ) -> None:
     root = make_cache(tmp_path_factory.mktemp("any") / "c", SHARDS, "hdf5")
     rewrite = data.draw(st.sampled_from([rewrite_manifest, rewrite_record]))
-    rewrite(root, lambda content: content.update({data.draw(st.sampled_from(sorted(content))): value}))
+    rewrite(
+        root, lambda content: content.update({data.draw(st.sampled_from(sorted(content))): value})
+    )
     try:
         examples = list(open_cache(root))
         verify_cache(root)
@@ -157,7 +183,9 @@ def test_any_value_in_any_field_is_refused_or_harmless(
     assert [len(example) for example in examples] == [5, 3, 4]
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000]
+)
 @pytest.mark.parametrize("name", ["manifest.json", "journal.jsonl"])
 def test_files_that_are_no_sealed_json(text: bytes, name: str, root: Path) -> None:
     (root / name).write_bytes(text)
@@ -188,7 +216,9 @@ def test_a_journal_line_without_end_is_not_read(root: Path) -> None:
         read_journal(root, manifest)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "shards/..", "", "a\\b", "./a", "a//../b", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x", "a/../../x", "shards/..", "", "a\\b", "./a", "a//../b", "a\0b"]
+)
 def test_names_cannot_leave_the_cache(name: str, tmp_path: Path) -> None:
     with pytest.raises(CacheError):
         inside(tmp_path, name)
@@ -202,7 +232,9 @@ def test_links_out_of_the_cache_are_refused(name: str, root: Path) -> None:
         list(open_cache(root))
 
 
-@pytest.mark.parametrize("name", ["shards/000000.zarr/offsets/zarr.json", "shards/000000.zarr/input_ids/c/0"])
+@pytest.mark.parametrize(
+    "name", ["shards/000000.zarr/offsets/zarr.json", "shards/000000.zarr/input_ids/c/0"]
+)
 def test_a_file_that_the_journal_does_not_name_is_not_opened(name: str, tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", SHARDS, "zarr")
     rewrite_record(root, lambda content: content["files"].pop(name))
@@ -219,7 +251,9 @@ def test_inspect_believes_nothing(left_out: object, root: Path) -> None:
         summarise_cache(root)
 
 
-@pytest.mark.parametrize("name", ["attachments/" + "x" * 300, "attachments/\ud800", "attachments/a\0b"])
+@pytest.mark.parametrize(
+    "name", ["attachments/" + "x" * 300, "attachments/\ud800", "attachments/a\0b"]
+)
 def test_names_that_no_file_can_have(name: str, root: Path) -> None:
     rewrite_manifest(root, lambda content: content["attachments"][0].update(name=name))
     assert_refused(root)
@@ -227,7 +261,9 @@ def test_names_that_no_file_can_have(name: str, root: Path) -> None:
 
 def test_another_version_is_told_from_damage(root: Path) -> None:
     """The first version sealed its manifest in another way."""
-    (root / "manifest.json").write_text(json.dumps({"kind": "llm-modules cache", "version": 1, "sha256": "0" * 64}))
+    (root / "manifest.json").write_text(
+        json.dumps({"kind": "llm-modules cache", "version": 1, "sha256": "0" * 64})
+    )
     with pytest.raises(CacheError, match="not a version 4 cache") as error:
         open_cache(root)
     assert not isinstance(error.value, DamagedCacheError)

@@ -9,7 +9,9 @@ from cache.identity import differences
 
 LEAVES = st.one_of(st.integers(0, 3), st.sampled_from(["a", "b"]))
 IDENTITIES = st.dictionaries(
-    st.sampled_from(["x", "y", "z"]), st.one_of(LEAVES, st.dictionaries(st.sampled_from(["0", "fit"]), LEAVES)), max_size=3
+    st.sampled_from(["x", "y", "z"]),
+    st.one_of(LEAVES, st.dictionaries(st.sampled_from(["0", "fit"]), LEAVES)),
+    max_size=3,
 )
 
 
@@ -20,10 +22,16 @@ def test_something_is_told_exactly_where_something_differs(was: dict, now: dict)
 
 
 def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> None:
-    was = {"codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "ab"}, "0": "bf16"}, "limit": 5}
+    was = {
+        "codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "ab"}, "0": "bf16"},
+        "limit": 5,
+    }
     asked = {"codec": {"-1": {"name": "klt", "asked": "kl=0.05"}, "0": "bf16"}, "limit": 5}
     assert differences(was, asked) == ["codec -1 asked was 'kl=0.01', now it is 'kl=0.05'"]
-    refitted = {"codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "cd"}, "0": "bf16"}, "limit": 5}
+    refitted = {
+        "codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "cd"}, "0": "bf16"},
+        "limit": 5,
+    }
     assert differences(was, refitted) == ["codec -1 fit was 'ab', now it is 'cd'"]
     assert differences(was, was | {"codec": {"-1": was["codec"]["-1"], "0": {"name": "int8"}}}) == [
         "codec 0 was 'bf16', now it is {'name': 'int8'}"
@@ -31,6 +39,14 @@ def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> No
 
 
 def test_of_other_layers_the_layers_alone_are_told() -> None:
-    was = {"codec": {"-1": "bf16", "0": "bf16"}, "codecs": ["bf16", "bf16"], "layers": [-1, 0], "limit": 5}
+    was = {
+        "codec": {"-1": "bf16", "0": "bf16"},
+        "codecs": ["bf16", "bf16"],
+        "layers": [-1, 0],
+        "limit": 5,
+    }
     now = {"codec": {"-1": "bf16"}, "codecs": ["bf16"], "layers": [-1], "limit": 6}
-    assert differences(was, now) == ["layers was [-1, 0], now it is [-1]", "limit was 5, now it is 6"]
+    assert differences(was, now) == [
+        "layers was [-1, 0], now it is [-1]",
+        "limit was 5, now it is 6",
+    ]

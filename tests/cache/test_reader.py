@@ -1,4 +1,5 @@
-"""Reading: plain and fast paths agree, in other processes and threads too, with bounded files and memory."""
+"""Reading: plain and fast paths agree, in other processes and threads too, with bounded files and
+memory."""
 
 from __future__ import annotations
 
@@ -23,20 +24,28 @@ LENGTHS = [[5, 300, 1], [257], [64, 64], [2, 900], [13]]
 
 
 @pytest.fixture(scope="module", params=FORMAT_NAMES)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Example]]:
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Example]]:
     shards = make_shards(LENGTHS, layers=(-1, 3))
-    return make_cache(tmp_path_factory.mktemp("c") / "c", shards, request.param), [e for shard in shards for e in shard]
+    return make_cache(tmp_path_factory.mktemp("c") / "c", shards, request.param), [
+        e for shard in shards for e in shard
+    ]
 
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_order_of_reads_gives_the_examples(made: tuple[Path, list[Example]], data: st.DataObject) -> None:
+def test_any_order_of_reads_gives_the_examples(
+    made: tuple[Path, list[Example]], data: st.DataObject
+) -> None:
     root, written = made
     pool._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
     pool._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
     try:
         with open_cache(root) as store:
-            for index in data.draw(st.lists(st.integers(-len(written), len(written) - 1), max_size=40)):
+            for index in data.draw(
+                st.lists(st.integers(-len(written), len(written) - 1), max_size=40)
+            ):
                 assert same_example(store[index], written[index])
                 assert list(store.example(index, (3,)).hidden_states) == [3]
     finally:
@@ -78,7 +87,10 @@ def test_threads_read_the_same(made: tuple[Path, list[Example]]) -> None:
     order = random.Random(0).choices(range(len(written)), k=400)
     with ThreadPoolExecutor(4) as pool:
         assert all(
-            same_example(*pair) for pair in zip(pool.map(store.example, order), map(written.__getitem__, order), strict=True)
+            same_example(*pair)
+            for pair in zip(
+                pool.map(store.example, order), map(written.__getitem__, order), strict=True
+            )
         )
 
 
@@ -116,9 +128,15 @@ def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path)
         root = make_cache(tmp_path / name, make_shards([[400, 500]]), name)
         store = open_cache(root)
         assert len(store[1]) == 500
-        victim = max((path for path in (root / "shards").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        victim = max(
+            (path for path in (root / "shards").rglob("*") if path.is_file()),
+            key=lambda path: path.stat().st_size,
+        )
         os.truncate(victim, victim.stat().st_size // 2)
-        with pytest.raises(DamagedCacheError, match=r"shard 0, example 1 \(row row-0-1-é\).*cut since it was opened"):
+        with pytest.raises(
+            DamagedCacheError,
+            match=r"shard 0, example 1 \(row row-0-1-é\).*cut since it was opened",
+        ):
             _ = [store[1], store[0]]
 
 
@@ -130,7 +148,10 @@ def test_a_damaged_shard_is_named_with_the_example(tmp_path: Path) -> None:
     path.write_bytes(content)
     store = open_cache(root)
     assert len(store[0]) == 4
-    with pytest.raises(DamagedCacheError, match=r"shard 1, example 2 \(row row-1-1-é\): .*000001\.h5: its bytes have changed"):
+    with pytest.raises(
+        DamagedCacheError,
+        match=r"shard 1, example 2 \(row row-1-1-é\): .*000001\.h5: its bytes have changed",
+    ):
         _ = store[2]
 
 
@@ -142,7 +163,9 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     pool._HELD_BYTES = 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 290, limits[1]))
     try:
-        assert all(same_example(store[i], shards[i][0]) for i in random.Random(0).sample(range(300), 300))
+        assert all(
+            same_example(store[i], shards[i][0]) for i in random.Random(0).sample(range(300), 300)
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         pool._HELD_BYTES = 64 << 20

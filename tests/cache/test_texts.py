@@ -18,7 +18,9 @@ from cache.upkeep.space import shard_size
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_attachments, make_manifest, make_shards
 
-TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=2, max_size=6)
+TEXTS = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=2, max_size=6
+)
 
 
 def make(root: Path, texts: list[str], container: str) -> Path:
@@ -26,20 +28,30 @@ def make(root: Path, texts: list[str], container: str) -> Path:
     manifest, codecs = make_manifest([examples], container), {layer: Bf16() for layer in (-1, 0)}
     pieces = [Piece(each.input_ids, each.loss_mask, each.hidden_states) for each in examples]
     with write_cache(root, manifest, make_attachments(root.with_name("a"))) as writer:
-        writer.publish(0, shard_of_pieces([each.row_id for each in examples], texts, [3] * len(texts), pieces, codecs))
+        writer.publish(
+            0,
+            shard_of_pieces(
+                [each.row_id for each in examples], texts, [3] * len(texts), pieces, codecs
+            ),
+        )
     return root
 
 
 @settings(max_examples=15, deadline=None)
 @given(texts=TEXTS, container=st.sampled_from(FORMAT_NAMES), other=st.sampled_from(FORMAT_NAMES))
-def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(texts: list[str], container: str, other: str) -> None:
+def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(
+    texts: list[str], container: str, other: str
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = make(Path(folder) / "c", texts, container)
         cache = open_cache(root)
         assert [cache.text(index) for index in range(len(cache))] == texts
         record = cache.records[0]
         assert record.text_bytes == sum(len(text.encode()) for text in texts)
-        assert shard_size(cache.manifest, [3] * len(texts), record.row_ids, record.text_bytes) == record.bytes
+        assert (
+            shard_size(cache.manifest, [3] * len(texts), record.row_ids, record.text_bytes)
+            == record.bytes
+        )
         assert convert_cache(root, Path(folder) / "d", container=other).same_content
         assert [open_cache(Path(folder) / "d").text(index) for index in range(len(cache))] == texts
         assert verify_cache(root).whole
@@ -48,7 +60,9 @@ def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(texts: l
 
 
 @pytest.mark.parametrize("container", FORMAT_NAMES)
-def test_a_flipped_bit_of_one_names_its_example_and_is_never_read(container: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_one_names_its_example_and_is_never_read(
+    container: str, tmp_path: Path
+) -> None:
     root = make(tmp_path / "c", ["zero", "one", "two", "three"], container)
     kind = format_named(container)
     stored = kind.locate(root / "shards" / f"000000{kind.suffix}", ["text_bytes"])["text_bytes"]

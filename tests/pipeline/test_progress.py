@@ -8,7 +8,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from pipeline import progress
 from pipeline.progress import progress_bar
 
-COLUMNS = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+COLUMNS = (
+    TextColumn("[bold]{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
 
 
 def run(steps: int) -> None:
@@ -19,13 +24,20 @@ def run(steps: int) -> None:
         bar.update(task, description="done")
 
 
-def test_a_log_gets_lines_without_control_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_lines_without_control_codes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     run(3)
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert [line.split()[:2] for line in lines] == [["extract", "1/3"], ["extract", "2/3"], ["extract", "3/3"], ["done", "3/3"]]
+    assert [line.split()[:2] for line in lines] == [
+        ["extract", "1/3"],
+        ["extract", "2/3"],
+        ["extract", "3/3"],
+        ["done", "3/3"],
+    ]
     assert "\x1b" not in err and "\r" not in err
 
 
@@ -34,7 +46,9 @@ def test_what_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_lines_come_no_oftener_than_they_should(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_come_no_oftener_than_they_should(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(0, 10_000, 7))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     run(60)

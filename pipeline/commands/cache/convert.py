@@ -24,7 +24,10 @@ from pipeline.commands.shell import command
 @cloup.option_group(
     "The new cache",
     click.option(
-        "--format", "container", type=click.Choice(FORMAT_NAMES), help="Format of the new cache.  [default: the old one's]"
+        "--format",
+        "container",
+        type=click.Choice(FORMAT_NAMES),
+        help="Format of the new cache.  [default: the old one's]",
     ),
 )
 @codec_options(None)
@@ -35,12 +38,15 @@ from pipeline.commands.shell import command
 )
 @command
 @cache_places("source", "target")
-def convert(source: Place, target: Place, *, container: str | None, as_json: bool, **options: Any) -> dict[str, Any]:
-    """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not needed, and the teacher only where
-    a KL divergence is asked for.
+def convert(
+    source: Place, target: Place, *, container: str | None, as_json: bool, **options: Any
+) -> dict[str, Any]:
+    """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not
+    needed, and the teacher only where a KL divergence is asked for.
 
-    Content is kept, and in the same codec the content digest, too. What int8 or klt have lost cannot come back: only exact
-    (bf16) layers can be given another codec. Interrupted, it goes on when it is run again.
+    Content is kept, and in the same codec the content digest, too. What int8 or klt have lost
+    cannot come back: only exact (bf16) layers can be given another codec. Interrupted, it goes on
+    when it is run again.
 
     \b
     Examples:

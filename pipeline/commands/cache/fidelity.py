@@ -21,8 +21,20 @@ from pipeline.errors import InputError
 @cloup.option_group(
     "What is measured",
     click.option("--layer", type=int, help="Only this layer.  [default: all]"),
-    click.option("--tokens", type=click.IntRange(min=2), default=65536, show_default=True, help="Tokens to measure on."),
-    click.option("--kl-tokens", type=click.IntRange(min=2), default=4096, show_default=True, help="Of these, for the LM head."),
+    click.option(
+        "--tokens",
+        type=click.IntRange(min=2),
+        default=65536,
+        show_default=True,
+        help="Tokens to measure on.",
+    ),
+    click.option(
+        "--kl-tokens",
+        type=click.IntRange(min=2),
+        default=4096,
+        show_default=True,
+        help="Of these, for the LM head.",
+    ),
     click.option(
         "--calibration-tokens",
         type=click.IntRange(min=1),
@@ -32,7 +44,10 @@ from pipeline.errors import InputError
     ),
     click.option("--seed", default=0, show_default=True, help="Chooses both."),
     click.option(
-        "--kl/--no-kl", default=True, show_default=True, help="Measure KL divergences of the last layer; takes the teacher."
+        "--kl/--no-kl",
+        default=True,
+        show_default=True,
+        help="Measure KL divergences of the last layer; takes the teacher.",
     ),
     click.option("--teacher", help="The cache's teacher, where that has moved."),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
@@ -45,10 +60,12 @@ from pipeline.errors import InputError
 @command
 @cache_places("cache")
 def fidelity(cache: Place, *, out: Path | None, as_json: bool, **options: Any) -> dict[str, Any]:
-    """Compare the codecs on a cache's own data: bits a value against what is lost, beside the Gaussian rate-distortion bound.
+    """Compare the codecs on a cache's own data: bits a value against what is lost, beside the
+    Gaussian rate-distortion bound.
 
-    The codecs are fitted to some examples and measured on others. Layers that the cache stores exactly are taken from it; of
-    others the teacher is asked again, and what the cache stores is measured too.
+    The codecs are fitted to some examples and measured on others. Layers that the cache stores
+    exactly are taken from it; of others the teacher is asked again, and what the cache stores is
+    measured too.
 
     \b
     Examples:

@@ -20,7 +20,11 @@ from pipeline.errors import InputError
 @click.argument("cache")
 @cloup.option_group(
     "What it prints",
-    click.option("--options", is_flag=True, help="Print the options of its extract instead, as extract --config takes them."),
+    click.option(
+        "--options",
+        is_flag=True,
+        help="Print the options of its extract instead, as extract --config takes them.",
+    ),
 )
 @command
 @cache_places("cache")
@@ -40,9 +44,14 @@ def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
     if options:
         said = summary["provenance"].get("options")
         if not said:
-            raise InputError(f"{summary['cache']}: records no options: it was not made by the command extract of this version")
+            raise InputError(
+                f"{summary['cache']}: records no options: it was not made by the command extract of"
+                " this version"
+            )
         if not as_json:
-            click.echo(said.encode(), nl=False)  # as --config reads it, whatever the terminal's encoding
+            click.echo(
+                said.encode(), nl=False
+            )  # as --config reads it, whatever the terminal's encoding
         return {"options": said}
     if not as_json:
         click.echo(_in_words(summary))
@@ -52,16 +61,23 @@ def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
 def _in_words(summary: dict[str, Any]) -> str:
     shards, planned = (counted(summary[name], "shard") for name in ("shards", "planned_shards"))
     state = "complete" if summary["complete"] else f"NOT complete: {summary['shards']} of {planned}"
-    left_out = ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items()) or "none"
+    left_out = (
+        ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items()) or "none"
+    )
     lines = {
         "cache": f"{summary['cache']} ({state})",
-        "stored as": f"{summary['format']}, {summary['codec']}, {shards}, {summary['bytes'] / 1e6:,.1f} MB",
+        "stored as": (
+            f"{summary['format']}, {summary['codec']}, {shards}, {summary['bytes'] / 1e6:,.1f} MB"
+        ),
         "layers": f"{', '.join(map(str, summary['layers']))}, each {summary['hidden_size']} wide",
         "examples": f"{summary['examples']:,} (left out: {left_out})",
         "tokens": f"{summary['tokens']:,} (stored: {summary['stored_tokens']:,})",
     }
     if summary["tokens"]:
-        lines["size"] = f"{summary['bytes_per_token']:,} bytes a token, {summary['bits_per_value']} bits a value"
+        lines["size"] = (
+            f"{summary['bytes_per_token']:,} bytes a token, {summary['bits_per_value']} bits a"
+            " value"
+        )
     lines["content digest"] = summary["content_digest"] or "– (not complete)"
     for field, value in summary["identity"].items():
         lines[f"identity: {field}"] = value if isinstance(value, str) else json.dumps(value)

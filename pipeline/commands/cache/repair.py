@@ -22,12 +22,17 @@ from pipeline.commands.shell import command
     click.option("--dataset", help="The cache's data set, where that has moved."),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
     click.option(
-        "--skip-non-finite", is_flag=True, help="Leave out, and count, rows for which the teacher gives NaN or infinity."
+        "--skip-non-finite",
+        is_flag=True,
+        help="Leave out, and count, rows for which the teacher gives NaN or infinity.",
     ),
     click.option(
         "--allow-other-numbers",
         is_flag=True,
-        help="Accept shards whose numbers differ from the lost ones, as on another machine; the content digest changes.",
+        help=(
+            "Accept shards whose numbers differ from the lost ones, as on another machine; the"
+            " content digest changes."
+        ),
     ),
 )
 @command
@@ -35,8 +40,8 @@ from pipeline.commands.shell import command
 def repair(cache: Place, *, as_json: bool, **options: Any) -> dict[str, Any]:
     """Verify a cache, and extract again the shards that are damaged or missing, and no others.
 
-    Manifest and journal hold a copy of what matters in the other: where one of them is lost it is put back. The repaired cache
-    has the content digest that it had.
+    Manifest and journal hold a copy of what matters in the other: where one of them is lost it is
+    put back. The repaired cache has the content digest that it had.
 
     \b
     Examples:

@@ -1,1 +1,2 @@
-"""What each command does once its options and paths have been looked at: the libraries, bars, and results in words."""
+"""What each command does once its options and paths have been looked at: the libraries, bars, and
+results in words."""

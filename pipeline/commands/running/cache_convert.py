@@ -18,12 +18,15 @@ from pipeline.upkeep.recode import RecodeSettings, new_codecs
 def convert_and_tell(
     source: Place, target: Place, container: str | None, options: dict[str, Any], *, as_json: bool
 ) -> dict[str, Any]:
-    """Write a cache in another format or codec; the result, which is printed in words unless it is to be JSON.
+    """Write a cache in another format or codec; the result, which is printed in words unless it is
+    to be JSON.
 
     Raises:
         CacheError, InputError: as `new_codecs` and `convert_cache`.
     """
-    with progress_bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as bar:
         task = bar.add_task("convert", total=None)
 
         def step(what: str, done: int, total: int) -> None:
@@ -35,14 +38,16 @@ def convert_and_tell(
             target,
             container=container,
             codecs=codecs,
-            progress=lambda done, total: bar.update(task, description="convert", completed=done, total=total),
+            progress=lambda done, total: bar.update(
+                task, description="convert", completed=done, total=total
+            ),
         )
     if not as_json:
         click.echo(
-            f"{result.cache}: {counted(result.examples, 'example')} in "
-            f"{counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
-            f"{result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was {result.source_bytes / 1e6:,.1f} MB); "
-            f"content digest {result.content_digest[:16]}…, "
-            f"{'as before' if result.same_content else 'a new one, for its states are coded anew'}"
+            f"{result.cache}: {counted(result.examples, 'example')} in"
+            f" {counted(result.shards, 'shard')} ({result.resumed_shards} from before),"
+            f" {result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was"
+            f" {result.source_bytes / 1e6:,.1f} MB); content digest {result.content_digest[:16]}…,"
+            f" {'as before' if result.same_content else 'a new one, for its states are coded anew'}"
         )
     return asdict(result)

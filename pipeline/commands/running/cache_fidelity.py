@@ -15,8 +15,11 @@ from pipeline.progress import progress_bar
 from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
 
 
-def compare_and_tell(cache: Place, out: Path | None, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Compare the codecs on a cache's own data; the result, which is printed in words unless it is to be JSON.
+def compare_and_tell(
+    cache: Place, out: Path | None, options: dict[str, Any], *, as_json: bool
+) -> dict[str, Any]:
+    """Compare the codecs on a cache's own data; the result, which is printed in words unless it is
+    to be JSON.
 
     Raises:
         CacheError, InputError: as `compare`.
@@ -25,9 +28,15 @@ def compare_and_tell(cache: Place, out: Path | None, options: dict[str, Any], *,
         task = bar.add_task("fidelity", total=None)
         found = compare(
             FidelitySettings(cache, **options),
-            lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+            lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total or None
+            ),
         )
-    result = {"kind": "llm-modules fidelity", "cache": cache.address, "layers": [asdict(layer) for layer in found]}
+    result = {
+        "kind": "llm-modules fidelity",
+        "cache": cache.address,
+        "layers": [asdict(layer) for layer in found],
+    }
     if out is not None:
         from pipeline.report.fidelity import write_fidelity  # matplotlib takes a second to load
 
@@ -39,10 +48,17 @@ def compare_and_tell(cache: Place, out: Path | None, options: dict[str, Any], *,
 
 def _in_words(layer: LayerFidelity) -> str:
     lines = [
-        f"layer {layer.layer} (stored as {layer.stored_as}): measured on {counted(layer.measured_tokens, 'token')} of "
-        f"{counted(layer.measured_examples, 'example')}{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''}; "
-        f"fitted to {counted(layer.calibration_tokens, 'token')} of {layer.calibration_examples:,} others",
-        f"{'codec':<10} {'setting':<30} {'bits':>7} {'bound':>7} {'over it':>7} {'rel. error':>10} {'KL (nats)':>20}",
+        (
+            f"layer {layer.layer} (stored as {layer.stored_as}): measured on"
+            f" {counted(layer.measured_tokens, 'token')} of"
+            f" {counted(layer.measured_examples, 'example')}{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''};"
+            f" fitted to {counted(layer.calibration_tokens, 'token')} of"
+            f" {layer.calibration_examples:,} others"
+        ),
+        (
+            f"{'codec':<10} {'setting':<30} {'bits':>7} {'bound':>7} {'over it':>7}"
+            f" {'rel. error':>10} {'KL (nats)':>20}"
+        ),
     ]
     for point in layer.points:
         bound = (
@@ -52,11 +68,13 @@ def _in_words(layer: LayerFidelity) -> str:
         )
         kl = "" if point.kl is None else f"{point.kl:.6f} ± {point.kl_error:.6f}"
         lines.append(
-            f"{point.codec:<10} {point.setting:<30} {point.bits_per_value:>7.3f} {bound[0]:>7} {bound[1]:>7} "
-            f"{point.relative_error:>10.4f} {kl:>20}"
+            f"{point.codec:<10} {point.setting:<30} {point.bits_per_value:>7.3f} {bound[0]:>7}"
+            f" {bound[1]:>7} {point.relative_error:>10.4f} {kl:>20}"
         )
     if layer.bound_is_low:
-        lines.append("the bound is too low: few tokens were measured for so many channels; raise --tokens")
+        lines.append(
+            "the bound is too low: few tokens were measured for so many channels; raise --tokens"
+        )
     if layer.unmet:
         lines.append(f"no step of klt gives {', '.join(layer.unmet)} here")
     return "\n".join(lines)

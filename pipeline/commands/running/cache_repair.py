@@ -18,7 +18,8 @@ _MOST_LINES = 20
 
 
 def repair_and_tell(cache: Place, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Verify a cache and extract what is lost; the result, which is printed in words unless it is to be JSON.
+    """Verify a cache and extract what is lost; the result, which is printed in words unless it is
+    to be JSON.
 
     Raises:
         CacheError, InputError, RunError: as `repair`.
@@ -43,12 +44,25 @@ def _in_words(result: RepairResult) -> str:
     if len(result.found) > _MOST_LINES:
         lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
     if result.restored:
-        lines.append(f"written again into the journal, from the whole shards: {counted(len(result.restored), 'shard')}")
-    numbers = "with the same numbers as the lost ones" if result.same_content else "with OTHER NUMBERS than the lost ones"
+        lines.append(
+            "written again into the journal, from the whole shards:"
+            f" {counted(len(result.restored), 'shard')}"
+        )
+    numbers = (
+        "with the same numbers as the lost ones"
+        if result.same_content
+        else "with OTHER NUMBERS than the lost ones"
+    )
     if result.unknown_shards:
-        numbers = f"{len(result.unknown_shards)} of them with nothing left to compare with, the others {numbers}"
+        numbers = (
+            f"{len(result.unknown_shards)} of them with nothing left to compare with, the others"
+            f" {numbers}"
+        )
     if result.shards:
-        lines.append(f"extracted again: {counted(len(result.shards), 'shard')}, {counted(result.tokens, 'token')}, {numbers}")
+        lines.append(
+            f"extracted again: {counted(len(result.shards), 'shard')},"
+            f" {counted(result.tokens, 'token')}, {numbers}"
+        )
     lines.append(f"{result.cache}: whole")
     lines.append(f"content digest {result.content_digest}")
     return "\n".join(lines)

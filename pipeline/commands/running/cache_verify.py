@@ -7,7 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from cache.storage import Place
 from cache.upkeep.summary import published_bytes
@@ -23,7 +29,14 @@ _MOST_LINES = 20
 
 
 def verify_and_tell(
-    cache: Place, *, deep: bool, sample: int, seed: int, teacher: str | None, device: str, as_json: bool
+    cache: Place,
+    *,
+    deep: bool,
+    sample: int,
+    seed: int,
+    teacher: str | None,
+    device: str,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Check a cache; what was found, which is printed in words unless it is to be JSON.
 
@@ -31,14 +44,18 @@ def verify_and_tell(
         CacheError, InputError: as `verify_cache` and `recheck`.
         RunError: something is damaged or missing, or is not the teacher's.
     """
-    with progress_bar(TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar(
+        TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    ) as bar:
         task = bar.add_task("verify", total=published_bytes(cache))
         found = verify_cache(cache, lambda size: bar.update(task, advance=size))
     compared = None
     if deep and found.whole:
         from pipeline.upkeep.recheck import recheck  # brings torch, which checksums do not need
 
-        with progress_bar(TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        with progress_bar(
+            TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        ) as bar:
             task = bar.add_task("compare", total=None)
             compared = recheck(
                 cache,
@@ -64,18 +81,27 @@ def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> s
     parts = []
     if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
         parts.append(
-            f"{counted(len(shards), 'damaged shard')} ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})"
+            f"{counted(len(shards), 'damaged shard')}"
+            f" ({', '.join(map(str, shards[:8]))}{', …' if len(shards) > 8 else ''})"
         )
     if others := sorted({damage.file for damage in found.damage if damage.shard is None}):
         parts.append(f"damaged {', '.join(others)}")
     if found.missing_shards:
         parts.append(f"missing: {counted(len(found.missing_shards), 'shard')}")
     if found.missing_shards and not found.damage:
-        return f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on with it"
+        return (
+            f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on"
+            " with it"
+        )
     if parts:
         return f"{cache.address}: {'; '.join(parts)}; mend it with `cache repair {cache.address}`"
-    if compared and (layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]):
-        return f"{cache.address}: the stored states of layer {', '.join(layers)} are not the teacher's; extract again"
+    if compared and (
+        layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]
+    ):
+        return (
+            f"{cache.address}: the stored states of layer {', '.join(layers)} are not the"
+            " teacher's; extract again"
+        )
     return None
 
 
@@ -85,17 +111,27 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
         f"{counted(found.examples, 'example')}, {found.bytes / 1e6:,.1f} MB looked at"
     ]
     for damage in found.damage[:_MOST_LINES]:
-        named = "" if not damage.examples else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
+        named = (
+            ""
+            if not damage.examples
+            else f"; examples {damage.examples[0]} to {damage.examples[-1]}"
+        )
         if len(damage.examples) <= 5 and damage.examples:
-            named = "; example " + ", ".join(f"{i} (row {row})" for i, row in zip(damage.examples, damage.row_ids, strict=True))
+            named = "; example " + ", ".join(
+                f"{i} (row {row})" for i, row in zip(damage.examples, damage.row_ids, strict=True)
+            )
         lines.append(f"damaged: {damage.file}: {damage.what}{named}")
     if len(found.damage) > _MOST_LINES:
         lines.append(f"… and {len(found.damage) - _MOST_LINES} more; --json lists all")
     if found.missing_shards:
-        lines.append(f"missing: {counted(len(found.missing_shards), 'shard')}, from {found.missing_shards[0]} on")
+        lines.append(
+            f"missing: {counted(len(found.missing_shards), 'shard')}, from"
+            f" {found.missing_shards[0]} on"
+        )
     if found.strays:
         lines.append(
-            f"not part of the cache, left over and harmless: {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
+            "not part of the cache, left over and harmless:"
+            f" {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
         )
     if not found.whole and deep:
         lines.append("not compared with the live teacher, because the cache is not whole")
@@ -105,8 +141,9 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
             f"{counted(compared.examples, 'example')}, {counted(compared.tokens, 'token')}:"
         )
         lines += [
-            f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example {layer.worst_example} "
-            f"(row {layer.worst_row_id}) {layer.worst_relative_error:.2e}, allowed {layer.tolerance:.2g}"
+            f"  layer {layer.layer}: relative error {layer.relative_error:.2e}, worst example"
+            f" {layer.worst_example} (row {layer.worst_row_id}) {layer.worst_relative_error:.2e},"
+            f" allowed {layer.tolerance:.2g}"
             for layer in compared.layers
         ]
     if found.whole:

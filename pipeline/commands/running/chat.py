@@ -18,16 +18,24 @@ from pipeline.generation.writer import Sampling, Written
 
 
 def converse(
-    choice: WriterChoice, system: str | None, sampling: dict[str, Any], *, forget: bool, as_json: bool
+    choice: WriterChoice,
+    system: str | None,
+    sampling: dict[str, Any],
+    *,
+    forget: bool,
+    as_json: bool,
 ) -> dict[str, Any]:
-    """Answer messages from stdin; all answers, which are streamed to stdout unless they are to be JSON.
+    """Answer messages from stdin; all answers, which are streamed to stdout unless they are to be
+    JSON.
 
     Raises:
         InputError: as `open_writer`, or there were messages and none was answered.
     """
     writer = open_writer(**choice.as_arguments(), keep_teacher=True)
     opening = writer.opening(system)
-    show: Callable[[str], None] | None = None if as_json else lambda text: click.echo(text, nl=False)
+    show: Callable[[str], None] | None = (
+        None if as_json else lambda text: click.echo(text, nl=False)
+    )
     turns, answers, unanswered = list(opening), list[dict[str, Any]](), 0
     while not reader_has_gone() and (message := _next_message()):
         if message == "/new" or forget:
@@ -36,7 +44,9 @@ def converse(
             continue
         turns.append(Turn("user", message))
         try:
-            written = _answer(lambda said: writer.write([said], Sampling(**sampling), show)[0], turns, opening)
+            written = _answer(
+                lambda said: writer.write([said], Sampling(**sampling), show)[0], turns, opening
+            )
         except InputError as error:
             click.echo(f"not answered: {error}", err=True)
             unanswered += 1
@@ -51,14 +61,20 @@ def converse(
     return {"answers": answers, "unanswered": unanswered, "leaks": writer.record["leaks"]}
 
 
-def _answer(write: Callable[[list[Turn]], Written], turns: list[Turn], opening: list[Turn]) -> Written:
-    """Answer the last turn; a conversation that has become too long for it is begun anew with it, in place."""
+def _answer(
+    write: Callable[[list[Turn]], Written], turns: list[Turn], opening: list[Turn]
+) -> Written:
+    """Answer the last turn; a conversation that has become too long for it is begun anew with it,
+    in place."""
     try:
         return write(turns)
     except InputError:
         if len(turns) == len(opening) + 1:
             raise
-    click.echo("the conversation has become too long: what was said before this message is forgotten", err=True)
+    click.echo(
+        "the conversation has become too long: what was said before this message is forgotten",
+        err=True,
+    )
     turns[:] = [*opening, turns[-1]]
     return write(turns)
 

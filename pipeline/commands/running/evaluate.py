@@ -22,7 +22,8 @@ _SEEN = {"gates shut": "gates shut (the rest of the bridge open)"}
 
 
 def evaluate_and_tell(settings: EvaluateSettings, *, as_json: bool) -> dict[str, Any]:
-    """Evaluate a run and write its report; the results, whose table is printed unless they are to be JSON.
+    """Evaluate a run and write its report; the results, whose table is printed unless they are to
+    be JSON.
 
     Raises:
         CacheError, InputError, RunError: as `evaluate`.
@@ -37,7 +38,12 @@ def evaluate_and_tell(settings: EvaluateSettings, *, as_json: bool) -> dict[str,
 
 
 def _measured(settings: EvaluateSettings) -> dict[str, Any]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     bar = progress_bar(*columns)
     task = bar.add_task("load", total=None)
 
@@ -55,25 +61,52 @@ def _print(results: dict[str, Any], folder: RunFolder) -> None:
     console = result_console()
     table = Table(title="What was transferred, on rows held out")
     score_name = _score_heading(results["score"])
-    for heading in ("run", "reads", "val. loss", "transfer score", score_name, "form", "stopped", "steps", "tokens"):
-        table.add_column(heading, justify="left" if heading in ("run", "reads") else "right", no_wrap=heading != "reads")
+    for heading in (
+        "run",
+        "reads",
+        "val. loss",
+        "transfer score",
+        score_name,
+        "form",
+        "stopped",
+        "steps",
+        "tokens",
+    ):
+        table.add_column(
+            heading,
+            justify="left" if heading in ("run", "reads") else "right",
+            no_wrap=heading != "reads",
+        )
     for student in results["students"]:
         shares = [f"{student['score']['value']:.1%}" if "score" in student else "–"]
-        shares += [f"{student[name]:.1%}" if name in student else "–" for name in ("thought_solution_form", "stopped")]
+        shares += [
+            f"{student[name]:.1%}" if name in student else "–"
+            for name in ("thought_solution_form", "stopped")
+        ]
         name = student["name"] + (" (LEAKS)" if student["leaks"] else "")
         score = "–"
         if transfer := student.get("transfer"):
             score = f"{transfer['score']:.3f}"
-            score += " ({:.3f} to {:.3f})".format(*transfer["interval"]) if transfer["interval"] else ""
+            score += (
+                " ({:.3f} to {:.3f})".format(*transfer["interval"]) if transfer["interval"] else ""
+            )
         counts = [str(student["steps"]), f"{student['tokens']:,}"]
         table.add_row(name, student["reads"], f"{student['val_loss']:.4f}", score, *shares, *counts)
     console.print(table)
     if score := results["score"]:
-        console.print(_score_in_words(score, results["students"][0]), highlight=False, soft_wrap=True)
+        console.print(
+            _score_in_words(score, results["students"][0]), highlight=False, soft_wrap=True
+        )
     for student in results["students"]:
         if features := student.get("features"):
-            told = ", ".join(f"{_SEEN.get(name, name)} {loss:.4f}" for name, loss in features.items())
-            console.print(f"{student['name']}, held-out loss by what it sees: {told}", highlight=False, soft_wrap=True)
+            told = ", ".join(
+                f"{_SEEN.get(name, name)} {loss:.4f}" for name, loss in features.items()
+            )
+            console.print(
+                f"{student['name']}, held-out loss by what it sees: {told}",
+                highlight=False,
+                soft_wrap=True,
+            )
         if leak := student.get("leak"):
             told = f"{leak['reported']:.4f} as reported, {leak['causal']:.4f} seeing no later token"
             console.print(f"{student['name']}, what leaks: {told}", highlight=False, soft_wrap=True)
@@ -102,5 +135,9 @@ def _score_in_words(score: dict[str, Any], student: dict[str, Any]) -> str:
             text += "; the student's 95 % interval is {:.1%} to {:.1%}".format(*found["interval"])
         if "fields" in found:
             text += f"; right fields {found['fields']:.1%}"
-    without = f", {counted(score['not_scored'], 'row')} without a reference that can be scored" if score["not_scored"] else ""
+    without = (
+        f", {counted(score['not_scored'], 'row')} without a reference that can be scored"
+        if score["not_scored"]
+        else ""
+    )
     return f"{text}; {counted(score['scored'], 'row')} scored{without}"

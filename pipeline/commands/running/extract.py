@@ -21,11 +21,18 @@ from pipeline.processes import leads
 from pipeline.progress import TokenCount, progress_bar
 
 _SLOW_DISK = 0.05
-"""Share of the time that the teacher may stand still for the disk before the progress line says so."""
+"""Share of the time that the teacher may stand still for the disk before the progress line says
+so."""
 
 
 def extract_or_plan(
-    settings: ExtractSettings, engine_name: str, *, address: str | None, workers: int | None, plan: bool, as_json: bool
+    settings: ExtractSettings,
+    engine_name: str,
+    *,
+    address: str | None,
+    workers: int | None,
+    plan: bool,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Extract, or only plan it; the result, which is printed in words unless it is to be JSON.
 
@@ -61,17 +68,27 @@ def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
         done = {"shards": 0, "bytes": 0, "waited": 0.0}
         began = time.perf_counter()
 
-        def advance(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+        def advance(
+            tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0
+        ) -> None:
             done["shards"] += shards
             done["bytes"] += size
             done["waited"] += waited
-            beside = f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
+            beside = (
+                f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
+            )
             if done["waited"] > _SLOW_DISK * (time.perf_counter() - began):
                 beside += f"  the disk is slower than the teacher: waited {done['waited']:.0f} s"
             bar.update(task, advance=tokens, beside=beside)
 
         def calibrated(what: str, done: int, total: int) -> None:
-            bar.update(calibrating, description=what, completed=done, total=total or None, visible=done < total)
+            bar.update(
+                calibrating,
+                description=what,
+                completed=done,
+                total=total or None,
+                visible=done < total,
+            )
 
         return extract(prepared, advance, calibrated, engine)
 
@@ -87,27 +104,37 @@ def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:
 
 def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
     settings = prepared.settings
-    left_out = ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
+    left_out = (
+        ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
+    )
     lines = [
-        f"{expected.cache}: {counted(expected.examples, 'example')}, {counted(expected.tokens, 'token')} in "
-        f"{counted(expected.shards, 'shard')}, "
-        f"{expected.missing_shards} of them still to be written; {expected.stored_tokens:,} tokens to be computed and stored",
+        (
+            f"{expected.cache}: {counted(expected.examples, 'example')},"
+            f" {counted(expected.tokens, 'token')} in {counted(expected.shards, 'shard')},"
+            f" {expected.missing_shards} of them still to be written; {expected.stored_tokens:,}"
+            " tokens to be computed and stored"
+        ),
         f"left out: {left_out}",
         *([f"nothing is shared: {expected.unshared}"] if expected.unshared else []),
         *(
-            f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '} {container} {codec}: "
-            f"{'about ' if codec in expected.approximate else ''}{size:,} bytes"
+            f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '}"
+            f" {container} {codec}: {'about ' if codec in expected.approximate else ''}{size:,}"
+            " bytes"
             for container, sizes in expected.bytes.items()
             for codec, size in sizes.items()
         ),
-        f"disk: {expected.free_bytes / 1e9:,.2f} GB free, {expected.needed_bytes / 1e9:,.2f} GB needed"
-        f" - {'it fits' if expected.fits else 'TOO LITTLE, extract will refuse to start'}",
+        (
+            f"disk: {expected.free_bytes / 1e9:,.2f} GB free, {expected.needed_bytes / 1e9:,.2f} GB"
+            " needed -"
+            f" {'it fits' if expected.fits else 'TOO LITTLE, extract will refuse to start'}"
+        ),
     ]
     if expected.tokens_per_second:
         lines.append(
-            f"time: about {timedelta(seconds=round(expected.seconds))} at {expected.tokens_per_second:,.0f} tokens/s "
-            f"({expected.compute_dtype} on {expected.device}; measured on {expected.probe_tokens:,} tokens), "
-            f"and {expected.load_seconds:.0f} s to load the teacher"
+            f"time: about {timedelta(seconds=round(expected.seconds))} at"
+            f" {expected.tokens_per_second:,.0f} tokens/s ({expected.compute_dtype} on"
+            f" {expected.device}; measured on {expected.probe_tokens:,} tokens), and"
+            f" {expected.load_seconds:.0f} s to load the teacher"
         )
     return "\n".join(lines)
 
@@ -115,13 +142,16 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
 def _in_words(result: ExtractResult) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
     first = "".join(f"  the first: {fault}\n" for fault in result.first_left_out.values())
-    speed = "all shards were already there" if result.tokens_per_second is None else f"{result.tokens_per_second:,.0f} tokens/s"
+    speed = (
+        "all shards were already there"
+        if result.tokens_per_second is None
+        else f"{result.tokens_per_second:,.0f} tokens/s"
+    )
     return (
-        f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')} "
-        f"({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')} ({result.resumed_shards} from before), "
-        f"{result.bytes / 1e6:,.1f} MB\n"
-        f"left out: {left_out}\n{first}"
-        f"{_unread(result.unread)}"
+        f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')}"
+        f" ({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')}"
+        f" ({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\nleft out:"
+        f" {left_out}\n{first}{_unread(result.unread)}"
         + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
         + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )

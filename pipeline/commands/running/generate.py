@@ -15,7 +15,12 @@ from pipeline.generation.writer import Sampling
 
 
 def answer_prompt(
-    choice: WriterChoice, system: str | None, prompt: str, sampling: dict[str, Any], *, as_json: bool
+    choice: WriterChoice,
+    system: str | None,
+    prompt: str,
+    sampling: dict[str, Any],
+    *,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Answer one prompt; the answer, which is streamed to stdout unless it is to be JSON.
 

@@ -26,7 +26,9 @@ from pipeline.training.run import train
 _FIGURES = ("best_val_loss", "best_step", "steps", "tokens", "seconds", "parameters")
 
 
-def sweep_grid(settings: TrainSettings, grid: dict[str, list[Any]], *, as_json: bool) -> dict[str, Any]:
+def sweep_grid(
+    settings: TrainSettings, grid: dict[str, list[Any]], *, as_json: bool
+) -> dict[str, Any]:
     """Train each combination; the outcome, whose table is printed unless it is to be JSON.
 
     Args:
@@ -37,7 +39,9 @@ def sweep_grid(settings: TrainSettings, grid: dict[str, list[Any]], *, as_json: 
     Raises:
         CacheError, InputError: one of them cannot be trained.
     """
-    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    combinations = [
+        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
+    ]
     with open_cache(settings.cache) as cache:
         for changes in combinations:
             require_fit(cache, replace(settings, **changes))
@@ -47,18 +51,27 @@ def sweep_grid(settings: TrainSettings, grid: dict[str, list[Any]], *, as_json: 
     results = [_run(settings, changes) for changes in combinations]
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
-    outcome = {"kind": "llm-modules sweep", "varied": [name.replace("_", "-") for name in grid], "runs": results}
+    outcome = {
+        "kind": "llm-modules sweep",
+        "varied": [name.replace("_", "-") for name in grid],
+        "runs": results,
+    }
     write_atomically(settings.run / "sweep.json", json.dumps(outcome, indent=1).encode() + b"\n")
-    write_png(settings.run / "sweep.png", sweep_points([run for run in results if "failed" not in run]))
+    write_png(
+        settings.run / "sweep.png", sweep_points([run for run in results if "failed" not in run])
+    )
     if not as_json:
         _print(results, settings.run)
     return outcome
 
 
 def _run(settings: TrainSettings, changes: dict[str, Any]) -> dict[str, Any]:
-    """Train one combination; what it came to, or why it failed, which keeps no other from being trained."""
+    """Train one combination; what it came to, or why it failed, which keeps no other from being
+    trained."""
     named = {name.replace("_", "-"): _shown(value) for name, value in changes.items()}
-    folder = settings.run / re.sub(r"[^\w.,=-]", "_", " ".join(f"{name}={value}" for name, value in named.items()))
+    folder = settings.run / re.sub(
+        r"[^\w.,=-]", "_", " ".join(f"{name}={value}" for name, value in named.items())
+    )
     result = {"run": folder.name, "varied": named}
     try:
         record = train(replace(settings, run=folder, **changes), resume=RunFolder(folder).exists())
@@ -73,10 +86,20 @@ def _shown(value: Any) -> str:
 
 def _print(results: list[dict[str, Any]], runs: Path) -> None:
     table = Table(title="Held-out loss in nats a token, the best first")
-    for heading in (*results[0]["varied"], "val. loss", "at step", "steps", "tokens", "seconds", "parameters"):
+    for heading in (
+        *results[0]["varied"],
+        "val. loss",
+        "at step",
+        "steps",
+        "tokens",
+        "seconds",
+        "parameters",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     failed = [run for run in results if "failed" in run]
-    for run in sorted((run for run in results if run not in failed), key=lambda run: run["best_val_loss"]):
+    for run in sorted(
+        (run for run in results if run not in failed), key=lambda run: run["best_val_loss"]
+    ):
         loss = f"{run['best_val_loss']:.4f}" + (" (LEAKS)" if run["leaks"] else "")
         counts = [f"{round(run[name]):,}" for name in _FIGURES[1:]]
         table.add_row(*run["varied"].values(), loss, *counts)

@@ -17,14 +17,26 @@ from pipeline.training.run import train
 
 
 def train_and_tell(
-    settings: TrainSettings, companions: list[str], random_teacher: Place | None, *, resume: bool, as_json: bool
+    settings: TrainSettings,
+    companions: list[str],
+    random_teacher: Place | None,
+    *,
+    resume: bool,
+    as_json: bool,
 ) -> dict[str, Any]:
-    """Train a student and its companions; its record, which is printed in words unless it is to be JSON.
+    """Train a student and its companions; its record, which is printed in words unless it is to be
+    JSON.
 
     Raises:
         CacheError, InputError, RunError: as `train`.
     """
-    record = train(settings, companions=companions, random_teacher=random_teacher, resume=resume, options=options_as_yaml())
+    record = train(
+        settings,
+        companions=companions,
+        random_teacher=random_teacher,
+        resume=resume,
+        options=options_as_yaml(),
+    )
     if not leads():
         raise SystemExit(0)  # what there is to say, the leading process says
     folder = RunFolder(settings.run)
@@ -32,14 +44,19 @@ def train_and_tell(
     if not as_json:
         result = record["result"]
         click.echo(
-            f"{settings.run}: {counted(result['steps'], 'step')}, {counted(result['tokens'], 'token')} in "
-            f"{result['seconds']:.0f} s; "
-            f"best validation loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
+            f"{settings.run}: {counted(result['steps'], 'step')},"
+            f" {counted(result['tokens'], 'token')} in {result['seconds']:.0f} s; best validation"
+            f" loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
         )
         for name, run in folder.finished_companions().items():
-            click.echo(f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}")
+            click.echo(
+                f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}"
+            )
         for reason, count in record["left_out"].items():
             click.echo(f"left out: {count} {reason}")
         if record["leaks"]:
-            click.echo("LEAK: each prediction sees the answer, through bidirectional attention; do not compare this loss")
+            click.echo(
+                "LEAK: each prediction sees the answer, through bidirectional attention; do not"
+                " compare this loss"
+            )
     return record

@@ -1,1 +1,2 @@
-"""Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun has started."""
+"""Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun
+has started."""

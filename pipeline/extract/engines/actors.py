@@ -1,8 +1,10 @@
-"""Teachers in Ray actors, one a GPU or CPU slot, on one machine or many that share the cache's folder.
+"""Teachers in Ray actors, one a GPU or CPU slot, on one machine or many that share the cache's
+folder.
 
-The head hands out shards and journals them; actors write the shards themselves. An actor that dies is replaced and what it had
-in work done again. Each has two shards in hand: it reads one while the one before is coded and written.
-"""
+The head hands out shards and journals them; actors write the shards themselves. An actor that dies
+is replaced and what it had
+in work done again. Each has two shards in hand: it reads one while the one before is coded and
+written."""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ try:
     from ray.exceptions import ActorDiedError, RayTaskError
 except ImportError as missing:
     raise InputError(
-        "--engine ray: Ray is not installed; install this project with its extra ray: pip install -c constraints.txt '.[ray]'"
+        "--engine ray: Ray is not installed; install this project with its extra ray: pip install"
+        " -c constraints.txt '.[ray]'"
     ) from missing
 
 _IN_HAND = 2
@@ -64,12 +67,16 @@ class ShardActor:
         with self._teacher_is_busy:
             self._worker.load()
 
-    def make(self, shard: int, manifest: Manifest, codecs: dict[int, Codec], unusable: set[int]) -> ShardRecord:
+    def make(
+        self, shard: int, manifest: Manifest, codecs: dict[int, Codec], unusable: set[int]
+    ) -> ShardRecord:
         """Read, code and write a shard; it exists once the head has journaled what this returns."""
         with self._teacher_is_busy:
             states = self._worker.read(shard, unusable)
         provenance = self._prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
-        return store_shard(self._place, manifest, shard, states.coded(codecs), states.non_finite, provenance)
+        return store_shard(
+            self._place, manifest, shard, states.coded(codecs), states.non_finite, provenance
+        )
 
 
 class RayEngine:
@@ -100,10 +107,16 @@ class RayEngine:
         slots = int(resources.get("GPU" if on_gpu else "CPU", 1))
         self._count = workers or (slots if on_gpu else 1)
         if self._count > slots:
-            raise InputError(f"--workers {self._count}: this cluster has {slots} {'GPUs' if on_gpu else 'CPUs'}; ask for fewer")
+            raise InputError(
+                f"--workers {self._count}: this cluster has {slots} {'GPUs' if on_gpu else 'CPUs'};"
+                " ask for fewer"
+            )
         threads = None if on_gpu else max(1, slots // self._count)
         self._actor = ray.remote(ShardActor).options(
-            num_gpus=1 if on_gpu else 0, num_cpus=0 if on_gpu else threads, max_concurrency=_IN_HAND, max_restarts=0
+            num_gpus=1 if on_gpu else 0,
+            num_cpus=0 if on_gpu else threads,
+            max_concurrency=_IN_HAND,
+            max_restarts=0,
         )
         self._threads = threads
         self._actors: list[Any] = []
@@ -115,7 +128,12 @@ class RayEngine:
         self._open.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End the actors, and the cluster where it was started here."""
         for actor in self._actors:
             ray.kill(actor)
@@ -133,14 +151,21 @@ class RayEngine:
         return codecs
 
     def load(self) -> None:
-        """As `Engine.load`, in one actor: what is wrong with the teacher is so known before the cache is begun."""
+        """As `Engine.load`, in one actor: what is wrong with the teacher is so known before the
+        cache is begun."""
         actor = self._actors[0] if self._actors else self._new_actor()
         try:
             self._answer(actor.load.remote())
         except ActorDiedError:
             self._actors.remove(actor)  # why they die, the first shard will tell
 
-    def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
+    def make_shards(
+        self,
+        prepared: PreparedExtract,
+        codecs: dict[int, Codec],
+        writer: CacheWriter,
+        progress: Progress,
+    ) -> None:
         """As `Engine.make_shards`."""
         queue, common = ShardQueue(prepared, writer.published), (writer.manifest, ray.put(codecs))
         deaths: Counter[int] = Counter()
@@ -149,7 +174,10 @@ class RayEngine:
             self._new_actor()
         while len(queue):
             for actor in self._actors * _IN_HAND:
-                if sum(each is actor for each, _ in in_hand.values()) < _IN_HAND and (shard := queue.take()) is not None:
+                if (
+                    sum(each is actor for each, _ in in_hand.values()) < _IN_HAND
+                    and (shard := queue.take()) is not None
+                ):
                     in_hand[actor.make.remote(shard, *common, queue.unusable)] = actor, shard
             (answered,), _ = ray.wait(list(in_hand), num_returns=1)
             actor, shard = in_hand.pop(answered)
@@ -159,7 +187,8 @@ class RayEngine:
                 deaths[shard] += 1
                 if deaths[shard] == _MOST_DEATHS:
                     raise RunError(
-                        f"shard {shard}: {_MOST_DEATHS} workers died while they made it; is their memory too small?"
+                        f"shard {shard}: {_MOST_DEATHS} workers died while they made it; is their"
+                        " memory too small?"
                     ) from None
                 queue.give_back(shard)
                 if actor in self._actors:

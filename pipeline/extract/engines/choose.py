@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pipeline.extract.plan import PreparedExtract
 
 
-def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None) -> Engine:
+def choose_engine(
+    prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None
+) -> Engine:
     """Make the engine of that name, as `engine_named` reads it.
 
     Args:
@@ -39,7 +41,8 @@ def choose_engine(prepared: PreparedExtract, name: str, *, address: str | None, 
 
 
 def engine_named(name: str, *, address: str | None, workers: int | None) -> str:
-    """Which engine a name stands for; `auto` is torchrun's ranks where torchrun has started this process, else this process.
+    """Which engine a name stands for; `auto` is torchrun's ranks where torchrun has started this
+    process, else this process.
 
     Args:
         name: of the engine.
@@ -54,5 +57,8 @@ def engine_named(name: str, *, address: str | None, workers: int | None) -> str:
         if value is not None and name != "ray":
             raise InputError(f"{option} is for --engine ray, not for --engine {name}")
     if name == "torchrun" and not started_by_torchrun():
-        raise InputError("--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2 cli.py extract …")
+        raise InputError(
+            "--engine torchrun: torchrun has not started this process; torchrun --nproc-per-node 2"
+            " cli.py extract …"
+        )
     return name

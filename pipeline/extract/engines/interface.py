@@ -14,12 +14,14 @@ from pipeline.extract.plan import PreparedExtract
 class Progress(Protocol):
     """Told how an extract gets on."""
 
-    def __call__(self, tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
+    def __call__(
+        self, tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0
+    ) -> None:
         """Args:
         tokens: just read.
         shards, size: just published, and their bytes.
-        waited: seconds that the teacher has just stood still because the shard before was not written yet.
-        """
+        waited: seconds that the teacher has just stood still because the shard before was not
+        written yet."""
         ...
 
 
@@ -28,7 +30,8 @@ def no_progress(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: floa
 
 
 class Engine(Protocol):
-    """Runs the teacher over shards. All engines give the same cache, bit for bit, on devices of one kind."""
+    """Runs the teacher over shards. All engines give the same cache, bit for bit, on devices of one
+    kind."""
 
     @property
     def leads(self) -> bool:
@@ -49,14 +52,21 @@ class Engine(Protocol):
         ...
 
     def load(self) -> None:
-        """Load the teacher where it runs in this process, before the cache is begun and the clock runs.
+        """Load the teacher where it runs in this process, before the cache is begun and the clock
+        runs.
 
         Raises:
             InputError: its weights cannot be loaded.
         """
         ...
 
-    def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
+    def make_shards(
+        self,
+        prepared: PreparedExtract,
+        codecs: dict[int, Codec],
+        writer: CacheWriter,
+        progress: Progress,
+    ) -> None:
         """Make and publish all shards that the writer is missing.
 
         Args:
@@ -74,4 +84,9 @@ class Engine(Protocol):
 
     def __enter__(self) -> Engine: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

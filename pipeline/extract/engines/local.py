@@ -27,7 +27,12 @@ class LocalEngine:
     def __enter__(self) -> LocalEngine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Nothing is left behind."""
 
     def load(self) -> None:
@@ -41,7 +46,13 @@ class LocalEngine:
         """As `Engine.calibrate`."""
         return self._worker.calibrate(step)
 
-    def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
+    def make_shards(
+        self,
+        prepared: PreparedExtract,
+        codecs: dict[int, Codec],
+        writer: CacheWriter,
+        progress: Progress,
+    ) -> None:
         """As `Engine.make_shards`."""
         self._progress = progress
 
@@ -49,7 +60,9 @@ class LocalEngine:
             progress(shards=1, size=record.bytes)
 
         unusable = prepared.unusable_prefixes(writer.published)
-        with BackgroundPublisher(writer, codecs, prepared.provenance_of_shards(), published) as self._publisher:
+        with BackgroundPublisher(
+            writer, codecs, prepared.provenance_of_shards(), published
+        ) as self._publisher:
             for shard in writer.missing_shards():
                 states = self._worker.read(shard, unusable)
                 progress(waited=self._publisher.settle())

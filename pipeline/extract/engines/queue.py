@@ -12,9 +12,9 @@ from pipeline.extract.plan import PreparedExtract
 class ShardQueue:
     """Hands out missing shards in their order.
 
-    A whole duplicate is not read again: its shard waits for the one that stores its text, from which is known whether it is
-    finite. That one always comes earlier, so there is always a shard that waits for nothing that is not being made.
-    """
+    A whole duplicate is not read again: its shard waits for the one that stores its text, from
+    which is known whether it is finite. That one always comes earlier, so there is always a shard
+    that waits for nothing that is not being made."""
 
     def __init__(self, prepared: PreparedExtract, published: Mapping[int, ShardRecord]) -> None:
         """Begin with what an earlier run has published."""
@@ -41,7 +41,8 @@ class ShardQueue:
         return None
 
     def published(self, shard: int) -> None:
-        """Told that a shard is durable, and named in the mapping that was given at the beginning."""
+        """Told that a shard is durable, and named in the mapping that was given at the
+        beginning."""
         self._in_hand.remove(shard)
 
     def give_back(self, shard: int) -> None:
@@ -53,5 +54,9 @@ class ShardQueue:
         """The other shards that store whole texts of which this one holds duplicates."""
         sharing = self._prepared.sharing
         numbers = {sharing.of_example[index] for index in self._prepared.shards[shard]}
-        texts = [prefix for number in numbers if number >= 0 and not (prefix := sharing.prefixes[number]).is_stem]
+        texts = [
+            prefix
+            for number in numbers
+            if number >= 0 and not (prefix := sharing.prefixes[number]).is_stem
+        ]
         return {bisect_right(self._starts, prefix.example) - 1 for prefix in texts} - {shard}

@@ -1,8 +1,9 @@
-"""Teachers in the ranks that torchrun has started, on one machine or many that share the cache's folder.
+"""Teachers in the ranks that torchrun has started, on one machine or many that share the cache's
+folder.
 
-The work goes in rounds: in each, every rank reads a shard; then rank 0 journals those that have become durable since the round
-before. A rank that dies ends all of them, as torchrun has it; started again, they go on at the next shard.
-"""
+The work goes in rounds: in each, every rank reads a shard; then rank 0 journals those that have
+become durable since the round before. A rank that dies ends all of them, as torchrun has it;
+started again, they go on at the next shard."""
 
 from __future__ import annotations
 
@@ -52,7 +53,12 @@ class RanksEngine:
     def __enter__(self) -> RanksEngine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Part from the other ranks; where this one has failed, its end is what tells them."""
         if kind is None:
             dist.destroy_process_group()
@@ -65,7 +71,13 @@ class RanksEngine:
         """As `Engine.load`."""
         self._worker.load()
 
-    def make_shards(self, prepared: PreparedExtract, codecs: dict[int, Codec], writer: CacheWriter, progress: Progress) -> None:
+    def make_shards(
+        self,
+        prepared: PreparedExtract,
+        codecs: dict[int, Codec],
+        writer: CacheWriter,
+        progress: Progress,
+    ) -> None:
         """As `Engine.make_shards`."""
         queue = ShardQueue(prepared, writer.published)
         _told_by_rank_0((writer.manifest, codecs))
@@ -75,7 +87,9 @@ class RanksEngine:
                 for record in storing.do(_told_by_rank_0(task)):
                     writer.record(record)
                     queue.published(record.shard)
-                    progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
+                    progress(
+                        record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes
+                    )
             _told_by_rank_0(None)
 
     def follow(self) -> None:
@@ -91,7 +105,8 @@ class RanksEngine:
 
 @dataclass(frozen=True)
 class _Round:
-    """The shard of each rank, or None where there is none for it; and the prefixes known to have no finite states."""
+    """The shard of each rank, or None where there is none for it; and the prefixes known to have no
+    finite states."""
 
     shards: list[int | None]
     unusable: set[int]
@@ -100,26 +115,45 @@ class _Round:
 class _StoringRank:
     """Reads this rank's shards; each is coded and stored while the next one is read."""
 
-    def __init__(self, prepared: PreparedExtract, worker: ShardWorker, manifest: Manifest, codecs: dict[int, Codec]) -> None:
+    def __init__(
+        self,
+        prepared: PreparedExtract,
+        worker: ShardWorker,
+        manifest: Manifest,
+        codecs: dict[int, Codec],
+    ) -> None:
         self._place, self._manifest, self._worker = prepared.settings.place, manifest, worker
         self._durable: list[ShardRecord] = []
-        self._publisher = BackgroundPublisher(self, codecs, prepared.provenance_of_shards(), self._durable.append)
+        self._publisher = BackgroundPublisher(
+            self, codecs, prepared.provenance_of_shards(), self._durable.append
+        )
 
     def __enter__(self) -> _StoringRank:
         self._publisher.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._publisher.__exit__(kind, error, trace)
 
     def publish(
-        self, shard: int, content: ShardContent, *, non_finite: Mapping[str, int], provenance: Mapping[str, Any]
+        self,
+        shard: int,
+        content: ShardContent,
+        *,
+        non_finite: Mapping[str, int],
+        provenance: Mapping[str, Any],
     ) -> ShardRecord:
         """Store a shard; rank 0 will journal it."""
         return store_shard(self._place, self._manifest, shard, content, non_finite, provenance)
 
     def do(self, task: _Round) -> list[ShardRecord]:
-        """Read this rank's shard; on rank 0 the records of all shards that have become durable on any rank, else nothing."""
+        """Read this rank's shard; on rank 0 the records of all shards that have become durable on
+        any rank, else nothing."""
         shard = task.shards[dist.get_rank()]
         if shard is None:
             self._publisher.settle()
@@ -127,7 +161,9 @@ class _StoringRank:
             self._publisher.publish(shard, self._worker.read(shard, task.unusable))
         durable = self._durable.copy()
         self._durable.clear()
-        of_ranks: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        of_ranks: list[Any] | None = (
+            [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        )
         dist.gather_object(durable, of_ranks)
         return [record for records in of_ranks or () for record in records]
 

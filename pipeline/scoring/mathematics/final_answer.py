@@ -12,13 +12,21 @@ from pipeline.scoring.mathematics.results import is_result
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 _PLACEHOLDER = re.compile(r"(?:\\?[.…]|\\[lc]?dots|[\s_?])*", re.IGNORECASE)
 _BETWEEN = re.compile(
-    r"(?:\s|[,;&$]|\\[()\[\],;]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\w(?:_\{?\w+\}?)?\s*=|\\\\)*", re.IGNORECASE
+    r"(?:\s|[,;&$]|\\[()\[\],;]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\w(?:_\{?\w+\}?)?\s*=|\\\\)*",
+    re.IGNORECASE,
 )
 _HASHES = re.compile(r"(?<!#)####(?!#)")
-_PHRASE = re.compile(r"\banswer\b(?:\s*\**\s*[:=]|[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?!\s+not\b)\s*:?)[\s*]*", re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\banswer\b(?:\s*\**\s*[:=]|[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?!\s+not\b)\s*:?)[\s*]*",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"(?<!\b[A-Z])[.!?;](?=\s+[A-Z\\$(]|\s*$)")
-_MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$|\$([^$\n]*(?:\\|[=^])[^$\n]*)\$", re.DOTALL)
-_LETTER = re.compile(r"(?:\(([A-Z])\)|\*{0,2}([A-Z])\*{0,2}(?=[.,;:)]|\s*$|\s+(?:because|since|as)\b))")
+_MATH = re.compile(
+    r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$|\$([^$\n]*(?:\\|[=^])[^$\n]*)\$", re.DOTALL
+)
+_LETTER = re.compile(
+    r"(?:\(([A-Z])\)|\*{0,2}([A-Z])\*{0,2}(?=[.,;:)]|\s*$|\s+(?:because|since|as)\b))"
+)
 _LABEL = re.compile(r"(?:the\s+)?(?:final\s+)?answer\s*(?:is\b\s*:?|[:=])\s*", re.IGNORECASE)
 _SIGNED = r"(?:(?<![\w)\]}%.,\-–−])[-−–+](?=[\d.$€£¥₹]))?"
 _TOKEN = re.compile(
@@ -55,7 +63,8 @@ def has_marked_answer(text: str) -> bool:
 
 
 def _boxed(text: str) -> tuple[int, str] | None:
-    """Place and content of the last box that is filled in; boxes with nothing but commas, “and” or names between, together."""
+    """Place and content of the last box that is filled in; boxes with nothing but commas, “and” or
+    names between, together."""
     boxes = []
     for match in _BOX.finditer(text):
         if text[match.end() : match.end() + 1] == "{":
@@ -95,12 +104,15 @@ def _hashed(text: str) -> tuple[int, str] | None:
 
 
 def _number_before_words(line: str) -> str:
-    """The number that a line begins with, where more is said of it; the line itself where that is a result."""
+    """The number that a line begins with, where more is said of it; the line itself where that is a
+    result."""
     line = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
     if is_result(plain(line)):
         return line
     first = _TOKEN.match(line)
-    if first is None or not re.match(r"\s*,?\s+[A-Za-z(](?!nd\s+[\d$]|r\s+[\d$])", line[first.end() :]):
+    if first is None or not re.match(
+        r"\s*,?\s+[A-Za-z(](?!nd\s+[\d$]|r\s+[\d$])", line[first.end() :]
+    ):
         return line
     return line if re.search(r"\b(?:19|20)\d\d\b", line[first.end() :]) else first[0].strip()
 
@@ -129,7 +141,11 @@ def _in_math(text: str) -> str | None:
     if not formulas or _TOKEN.search(text, formulas[-1].end()):
         return None
     inside = next(group for group in formulas[-1].groups() if group is not None).strip()
-    return inside if plain(inside) and (read_quantity(plain(inside)) or is_result(plain(inside))) else None
+    return (
+        inside
+        if plain(inside) and (read_quantity(plain(inside)) or is_result(plain(inside)))
+        else None
+    )
 
 
 def _first_result(line: str) -> str | None:

@@ -1,4 +1,5 @@
-"""Notation that means the same, made the same: LaTeX commands for looks, typographic characters, marks around a result."""
+"""Notation that means the same, made the same: LaTeX commands for looks, typographic characters,
+marks around a result."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ _DOLLAR = "\ue000"
 
 def plain(text: str) -> str:
     """A result without what is there for its looks alone, on one line."""
-    text = re.sub(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+)", lambda match: "^{" + match[1].translate(_SUPERSCRIPTS) + "}", text)
+    text = re.sub(
+        r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+)", lambda match: "^{" + match[1].translate(_SUPERSCRIPTS) + "}", text
+    )
     text = re.sub(r"(?<=\d)(?=[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒])", " ", text)
     text = unicodedata.normalize("NFKC", text.replace("º", "°"))
     text = "".join(_CHARACTERS.get(character, character) for character in text)
@@ -87,7 +90,12 @@ def _without_marks_around(text: str) -> str:
         for left, right in ('""', "''", "**", "__"):
             if len(text) > 2 and text[0] == left and text[-1] == right and left not in text[1:-1]:
                 text = text[1:-1]
-        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and closing(text, 0) == len(text) - 1:
+        if (
+            len(text) > 2
+            and text[0] == "{"
+            and text[-1] == "}"
+            and closing(text, 0) == len(text) - 1
+        ):
             text = text[1:-1]
     return text
 

@@ -15,7 +15,9 @@ _ROUNDING = Fraction(5, 10**7)
 
 WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:[ '_]\d{3})+|\d+)(?![\d])"
 DECIMAL = rf"(?:{WHOLE}(?:\.\d+)?|\.\d+)"
-MONEY = rf"(?:(?:US|A|C|NZ|HK|S)?[{re.escape(CURRENCY)}]|(?:USD|EUR|GBP|JPY|CNY|INR|Rs\.?)(?=[\s\d]))"
+MONEY = (
+    rf"(?:(?:US|A|C|NZ|HK|S)?[{re.escape(CURRENCY)}]|(?:USD|EUR|GBP|JPY|CNY|INR|Rs\.?)(?=[\s\d]))"
+)
 _SCIENTIFIC = r"(?:[eE](?P<e>[+-]?\d{1,4})|\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(?P<power>[+-]?\d{1,4})\s*\}?)"
 _FRACTION = (
     rf"(?:\\frac\s*\{{\s*(?P<up>-?{DECIMAL})\s*\}}\s*\{{\s*(?P<down>-?{DECIMAL})\s*\}}"
@@ -49,7 +51,8 @@ class Quantity:
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """The number that a text is, in the notation that `plain` leaves; None where it is anything else, or more than one."""
+    """The number that a text is, in the notation that `plain` leaves; None where it is anything
+    else, or more than one."""
     if len(text) > _LONGEST or (match := _NUMBER.match(text)) is None:
         return None
     if match["sign"] and match["inner"]:
@@ -60,7 +63,9 @@ def read_quantity(text: str) -> Quantity | None:
     if unit is None or value is None:
         return None
     if match["money"]:
-        money = canonical_word(match["money"].lstrip("AUSCNZHK") or match["money"]) or match["money"]
+        money = (
+            canonical_word(match["money"].lstrip("AUSCNZHK") or match["money"]) or match["money"]
+        )
         unit = unit if unit and not unit.startswith(" ") else money
     if match["magnitude"]:
         value *= 10 ** _MAGNITUDES[match["magnitude"].strip()]
@@ -70,7 +75,8 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(one: Quantity, other: Quantity) -> bool:
-    """Whether two numbers are the same; a percentage is so many of a hundred or so many, as the other is written.
+    """Whether two numbers are the same; a percentage is so many of a hundred or so many, as the
+    other is written.
 
     A unit that one leaves out does not count, and words that are no unit never do.
     """
@@ -94,11 +100,16 @@ def _same_value(one: Quantity, other: Quantity) -> bool:
 
 def _value(match: re.Match[str]) -> Fraction | None:
     if match["decimal"]:
-        return _plain_number(match["decimal"]) * Fraction(10) ** int(match["e"] or match["power"] or 0)
+        return _plain_number(match["decimal"]) * Fraction(10) ** int(
+            match["e"] or match["power"] or 0
+        )
     if match["ten"]:
         return Fraction(10) ** int(match["ten"])
     group = "" if match["mixed"] else "only"
-    up, down = (match[f"{group}{name}"] or match[f"{group}{other}"] for name, other in (("up", "over"), ("down", "under")))
+    up, down = (
+        match[f"{group}{name}"] or match[f"{group}{other}"]
+        for name, other in (("up", "over"), ("down", "under"))
+    )
     bottom = _plain_number(down)
     if bottom == 0:
         return None

@@ -16,14 +16,20 @@ _GREEK = (
     r"\\(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|iota|kappa|"
     r"lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega)"
 )
-_NAMED = re.compile(rf"((?:[A-Za-z]|{_GREEK})(?:_\{{?\w+\}}?|')?(?:\([a-z](?:,\s*[a-z])*\))?)\s*(?:=|\\in(?![a-zA-Z]))\s*(.+)")
+_NAMED = re.compile(
+    rf"((?:[A-Za-z]|{_GREEK})(?:_\{{?\w+\}}?|')?(?:\([a-z](?:,\s*[a-z])*\))?)\s*(?:=|\\in(?![a-zA-Z]))\s*(.+)"
+)
 _WORDY = re.compile(r"(?:[^\W\d_]{2,}|[aA])(?:\s+[^\W\d_]+)*\s*[=:]\s*(?=[-+.$\d\\({\[])")
 _ABOUT = re.compile(r"^(?:\\approx|≈|\\sim|about|approximately|around|roughly|=)\s*", re.IGNORECASE)
 _UNCOUNTED = re.compile(r"\d+\s*[-–]\s*\d+(?:\s*[-–]\s*\d+)*|\d+[/.]\d+[/.]\d+|\d+(?::\d+)+")
 _LETTER = re.compile(
-    r"(?:option\s+|choice\s+)?(?:\(([A-Za-z])\)|([A-Za-z])\)|\[([A-Za-z])\]|([A-Z]))[.:]?(?:\s+(\S.*))?", re.IGNORECASE
+    r"(?:option\s+|choice\s+)?(?:\(([A-Za-z])\)|([A-Za-z])\)|\[([A-Za-z])\]|([A-Z]))[.:]?(?:\s+(\S.*))?",
+    re.IGNORECASE,
 )
-_LITTLE_WORD = re.compile(r"(?<!\S)(?:am|an|as|at|be|by|do|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we)(?!\S)", re.IGNORECASE)
+_LITTLE_WORD = re.compile(
+    r"(?<!\S)(?:am|an|as|at|be|by|do|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we)(?!\S)",
+    re.IGNORECASE,
+)
 _RELATION = re.compile(r"(?<![<>!=\\])=(?!=)|[<>]|\\(?:le|ge|ne|lt|gt)(?![a-zA-Z])")
 
 
@@ -47,12 +53,15 @@ def last_side(text: str) -> str:
     before, sign, after = text.rpartition("=")
     if not sign or not after.strip() or re.search(r"[<>]|\\[lgn]e(?![a-zA-Z])", before):
         return text
-    known = re.sub(r"\\(?:times|cdot|div|frac|sqrt|pi|approx)(?![a-zA-Z])", "", before.replace(r"\pi", ""))
+    known = re.sub(
+        r"\\(?:times|cdot|div|frac|sqrt|pi|approx)(?![a-zA-Z])", "", before.replace(r"\pi", "")
+    )
     return after.strip() if re.search(r"\d", known) and not re.search(r"[A-Za-z]", known) else text
 
 
 def option(text: str) -> tuple[str, str] | None:
-    """The letter of an option, and the words behind it: of `(C)`, `C)`, `option C`, `(C) 12`, and of a letter alone."""
+    """The letter of an option, and the words behind it: of `(C)`, `C)`, `option C`, `(C) 12`, and
+    of a letter alone."""
     match = _LETTER.fullmatch(text)
     if match is None or (match[5] and not (match[1] or match[2])):
         return None
@@ -62,7 +71,14 @@ def option(text: str) -> tuple[str, str] | None:
 def parts(text: str) -> tuple[str, list[str], str] | None:
     r"""Brackets and members of a tuple, interval, set or list; None where a text is none. A list without brackets has none."""
     if text.count(r"\pm") == 1:
-        return "", [text.replace(r"\pm", sign).replace("+ ", "+").replace("- ", "-").lstrip("+") for sign in "+-"], ""
+        return (
+            "",
+            [
+                text.replace(r"\pm", sign).replace("+ ", "+").replace("- ", "-").lstrip("+")
+                for sign in "+-"
+            ],
+            "",
+        )
     union = _split(text, re.compile(r"\\cup(?![a-zA-Z])"))
     if len(union) > 1:
         return "\\cup", union, ""
@@ -81,20 +97,27 @@ def parts(text: str) -> tuple[str, list[str], str] | None:
 def in_brackets(text: str) -> str:
     """What stands in the round brackets around a text, where they are around all of it."""
     inside = text[1:-1].strip()
-    return inside if text[:1] == "(" and text[-1:] == ")" and inside and _is_balanced(inside) else text
+    return (
+        inside if text[:1] == "(" and text[-1:] == ")" and inside and _is_balanced(inside) else text
+    )
 
 
 def is_formula(text: str) -> bool:
     """Whether a text is mathematics, rather than words, a date, a time, a ratio or a range."""
     if _UNCOUNTED.fullmatch(text):
         return False
-    if re.search(r"[^\W\d_]{3}", _FUNCTIONS.sub(" ", text)) or _LITTLE_WORD.search(text) or r"\boxed" in text:
+    if (
+        re.search(r"[^\W\d_]{3}", _FUNCTIONS.sub(" ", text))
+        or _LITTLE_WORD.search(text)
+        or r"\boxed" in text
+    ):
         return False
     return re.search(r"[\d\\^*/+<>=|]|\w-\w|\w\s+-\s+\w", text) is not None
 
 
 def is_result(text: str) -> bool:
-    """Whether a text is a number, a list of results or a formula as a whole, with no other words."""
+    """Whether a text is a number, a list of results or a formula as a whole, with no other
+    words."""
     text = without_lead_in(text)
     quantity = read_quantity(text)
     if quantity is not None:
@@ -126,7 +149,8 @@ def _split(text: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def _is_balanced(text: str) -> bool:
-    """Whether no bracket of a text is closed before it is opened; half-open intervals are closed by the other kind."""
+    """Whether no bracket of a text is closed before it is opened; half-open intervals are closed by
+    the other kind."""
     depth = 0
     for character in text:
         depth += (character in _OPEN) - (character in _CLOSE)

@@ -1,4 +1,5 @@
-"""Whether two final results are the same: as numbers, words, options, tuples, sets and intervals, or formulas."""
+"""Whether two final results are the same: as numbers, words, options, tuples, sets and intervals,
+or formulas."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from collections.abc import Callable, Sequence
 
 from pipeline.scoring.mathematics.notation import plain
 from pipeline.scoring.mathematics.quantities import read_quantity, same_quantity
-from pipeline.scoring.mathematics.results import in_brackets, is_formula, last_side, named_unknown, option, parts, without_lead_in
+from pipeline.scoring.mathematics.results import (
+    in_brackets,
+    is_formula,
+    last_side,
+    named_unknown,
+    option,
+    parts,
+    without_lead_in,
+)
 from pipeline.scoring.mathematics.symbolic import same_formula
 
 _DEPTH = 8
@@ -41,7 +50,9 @@ def _same(one: str, other: str, depth: int) -> bool:
     if any(names):
         if all(names) and names[0] and names[1] and names[0][0] != names[1][0]:
             return False
-        return _same(names[0][1] if names[0] else one, names[1][1] if names[1] else other, depth - 1)
+        return _same(
+            names[0][1] if names[0] else one, names[1][1] if names[1] else other, depth - 1
+        )
     if _letters(one) == _letters(other):
         return True
     quantities = read_quantity(in_brackets(one)), read_quantity(in_brackets(other))
@@ -59,13 +70,23 @@ def _same(one: str, other: str, depth: int) -> bool:
     for member, text in zip(members, (other, one), strict=True):
         if member and len(member[1]) == 1 and not (member[0] + member[2]).strip("\\{}[]"):
             return _same(member[1][0], text, depth - 1)
-    return is_formula(one) and is_formula(other) and _may_be_equal(one, other) and same_formula(one, other)
+    return (
+        is_formula(one)
+        and is_formula(other)
+        and _may_be_equal(one, other)
+        and same_formula(one, other)
+    )
 
 
-def _same_parts(one: tuple[str, list[str], str], other: tuple[str, list[str], str], depth: int) -> bool:
-    """Whether two lists have the same members; in the same order, but for sets, unions and what has no brackets."""
+def _same_parts(
+    one: tuple[str, list[str], str], other: tuple[str, list[str], str], depth: int
+) -> bool:
+    """Whether two lists have the same members; in the same order, but for sets, unions and what has
+    no brackets."""
     brackets = (one[0], one[2]), (other[0], other[2])
-    if len(one[1]) != len(other[1]) or (all(any(pair) for pair in brackets) and brackets[0] != brackets[1]):
+    if len(one[1]) != len(other[1]) or (
+        all(any(pair) for pair in brackets) and brackets[0] != brackets[1]
+    ):
         return False
 
     def same(left: str, right: str) -> bool:
@@ -90,8 +111,11 @@ def _matched(ones: Sequence[str], others: Sequence[str], same: Callable[[str, st
 
 
 def _may_be_equal(one: str, other: str) -> bool:
-    """Not an equation of several unknowns beside one side of it; an interval may be a pair of inequalities."""
-    return ("=" in one) == ("=" in other) or bool(re.search(r"[<>]|\\[lg]e(?![a-zA-Z])", one + other))
+    """Not an equation of several unknowns beside one side of it; an interval may be a pair of
+    inequalities."""
+    return ("=" in one) == ("=" in other) or bool(
+        re.search(r"[<>]|\\[lg]e(?![a-zA-Z])", one + other)
+    )
 
 
 def _letters(text: str) -> str:

@@ -25,7 +25,8 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=4096)
 def same_formula(one: str, other: str) -> bool:
-    """Whether two formulas in LaTeX are equal; what cannot be read, or takes too long, is equal to nothing.
+    """Whether two formulas in LaTeX are equal; what cannot be read, or takes too long, is equal to
+    nothing.
 
     Raises:
         RunError: math-verify cannot be started.
@@ -57,7 +58,10 @@ class _Worker:
             ready = False
         if not ready:
             self.end()
-            raise RunError("--score math: math-verify cannot be loaded; install this project's requirements again: pip install .")
+            raise RunError(
+                "--score math: math-verify cannot be loaded; install this project's requirements"
+                " again: pip install ."
+            )
         atexit.register(self.end)
 
     def ask(self, line: str) -> str:

@@ -1,7 +1,8 @@
-"""Compares formulas with math-verify, in a process of its own: JSON lines on stdin, answers on stdout.
+"""Compares formulas with math-verify, in a process of its own: JSON lines on stdin, answers on
+stdout.
 
-This file is run by its path and imports nothing of this project. What takes too long is ended by ending the process, so
-math-verify's own timeouts, which need signals and the main thread, are off.
+This file is run by its path and imports nothing of this project. What takes too long is ended by
+ending the process, so math-verify's own timeouts, which need signals and the main thread, are off.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def main() -> None:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse, verify
 
-    looks = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    looks = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+    )
     config = [LatexExtractionConfig(normalization_config=looks)]
 
     def read(text: str) -> list[object]:
@@ -32,8 +35,14 @@ def main() -> None:
         one, other = json.loads(line)
         try:
             found, expected = read(one), read(other)
-            same = bool(found and expected) and verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
-        except (Exception, RecursionError, MemoryError):  # of a library's parser, on what a model has written
+            same = bool(found and expected) and verify(
+                expected, found, allow_set_relation_comp=True, timeout_seconds=None
+            )
+        except (
+            Exception,
+            RecursionError,
+            MemoryError,
+        ):  # of a library's parser, on what a model has written
             same = False
         print(json.dumps(bool(same)), flush=True)
 

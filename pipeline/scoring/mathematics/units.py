@@ -16,7 +16,10 @@ $ dollar usd USD US$ buck | cent ¢ | € euro eur EUR | £ gbp GBP | ¥ yen jpy
 am | pm
 """
 _CANONICAL = {
-    name: group.split()[0] for line in _NAMES.strip().splitlines() for group in line.split("|") for name in group.split()
+    name: group.split()[0]
+    for line in _NAMES.strip().splitlines()
+    for group in line.split("|")
+    for name in group.split()
 }
 _MONTHS = re.compile(
     r"\b(?:jan(?:uary)?|feb(?:ruary)?|march|mar|april|apr|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|"
@@ -64,14 +67,16 @@ def canonical_word(word: str) -> str | None:
 
 
 def unit_of(text: str, *, adjacent: bool) -> str | None:
-    """What is counted by the words behind a number; None where they are no unit, but part of an expression or a date.
+    """What is counted by the words behind a number; None where they are no unit, but part of an
+    expression or a date.
 
     Args:
         text: what stands behind the number.
         adjacent: it stands there without a blank, as the unknown of `5x` does.
 
     Returns:
-        A known unit by its own name; other words as a blank and themselves, for what they count is not compared.
+        A known unit by its own name; other words as a blank and themselves, for what they count is
+        not compared.
     """
     text = re.sub(r"\s*\([^()]*[^\W\d_]{3}[^()]*\)$", "", text.strip())
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
@@ -82,9 +87,14 @@ def unit_of(text: str, *, adjacent: bool) -> str | None:
     known = [canonical_word(word) for word in words]
     if words[0].lower() in _FUNCTIONS and known[0] is None:
         return None
-    if any(len(word) == 1 and unit is None and word != "a" for word, unit in zip(words, known, strict=True)):
+    if any(
+        len(word) == 1 and unit is None and word != "a"
+        for word, unit in zip(words, known, strict=True)
+    ):
         return None
-    if adjacent and (known[0] is None and len(words[0]) < 3 and words[0] not in ("st", "nd", "rd", "th")):
+    if adjacent and (
+        known[0] is None and len(words[0]) < 3 and words[0] not in ("st", "nd", "rd", "th")
+    ):
         return None
     if adjacent and len(words[0]) == 1 and words[0] not in "mgshLlWJNVKΩ°¢€£¥₹₩$":
         return None
@@ -95,12 +105,16 @@ def _canonical_of(text: str) -> str | None:
     """A unit made of known ones, such as km/h, in one notation."""
     text = re.sub(r"\s+per\s+", "/", text)
     text = re.sub(
-        r"\b(sq(?:uare)?|cubic|cu)\.?\s+([^\W\d_]+)", lambda match: match[2] + ("^2" if match[1][0] == "s" else "^3"), text
+        r"\b(sq(?:uare)?|cubic|cu)\.?\s+([^\W\d_]+)",
+        lambda match: match[2] + ("^2" if match[1][0] == "s" else "^3"),
+        text,
     )
     text = re.sub(r"([^\W\d_]+)\s+squared\b", r"\1^2", text)
     text = re.sub(r"([^\W\d_]+)\s+cubed\b", r"\1^3", text)
     text = re.sub(r"(?:°|degrees?)\s*(?:C|celsius)\b\.?", "celsius", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?:°|degrees?)\s*(?:F|fahrenheit)\b\.?", "fahrenheit", text, flags=re.IGNORECASE)
+    text = re.sub(
+        r"(?:°|degrees?)\s*(?:F|fahrenheit)\b\.?", "fahrenheit", text, flags=re.IGNORECASE
+    )
     found = []
     for part in re.findall(rf"{_WORD}|/", re.sub(r"[()]", "", text)):
         word, _, power = part.partition("^")

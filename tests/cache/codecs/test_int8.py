@@ -24,7 +24,12 @@ BF16_ROUNDING = 2.0**-8
 
 def make_states(rows: int, width: int = 12, seed: int = 0, scale: float = 1.0) -> npt.NDArray[Any]:
     rng = np.random.default_rng(seed)
-    values = rng.normal(size=(rows, width)) * np.logspace(-2, 2, width) * scale * rng.lognormal(size=(rows, 1))
+    values = (
+        rng.normal(size=(rows, width))
+        * np.logspace(-2, 2, width)
+        * scale
+        * rng.lognormal(size=(rows, 1))
+    )
     states: npt.NDArray[Any] = values.astype(ml_dtypes.bfloat16)
     return states
 
@@ -34,9 +39,15 @@ def require_same(left: CodedStates, right: CodedStates) -> None:
     np.testing.assert_array_equal(left.scales, right.scales)
 
 
-@given(rows=st.integers(0, 60), seed=st.integers(0, 99), scale=st.sampled_from([1e-6, 1e-2, 1.0, 1e3, 1e6]))
+@given(
+    rows=st.integers(0, 60),
+    seed=st.integers(0, 99),
+    scale=st.sampled_from([1e-6, 1e-2, 1.0, 1e3, 1e6]),
+)
 @settings(deadline=None)
-def test_a_state_is_off_by_half_a_step_of_its_token_and_channel_at_most(rows: int, seed: int, scale: float) -> None:
+def test_a_state_is_off_by_half_a_step_of_its_token_and_channel_at_most(
+    rows: int, seed: int, scale: float
+) -> None:
     codec, states = Int8.fit(make_states(500), {}), make_states(rows, seed=seed, scale=scale)
     coded = codec.encode(states)
     decoded = codec.decode(coded)
@@ -45,7 +56,9 @@ def test_a_state_is_off_by_half_a_step_of_its_token_and_channel_at_most(rows: in
     steps = coded.scales[:, None].astype(np.float64) * codec.parameters["channel_scales"]
     exact = states.astype(np.float64)
     errors = np.abs(decoded.astype(np.float64) - exact)
-    assert (errors <= steps * (0.5 + 1e-4) + BF16_ROUNDING * np.abs(decoded.astype(np.float64))).all()
+    assert (
+        errors <= steps * (0.5 + 1e-4) + BF16_ROUNDING * np.abs(decoded.astype(np.float64))
+    ).all()
     assert (np.abs(coded.values).max(axis=1, initial=0) == 127).all()  # each token fills the range
 
 
@@ -62,7 +75,9 @@ def test_states_are_coded_alike_however_they_are_batched(cuts: list[int], seed: 
 
 @given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=6), width=st.integers(1, 40))
 @settings(deadline=None, max_examples=40)
-def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(lengths: Sequence[int], width: int) -> None:
+def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(
+    lengths: Sequence[int], width: int
+) -> None:
     states = make_states(sum(lengths), width)
     coded = Int8.fit(make_states(100, width), {}).encode(states)
     packing = packing_named("int8")
@@ -125,10 +140,14 @@ def test_tokens_far_out_have_no_more_say_in_the_fit_than_others() -> None:
     np.testing.assert_array_equal(one.values[rest], another.values[rest])
 
 
-def test_the_same_states_always_give_the_same_fit_and_it_comes_back_from_its_file(tmp_path: Path) -> None:
+def test_the_same_states_always_give_the_same_fit_and_it_comes_back_from_its_file(
+    tmp_path: Path,
+) -> None:
     states = make_states(300)
     codec = Int8.fit(states, {"asked": {"calibration_tokens": 5}})
-    assert fit_bytes(codec) == fit_bytes(Int8.fit(states.copy(), {"asked": {"calibration_tokens": 5}}))
+    assert fit_bytes(codec) == fit_bytes(
+        Int8.fit(states.copy(), {"asked": {"calibration_tokens": 5}})
+    )
     write_fits(tmp_path, {3: codec})
     read = read_fit(tmp_path / "codecs" / fit_name(3), "int8", 12)
     assert identity_of(read) == identity_of(codec)

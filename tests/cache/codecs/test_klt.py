@@ -1,4 +1,5 @@
-"""The klt codec: how far off a state may be, which are kept exactly, and that nothing depends on batches."""
+"""The klt codec: how far off a state may be, which are kept exactly, and that nothing depends on
+batches."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def make_states(rows: int, width: int = 24, seed: int = 0, offset: float = 2.0) 
     """Channels that go together, with a mean and a spectrum that falls, as hidden states have."""
     rng, mixing = np.random.default_rng(seed), np.random.default_rng(width)
     components = rng.normal(size=(rows, width)) * 4 / (1 + np.arange(width))
-    mixed = components @ np.linalg.qr(mixing.normal(size=(width, width)))[0] + offset * mixing.normal(size=width)
+    mixed = components @ np.linalg.qr(mixing.normal(size=(width, width)))[
+        0
+    ] + offset * mixing.normal(size=width)
     states: npt.NDArray[Any] = mixed.astype(ml_dtypes.bfloat16)
     return states
 
@@ -70,7 +73,9 @@ def test_every_rotated_component_is_at_most_half_a_step_off(step: float, seed: i
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_decoded_state_is_off_by_the_steps_and_roundings_and_no_more(step: float, seed: int) -> None:
+def test_a_decoded_state_is_off_by_the_steps_and_roundings_and_no_more(
+    step: float, seed: int
+) -> None:
     codec, states = fitted(step), make_states(300, seed=seed)
     decoded = codec.decode(codec.encode(states))
     assert (decoded.dtype, decoded.shape) == (ml_dtypes.bfloat16, states.shape)
@@ -80,13 +85,24 @@ def test_a_decoded_state_is_off_by_the_steps_and_roundings_and_no_more(step: flo
     assert rotation_error < 5e-3
     centred = np.linalg.norm(exact - codec.parameters["mean"], axis=1)
     quantised = np.linalg.norm(basis, 2) * np.sqrt(24) * step / 2
-    allowed = quantised + rotation_error * centred + BF16_ROUNDING * np.linalg.norm(decoded.astype(np.float64), axis=1) + 1e-5
+    allowed = (
+        quantised
+        + rotation_error * centred
+        + BF16_ROUNDING * np.linalg.norm(decoded.astype(np.float64), axis=1)
+        + 1e-5
+    )
     assert (np.linalg.norm(decoded.astype(np.float64) - exact, axis=1) <= allowed).all()
 
 
-@given(cuts=st.lists(st.integers(0, 120), max_size=5), step=st.sampled_from(STEPS), seed=st.integers(0, 20))
+@given(
+    cuts=st.lists(st.integers(0, 120), max_size=5),
+    step=st.sampled_from(STEPS),
+    seed=st.integers(0, 20),
+)
 @settings(deadline=None, max_examples=40)
-def test_states_are_coded_alike_however_they_are_batched(cuts: list[int], step: float, seed: int) -> None:
+def test_states_are_coded_alike_however_they_are_batched(
+    cuts: list[int], step: float, seed: int
+) -> None:
     codec, states = fitted(step), make_states(120, seed=seed)
     states[17] *= 400
     states[83] *= 400
@@ -110,7 +126,10 @@ def test_the_same_states_always_give_the_same_fit_and_the_same_bytes() -> None:
     one, other = fitted(), fitted()
     assert fit_bytes(one) == fit_bytes(other)
     states = make_states(200, seed=1)
-    packed = [packing_named("klt").pack(codec.encode(states), [150, 50]).tobytes() for codec in (one, other)]
+    packed = [
+        packing_named("klt").pack(codec.encode(states), [150, 50]).tobytes()
+        for codec in (one, other)
+    ]
     assert packed[0] == packed[1]
     require_same(one.encode(np.asfortranarray(states)), one.encode(states))
 
@@ -124,8 +143,12 @@ def test_states_of_any_width_come_back_from_their_pages(width: int) -> None:
     pieces = packing.pieces(Held(packed), len(packed), lengths, width)
     found = np.concatenate([codec.decode(pieces.read(piece)) for piece in range(len(lengths))])
     wanted = codec.decode(codec.encode(states))
-    np.testing.assert_allclose(found.astype(np.float32), wanted.astype(np.float32), rtol=2**-7, atol=1e-6)
-    assert (bits(found) == bits(wanted)).mean() > 0.99  # a sum in another order may round to the neighbour
+    np.testing.assert_allclose(
+        found.astype(np.float32), wanted.astype(np.float32), rtol=2**-7, atol=1e-6
+    )
+    assert (
+        bits(found) == bits(wanted)
+    ).mean() > 0.99  # a sum in another order may round to the neighbour
 
 
 @pytest.mark.parametrize("factor", [60.0, 500.0, 1e6])
@@ -143,7 +166,9 @@ def test_tokens_far_out_are_kept_to_the_bit_and_cost_the_others_nothing(factor: 
     np.testing.assert_array_equal(bits(decoded)[far], bits(spoilt)[far])
     others = np.setdiff1d(np.arange(5000), exact_rows(coded))
     assert len(others) > 4980
-    error = np.linalg.norm(decoded[others].astype(np.float64) - states[others].astype(np.float64), axis=1)
+    error = np.linalg.norm(
+        decoded[others].astype(np.float64) - states[others].astype(np.float64), axis=1
+    )
     assert np.sqrt((error**2).mean()) < 0.3 * np.sqrt(24 / 12) * 1.1
     assert codec.value_type == "int8"  # a few far tokens do not widen the values of all
 
@@ -174,7 +199,9 @@ def test_no_states_at_all_are_coded_and_decoded() -> None:
 def test_states_that_are_all_alike_come_back_as_they_were(value: float) -> None:
     states = np.full((50, 8), value, ml_dtypes.bfloat16)
     codec = Klt.fit(states, {}).with_step(0.1, states)
-    np.testing.assert_array_equal(codec.decode(codec.encode(states)).astype(np.float32), states.astype(np.float32))
+    np.testing.assert_array_equal(
+        codec.decode(codec.encode(states)).astype(np.float32), states.astype(np.float32)
+    )
 
 
 def test_a_constant_channel_costs_nothing_and_comes_back() -> None:
@@ -192,7 +219,9 @@ def test_the_basis_is_a_rotation_and_its_eigenvalues_fall() -> None:
     np.testing.assert_allclose(basis.T @ basis, np.eye(24), atol=5e-3)
     assert (np.diff(codec.parameters["eigenvalues"]) <= 0).all()
     rotated = (make_states(1000).astype(np.float64) - codec.parameters["mean"]) @ basis
-    np.testing.assert_allclose(rotated.var(axis=0), codec.parameters["eigenvalues"], rtol=0.05, atol=1e-3)
+    np.testing.assert_allclose(
+        rotated.var(axis=0), codec.parameters["eigenvalues"], rtol=0.05, atol=1e-3
+    )
 
 
 def test_the_fit_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -202,7 +231,9 @@ def test_the_fit_comes_back_from_its_file(tmp_path: Path) -> None:
     read = read_fit(file, "klt", 24)
     assert identity_of(read) == identity_of(codec)
     require_same(read.encode(states), codec.encode(states))
-    np.testing.assert_array_equal(bits(read.decode(codec.encode(states))), bits(codec.decode(codec.encode(states))))
+    np.testing.assert_array_equal(
+        bits(read.decode(codec.encode(states))), bits(codec.decode(codec.encode(states)))
+    )
     for name, width in (("int8", 24), ("klt", 25)):
         with pytest.raises(DamagedCacheError, match="not what the"):
             read_fit(file, name, width)
@@ -211,14 +242,18 @@ def test_the_fit_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_fit_is_known_by_its_file_however_that_was_written(tmp_path: Path) -> None:
     whole, file = fit_bytes(fitted(width=4)), tmp_path / fit_name(-1)
     size = int.from_bytes(whole[:8], "little")
-    file.write_bytes((size + 8).to_bytes(8, "little") + whole[8 : 8 + size] + b" " * 8 + whole[8 + size :])
+    file.write_bytes(
+        (size + 8).to_bytes(8, "little") + whole[8 : 8 + size] + b" " * 8 + whole[8 + size :]
+    )
     read = read_fit(file, "klt", 4)
     assert fit_bytes(read) == file.read_bytes() != whole
     assert identity_of(read)["fit"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert fit_bytes(read.with_step(0.1, make_states(10, 4))) != file.read_bytes()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("settings", [{"asked": 5}, {"found": 5}, {"found": {"bits_per_value": "x"}}, 7, None])
+@pytest.mark.parametrize(
+    "settings", [{"asked": 5}, {"found": 5}, {"found": {"bits_per_value": "x"}}, 7, None]
+)
 def test_a_fit_that_says_nonsense_of_itself_is_refused(settings: Any, tmp_path: Path) -> None:
     file = tmp_path / fit_name(-1)
     described = canonical_json({"name": "klt", "settings": settings, "value_type": "int8"}).decode()

@@ -1,4 +1,5 @@
-"""Pages: whatever is packed comes back, piece by piece; whatever is broken is told, never a crash."""
+"""Pages: whatever is packed comes back, piece by piece; whatever is broken is told, never a
+crash."""
 
 from __future__ import annotations
 
@@ -24,18 +25,29 @@ VALUE_TYPES = ["int8", "int16"]
 
 
 def make_coded(
-    rows: int, channels: int, value_type: str = "int16", *, exact: Sequence[int] = (), seed: int = 0, spread: float = 20.0
+    rows: int,
+    channels: int,
+    value_type: str = "int16",
+    *,
+    exact: Sequence[int] = (),
+    seed: int = 0,
+    spread: float = 20.0,
 ) -> CodedStates:
-    """Values whose spread falls from channel to channel, as a rotation's do; some rows kept exactly."""
+    """Values whose spread falls from channel to channel, as a rotation's do; some rows kept
+    exactly."""
     rng = np.random.default_rng(seed)
     limits = np.iinfo(value_type)
     values = rng.normal(size=(rows, channels)) * spread / (1 + np.arange(channels))
     kept = np.array(sorted(exact), np.int64)
     states = rng.integers(0, 1 << 16, (len(kept), channels)).astype(np.uint16)
-    return CodedStates(np.rint(values).clip(limits.min, limits.max).astype(value_type), None, kept, states)
+    return CodedStates(
+        np.rint(values).clip(limits.min, limits.max).astype(value_type), None, kept, states
+    )
 
 
-def pieces_in(packed: npt.NDArray[np.uint8], channels: int, lengths: Sequence[int] | None = None) -> PagedPieces:
+def pieces_in(
+    packed: npt.NDArray[np.uint8], channels: int, lengths: Sequence[int] | None = None
+) -> PagedPieces:
     return PagedPieces(Held(packed), len(packed), channels, lengths)
 
 
@@ -50,19 +62,33 @@ def require_same(found: CodedStates, wanted: CodedStates) -> None:
 
 @st.composite
 def cut_states(draw: st.DrawFn) -> tuple[CodedStates, list[int]]:
-    lengths = draw(st.lists(st.sampled_from([0, 1, 2, 7, 16, 33]) | st.integers(0, 40), min_size=1, max_size=6))
-    rows, channels = sum(lengths), draw(st.sampled_from([1, 15, 16, 17, 32, 40]) | st.integers(1, 50))
+    lengths = draw(
+        st.lists(st.sampled_from([0, 1, 2, 7, 16, 33]) | st.integers(0, 40), min_size=1, max_size=6)
+    )
+    rows, channels = (
+        sum(lengths),
+        draw(st.sampled_from([1, 15, 16, 17, 32, 40]) | st.integers(1, 50)),
+    )
     exact = draw(st.sets(st.integers(0, rows - 1), max_size=5)) if rows else set()
-    spread = draw(st.sampled_from([0.0, 0.3, 5.0, 1e3, 1e6]))  # all zero, nearly all zero, … , all at the type's limits
+    spread = draw(
+        st.sampled_from([0.0, 0.3, 5.0, 1e3, 1e6])
+    )  # all zero, nearly all zero, … , all at the type's limits
     coded = make_coded(
-        rows, channels, draw(st.sampled_from(VALUE_TYPES)), exact=[*exact], seed=draw(st.integers(0, 99)), spread=spread
+        rows,
+        channels,
+        draw(st.sampled_from(VALUE_TYPES)),
+        exact=[*exact],
+        seed=draw(st.integers(0, 99)),
+        spread=spread,
     )
     return coded, lengths
 
 
 @given(cut=cut_states())
 @settings(deadline=None)
-def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(cut: tuple[CodedStates, list[int]]) -> None:
+def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(
+    cut: tuple[CodedStates, list[int]],
+) -> None:
     coded, lengths = cut
     pieces = pieces_in(pack_pages(coded, lengths), coded.values.shape[1], lengths)
     assert (len(pieces), pieces.lengths.tolist()) == (len(lengths), lengths)
@@ -88,7 +114,9 @@ def test_packing_the_same_gives_the_same_bytes(cut: tuple[CodedStates, list[int]
 
 @given(cut=cut_states())
 @settings(deadline=None, max_examples=30)
-def test_the_bytes_of_the_pieces_follow_each_other_to_the_end(cut: tuple[CodedStates, list[int]]) -> None:
+def test_the_bytes_of_the_pieces_follow_each_other_to_the_end(
+    cut: tuple[CodedStates, list[int]],
+) -> None:
     coded, lengths = cut
     packed = pack_pages(coded, lengths)
     pieces = pieces_in(packed, coded.values.shape[1])
@@ -116,7 +144,8 @@ def test_a_piece_is_read_from_its_own_bytes_alone() -> None:
 
 
 def read_all(packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]) -> str:
-    """Read what may be broken: only a `DamagedCacheError` is allowed, and numbers are of the shape that is expected."""
+    """Read what may be broken: only a `DamagedCacheError` is allowed, and numbers are of the shape
+    that is expected."""
     outcome = "numbers"
     try:
         pieces = pieces_in(packed, channels, lengths)
@@ -131,7 +160,9 @@ def read_all(packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]) -
         assert read.values.shape == (length, channels)
         assert read.exact_rows is not None and read.exact_values is not None
         assert len(read.exact_rows) == len(read.exact_values) <= length
-        assert not len(read.exact_rows) or 0 <= read.exact_rows.min() <= read.exact_rows.max() < length
+        assert (
+            not len(read.exact_rows) or 0 <= read.exact_rows.min() <= read.exact_rows.max() < length
+        )
     return outcome
 
 
@@ -176,7 +207,9 @@ def test_a_head_of_huge_numbers_makes_no_room_for_them(item: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", [7, 60_000, 1 << 24, 0xFFFFFFFF])
-def test_an_index_of_too_many_tokens_is_told_also_where_the_lengths_are_not_known_before(tokens: int) -> None:
+def test_an_index_of_too_many_tokens_is_told_also_where_the_lengths_are_not_known_before(
+    tokens: int,
+) -> None:
     """As in the Zarr codec, which has no journal to hold the index against."""
     packed = pack_pages(make_coded(9, 17), [6, 3]).copy()
     packed[HEAD_BYTES:][:4].view("<u4")[0] = tokens
@@ -211,7 +244,10 @@ def test_exact_rows_out_of_order_are_told() -> None:
 def test_more_rows_than_pcodec_takes_are_refused_with_a_way_out() -> None:
     rows = (1 << 20) + 1
     coded = CodedStates(
-        np.broadcast_to(np.zeros(1, np.int8), (rows, 1)), None, np.zeros(0, np.int64), np.zeros((0, 1), np.uint16)
+        np.broadcast_to(np.zeros(1, np.int8), (rows, 1)),
+        None,
+        np.zeros(0, np.int64),
+        np.zeros((0, 1), np.uint16),
     )
     with pytest.raises(CacheError, match="use smaller --shard-tokens"):
         pack_pages(coded, [rows])
@@ -225,7 +261,11 @@ def test_one_reader_prepares_once_and_lets_go(monkeypatch: pytest.MonkeyPatch) -
     pieces = pieces_in(pack_pages(make_coded(14, 20, "int8"), lengths), 20, lengths)
     opened: list[bytes] = []
     new = pages.FileDecompressor.new
-    monkeypatch.setattr(pages, "FileDecompressor", SimpleNamespace(new=lambda header: (opened.append(header), new(header))[1]))
+    monkeypatch.setattr(
+        pages,
+        "FileDecompressor",
+        SimpleNamespace(new=lambda header: (opened.append(header), new(header))[1]),
+    )
     for _ in range(3):
         for piece in range(3):
             pieces.read(piece)

@@ -1,4 +1,5 @@
-"""Containers: what they write other tools read; what they find is what those read; what they say they take they take."""
+"""Containers: what they write other tools read; what they find is what those read; what they say
+they take they take."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ ATTRIBUTES = {"": {"kind": "shard"}, "hidden_states/-1": {"codec": "bf16", "Ã¼nÃ
 
 def arrays_of(tokens: int, width: int, examples: int, layers: int) -> Arrays:
     rng = np.random.default_rng(tokens)
-    states = {f"hidden_states/{-layer}": rng.integers(0, 1 << 16, (tokens, width), np.uint16) for layer in range(1, layers + 1)}
+    states = {
+        f"hidden_states/{-layer}": rng.integers(0, 1 << 16, (tokens, width), np.uint16)
+        for layer in range(1, layers + 1)
+    }
     return {"offsets": np.arange(examples + 1), "input_ids": rng.integers(0, 9, tokens, np.int32),
             "loss_mask": rng.integers(0, 2, tokens, np.uint8), **states}  # fmt: skip
 
@@ -40,11 +44,17 @@ def read_plainly(path: Path, name: str) -> np.ndarray[Any, Any]:
 
 def read_bytes(stored: StoredArray) -> np.ndarray[Any, Any]:
     count = int(np.prod(stored.spec.shape))
-    return np.fromfile(stored.file, stored.spec.dtype, count, offset=stored.offset).reshape(stored.spec.shape)
+    return np.fromfile(stored.file, stored.spec.dtype, count, offset=stored.offset).reshape(
+        stored.spec.shape
+    )
 
 
 def size_on_disk(path: Path) -> int:
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    return sum(
+        file.stat().st_size
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file()
+    )
 
 
 SHAPES = {
@@ -58,7 +68,9 @@ SHAPES = {
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 @settings(max_examples=40, deadline=None)
 @given(**SHAPES)
-def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(name: str, **shape: int) -> None:
+def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(
+    name: str, **shape: int
+) -> None:
     container, arrays = format_named(name), arrays_of(**shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"shard{container.suffix}"
@@ -86,10 +98,14 @@ def hdf5_with(path: Path, write: Callable[[h5py.File], object]) -> None:
 
 
 HDF5_TRICKS: dict[str, Callable[[h5py.File], object]] = {
-    "external file": lambda file: file.create_dataset("a", (8,), "u1", external=[("/etc/hostname", 0, 8)]),
+    "external file": lambda file: file.create_dataset(
+        "a", (8,), "u1", external=[("/etc/hostname", 0, 8)]
+    ),
     "external link": lambda file: file.__setitem__("a", h5py.ExternalLink("other.h5", "/a")),
     "soft link": lambda file: file.__setitem__("a", h5py.SoftLink("/b")),
-    "compressed": lambda file: file.create_dataset("a", data=np.zeros(1 << 20, np.uint8), compression="gzip"),
+    "compressed": lambda file: file.create_dataset(
+        "a", data=np.zeros(1 << 20, np.uint8), compression="gzip"
+    ),
     "chunked": lambda file: file.create_dataset("a", data=np.zeros(8, np.uint8), chunks=(4,)),
     "virtual": lambda file: file.create_virtual_dataset("a", h5py.VirtualLayout((8,), "u1")),
     "a group": lambda file: file.create_group("a"),
@@ -117,7 +133,9 @@ def zarr_with(path: Path, **options: Any) -> None:
      {"chunks": (256, 2), "shards": (256, 2), "compressors": None}],
     ids=["not sharded", "compressed", "cut across", "small chunks", "two files"],
 )  # fmt: skip
-def test_zarr_arrays_laid_out_in_another_way_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+def test_zarr_arrays_laid_out_in_another_way_are_refused(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
     zarr_with(tmp_path / "x.zarr", **options)
     with pytest.raises(DamagedCacheError, match=r"x\.zarr"):
         format_named("zarr").locate(tmp_path / "x.zarr", ["a"])

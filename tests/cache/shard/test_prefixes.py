@@ -1,4 +1,5 @@
-"""Shared prefixes: nobody who reads can tell that they are stored once; what is missing or damaged names all who read it."""
+"""Shared prefixes: nobody who reads can tell that they are stored once; what is missing or damaged
+names all who read it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_cache, same_example
 from tests.cache.shared_examples import Cut, Prefix, make_shared
 
-every_kind = pytest.mark.parametrize(("container", "codec"), [(f, c) for f in FORMAT_NAMES for c in CODEC_NAMES])
+every_kind = pytest.mark.parametrize(
+    ("container", "codec"), [(f, c) for f in FORMAT_NAMES for c in CODEC_NAMES]
+)
 every_format = pytest.mark.parametrize("container", FORMAT_NAMES)
 
 
@@ -38,7 +41,9 @@ def same_coded(left: Cache, right: Cache, index: int) -> bool:
     one, other = left.coded_example(index).hidden_states, right.coded_example(index).hidden_states
     parts = ("values", "scales", "exact_rows", "exact_values")
     return one.keys() == other.keys() and all(
-        np.array_equal(getattr(one[layer], part), getattr(other[layer], part)) for layer in one for part in parts
+        np.array_equal(getattr(one[layer], part), getattr(other[layer], part))
+        for layer in one
+        for part in parts
     )
 
 
@@ -56,19 +61,29 @@ def test_a_cache_of_shared_prefixes_reads_like_one_of_whole_examples(
     made = make_shared(far=far)
     shared = open_cache(made.write(tmp_path / "shared", container, codec))
     whole = open_cache(make_cache(tmp_path / "whole", made.whole, container, codec=codec))
-    assert (len(shared), shared.row_ids, shared.lengths.tolist()) == (len(whole), whole.row_ids, whole.lengths.tolist())
-    assert sum(record.stored_tokens for record in shared.records) < sum(record.stored_tokens for record in whole.records)
+    assert (len(shared), shared.row_ids, shared.lengths.tolist()) == (
+        len(whole),
+        whole.row_ids,
+        whole.lengths.tolist(),
+    )
+    assert sum(record.stored_tokens for record in shared.records) < sum(
+        record.stored_tokens for record in whole.records
+    )
     for index in [*range(len(whole)), *reversed(range(len(whole)))]:
         assert same_coded(shared, whole, index)
         assert same_example(shared[index], whole[index])
         if codec == "bf16":
-            assert same_example(shared[index], [example for shard in made.whole for example in shard][index])
+            assert same_example(
+                shared[index], [example for shard in made.whole for example in shard][index]
+            )
     if codec == "klt":
         assert any(kept_exactly(whole, index) for index in range(len(whole))) == bool(far)
     assert verify_cache(shared.place).whole
 
 
-def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_shared()
     root = made.write(tmp_path / "c")
     plenty = open_cache(root)
@@ -76,7 +91,9 @@ def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(tmp_path:
     wanted = [plenty[index] for index in order]
     monkeypatch.setattr("cache.shard.prefix_cache._HELD_BYTES", 1)
     scarce = open_cache(root)
-    assert all(same_example(scarce[index], example) for index, example in zip(order, wanted, strict=True))
+    assert all(
+        same_example(scarce[index], example) for index, example in zip(order, wanted, strict=True)
+    )
 
 
 @every_format
@@ -88,7 +105,8 @@ def test_layers_are_read_one_by_one_as_they_are_together(container: str, tmp_pat
             alone = cache.example(index, (layer,))
             assert list(alone.hidden_states) == [layer]
             np.testing.assert_array_equal(
-                alone.hidden_states[layer].view(np.uint16), together.hidden_states[layer].view(np.uint16)
+                alone.hidden_states[layer].view(np.uint16),
+                together.hidden_states[layer].view(np.uint16),
             )
         assert cache.example(index, ()).hidden_states == {}
 
@@ -97,18 +115,29 @@ def test_layers_are_read_one_by_one_as_they_are_together(container: str, tmp_pat
 def cuts_of_a_cache(draw: st.DrawFn) -> tuple[list[Prefix], list[list[Cut]]]:
     """Any forest of prefixes, and examples that begin with any of them."""
     count = draw(st.integers(0, 6))
-    prefixes = [(draw(st.integers(-1, number - 1)), draw(st.integers(1, 9))) for number in range(count)]
-    cut = st.tuples(st.integers(-1, count - 1), st.integers(0, 9)).filter(lambda each: each != (-1, 0))
+    prefixes = [
+        (draw(st.integers(-1, number - 1)), draw(st.integers(1, 9))) for number in range(count)
+    ]
+    cut = st.tuples(st.integers(-1, count - 1), st.integers(0, 9)).filter(
+        lambda each: each != (-1, 0)
+    )
     cut = cut.map(lambda each: (each[0], max(each[1], each[0] == -1)))
     return prefixes, draw(st.lists(st.lists(cut, min_size=1, max_size=5), min_size=1, max_size=3))
 
 
 @given(
-    cuts=cuts_of_a_cache(), container=st.sampled_from(FORMAT_NAMES), codec=st.sampled_from(CODEC_NAMES), seed=st.integers(0, 9)
+    cuts=cuts_of_a_cache(),
+    container=st.sampled_from(FORMAT_NAMES),
+    codec=st.sampled_from(CODEC_NAMES),
+    seed=st.integers(0, 9),
 )
 @settings(deadline=None, max_examples=25)
 def test_examples_cut_in_any_way_are_read_whole(
-    cuts: tuple[list[Prefix], list[list[Cut]]], container: str, codec: str, seed: int, tmp_path_factory: pytest.TempPathFactory
+    cuts: tuple[list[Prefix], list[list[Cut]]],
+    container: str,
+    codec: str,
+    seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     made = make_shared(*cuts, seed=seed, layers=(-1,))
     folder = tmp_path_factory.mktemp("cut")
@@ -129,16 +158,24 @@ def test_converting_keeps_what_is_shared(container: str, tmp_path: Path) -> None
     other = next(name for name in FORMAT_NAMES if name != container)
     assert convert_cache(source, tmp_path / "other", container=other).same_content
     found, wanted = open_cache(tmp_path / "other"), open_cache(source)
-    assert [record.stored.tolist() for record in found.records] == [record.stored.tolist() for record in wanted.records]
+    assert [record.stored.tolist() for record in found.records] == [
+        record.stored.tolist() for record in wanted.records
+    ]
     assert all(same_example(found[index], wanted[index]) for index in range(len(wanted)))
 
 
 @every_kind
-def test_who_writes_into_an_example_changes_no_other(container: str, codec: str, tmp_path: Path) -> None:
+def test_who_writes_into_an_example_changes_no_other(
+    container: str, codec: str, tmp_path: Path
+) -> None:
     root = make_shared().write(tmp_path / "c", container, codec)
     cache = open_cache(root)
     for index in range(len(cache)):
-        for values in (cache[index].input_ids, cache[index].loss_mask, *cache[index].hidden_states.values()):
+        for values in (
+            cache[index].input_ids,
+            cache[index].loss_mask,
+            *cache[index].hidden_states.values(),
+        ):
             values[:] = 0
         for coded in cache.coded_example(index).hidden_states.values():
             coded.values[:] = 0
@@ -166,16 +203,24 @@ def damage_piece(root: Path, shard: int, piece: int, layer: int) -> None:
         record, manifest = cache.records[shard], cache.manifest
     container, name = format_named(manifest.format), hidden_states_name(layer)
     path = root / "shards" / f"{shard:06d}{container.suffix}"
-    stored = container.locate(path, [name])[name] if manifest.format == "hdf5" or manifest.codec_of[layer] == "bf16" else None
+    stored = (
+        container.locate(path, [name])[name]
+        if manifest.format == "hdf5" or manifest.codec_of[layer] == "bf16"
+        else None
+    )
     file, offset = (stored.file, stored.offset) if stored else (path / name / "c" / "0" / "0", 0)
     content = bytearray(file.read_bytes())
     row_bytes, size = 1, len(content) - offset
-    if spec := packing_named(manifest.codec_of[layer]).spec(record.stored_tokens, manifest.hidden_size):
+    if spec := packing_named(manifest.codec_of[layer]).spec(
+        record.stored_tokens, manifest.hidden_size
+    ):
         row_bytes, size = spec.shape[1] * spec.dtype.itemsize, spec.shape[0]
     elif stored:
         size = stored.spec.shape[0]
     held = np.frombuffer(content, np.uint8)[offset : offset + size * row_bytes]
-    pieces = packing_named(manifest.codec_of[layer]).pieces(Held(held), size, record.stored.tolist(), manifest.hidden_size)
+    pieces = packing_named(manifest.codec_of[layer]).pieces(
+        Held(held), size, record.stored.tolist(), manifest.hidden_size
+    )
     start, stop = pieces.stored_range(piece)
     del held, pieces
     content[offset + (start + stop) * row_bytes // 2] ^= 0x40
@@ -202,12 +247,16 @@ def test_a_damaged_prefix_names_every_example_of_every_shard_that_reads_it(
 def test_a_damaged_piece_of_an_example_names_that_example_alone(tmp_path: Path) -> None:
     made = make_shared()
     root = made.write(tmp_path / "c", "hdf5", "klt")
-    damage_piece(root, 2, 1 + 1, layer=0)  # after one prefix and one example without tokens of its own
+    damage_piece(
+        root, 2, 1 + 1, layer=0
+    )  # after one prefix and one example without tokens of its own
     assert {tuple(damage.examples) for damage in verify_cache(root).damage} == {(7,)}
 
 
 @every_kind
-def test_what_reads_a_damaged_prefix_is_refused_and_the_rest_is_read(container: str, codec: str, tmp_path: Path) -> None:
+def test_what_reads_a_damaged_prefix_is_refused_and_the_rest_is_read(
+    container: str, codec: str, tmp_path: Path
+) -> None:
     made = make_shared()
     root = made.write(tmp_path / "c", container, codec)
     whole = [example for examples in made.whole for example in examples]
@@ -229,7 +278,9 @@ def rewrite_records(root: Path, change: Callable[[list[ShardRecord]], list[Shard
     Journal(journal.manifest, {record.shard: record for record in records}, []).write(root)
 
 
-def changed(records: list[ShardRecord], shard: int, name: str, place: int, value: int) -> list[ShardRecord]:
+def changed(
+    records: list[ShardRecord], shard: int, name: str, place: int, value: int
+) -> list[ShardRecord]:
     values = getattr(records[shard], name).copy()
     values[place] = value
     return [*records[:shard], replace(records[shard], **{name: values}), *records[shard + 1 :]]
@@ -246,7 +297,9 @@ CONTRADICTIONS = {
 
 @every_format
 @pytest.mark.parametrize("what", CONTRADICTIONS)
-def test_a_journal_that_contradicts_itself_is_refused(what: str, container: str, tmp_path: Path) -> None:
+def test_a_journal_that_contradicts_itself_is_refused(
+    what: str, container: str, tmp_path: Path
+) -> None:
     name, shard, place, value, said = CONTRADICTIONS[what]
     root = make_shared().write(tmp_path / "c", container)
     rewrite_records(root, lambda records: changed(records, shard, name, place, value))
@@ -259,8 +312,16 @@ def test_a_journal_that_contradicts_itself_is_refused(what: str, container: str,
 def test_records_without_the_shard_that_stores_a_prefix_are_refused(tmp_path: Path) -> None:
     cache = open_cache(make_shared().write(tmp_path / "c"))
     assert len(Prefixes(cache.records)) == 4
-    for records in (cache.records[1:], cache.records[2:], [cache.records[3]], [cache.records[0], cache.records[2]]):
-        with pytest.raises(DamagedCacheError, match=r"needs shared prefix [12], which no shard of the journal stores"):
+    for records in (
+        cache.records[1:],
+        cache.records[2:],
+        [cache.records[3]],
+        [cache.records[0], cache.records[2]],
+    ):
+        with pytest.raises(
+            DamagedCacheError,
+            match=r"needs shared prefix [12], which no shard of the journal stores",
+        ):
             Prefixes(records)
 
 
@@ -289,7 +350,9 @@ def test_plain_zarr_gives_the_decoded_rows(codec: str, far: int, tmp_path: Path)
             np.testing.assert_allclose(array[...], wanted, rtol=2**-7, atol=1e-6)
             np.testing.assert_array_equal(array[3:7, ::2], array[...][3:7, ::2])
             np.testing.assert_array_equal(array[2], array[...][2])
-            exact = np.concatenate([piece.hidden_states[layer] for piece in made.pieces[shard]]).astype(np.float32)
+            exact = np.concatenate(
+                [piece.hidden_states[layer] for piece in made.pieces[shard]]
+            ).astype(np.float32)
             np.testing.assert_allclose(array[...], exact, atol=0.4, rtol=0.02)
             if codec == "klt":
                 kept = coded.exact_rows
@@ -300,11 +363,23 @@ def test_plain_zarr_gives_the_decoded_rows(codec: str, far: int, tmp_path: Path)
 def test_plain_zarr_finds_the_codec_by_itself_in_another_process(tmp_path: Path) -> None:
     root = make_shared().write(tmp_path / "c", "zarr", "klt")
     shard = root / "shards" / "000000.zarr"
-    script = f"import zarr; print(zarr.open_group({str(shard)!r}, mode='r')['hidden_states/-1'][...].tobytes().hex())"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    script = (
+        f"import zarr; print(zarr.open_group({str(shard)!r},"
+        " mode='r')['hidden_states/-1'][...].tobytes().hex())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert ran.returncode == 0, ran.stderr
     here = zarr.open_group(LocalStore(shard), mode="r")["hidden_states/-1"][...]
-    np.testing.assert_allclose(np.frombuffer(bytes.fromhex(ran.stdout), np.float32).reshape(here.shape), here, rtol=2**-7)
+    np.testing.assert_allclose(
+        np.frombuffer(bytes.fromhex(ran.stdout), np.float32).reshape(here.shape), here, rtol=2**-7
+    )
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])
@@ -312,13 +387,15 @@ def test_plain_zarr_says_that_the_fit_is_missing(codec: str, tmp_path: Path) -> 
     root = make_shared().write(tmp_path / "c", "zarr", codec)
     (root / "attachments" / "codecs" / "layer-1.safetensors").unlink()
     group = zarr.open_group(LocalStore(root / "shards" / "000000.zarr"), mode="r")
-    with pytest.raises(CacheError, match=f"no cache that tells what the {codec} codec was fitted with"):
+    with pytest.raises(
+        CacheError, match=f"no cache that tells what the {codec} codec was fitted with"
+    ):
         group["hidden_states/-1"][...]
     assert group["hidden_states/0"][...].shape == (22, 8)
     with pytest.raises(CacheError, match="fit"):
-        zarr.open_group(LocalStore((root / "shards").rename(tmp_path / "elsewhere") / "000000.zarr"), mode="r")[
-            "hidden_states/0"
-        ][...]
+        zarr.open_group(
+            LocalStore((root / "shards").rename(tmp_path / "elsewhere") / "000000.zarr"), mode="r"
+        )["hidden_states/0"][...]
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])
@@ -332,7 +409,9 @@ def test_a_store_that_lies_nowhere_says_so(codec: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", FORMAT_NAMES)
-def test_what_stays_is_copied_as_it_is_stored(container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stays_is_copied_as_it_is_stored(
+    container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = make_shared().write(tmp_path / "source", "zarr", "klt")
 
     def never(*_: object) -> None:
@@ -346,10 +425,14 @@ def test_what_stays_is_copied_as_it_is_stored(container: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])
 def test_plain_zarr_refuses_the_fit_of_another_cache(codec: str, tmp_path: Path) -> None:
-    root, other = (make_shared(seed=seed).write(tmp_path / str(seed), "zarr", codec) for seed in (0, 1))
+    root, other = (
+        make_shared(seed=seed).write(tmp_path / str(seed), "zarr", codec) for seed in (0, 1)
+    )
     fit = "attachments/codecs/layer-1.safetensors"
     (root / fit).write_bytes((other / fit).read_bytes())
     with pytest.raises(CacheError, match=f"is not what this shard's {codec} codec was fitted with"):
-        zarr.open_group(LocalStore(root / "shards" / "000000.zarr"), mode="r")["hidden_states/-1"][...]
+        zarr.open_group(LocalStore(root / "shards" / "000000.zarr"), mode="r")["hidden_states/-1"][
+            ...
+        ]
     with pytest.raises(CacheError):
         open_cache(root)

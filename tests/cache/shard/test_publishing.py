@@ -40,7 +40,9 @@ def test_an_incomplete_cache_is_refused(published: int, tmp_path: Path, attachme
 
 
 @pytest.mark.parametrize("container", FORMAT_NAMES)
-def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(container: str, tmp_path: Path, attachments: Path) -> None:
+def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(
+    container: str, tmp_path: Path, attachments: Path
+) -> None:
     whole = open_cache(make_cache(tmp_path / "whole", SHARDS, container)).content_digest
     begin(tmp_path / "c", attachments, 1, container)
     with write_cache(tmp_path / "c", make_manifest(SHARDS, container), attachments) as writer:
@@ -50,11 +52,15 @@ def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(container: str
     assert open_cache(tmp_path / "c").content_digest == whole
 
 
-def test_what_a_dead_writer_left_half_done_does_not_exist(tmp_path: Path, attachments: Path) -> None:
+def test_what_a_dead_writer_left_half_done_does_not_exist(
+    tmp_path: Path, attachments: Path
+) -> None:
     root = tmp_path / "c"
     begin(root, attachments, 1)
     (root / "shards" / "partial-000001.zarr").mkdir()
-    (root / "shards" / "000001.zarr").mkdir()  # renamed, but its writer died before the journal's line
+    (
+        root / "shards" / "000001.zarr"
+    ).mkdir()  # renamed, but its writer died before the journal's line
     with (root / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"shard": 1, "digest": "ab')
     with write_cache(root, make_manifest(SHARDS), attachments) as writer:
@@ -65,7 +71,9 @@ def test_what_a_dead_writer_left_half_done_does_not_exist(tmp_path: Path, attach
 
 
 @pytest.mark.parametrize("there", [[], ["attachments"], ["attachments", "shards"]])
-def test_a_cache_that_was_hardly_begun_is_begun_anew(there: list[str], tmp_path: Path, attachments: Path) -> None:
+def test_a_cache_that_was_hardly_begun_is_begun_anew(
+    there: list[str], tmp_path: Path, attachments: Path
+) -> None:
     root = tmp_path / "c"
     root.mkdir()
     begin_journal(root, make_manifest(SHARDS))
@@ -76,7 +84,9 @@ def test_a_cache_that_was_hardly_begun_is_begun_anew(there: list[str], tmp_path:
 
 
 @pytest.mark.parametrize("name", ["shards", "attachments"])
-def test_folders_of_somebody_else_are_left_alone_whatever_their_names(name: str, tmp_path: Path, attachments: Path) -> None:
+def test_folders_of_somebody_else_are_left_alone_whatever_their_names(
+    name: str, tmp_path: Path, attachments: Path
+) -> None:
     (tmp_path / "c" / name).mkdir(parents=True)
     (tmp_path / "c" / name / "webdataset-000.tar").write_text("do not lose me")
     with pytest.raises(CacheError, match=f"it holds '{name}'"):
@@ -84,8 +94,12 @@ def test_folders_of_somebody_else_are_left_alone_whatever_their_names(name: str,
     assert (tmp_path / "c" / name / "webdataset-000.tar").exists()
 
 
-@pytest.mark.parametrize("lost", ["manifest", "manifest and journal", "manifest and all lines", "manifest and one line"])
-def test_a_cache_that_has_lost_its_manifest_is_not_begun_anew(lost: str, tmp_path: Path, attachments: Path) -> None:
+@pytest.mark.parametrize(
+    "lost", ["manifest", "manifest and journal", "manifest and all lines", "manifest and one line"]
+)
+def test_a_cache_that_has_lost_its_manifest_is_not_begun_anew(
+    lost: str, tmp_path: Path, attachments: Path
+) -> None:
     root = tmp_path / "c"
     begin(root, attachments, 1)
     (root / "manifest.json").unlink()
@@ -94,13 +108,17 @@ def test_a_cache_that_has_lost_its_manifest_is_not_begun_anew(lost: str, tmp_pat
         journal.unlink()
     elif lost != "manifest":
         lines = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(lines[0] if lost == "manifest and all lines" else lines[0] + b"x" + lines[1])
+        journal.write_bytes(
+            lines[0] if lost == "manifest and all lines" else lines[0] + b"x" + lines[1]
+        )
     with pytest.raises(CacheError):
         begin(root, attachments, 3)
     assert (root / "shards" / "000000.zarr").is_dir()
 
 
-def test_another_identity_is_refused_with_field_and_both_values(tmp_path: Path, attachments: Path) -> None:
+def test_another_identity_is_refused_with_field_and_both_values(
+    tmp_path: Path, attachments: Path
+) -> None:
     begin(tmp_path / "c", attachments, 1)
     other = make_manifest(SHARDS, teacher_weights="sha256:2")
     with pytest.raises(CacheError, match="teacher_weights was 'sha256:1', now it is 'sha256:2'"):  # noqa: SIM117
@@ -117,7 +135,9 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, attachme
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["thesis.tex"]
 
 
-def test_a_second_writer_is_refused_and_a_dead_one_does_not_block(tmp_path: Path, attachments: Path) -> None:
+def test_a_second_writer_is_refused_and_a_dead_one_does_not_block(
+    tmp_path: Path, attachments: Path
+) -> None:
     root = tmp_path / "c"
     program = textwrap.dedent(f"""
         import sys, time; from pathlib import Path

@@ -1,4 +1,5 @@
-"""A proxy before the S3 server that changes what it is asked, as servers do that speak only some of S3."""
+"""A proxy before the S3 server that changes what it is asked, as servers do that speak only some of
+S3."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Refuse = Callable[[str, dict[str, str]], int | None]
 def running_proxy(
     endpoint: str, *, without: tuple[str, ...] = (), refuse: Refuse = lambda method, headers: None
 ) -> Iterator[str]:
-    """The endpoint of a server that is the other one, but for headers that it ignores, and requests it answers with a status."""
+    """The endpoint of a server that is the other one, but for headers that it ignores, and requests
+    it answers with a status."""
     target = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -29,7 +31,11 @@ def running_proxy(
                 self._answer(status, {}, b"<Error><Code>NotImplemented</Code></Error>")
                 return
             connection = http.client.HTTPConnection(target)
-            kept = {name: value for name, value in headers.items() if name not in (*without, "connection")}
+            kept = {
+                name: value
+                for name, value in headers.items()
+                if name not in (*without, "connection")
+            }
             connection.request(self.command, self.path, body, kept)
             answer = connection.getresponse()
             content = answer.read()
@@ -40,7 +46,13 @@ def running_proxy(
             self.send_response(status)
             length = headers.get("Content-Length") if self.command == "HEAD" else None
             for name, value in headers.items():
-                if name.lower() not in ("connection", "content-length", "date", "server", "transfer-encoding"):
+                if name.lower() not in (
+                    "connection",
+                    "content-length",
+                    "date",
+                    "server",
+                    "transfer-encoding",
+                ):
                     self.send_header(name, value)
             self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()

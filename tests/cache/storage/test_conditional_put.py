@@ -24,17 +24,29 @@ SHARDS = make_shards([[5, 3], [4]])
 
 
 def conditional(*names: str, status: int = 501) -> Any:
-    return lambda method, headers: status if method == "PUT" and any(name in headers for name in names) else None
+    return lambda method, headers: (
+        status if method == "PUT" and any(name in headers for name in names) else None
+    )
 
 
 LAX: dict[str, tuple[dict[str, Any], str]] = {
     "ignores If-None-Match": ({"without": ("if-none-match",)}, "ignores If-None-Match in a put"),
     "ignores If-Match": ({"without": ("if-match",)}, "ignores If-Match in a put"),
     "ignores both": ({"without": ("if-match", "if-none-match")}, "ignores If-None-Match in a put"),
-    "does not implement If-None-Match": ({"refuse": conditional("if-none-match")}, "refuses a put with If-None-Match"),
-    "does not implement If-Match": ({"refuse": conditional("if-match")}, "refuses a put with If-Match"),
+    "does not implement If-None-Match": (
+        {"refuse": conditional("if-none-match")},
+        "refuses a put with If-None-Match",
+    ),
+    "does not implement If-Match": (
+        {"refuse": conditional("if-match")},
+        "refuses a put with If-Match",
+    ),
     "takes every object to be there": (
-        {"refuse": lambda method, headers: 412 if method == "PUT" and "if-none-match" in headers else None},
+        {
+            "refuse": lambda method, headers: (
+                412 if method == "PUT" and "if-none-match" in headers else None
+            )
+        },
         "refuses a put with If-None-Match where nothing is there",
     ),
 }
@@ -49,7 +61,12 @@ def test_a_server_without_conditional_puts_is_refused_and_nothing_is_left_behind
     with running_proxy(s3_endpoint, **change) as endpoint:
         place = ObjectStore(address, endpoint, tmp_path / "copies")
         begun = write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x"))
-        with pytest.raises(CacheError, match=f"{re.escape(address)}: the server {re.escape(endpoint)} {lack}"), begun as writer:
+        with (
+            pytest.raises(
+                CacheError, match=f"{re.escape(address)}: the server {re.escape(endpoint)} {lack}"
+            ),
+            begun as writer,
+        ):
             writer.publish(0, make_content(SHARDS[0]))
     assert Bucket(address, s3_endpoint).sizes() == {}
 
@@ -61,14 +78,21 @@ def test_it_is_refused_before_anything_costly_is_done(s3_endpoint: str, tmp_path
             place.require_unlocked()
 
 
-def test_of_two_writers_that_begin_at_the_same_moment_one_is_refused(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "_free_tag", lambda bucket: None)  # both have looked, and nobody was there
+def test_of_two_writers_that_begin_at_the_same_moment_one_is_refused(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lease_module, "_free_tag", lambda bucket: None
+    )  # both have looked, and nobody was there
     honest = Bucket(new_address(), s3_endpoint)
     with Lease(honest), pytest.raises(CacheError, match="another process is writing"):
         Lease(honest).__enter__()
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
         lax = Bucket(new_address(), endpoint)
-        with contextlib.ExitStack() as entered, pytest.raises(CacheError, match="ignores If-None-Match"):
+        with (
+            contextlib.ExitStack() as entered,
+            pytest.raises(CacheError, match="ignores If-None-Match"),
+        ):
             for _ in range(2):
                 entered.enter_context(Lease(lax))
 
@@ -94,7 +118,9 @@ def test_a_probe_that_could_not_be_removed_is_part_of_no_cache(
 ) -> None:
     address = new_address()
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "delete", lambda *_: (_ for _ in ()).throw(CacheError("access is denied")))
+        patch.setattr(
+            Bucket, "delete", lambda *_: (_ for _ in ()).throw(CacheError("access is denied"))
+        )
         require_conditional_put(Bucket(address, s3_endpoint))
     assert [name for name in Bucket(address, s3_endpoint).sizes() if name.startswith(PROBE)]
     place = ObjectStore(address, s3_endpoint, tmp_path / "copies")
@@ -106,7 +132,18 @@ def test_a_probe_that_could_not_be_removed_is_part_of_no_cache(
 
 def test_the_command_says_so_in_one_line(s3_endpoint: str, run_cli: RunCli, tmp_path: Path) -> None:
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
-        options = ["--endpoint", endpoint, "--copies", tmp_path / "copies", "--limit", 4, "--device", "cpu", "--dtype", "fp32"]
+        options = [
+            "--endpoint",
+            endpoint,
+            "--copies",
+            tmp_path / "copies",
+            "--limit",
+            4,
+            "--device",
+            "cpu",
+            "--dtype",
+            "fp32",
+        ]
         done = run_cli("extract", "--cache", new_address(), *options)
         assert (done.returncode, done.stdout) == (2, "")
         assert len(done.stderr.splitlines()) == 1

@@ -44,7 +44,9 @@ def test_an_object_is_made_once_and_replaced_only_as_it_is_known(bucket: Bucket)
     with pytest.raises(TakenError):
         bucket.put_if("a", b"3", tag)
     assert bucket.get_tagged("a") == (b"2", newer)
-    assert bucket.put_if("a", b"2", tag) == newer, "the same put, sent again because its answer was lost"
+    assert bucket.put_if("a", b"2", tag) == newer, (
+        "the same put, sent again because its answer was lost"
+    )
     with pytest.raises(TakenError):
         bucket.put_if("gone", b"1", tag)
 
@@ -52,7 +54,10 @@ def test_an_object_is_made_once_and_replaced_only_as_it_is_known(bucket: Bucket)
 def test_one_writer_at_a_time(bucket: Bucket) -> None:
     with Lease(bucket):
         for attempt in (lambda: Lease(bucket).__enter__(), lambda: require_free(bucket)):
-            with pytest.raises(CacheError, match=f"another process is writing to this cache .process {os.getpid()} on"):
+            with pytest.raises(
+                CacheError,
+                match=f"another process is writing to this cache .process {os.getpid()} on",
+            ):
                 attempt()
     require_free(bucket)
     assert bucket.get(NAME) is None
@@ -62,8 +67,8 @@ def test_one_writer_at_a_time(bucket: Bucket) -> None:
 
 def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Bucket) -> None:
     program = (
-        "import os, sys; from cache.storage.bucket import Bucket; from cache.storage.lease import Lease\n"
-        "Lease(Bucket(sys.argv[1], sys.argv[2])).__enter__(); os.kill(os.getpid(), 9)"
+        "import os, sys; from cache.storage.bucket import Bucket; from cache.storage.lease import"
+        " Lease\nLease(Bucket(sys.argv[1], sys.argv[2])).__enter__(); os.kill(os.getpid(), 9)"
     )
     command = [sys.executable, "-c", program, bucket.address, bucket.endpoint]
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode == -9
@@ -73,7 +78,9 @@ def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Buck
 
 
 @pytest.mark.parametrize("change", [{"system": "another machine"}, {"system": ""}, {"pid": "1"}])
-def test_a_holder_of_another_machine_is_waited_for_until_its_lease_runs_out(bucket: Bucket, change: dict[str, Any]) -> None:
+def test_a_holder_of_another_machine_is_waited_for_until_its_lease_runs_out(
+    bucket: Bucket, change: dict[str, Any]
+) -> None:
     with Lease(bucket):
         told = holder_of(bucket)
     told["holder"] |= {"began": "0", **change}
@@ -86,7 +93,9 @@ def test_a_holder_of_another_machine_is_waited_for_until_its_lease_runs_out(buck
         assert holder_of(bucket)["nonce"] != told["nonce"]
 
 
-@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": {}, "until": "x"}'])
+@pytest.mark.parametrize(
+    "content", [b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": {}, "until": "x"}']
+)
 def test_what_is_no_lease_is_not_removed(bucket: Bucket, content: bytes) -> None:
     bucket.put(NAME, content)
     with pytest.raises(CacheError, match="is no lease"):
@@ -94,7 +103,9 @@ def test_what_is_no_lease_is_not_removed(bucket: Bucket, content: bytes) -> None
     assert bucket.get(NAME) == content
 
 
-def test_a_lease_is_renewed_and_a_lost_one_is_noticed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_is_renewed_and_a_lost_one_is_noticed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 0.8)
     with Lease(bucket) as lease:
         first = holder_of(bucket)["until"]
@@ -108,7 +119,9 @@ def test_a_lease_is_renewed_and_a_lost_one_is_noticed(bucket: Bucket, monkeypatc
     assert bucket.get(NAME) == b"somebody else's", "what is another's is not given back"
 
 
-def test_a_renewal_whose_answer_is_lost_costs_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_whose_answer_is_lost_costs_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 2.0)
     plain, lost = Bucket.put_if, list[int]()
 
@@ -127,21 +140,29 @@ def test_a_renewal_whose_answer_is_lost_costs_nothing(bucket: Bucket, monkeypatc
     assert bucket.get(NAME) is None
 
 
-def test_a_store_that_does_not_answer_costs_the_lease(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_costs_the_lease(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 0.6)
     with Lease(bucket) as lease:
-        monkeypatch.setattr(Bucket, "put_if", lambda *_: (_ for _ in ()).throw(OSError("no answer")))
+        monkeypatch.setattr(
+            Bucket, "put_if", lambda *_: (_ for _ in ()).throw(OSError("no answer"))
+        )
         time.sleep(0.9)
         with pytest.raises(CacheError, match="the right to write was lost"):
             lease.require_held()
 
 
-def test_nothing_is_published_without_the_lease(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_published_without_the_lease(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = store()
     with pytest.raises(CacheError, match="the right to write was lost"):  # noqa: SIM117  # who else is raised is of interest
         with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
             writer.publish(0, make_content(SHARDS[0]))
-            monkeypatch.setattr(lease_module, "time", SimpleNamespace(time=lambda: 1e12))  # the process stood still
+            monkeypatch.setattr(
+                lease_module, "time", SimpleNamespace(time=lambda: 1e12)
+            )  # the process stood still
             writer.publish(1, make_content(SHARDS[1]))
     names = Bucket(place.address, place.endpoint).sizes("journal")
     assert list(names) == ["journal/000000.jsonl"]

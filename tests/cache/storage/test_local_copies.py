@@ -1,4 +1,5 @@
-"""Copies of remote shards: what is read is there, what is there stays within the limit, whoever else reads, brings or dies."""
+"""Copies of remote shards: what is read is there, what is there stays within the limit, whoever
+else reads, brings or dies."""
 
 from __future__ import annotations
 
@@ -31,8 +32,14 @@ Store = Callable[[], ObjectStore]
 
 
 @pytest.fixture(scope="module", params=["zarr", "hdf5"])
-def cached(request: pytest.FixtureRequest, s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    return make_cache(ObjectStore(new_address(), s3_endpoint, tmp_path_factory.mktemp("made")), SHARDS, request.param)
+def cached(
+    request: pytest.FixtureRequest, s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> ObjectStore:
+    return make_cache(
+        ObjectStore(new_address(), s3_endpoint, tmp_path_factory.mktemp("made")),
+        SHARDS,
+        request.param,
+    )
 
 
 def with_copies(place: ObjectStore, folder: Path, limit: int) -> ObjectStore:
@@ -44,7 +51,9 @@ def held_by(place: ObjectStore) -> int:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(reads=READS, share=st.sampled_from([0.0, 0.3, 0.6, 1.0]))
 def test_whatever_is_read_is_right_and_the_copies_stay_within_the_limit(
     ahead: bool, cached: ObjectStore, reads: list[int], share: float, tmp_path: Path
@@ -56,7 +65,9 @@ def test_whatever_is_read_is_right_and_the_copies_stay_within_the_limit(
     with open_cache(place) as cache:
         for index in reads:
             assert same_example(cache[index], EXAMPLES[index])
-            assert held_by(place) <= (limit + brought * max(sizes) if ahead else max(limit, max(sizes)))
+            assert held_by(place) <= (
+                limit + brought * max(sizes) if ahead else max(limit, max(sizes))
+            )
             if ahead:
                 cache.bring([shard for shard in range(len(sizes)) if (shard + index) % 2])
 
@@ -78,7 +89,10 @@ def test_a_copy_that_is_damaged_here_is_brought_again(cached: ObjectStore, tmp_p
     place = with_copies(cached, tmp_path, 10**9)
     with open_cache(place) as cache:
         assert same_example(cache[0], EXAMPLES[0])
-    values = max((p for p in place.folder.joinpath("shards").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    values = max(
+        (p for p in place.folder.joinpath("shards").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
     content = bytearray(values.read_bytes())
     content[len(content) // 2] ^= 1
     values.write_bytes(content)
@@ -98,7 +112,10 @@ def test_damage_in_the_store_is_never_returned_as_numbers(store: Store) -> None:
     with open_cache(elsewhere) as cache:
         assert same_example(cache[0], EXAMPLES[0])
         for _ in range(2):
-            with pytest.raises(DamagedCacheError, match=rf"^shard 1, example 2 \(row \S+\): {place.address}/{name}: its bytes"):
+            with pytest.raises(
+                DamagedCacheError,
+                match=rf"^shard 1, example 2 \(row \S+\): {place.address}/{name}: its bytes",
+            ):
                 cache[2]
         assert same_example(cache[4], EXAMPLES[4])
         bucket.delete([name])
@@ -116,7 +133,9 @@ def test_a_copy_that_another_has_replaced_is_looked_at_again(store: Store) -> No
         content = bytearray(bucket.get(name) or b"")
         content[3] ^= 1
         bucket.put(name, bytes(content))
-        place.hold(cache.records[0], anew=True).let_go()  # as a prefetching thread, or another process, would
+        place.hold(
+            cache.records[0], anew=True
+        ).let_go()  # as a prefetching thread, or another process, would
         with pytest.raises(DamagedCacheError, match=f"{name}: its bytes"):
             cache[0]
 
@@ -128,7 +147,8 @@ def test_a_process_that_dies_while_it_removes_a_copy_leaves_no_half_of_it(
     with open_cache(place) as cache:
         assert same_example(cache[0], EXAMPLES[0])
         monkeypatch.setattr(
-            "cache.storage.local_copies.remove", lambda path: path.exists() and (_ for _ in ()).throw(KeyboardInterrupt)
+            "cache.storage.local_copies.remove",
+            lambda path: path.exists() and (_ for _ in ()).throw(KeyboardInterrupt),
         )
         with pytest.raises(KeyboardInterrupt):
             with_copies(cached, tmp_path, 0)._copies.make_room(0)
@@ -198,10 +218,22 @@ with open_cache(ObjectStore(address, endpoint, Path(copies), 0)) as cache:
 """
 
 
-def test_processes_share_copies_and_one_that_dies_leaves_none_behind(cached: ObjectStore, tmp_path: Path) -> None:
+def test_processes_share_copies_and_one_that_dies_leaves_none_behind(
+    cached: ObjectStore, tmp_path: Path
+) -> None:
     def start(seed: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", READER, cached.address, str(cached.endpoint), str(tmp_path), str(seed)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-c",
+            READER,
+            cached.address,
+            str(cached.endpoint),
+            str(tmp_path),
+            str(seed),
+        ]
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     readers = [start(seed) for seed in range(3)]
     assert readers[0].stdout is not None
@@ -210,7 +242,9 @@ def test_processes_share_copies_and_one_that_dies_leaves_none_behind(cached: Obj
     results = [reader.communicate(timeout=120)[1] for reader in readers]
     assert [reader.returncode for reader in readers] == [-9, 0, 0], results
     place = with_copies(cached, tmp_path, 0)
-    (place.folder / "shards" / "partial-000000.zarr").mkdir(parents=True)  # what one leaves that dies while it brings
+    (place.folder / "shards" / "partial-000000.zarr").mkdir(
+        parents=True
+    )  # what one leaves that dies while it brings
     with open_cache(place) as cache:
         for index in (0, len(EXAMPLES) - 1):
             assert same_example(cache[index], EXAMPLES[index])
@@ -251,7 +285,15 @@ def test_the_limit_counts_the_copies_of_all_caches(tmp_path: Path) -> None:
 
 
 def test_names_of_copies_tell_which_cache_and_never_collide() -> None:
-    names = {name_of(*each) for each in [("s3://b/a", None), ("s3://b/a", "http://x"), ("s3://b-a/", None), ("s3://b/a/", None)]}
+    names = {
+        name_of(*each)
+        for each in [
+            ("s3://b/a", None),
+            ("s3://b/a", "http://x"),
+            ("s3://b-a/", None),
+            ("s3://b/a/", None),
+        ]
+    }
     assert len(names) == 4
     assert all(name.startswith("b-a-") for name in names)
 
@@ -263,7 +305,9 @@ def test_asking_for_shards_ahead_brings_them_and_errors_are_left_to_the_reader(
     with open_cache(place) as cache:
         cache.bring(range(len(SHARDS)))
         for _ in range(200):
-            if len([p for p in place.folder.glob("shards/*") if "partial" not in p.name]) == len(SHARDS):
+            if len([p for p in place.folder.glob("shards/*") if "partial" not in p.name]) == len(
+                SHARDS
+            ):
                 break
             threading.Event().wait(0.05)
         brought: list[Any] = []
@@ -271,7 +315,9 @@ def test_asking_for_shards_ahead_brings_them_and_errors_are_left_to_the_reader(
         assert all(same_example(cache[index], example) for index, example in enumerate(EXAMPLES))
         assert brought == []
     fresh = with_copies(cached, tmp_path / "fresh", 10**9)
-    monkeypatch.setattr(Bucket, "download", lambda *_: (_ for _ in ()).throw(OSError("out of reach")))
+    monkeypatch.setattr(
+        Bucket, "download", lambda *_: (_ for _ in ()).throw(OSError("out of reach"))
+    )
     with open_cache(fresh) as cache:
         cache.bring([0, 1])
         with pytest.raises((OSError, CacheError), match="out of reach"):
@@ -281,4 +327,8 @@ def test_asking_for_shards_ahead_brings_them_and_errors_are_left_to_the_reader(
 def test_another_process_asks_the_store_itself(cached: ObjectStore, tmp_path: Path) -> None:
     open_again, arguments = open_cache(with_copies(cached, tmp_path, 5)).__reduce__()
     again: Cache = open_again(*arguments)
-    assert (again.address, again.place.most_held, again.place.folder.is_relative_to(tmp_path)) == (cached.address, 5, True)
+    assert (again.address, again.place.most_held, again.place.folder.is_relative_to(tmp_path)) == (
+        cached.address,
+        5,
+        True,
+    )

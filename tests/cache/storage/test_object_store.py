@@ -1,4 +1,5 @@
-"""A cache in an object store: what is written is read back, whoever dies; and it is the cache that a folder would hold."""
+"""A cache in an object store: what is written is read back, whoever dies; and it is the cache that
+a folder would hold."""
 
 from __future__ import annotations
 
@@ -28,7 +29,14 @@ from cache.upkeep.repair import mend_cache
 from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
 from cache.writer import require_continuable, write_cache
-from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
+from tests.cache.examples import (
+    make_attachments,
+    make_cache,
+    make_content,
+    make_manifest,
+    make_shards,
+    same_example,
+)
 from tests.cache.storage.server import new_address
 
 SHARDS = make_shards([[5, 3], [4], [7, 1]])
@@ -42,13 +50,21 @@ def objects_of(place: ObjectStore) -> dict[str, bytes | None]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in root.rglob("*")
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 @pytest.mark.parametrize("container", FORMAT_NAMES)
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(lengths=RAGGED, codec=st.sampled_from(["bf16", "klt"]))
-def test_it_is_the_cache_that_a_folder_would_hold(container: str, lengths: list[list[int]], codec: str, store: Store) -> None:
+def test_it_is_the_cache_that_a_folder_would_hold(
+    container: str, lengths: list[list[int]], codec: str, store: Store
+) -> None:
     shards, place = make_shards(lengths), store()
     with tempfile.TemporaryDirectory() as folder:
         root = make_cache(Path(folder) / "c", shards, container, codec=codec)
@@ -58,7 +74,10 @@ def test_it_is_the_cache_that_a_folder_would_hold(container: str, lengths: list[
             assert all(same_example(left, right) for left, right in zip(remote, local, strict=True))
         there, here = objects_of(place), files_of(root)
         if container == "hdf5":  # its files tell when they were made, and so does the journal
-            there, here = ({name: len(content or b"") for name, content in each.items()} for each in (there, here))
+            there, here = (
+                {name: len(content or b"") for name, content in each.items()}
+                for each in (there, here)
+            )
         assert there == here
 
 
@@ -95,7 +114,9 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 
     def changed(method: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(self: Bucket, *args: Any, **kwargs: Any) -> Any:
-            if PROBE in str(args[0]):  # of no cache: what fails there is tested in test_conditional_put.py
+            if PROBE in str(
+                args[0]
+            ):  # of no cache: what fails there is tested in test_conditional_put.py
                 return method(self, *args, **kwargs)
             count[0] += 1
             if count[0] == number and not after:
@@ -107,7 +128,10 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 
         return wrapped
 
-    with mock.patch.multiple(Bucket, **{name: changed(getattr(Bucket, name)) for name in ("put", "put_if", "upload", "delete")}):
+    with mock.patch.multiple(
+        Bucket,
+        **{name: changed(getattr(Bucket, name)) for name in ("put", "put_if", "upload", "delete")},
+    ):
         yield count
 
 
@@ -116,7 +140,9 @@ def failing(number: int, error: BaseException, *, after: bool) -> Iterator[list[
 def test_whichever_request_fails_the_cache_is_gone_on_with(
     after: bool, kind: type[BaseException], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.storage.lease._has_died", lambda holder: True)  # each failure ends its process
+    monkeypatch.setattr(
+        "cache.storage.lease._has_died", lambda holder: True
+    )  # each failure ends its process
     with failing(0, kind(), after=after) as count:
         make_cache(store(), SHARDS, "hdf5")
     assert count[0] >= 8
@@ -125,7 +151,8 @@ def test_whichever_request_fails_the_cache_is_gone_on_with(
         with failing(number, kind("out of reach"), after=after), pytest.raises((kind, CacheError)):
             make_cache(place, SHARDS, "hdf5")
             if number == count[0]:
-                raise kind  # the last request gives the lease back: what fails there runs out by itself
+                # the last request gives the lease back: what fails there runs out by itself
+                raise kind
         place.refresh()
         if (place.folder / MANIFEST_NAME).exists():
             found = verify_cache(place)
@@ -134,7 +161,10 @@ def test_whichever_request_fails_the_cache_is_gone_on_with(
         make_cache(place, SHARDS, "hdf5")
         assert published <= set(scan_journal(place.folder).records)
         with open_cache(place) as remote:
-            assert all(same_example(a, b) for a, b in zip(remote, [e for shard in SHARDS for e in shard], strict=True))
+            assert all(
+                same_example(a, b)
+                for a, b in zip(remote, [e for shard in SHARDS for e in shard], strict=True)
+            )
         assert verify_cache(place).whole
         assert not [name for name in objects_of(place) if name.startswith(f"{ENTRIES}/")]
 
@@ -153,7 +183,9 @@ def test_what_is_not_in_the_journal_does_not_exist(store: Store, tmp_path: Path)
     assert require_continuable(place, make_manifest(SHARDS)) == [1, 2]
 
 
-def test_an_entry_that_another_process_has_put_is_never_replaced(store: Store, tmp_path: Path) -> None:
+def test_an_entry_that_another_process_has_put_is_never_replaced(
+    store: Store, tmp_path: Path
+) -> None:
     place = store()
     with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         writer.publish(0, make_content(SHARDS[0]))
@@ -170,7 +202,10 @@ def test_other_things_and_other_caches_are_refused(store: Store) -> None:
         make_cache(place, SHARDS)
     other = store()
     make_cache(other, SHARDS)
-    with pytest.raises(CacheError, match=r"^s3://\S+: holds another run's hidden states \(limit was None, now it is 7"):
+    with pytest.raises(
+        CacheError,
+        match=r"^s3://\S+: holds another run's hidden states \(limit was None, now it is 7",
+    ):
         require_continuable(other, make_manifest(SHARDS, limit=7))
 
 
@@ -196,7 +231,10 @@ def test_damage_is_named_and_mended_and_copies_do_not_hide_it(store: Store) -> N
     bucket.delete(bucket.sizes("shards/000002.zarr"))
     bucket.put("stray", b"")
     found = verify_cache(place)
-    assert [(damage.file, damage.shard) for damage in found.damage] == [(name, 1), ("shards/000002.zarr", 2)]
+    assert [(damage.file, damage.shard) for damage in found.damage] == [
+        (name, 1),
+        ("shards/000002.zarr", 2),
+    ]
     assert found.strays == ["stray"]
     with mend_cache(place) as mender:
         assert mender.shards == [1, 2]
@@ -237,7 +275,9 @@ def test_lost_lines_are_told_from_the_shards_without_the_teacher(store: Store) -
     assert open_cache(place).content_digest == digest
 
 
-def test_readers_beside_a_writer_on_the_same_machine_neither_harm_it_nor_what_it_publishes(store: Store, tmp_path: Path) -> None:
+def test_readers_beside_a_writer_on_the_same_machine_neither_harm_it_nor_what_it_publishes(
+    store: Store, tmp_path: Path
+) -> None:
     place = store()
     beside = ObjectStore(*place.__reduce__()[1])
     with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
@@ -258,12 +298,16 @@ def test_what_a_late_writer_says_of_a_published_shard_counts_for_nothing(store: 
     digest = open_cache(place).content_digest
     late = make_cache(store(), make_shards([[9, 9]]))
     line = Bucket(late.address, late.endpoint).get(JOURNAL_NAME) or b""
-    Bucket(place.address, place.endpoint).put(f"{ENTRIES}/000000.jsonl", line.splitlines(keepends=True)[1])
+    Bucket(place.address, place.endpoint).put(
+        f"{ENTRIES}/000000.jsonl", line.splitlines(keepends=True)[1]
+    )
     assert open_cache(place).content_digest == digest
     assert verify_cache(place).whole
 
 
-def test_access_that_is_denied_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_that_is_denied_is_not_taken_for_damage(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = store()
     make_cache(place, SHARDS)
     plain, asked = Bucket.download, list[int]()
@@ -286,11 +330,19 @@ def test_a_folders_lock_that_was_copied_there_locks_nothing(store: Store) -> Non
     make_cache(place, SHARDS)
 
 
-OUTSIDE = ["shards/../../../../outside", "/outside", "shards/000001.zarr/x", "manifest.json", "shards/a\0b/c"]
+OUTSIDE = [
+    "shards/../../../../outside",
+    "/outside",
+    "shards/000001.zarr/x",
+    "manifest.json",
+    "shards/a\0b/c",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_journal_that_names_other_files_makes_no_files(name: str, store: Store, tmp_path: Path) -> None:
+def test_a_journal_that_names_other_files_makes_no_files(
+    name: str, store: Store, tmp_path: Path
+) -> None:
     root = make_cache(tmp_path / "c", SHARDS)
     manifest = open_cache(root).manifest
     records = scan_journal(root).records
@@ -315,21 +367,36 @@ def test_a_cache_that_was_replaced_is_seen(store: Store) -> None:
     bucket.delete(bucket.sizes())
     make_cache(place, others)
     with open_cache(place) as cache:
-        assert all(same_example(left, right) for left, right in zip(cache, [e for shard in others for e in shard], strict=True))
+        assert all(
+            same_example(left, right)
+            for left, right in zip(cache, [e for shard in others for e in shard], strict=True)
+        )
     shutil.rmtree(place.folder)
     assert len(list(open_cache(place))) == 4
 
 
 def test_addresses_are_understood_or_refused() -> None:
     assert place_of("s3://bucket/a/b/").address == "s3://bucket/a/b"
-    for wrong in ("s3://", "s3://bucket", "s3://bucket/", "s3://bucket//a", "s3://bucket/../a", "gs://bucket/a", "https://x/y"):
+    for wrong in (
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://bucket//a",
+        "s3://bucket/../a",
+        "gs://bucket/a",
+        "https://x/y",
+    ):
         with pytest.raises(CacheError, match=wrong.rstrip("/")):
             place_of(wrong)
     with pytest.raises(CacheError, match="no kind of address"):
         place_of(Path("s3://bucket/a"))
     place = place_of("s3://bucket/a", "http://127.0.0.1:9", Path("here"), 5)
     again = place_of(place.recorded, place.endpoint)
-    assert (again.address, again.endpoint, place.most_held) == ("s3://bucket/a", "http://127.0.0.1:9", 5)
+    assert (again.address, again.endpoint, place.most_held) == (
+        "s3://bucket/a",
+        "http://127.0.0.1:9",
+        5,
+    )
 
 
 def test_a_server_or_bucket_that_is_not_there_is_told(store: Store, tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from cache.codecs.bf16 import Bf16
 from cache.containers import FORMAT_NAMES
 from cache.upkeep.convert import convert_cache
 from cache.upkeep.verify import verify_cache
-from tests.cache.examples import make_attachments, make_cache, make_content, make_manifest, make_shards, same_example
+from tests.cache.examples import (
+    make_attachments,
+    make_cache,
+    make_content,
+    make_manifest,
+    make_shards,
+    same_example,
+)
 from tests.cache.faults import shard_paths
 
 LENGTHS = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=4), min_size=1, max_size=4)
@@ -33,13 +40,18 @@ def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, ba
         assert now.manifest == was.manifest
         assert all(same_example(*pair) for pair in zip(was, now, strict=True))
         if back == "zarr":  # HDF5 writes the time into its files
-            files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (source, target)]
+            files = [
+                {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+                for root in (source, target)
+            ]
             assert files[0] == files[1]
 
 
 def test_a_shard_from_which_all_was_left_out_stays_empty(tmp_path: Path) -> None:
     shards = make_shards([[4], [5]])
-    with write_cache(tmp_path / "c", make_manifest(shards), make_attachments(tmp_path / "a")) as writer:
+    with write_cache(
+        tmp_path / "c", make_manifest(shards), make_attachments(tmp_path / "a")
+    ) as writer:
         writer.publish(0, make_content(shards[0]))
         writer.publish(1, make_content([]), non_finite={shards[1][0].row_id: 5})
     result = convert_cache(tmp_path / "c", tmp_path / "d", container="hdf5")
@@ -70,7 +82,9 @@ def test_a_damaged_source_stops_it(tmp_path: Path) -> None:
         convert_cache(source, tmp_path / "target", container="zarr")
 
 
-def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_converted_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]))
     for place in (tmp_path / "x" / ".." / "source", source / "inside", tmp_path):
         with pytest.raises(CacheError, match="into its own folder"):
@@ -78,13 +92,17 @@ def test_what_cannot_be_converted_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(CacheError, match="unknown cache format"):
         convert_cache(source, tmp_path / "target", container="csv")
     lossy = make_cache(tmp_path / "lossy", make_shards([[5, 3], [4]]), codec="int8")
-    with pytest.raises(CacheError, match="layer -1 is stored as int8, and what that lost cannot come back"):
+    with pytest.raises(
+        CacheError, match="layer -1 is stored as int8, and what that lost cannot come back"
+    ):
         convert_cache(lossy, tmp_path / "target", codecs={-1: Bf16()})
     part = make_cache(tmp_path / "part", make_shards([[5, 3], [4]]), publish=[1])
     with pytest.raises(CacheError, match="not complete"):
         convert_cache(part, tmp_path / "target")
     monkeypatch.setattr("cache.upkeep.space.free_bytes", lambda path: 1000)
-    with pytest.raises(CacheError, match=r"16\.\d\d MB more are needed, its disk has 1,000 bytes free"):
+    with pytest.raises(
+        CacheError, match=r"16\.\d\d MB more are needed, its disk has 1,000 bytes free"
+    ):
         convert_cache(source, tmp_path / "target")
     assert not (tmp_path / "target").exists()
     other = make_cache(tmp_path / "other", make_shards([[9]]))

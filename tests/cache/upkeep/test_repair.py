@@ -34,7 +34,9 @@ SHARDS = make_shards([[5, 3], [4, 90, 2], [7, 1]])
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES}
+    return {
+        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES
+    }
 
 
 def mend(root: Path) -> list[int]:
@@ -43,14 +45,21 @@ def mend(root: Path) -> list[int]:
         if mender.damaged_attachments:
             mender.put_back_attachments(make_attachments(root))
         for shard in mender.shards:
-            assert mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={}) is not False
+            assert (
+                mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
+                is not False
+            )
         return mender.shards
 
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(FORMAT_NAMES), seed=st.integers(0, 1 << 30), faults=st.integers(1, 4))
 def test_whatever_is_broken_is_mended_to_what_it_was(
-    name: str, seed: int, faults: int, whole: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    seed: int,
+    faults: int,
+    whole: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     rng = random.Random(seed)
     root = shutil.copytree(whole[name], tmp_path_factory.mktemp("broken") / "c")
@@ -86,7 +95,9 @@ def test_manifest_and_journal_are_put_back_without_the_teacher(
     assert (root / name).read_bytes() == intact
 
 
-def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     (root / "journal.jsonl").unlink()
     content = bytearray(shard_paths(root)[0].read_bytes())
@@ -96,7 +107,9 @@ def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(wh
     shutil.copy(shard_paths(root)[2], shard_paths(root)[1])
     with mend_cache(root) as mender:
         assert (mender.restored, mender.shards) == ([2], [0, 1])
-        assert mender.replace(0, make_content(SHARDS[0]), non_finite={}, provenance={}) is None  # nothing to compare with
+        assert (
+            mender.replace(0, make_content(SHARDS[0]), non_finite={}, provenance={}) is None
+        )  # nothing to compare with
         mender.replace(1, make_content(SHARDS[1]), non_finite={}, provenance={})
         mender.require_consistent()
     assert open_cache(root).content_digest == open_cache(whole["hdf5"]).content_digest
@@ -118,11 +131,16 @@ def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
 
 def test_a_contradiction_is_not_called_mended(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", [SHARDS[0], SHARDS[0]])
-    with mend_cache(root) as mender, pytest.raises(CacheError, match="row ids stand in it twice; this cannot be mended"):
+    with (
+        mend_cache(root) as mender,
+        pytest.raises(CacheError, match="row ids stand in it twice; this cannot be mended"),
+    ):
         mender.require_consistent()
 
 
-def test_a_shard_of_other_numbers_is_refused_unless_allowed(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_a_shard_of_other_numbers_is_refused_unless_allowed(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     remove(shard_paths(root)[1])
     before = open_cache(root).content_digest
@@ -132,7 +150,9 @@ def test_a_shard_of_other_numbers_is_refused_unless_allowed(whole: dict[str, Pat
         with pytest.raises(OtherContentError, match="shard 1"):
             mender.replace(1, make_content(others), non_finite={}, provenance={})
         assert not verify_cache(root).whole
-        assert not mender.replace(1, make_content(others), non_finite={}, provenance={}, other_content=True)
+        assert not mender.replace(
+            1, make_content(others), non_finite={}, provenance={}, other_content=True
+        )
     assert verify_cache(root).whole
     assert open_cache(root).content_digest != before
 
@@ -152,11 +172,20 @@ def test_other_attachments_are_refused(whole: dict[str, Path], tmp_path: Path) -
     assert verify_cache(root).whole
 
 
-LINKS = ["manifest.json.partial", "journal.jsonl.partial", ".lock", "shards", "shards/000001.h5", "shards/partial-000001.h5"]
+LINKS = [
+    "manifest.json.partial",
+    "journal.jsonl.partial",
+    ".lock",
+    "shards",
+    "shards/000001.h5",
+    "shards/partial-000001.h5",
+]
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_mending_never_writes_through_a_link(name: str, whole: dict[str, Path], tmp_path: Path) -> None:
+def test_mending_never_writes_through_a_link(
+    name: str, whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -195,9 +224,15 @@ def test_an_unreadable_file_is_damage_like_any_other(
     assert mend(root) == [1]
 
 
-def test_one_mender_at_a_time_and_none_beside_a_writer(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_one_mender_at_a_time_and_none_beside_a_writer(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
-    with mend_cache(root), pytest.raises(CacheError, match="another process is writing"), mend_cache(root):
+    with (
+        mend_cache(root),
+        pytest.raises(CacheError, match="another process is writing"),
+        mend_cache(root),
+    ):
         pass
 
 

@@ -1,4 +1,5 @@
-"""The room that a cache takes is known to the byte before it is written, and held against the disk."""
+"""The room that a cache takes is known to the byte before it is written, and held against the
+disk."""
 
 from __future__ import annotations
 
@@ -29,9 +30,15 @@ def test_a_shard_takes_exactly_what_was_foretold(
     manifest = make_manifest(shards, name)
     with tempfile.TemporaryDirectory() as folder:
         store = open_cache(make_cache(Path(folder) / "c", shards, name))
-        foretold = [shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard], 0) for shard in shards]
+        foretold = [
+            shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard], 0)
+            for shard in shards
+        ]
         assert foretold == [record.bytes for record in store.records]
-        rest = sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file()) - store.bytes
+        rest = (
+            sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file())
+            - store.bytes
+        )
         assert store.bytes + rest <= room_needed(foretold, len(store))
 
 
@@ -48,6 +55,8 @@ def test_what_a_dead_writer_left_will_be_given_back(tmp_path: Path) -> None:
 def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path) -> None:
     require_room(tmp_path / "not" / "there" / "yet", room_needed([10**6], 10))
     require_room(tmp_path, room_needed([], 0))
-    with pytest.raises(CacheError, match=r"1,000,000\.00 TB more are needed, its disk has \d+\.\d\d GB free"):
+    with pytest.raises(
+        CacheError, match=r"1,000,000\.00 TB more are needed, its disk has \d+\.\d\d GB free"
+    ):
         require_room(tmp_path, room_needed([10**18], 10))
     assert free_bytes(tmp_path / "not" / "there") > 0

@@ -13,7 +13,9 @@ def test_padding_is_told_by_position_and_never_by_token(lengths: list[int], seed
     rows: list[Features] = [
         {
             "row_id": str(index),
-            "input_ids": torch.randint(0, 3, (length,), generator=generator),  # 0 pads, and is a token like any other
+            "input_ids": torch.randint(
+                0, 3, (length,), generator=generator
+            ),  # 0 pads, and is a token like any other
             "loss_mask": torch.ones(length, dtype=torch.bool),
             "hidden_states.0": torch.randn(length, 4, generator=generator).bfloat16(),
         }
@@ -22,7 +24,9 @@ def test_padding_is_told_by_position_and_never_by_token(lengths: list[int], seed
     batch = collate(rows)
     for index, row in enumerate(rows):
         length = len(row["input_ids"])
-        assert batch["attention_mask"][index].tolist() == [1] * length + [0] * (max(lengths) - length)
+        assert batch["attention_mask"][index].tolist() == [1] * length + [0] * (
+            max(lengths) - length
+        )
         assert torch.equal(batch["labels"][index, 1:length], row["input_ids"][1:])
         assert batch["labels"][index, 0] == IGNORE
         assert (batch["labels"][index, length:] == IGNORE).all()

@@ -19,11 +19,15 @@ from tests.cache.examples import make_cache, make_shards
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-def test_a_decoded_batch_is_what_the_cache_reads_padded_with_zeros(codec: str, workers: int, tmp_path: Path) -> None:
+def test_a_decoded_batch_is_what_the_cache_reads_padded_with_zeros(
+    codec: str, workers: int, tmp_path: Path
+) -> None:
     shards = make_shards([[5, 3, 9], [4, 7]], hidden_size=24)
     shards[0][1].hidden_states[-1][2] *= 1000  # kept exactly by klt
     cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
-    loader = DataLoader(CachedFeatures(cache, range(5), [-1]), batch_size=3, collate_fn=collate, num_workers=workers)
+    loader = DataLoader(
+        CachedFeatures(cache, range(5), [-1]), batch_size=3, collate_fn=collate, num_workers=workers
+    )
     decoder, seen = StatesDecoder([cache.codecs[-1]]), 0
     for batch in loader:
         decoded = decoder(batch)
@@ -41,7 +45,9 @@ def test_layers_stand_side_by_side_whatever_their_codecs(tmp_path: Path) -> None
     shards = make_shards([[5, 3], [4]], hidden_size=24, layers=(-1, 0))
     cache = open_cache(make_cache(tmp_path / "c", shards, codec={-1: "klt", 0: "bf16"}))
     batch = collate(CachedFeatures(cache, range(3), [0, -1]).__getitems__([0, 1, 2]))
-    states = StatesDecoder([cache.codecs[0], cache.codecs[-1]])(batch)["hidden_states"].float().numpy()
+    states = (
+        StatesDecoder([cache.codecs[0], cache.codecs[-1]])(batch)["hidden_states"].float().numpy()
+    )
     assert states.shape == (3, 5, 48)
     for index in range(3):
         for place, layer in enumerate((0, -1)):
@@ -57,4 +63,6 @@ def test_the_token_kept_exactly_arrives_to_the_bit(tmp_path: Path) -> None:
     batch = collate(CachedFeatures(cache, range(2), [-1]).__getitems__([0, 1]))
     assert batch["exact_rows.0"].tolist() == [[1, 4]]
     states = StatesDecoder([cache.codecs[-1]])(batch)["hidden_states"][1, 4]
-    assert np.array_equal(states.view(torch.uint16).numpy(), shards[0][1].hidden_states[-1][4].view(np.uint16))
+    assert np.array_equal(
+        states.view(torch.uint16).numpy(), shards[0][1].hidden_states[-1][4].view(np.uint16)
+    )

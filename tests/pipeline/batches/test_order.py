@@ -1,4 +1,5 @@
-"""Which examples are read together: everything once an epoch, few shards at a time, the same again after a resume."""
+"""Which examples are read together: everything once an epoch, few shards at a time, the same again
+after a resume."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from pipeline.batches.order import BatchOrder, BatchSize, Window, plan_groups, plan_windows
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
-SIZES = st.one_of(st.builds(BatchSize, st.integers(1, 7)), st.builds(BatchSize, st.just(1), st.integers(1, 600)))
+SIZES = st.one_of(
+    st.builds(BatchSize, st.integers(1, 7)), st.builds(BatchSize, st.just(1), st.integers(1, 600))
+)
 
 
 def order(lengths: list[int], size: BatchSize, seed: int) -> BatchOrder:
@@ -39,11 +42,19 @@ def test_an_epoch_has_every_example_once_and_no_batch_is_too_large(
 ) -> None:
     batches = list(order(lengths, size, seed).of_epoch(epoch))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-    assert len(batches) == len(order(lengths, size, seed))  # in every epoch: a run's steps are counted before it begins
-    assert sorted(place for batch in order(lengths, size, seed).as_they_lie() for place in batch) == list(range(len(lengths)))
+    assert len(batches) == len(
+        order(lengths, size, seed)
+    )  # in every epoch: a run's steps are counted before it begins
+    assert sorted(
+        place for batch in order(lengths, size, seed).as_they_lie() for place in batch
+    ) == list(range(len(lengths)))
     for batch in batches:
         padded = len(batch) * max(lengths[place] for place in batch)
-        assert len(batch) <= size.examples if size.tokens is None else len(batch) == 1 or padded <= size.tokens
+        assert (
+            len(batch) <= size.examples
+            if size.tokens is None
+            else len(batch) == 1 or padded <= size.tokens
+        )
     assert list(order(lengths, size, seed).of_epoch(epoch)) == batches
 
 
@@ -58,14 +69,23 @@ def test_little_of_a_batch_of_like_lengths_is_padding() -> None:
 def test_epochs_and_seeds_differ_and_examples_are_shuffled() -> None:
     lengths = [50] * 60
     for size in (BatchSize(4), BatchSize(1, 200)):
-        orders = {tuple(map(tuple, order(lengths, size, seed).of_epoch(epoch))) for seed in range(3) for epoch in range(3)}
+        orders = {
+            tuple(map(tuple, order(lengths, size, seed).of_epoch(epoch)))
+            for seed in range(3)
+            for epoch in range(3)
+        }
         assert len(orders) == 9
-        assert sorted(range(60)) not in [[place for batch in each for place in batch] for each in orders]
+        assert sorted(range(60)) not in [
+            [place for batch in each for place in batch] for each in orders
+        ]
 
 
 def test_the_next_windows_shards_are_asked_for_when_one_begins() -> None:
     asked: list[list[int]] = []
-    windows = [Window([number], plan_groups([2 * number, 2 * number + 1], [1] * 6, BatchSize())) for number in range(3)]
+    windows = [
+        Window([number], plan_groups([2 * number, 2 * number + 1], [1] * 6, BatchSize()))
+        for number in range(3)
+    ]
     read = list(BatchOrder(windows, 0, lambda shards: asked.append(list(shards))).of_epoch(1))
     first, second, third = (batch[0] // 2 for batch in read[::2])
     assert sorted([first, second, third]) == [0, 1, 2]

@@ -1,4 +1,5 @@
-"""The batches of a step dealt out to processes: together they learn from what one process alone would."""
+"""The batches of a step dealt out to processes: together they learn from what one process alone
+would."""
 
 from __future__ import annotations
 
@@ -13,7 +14,12 @@ from pipeline.processes import Share
 @given(data=st.data())
 def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=50))
-    size = data.draw(st.one_of(st.builds(BatchSize, st.integers(1, 5)), st.builds(BatchSize, st.just(1), st.integers(1, 200))))
+    size = data.draw(
+        st.one_of(
+            st.builds(BatchSize, st.integers(1, 5)),
+            st.builds(BatchSize, st.just(1), st.integers(1, 200)),
+        )
+    )
     processes = data.draw(st.integers(1, 4))
     a_step = processes * data.draw(st.integers(1, 3))
     epoch = data.draw(st.integers(0, 3))
@@ -34,8 +40,12 @@ def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> No
         assert len(counts) == 1  # none waits for another that has nothing more
         read = [place for each in together for batch in each[number] for place in batch]
         assert all(batch for each in together for batch in each[number])
-        assert sorted(place for place in read if place >= 0) == sorted(place for batch in step for place in batch)
-        assert {~place for place in read if place < 0} <= {place for batch in step for place in batch}
+        assert sorted(place for place in read if place >= 0) == sorted(
+            place for batch in step for place in batch
+        )
+        assert {~place for place in read if place < 0} <= {
+            place for batch in step for place in batch
+        }
     assert {len(each) for each in together} == {len(alone)}
 
 
@@ -44,4 +54,6 @@ def test_validation_reads_every_example_in_one_process(lengths: list[int], proce
     order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, BatchSize(1, 90)))], 0)
     shares = [ValidationBatches(order, Share(rank, processes)) for rank in range(processes)]
     assert [len(list(share)) for share in shares] == [len(share) for share in shares]
-    assert sorted(place for share in shares for batch in share for place in batch) == list(range(len(lengths)))
+    assert sorted(place for share in shares for batch in share for place in batch) == list(
+        range(len(lengths))
+    )

@@ -20,11 +20,18 @@ USUAL = {"fidelity": (), "bits": (), "calibration_tokens": 100, "seed": 0}
 def pieces(count: int = 12, width: int = 32) -> list[Any]:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(width, width)) * np.exp(-np.arange(width) / 6)
-    return [(rng.normal(size=(rng.integers(20, 60), width)) @ mixing.T + 1).astype(ml_dtypes.bfloat16) for _ in range(count)]
+    return [
+        (rng.normal(size=(rng.integers(20, 60), width)) @ mixing.T + 1).astype(ml_dtypes.bfloat16)
+        for _ in range(count)
+    ]
 
 
 def test_one_layer_can_be_asked_otherwise_than_the_rest() -> None:
-    asked = asked_codecs((-1, 0, 3), -1, **USUAL | {"codec": ("klt", "0:bf16"), "fidelity": ("rel=0.2", "-1:kl=0.02")})
+    asked = asked_codecs(
+        (-1, 0, 3),
+        -1,
+        **USUAL | {"codec": ("klt", "0:bf16"), "fidelity": ("rel=0.2", "-1:kl=0.02")},
+    )
     assert {layer: (each.name, each.measure, each.target) for layer, each in asked.items()} == {
         -1: ("klt", "kl", 0.02), 0: ("bf16", None, 0.0), 3: ("klt", "rel", 0.2)}  # fmt: skip
 
@@ -63,7 +70,9 @@ def test_a_relative_error_is_met_on_states_that_the_fit_has_not_seen(target: flo
 
 @pytest.mark.parametrize("target", [1.5, 3.0])
 def test_a_rate_is_met(target: float) -> None:
-    found = fit_codec(AskedCodec("klt", "bits", target), sample_of(pieces(200)), None).settings["found"]
+    found = fit_codec(AskedCodec("klt", "bits", target), sample_of(pieces(200)), None).settings[
+        "found"
+    ]
     assert 0.98 * target <= found["bits_per_value"] <= target
 
 
@@ -71,22 +80,35 @@ def test_a_divergence_is_met_with_its_standard_error() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(relative_error(exact, stored) ** 2, 0.0001) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.01), sample_of(pieces()), divergence).settings["found"]
+    found = fit_codec(AskedCodec("klt", "kl", 0.01), sample_of(pieces()), divergence).settings[
+        "found"
+    ]
     assert 0.97 * 0.01 <= found["kl"] + found["kl_error"] <= 0.01
 
 
 @pytest.mark.parametrize(
     ("measure", "target", "said"),
-    [("bits", 1e-5, "more .* larger"), ("bits", 25, "less .* smaller"), ("rel", 1.5, "less .* smaller")],
+    [
+        ("bits", 1e-5, "more .* larger"),
+        ("bits", 25, "less .* smaller"),
+        ("rel", 1.5, "less .* smaller"),
+    ],
 )
-def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(measure: Any, target: float, said: str) -> None:
+def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(
+    measure: Any, target: float, said: str
+) -> None:
     with pytest.raises(InputError, match=f"every step gives {said}"):
         fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
 
 
 @pytest.mark.parametrize(("measure", "target"), [("rel", 1e-9), ("rel", 1e-5)])
 def test_what_takes_as_much_as_an_exact_codec_is_refused(measure: Any, target: float) -> None:
-    with pytest.raises(InputError, match=f"{measure}={target:g} takes 16 bits a value or more, as many as bf16, which is exact"):
+    with pytest.raises(
+        InputError,
+        match=(
+            f"{measure}={target:g} takes 16 bits a value or more, as many as bf16, which is exact"
+        ),
+    ):
         fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
 
 
@@ -94,7 +116,9 @@ def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(0.001 if relative_error(exact, stored) < 0.1 else 5.0, 0.0) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(pieces()), divergence).settings["found"]
+    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(pieces()), divergence).settings[
+        "found"
+    ]
     assert found["kl"] == 0.001
     assert 0.09 < found["relative_error"] < 0.1
 
@@ -102,9 +126,13 @@ def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
 @pytest.mark.parametrize("name", ["int8", "klt"])
 def test_the_same_sample_gives_the_same_fit_byte_for_byte(name: str) -> None:
     asked = AskedCodec(name, "rel" if name == "klt" else None, 0.1)
-    assert fit_bytes(fit_codec(asked, sample_of(pieces()), None)) == fit_bytes(fit_codec(asked, sample_of(pieces()), None))
+    assert fit_bytes(fit_codec(asked, sample_of(pieces()), None)) == fit_bytes(
+        fit_codec(asked, sample_of(pieces()), None)
+    )
 
 
 @pytest.mark.parametrize("error", [0.01, 0.25, 1.0, 2.0])
 def test_the_bound_of_a_white_source_is_half_the_logarithm_of_what_is_left(error: float) -> None:
-    assert gaussian_bound(np.ones(64), 64 * error) == pytest.approx(max(0.0, -0.5 * np.log2(error)), abs=1e-9)
+    assert gaussian_bound(np.ones(64), 64 * error) == pytest.approx(
+        max(0.0, -0.5 * np.log2(error)), abs=1e-9
+    )

@@ -14,32 +14,49 @@ from hypothesis.extra.numpy import arrays
 from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
 
-STATES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 70)), elements=st.floats(-1e4, 1e4, width=32)).map(
-    lambda values: values.astype(ml_dtypes.bfloat16)
-)
+STATES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 6), st.integers(1, 70)),
+    elements=st.floats(-1e4, 1e4, width=32),
+).map(lambda values: values.astype(ml_dtypes.bfloat16))
 
 
 def in_groups(states: Any) -> tuple[Any, float]:
     return int4_in_groups(states, np.ones(states.shape[1], np.float32))
 
 
-@given(STATES, st.sampled_from([(fp8_per_token, 2**-4, 448), (int8_per_token, 0, 254), (in_groups, 0, 14)]))
+@given(
+    STATES,
+    st.sampled_from([(fp8_per_token, 2**-4, 448), (int8_per_token, 0, 254), (in_groups, 0, 14)]),
+)
 def test_no_value_is_off_by_more_than_half_a_step(states: Any, way: tuple[Any, float, int]) -> None:
     decoded, bits = way[0](states)
     exact = states.astype(np.float64)
-    allowed = way[1] * np.abs(exact) + np.abs(exact).max(axis=1, keepdims=True) / way[2] + 2.0**-8 * np.abs(exact) + 1e-30
+    allowed = (
+        way[1] * np.abs(exact)
+        + np.abs(exact).max(axis=1, keepdims=True) / way[2]
+        + 2.0**-8 * np.abs(exact)
+        + 1e-30
+    )
     assert (np.abs(decoded.astype(np.float64) - exact) <= 1.001 * allowed).all()
     assert bits > 4
 
 
 def test_sizes_are_of_values_and_scales() -> None:
     states = np.ones((2, 64), ml_dtypes.bfloat16)
-    assert (fp8_per_token(states)[1], int8_per_token(states)[1], in_groups(states)[1]) == (8.25, 8.25, 4.5)
+    assert (fp8_per_token(states)[1], int8_per_token(states)[1], in_groups(states)[1]) == (
+        8.25,
+        8.25,
+        4.5,
+    )
 
 
 @pytest.mark.parametrize(
-    ("way", "least", "most"), [(fp8_per_token, 0.02, 0.03), (int8_per_token, 0.005, 0.01), (in_groups, 0.08, 0.12)]
+    ("way", "least", "most"),
+    [(fp8_per_token, 0.02, 0.03), (int8_per_token, 0.005, 0.01), (in_groups, 0.08, 0.12)],
 )
-def test_errors_on_gaussian_states_are_those_the_formats_are_known_for(way: Any, least: float, most: float) -> None:
+def test_errors_on_gaussian_states_are_those_the_formats_are_known_for(
+    way: Any, least: float, most: float
+) -> None:
     states = np.random.default_rng(0).normal(size=(200, 896)).astype(ml_dtypes.bfloat16)
     assert least < relative_error(states, way(states)[0]) < most

@@ -46,7 +46,9 @@ def packed(content: bytes) -> bytes:
         ("a.csv.gz", packed(CSV)),
     ],
 )
-def test_the_same_rows_whatever_they_are_written_as(name: str, content: bytes, tmp_path: Path) -> None:
+def test_the_same_rows_whatever_they_are_written_as(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     assert list(rows_of_file(tmp_path / name)) == ROWS
 
@@ -60,11 +62,15 @@ def test_zstandard_is_read(tmp_path: Path) -> None:
 
 def test_csv_has_line_breaks_commas_and_long_fields(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f'question,answer\n"a, ""b""\nc",{"x" * 200_000}\n')
-    assert list(rows_of_file(tmp_path / "a.csv")) == [{"question": 'a, "b"\nc', "answer": "x" * 200_000}]
+    assert list(rows_of_file(tmp_path / "a.csv")) == [
+        {"question": 'a, "b"\nc', "answer": "x" * 200_000}
+    ]
 
 
 def errors_of(path: Path) -> dict[int, str]:
-    return {place: str(row) for place, row in enumerate(rows_of_file(path)) if isinstance(row, RowError)}
+    return {
+        place: str(row) for place, row in enumerate(rows_of_file(path)) if isinstance(row, RowError)
+    }
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -96,7 +102,9 @@ def test_a_csv_line_of_another_length_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_a_parquet_value_that_python_has_not_costs_no_other_row(tmp_path: Path) -> None:
-    table = pyarrow.table({"question": ["Q0", "Q1"], "when": pyarrow.array([0, 10**15], pyarrow.timestamp("s"))})
+    table = pyarrow.table(
+        {"question": ["Q0", "Q1"], "when": pyarrow.array([0, 10**15], pyarrow.timestamp("s"))}
+    )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     found = list(rows_of_file(tmp_path / "a.parquet"))
     assert isinstance(found[0], dict)
@@ -136,7 +144,8 @@ def test_the_elements_of_a_broken_array_are_those_of_a_whole_one(values: list[ob
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [('[{"a": 1}', "does not end"), ('[{"a": 1}] x', "follows the array"), ("3", "not an array")]
+    ("text", "named"),
+    [('[{"a": 1}', "does not end"), ('[{"a": 1}] x', "follows the array"), ("3", "not an array")],
 )
 def test_a_broken_array_is_an_error_of_the_file(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
@@ -152,7 +161,11 @@ def test_the_last_row_may_be_cut() -> None:
     [
         ("a.jsonl.gz", packed(LINES)[:-20], "cannot be read"),
         ("a.jsonl.gz", b"plain", "cannot be read"),
-        ("a.csv", b'question,answer\nQ,"open\nQ2,A2\n', "line 2: a quote is opened and never closed"),
+        (
+            "a.csv",
+            b'question,answer\nQ,"open\nQ2,A2\n',
+            "line 2: a quote is opened and never closed",
+        ),
         ("a.csv", b"question,question\n", "names a column twice"),
         ("a.csv", b'question,answer\nQ,"He said "hi" there"\n', "line 2: not CSV"),
         ("a.jsonl", "{}".encode("utf-16"), "UTF-16"),
@@ -160,17 +173,28 @@ def test_the_last_row_may_be_cut() -> None:
         ("a.parquet", b"PAR1", "not a Parquet file"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(name: str, content: bytes, named: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_named(
+    name: str, content: bytes, named: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}.*{named}"):
         list(rows_of_file(tmp_path / name))
 
 
 def test_a_folder_and_a_pattern_stand_for_their_files_in_order(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.jsonl", "sub/c.csv", ".hidden.jsonl", "README.md", "sub/.cache/d.jsonl"):
+    for name in (
+        "b.jsonl",
+        "a.jsonl",
+        "sub/c.csv",
+        ".hidden.jsonl",
+        "README.md",
+        "sub/.cache/d.jsonl",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(LINES)
-    assert find_files(str(tmp_path)) == [tmp_path / name for name in ("a.jsonl", "b.jsonl", "sub/c.csv")]
+    assert find_files(str(tmp_path)) == [
+        tmp_path / name for name in ("a.jsonl", "b.jsonl", "sub/c.csv")
+    ]
     assert find_files(str(tmp_path / "*.jsonl")) == [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     assert find_files(str(tmp_path / "**/*.csv")) == [tmp_path / "sub/c.csv"]
     with pytest.raises(InputError, match="no file has such a name"):

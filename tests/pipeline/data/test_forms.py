@@ -22,16 +22,34 @@ def test_each_form_is_told_by_its_columns() -> None:
 
 
 def test_stratos_rows_become_turns() -> None:
-    row = {"system": "S", "conversations": [{"from": "user", "value": "Q"}, {"from": "assistant", "value": "A"}]}
-    assert read_row(row, "stratos") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
+    row = {
+        "system": "S",
+        "conversations": [{"from": "user", "value": "Q"}, {"from": "assistant", "value": "A"}],
+    }
+    assert read_row(row, "stratos") == (
+        Turn("system", "S"),
+        Turn("user", "Q"),
+        Turn("assistant", "A"),
+    )
     row = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
     assert read_row(row, "stratos") == (Turn("user", "Q"), Turn("assistant", "A"))
 
 
 def test_chat_gsm8k_and_text_rows_become_turns() -> None:
-    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
-    assert read_row({"messages": messages}, "chat") == (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"))
-    assert read_row({"question": "Q", "answer": "A"}, "gsm8k") == (Turn("user", "Q"), Turn("assistant", "A"))
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "A"},
+    ]
+    assert read_row({"messages": messages}, "chat") == (
+        Turn("system", "S"),
+        Turn("user", "Q"),
+        Turn("assistant", "A"),
+    )
+    assert read_row({"question": "Q", "answer": "A"}, "gsm8k") == (
+        Turn("user", "Q"),
+        Turn("assistant", "A"),
+    )
     assert read_row({"text": "T"}, "text") == (Turn("text", "T"),)
 
 
@@ -63,7 +81,10 @@ def test_the_prompt_is_what_comes_before_the_last_answer() -> None:
 def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
     turns = (Turn("user", "Q"), Turn("assistant", "A"))
     assert read_row({"prompt": "Q", "completion": "A"}, "completion") == turns
-    row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "A"}]}
+    row = {
+        "prompt": [{"role": "user", "content": "Q"}],
+        "completion": [{"role": "assistant", "content": "A"}],
+    }
     assert read_row(row, "completion") == turns
     earlier = {"role": "assistant", "content": "Hello."}
     read = read_row({**row, "prompt": [earlier, *row["prompt"]]}, "completion")
@@ -74,7 +95,10 @@ def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
 def test_an_instructions_input_follows_it() -> None:
     row = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
     assert read_row(row, "instruction") == (Turn("user", "Add.\n\n1 and 2"), Turn("assistant", "3"))
-    assert read_row({**row, "input": ""}, "instruction") == (Turn("user", "Add."), Turn("assistant", "3"))
+    assert read_row({**row, "input": ""}, "instruction") == (
+        Turn("user", "Add."),
+        Turn("assistant", "3"),
+    )
 
 
 def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
@@ -91,38 +115,63 @@ def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
             read_row({"messages": messages, "tools": [bad]}, "chat")
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans(), st.booleans()), min_size=1, max_size=20))
-def test_token_rows_are_taken_as_they_are_less_their_padding(tokens: list[tuple[int, bool, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**31 - 1), st.booleans(), st.booleans()), min_size=1, max_size=20
+    )
+)
+def test_token_rows_are_taken_as_they_are_less_their_padding(
+    tokens: list[tuple[int, bool, bool]],
+) -> None:
     ids, learned, kept = [list(each) for each in zip(*tokens, strict=True)]
     labels = [token if learn else -100 for token, learn in zip(ids, learned, strict=True)]
     for row in ({"loss_mask": learned}, {"labels": labels}):
-        read = read_row({"input_ids": ids, "attention_mask": [int(keep) for keep in kept], **row}, "tokens")
+        read = read_row(
+            {"input_ids": ids, "attention_mask": [int(keep) for keep in kept], **row}, "tokens"
+        )
         assert isinstance(read, TokenRow)
         assert read.input_ids.dtype == np.int32
-        assert read.input_ids.tolist() == [token for token, keep in zip(ids, kept, strict=True) if keep]
-        assert read.loss_mask.tolist() == [learn for learn, keep in zip(learned, kept, strict=True) if keep]
+        assert read.input_ids.tolist() == [
+            token for token, keep in zip(ids, kept, strict=True) if keep
+        ]
+        assert read.loss_mask.tolist() == [
+            learn for learn, keep in zip(learned, kept, strict=True) if keep
+        ]
 
 
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ({"input_ids": [1, 2], "labels": [2, -100]}, "'labels' has 2 at token 0, where input_ids has 1"),
+        (
+            {"input_ids": [1, 2], "labels": [2, -100]},
+            "'labels' has 2 at token 0, where input_ids has 1",
+        ),
         ({"input_ids": [1, 2], "labels": [1]}, "'labels' has 1 values, input_ids 2"),
         ({"input_ids": [1, 2], "loss_mask": [0, 2]}, "'loss_mask' has 2"),
         ({"input_ids": [1, "x"], "loss_mask": [0, 1]}, "'input_ids' has 'x' at place 1"),
         ({"input_ids": [1, 2**31], "loss_mask": [0, 1]}, "at place 1"),
         ({"input_ids": [1, 2], "loss_mask": None}, "'labels' is missing"),
         ({"input_ids": [-100, 2], "loss_mask": [0, 1]}, "'input_ids' has '-100' at place 0"),
-        ({"input_ids": [1, 2], "loss_mask": [0, 1], "attention_mask": [1]}, "'attention_mask' has 1 values"),
+        (
+            {"input_ids": [1, 2], "loss_mask": [0, 1], "attention_mask": [1]},
+            "'attention_mask' has 1 values",
+        ),
     ],
 )
-def test_token_rows_that_contradict_themselves_are_refused(row: dict[str, object], named: str) -> None:
+def test_token_rows_that_contradict_themselves_are_refused(
+    row: dict[str, object], named: str
+) -> None:
     with pytest.raises(RowError, match=named):
         read_row(row, "tokens")
 
 
 def test_what_no_form_reads_is_named() -> None:
-    row = {"messages": [{"role": "user", "content": "Q", "mood": "glad", "weight": 1}], "id": 3, "note": "", "tools": []}
+    row = {
+        "messages": [{"role": "user", "content": "Q", "mood": "glad", "weight": 1}],
+        "id": 3,
+        "note": "",
+        "tools": [],
+    }
     assert set(unread_fields(row, "chat")) == {"id", "messages[].mood"}
     assert set(unread_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
 

@@ -9,19 +9,28 @@ from pipeline.data.groups import find_groups, read_groups, write_groups
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
 
-ROWS = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["", "a", "b"])), min_size=2, max_size=30)
+ROWS = st.lists(
+    st.tuples(st.integers(0, 6), st.sampled_from(["", "a", "b"])), min_size=2, max_size=30
+)
 
 
 def rows_of(content: list[tuple[int, str]]) -> list[Conversation]:
-    return [Conversation(str(row), (Turn("user", f"Q{text}"),), group=group) for row, (text, group) in enumerate(content)]
+    return [
+        Conversation(str(row), (Turn("user", f"Q{text}"),), group=group)
+        for row, (text, group) in enumerate(content)
+    ]
 
 
 @given(ROWS, st.floats(0.05, 0.95), st.integers(0, 5))
-def test_no_content_and_no_group_is_on_both_sides(content: list[tuple[int, str]], validation: float, seed: int) -> None:
+def test_no_content_and_no_group_is_on_both_sides(
+    content: list[tuple[int, str]], validation: float, seed: int
+) -> None:
     rows = rows_of(content)
     groups = find_groups(rows)
     try:
-        train, held_out = split_rows([row.row_id for row in rows], validation=validation, seed=seed, groups=groups)
+        train, held_out = split_rows(
+            [row.row_id for row in rows], validation=validation, seed=seed, groups=groups
+        )
     except ValueError:
         assert len({groups.get(row.row_id, row.row_id) for row in rows}) == 1
         return
@@ -42,16 +51,23 @@ def test_rows_alone_are_in_no_group(content: list[tuple[int, str]]) -> None:
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
-def test_without_groups_the_split_is_that_of_earlier_releases(count: int, validation: float, seed: int) -> None:
+def test_without_groups_the_split_is_that_of_earlier_releases(
+    count: int, validation: float, seed: int
+) -> None:
     import random
 
     ids = [str(row) for row in range(count)]
     held_out = min(max(round(count * validation), 1), count - 1)
-    assert split_rows(ids, validation=validation, seed=seed)[1] == sorted(random.Random(seed).sample(range(count), held_out))
+    assert split_rows(ids, validation=validation, seed=seed)[1] == sorted(
+        random.Random(seed).sample(range(count), held_out)
+    )
 
 
 def test_white_space_and_case_make_no_other_row() -> None:
-    rows = [Conversation("a", (Turn("user", "One  two\n"),)), Conversation("b", (Turn("user", "one two"),))]
+    rows = [
+        Conversation("a", (Turn("user", "One  two\n"),)),
+        Conversation("b", (Turn("user", "one two"),)),
+    ]
     assert find_groups(rows) == {"a": 0, "b": 0}
 
 

@@ -24,23 +24,42 @@ def test_a_thought_is_kept_under_whatever_name(name: str) -> None:
 def test_calls_are_kept_with_their_arguments_as_an_object() -> None:
     (turn,) = read({"role": "assistant", "content": None, "tool_calls": [CALL]})
     assert turn.text == ""
-    assert turn.extra["tool_calls"] == [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}]
-    assert turn.plain_text == '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
-    assert read({"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])}) == (turn,)
-    assert read({"role": "assistant", "content": "", "tool_calls": [{"name": "weather", "arguments": {"city": "Ulm"}}]}) == (
-        turn,
+    assert turn.extra["tool_calls"] == [
+        {"type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}
+    ]
+    assert (
+        turn.plain_text
+        == '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
     )
+    assert read({"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])}) == (turn,)
+    assert read(
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"name": "weather", "arguments": {"city": "Ulm"}}],
+        }
+    ) == (turn,)
 
 
 def test_what_a_tool_returns_is_a_turn() -> None:
-    (turn,) = read({"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"})
+    (turn,) = read(
+        {"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"}
+    )
     assert (turn.role, turn.text) == ("tool", "12 degrees")
-    assert turn.message == {"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"}
+    assert turn.message == {
+        "role": "tool",
+        "content": "12 degrees",
+        "tool_call_id": "c1",
+        "name": "weather",
+    }
     assert read({"from": "observation", "value": "12"})[0].role == "tool"
 
 
 @pytest.mark.parametrize("field", ["weight", "train", "training", "trainable", "loss"])
-@pytest.mark.parametrize(("value", "learned"), [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)])
+@pytest.mark.parametrize(
+    ("value", "learned"),
+    [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)],
+)
 def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, learned: bool) -> None:
     assert read({"role": "assistant", "content": "A", field: value})[0].learn is learned
 
@@ -55,14 +74,29 @@ def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, lear
             r"function_call' cannot be read; give it as 'tool",
         ),
         ({"role": "assistant", "content": "A", "reasoning": "x", "thinking": "y"}, "differ"),
-        ({"role": "assistant", "content": "A", "tool_calls": {"name": "f"}}, "is not a list of calls"),
-        ({"role": "assistant", "content": "A", "tool_calls": ["f"]}, r"tool_calls\[0\]' is not a call"),
+        (
+            {"role": "assistant", "content": "A", "tool_calls": {"name": "f"}},
+            "is not a list of calls",
+        ),
+        (
+            {"role": "assistant", "content": "A", "tool_calls": ["f"]},
+            r"tool_calls\[0\]' is not a call",
+        ),
         ({"role": "assistant", "content": "A", "tool_calls": "{"}, "is not JSON"),
-        ({"role": "user", "content": "A", "tool_calls": [CALL]}, "belongs to an assistant's message"),
+        (
+            {"role": "user", "content": "A", "tool_calls": [CALL]},
+            "belongs to an assistant's message",
+        ),
         ({"role": "assistant", "content": ""}, "content' is empty"),
         ({"role": "assistant", "content": [{"type": "text"}]}, "content' is of type list"),
-        ({"role": "user", "content": "A", "value": "B"}, r"content and messages\[0\]\.value differ"),
-        ({"role": "assistant", "content": "", "tool_calls": [{**CALL, "extra": "x"}]}, r"tool_calls\[0\]\.extra' cannot be read"),
+        (
+            {"role": "user", "content": "A", "value": "B"},
+            r"content and messages\[0\]\.value differ",
+        ),
+        (
+            {"role": "assistant", "content": "", "tool_calls": [{**CALL, "extra": "x"}]},
+            r"tool_calls\[0\]\.extra' cannot be read",
+        ),
         ({"role": "user", "content": "A", "weight": "abc"}, r"weight' is 'abc'"),
         ({"content": "A"}, r"messages\[0\]\.role' is missing"),
     ],
@@ -72,7 +106,11 @@ def test_what_cannot_be_used_is_refused_by_field(message: dict[str, object], nam
         read(message)
 
 
-@pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', '{"a": ', "[1]", '{"a": 1e400}', '{"a": %s}' % ("9" * 5000)])
+@pytest.mark.parametrize(
+    "arguments", ['{"a": 1, "a": 2}', '{"a": ', "[1]", '{"a": 1e400}', '{"a": %s}' % ("9" * 5000)]
+)
 def test_arguments_that_are_no_plain_object_stay_as_they_are(arguments: str) -> None:
-    (turn,) = read({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]})
+    (turn,) = read(
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]}
+    )
     assert turn.extra["tool_calls"][0]["function"]["arguments"] == arguments

@@ -17,7 +17,9 @@ def test_jsonl_json_and_parquet_give_the_same(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", ROWS)
     (tmp_path / "a.json").write_text(json.dumps(ROWS))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
-    sets = [load_conversations(str(tmp_path / f"a.{ending}")) for ending in ("jsonl", "json", "parquet")]
+    sets = [
+        load_conversations(str(tmp_path / f"a.{ending}")) for ending in ("jsonl", "json", "parquet")
+    ]
     assert len(sets[0].conversations) == 5
     assert len({found.fingerprint for found in sets}) == 1
 
@@ -67,13 +69,19 @@ def test_unusable_files_are_said_so(content: str, said: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("rows.txt", "question,answer\n", r"rows\.txt: not a data set file; known endings: \.jsonl"),
+        (
+            "rows.txt",
+            "question,answer\n",
+            r"rows\.txt: not a data set file; known endings: \.jsonl",
+        ),
         ("rows.json", "['a': 1]", "row 0: is not JSON"),
         ("rows.json", "{'a': 1}", r"rows\.json: not a JSON array of rows .*\.jsonl"),
         ("rows.json", "[1]", "row 0: is not a JSON object"),
     ],
 )
-def test_files_of_another_kind_are_said_so(name: str, content: str, said: str, tmp_path: Path) -> None:
+def test_files_of_another_kind_are_said_so(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said):
         load_conversations(str(tmp_path / name))
@@ -99,21 +107,37 @@ def test_the_first_row_may_be_the_bad_one(form: FormName | None, tmp_path: Path)
 
 def test_a_byte_that_is_no_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"question": "Q\xff", "answer": "A"}\n{"question": "Q", "answer": "A", "meta": "\xff"}\n')
+    path.write_bytes(
+        b'{"question": "Q\xff", "answer": "A"}\n{"question": "Q", "answer": "A", "meta": "\xff"}\n'
+    )
     with pytest.raises(
-        InputError, match=r"row 0: field 'question' has a broken character \(byte 0xff is no UTF-8, at character 2"
+        InputError,
+        match=(
+            r"row 0: field 'question' has a broken character \(byte 0xff is no UTF-8, at"
+            r" character 2"
+        ),
     ):
         load_conversations(str(path))
-    assert [row.row_id for row in load_conversations(str(path), skip_bad_rows=True).conversations] == ["1"]
+    assert [
+        row.row_id for row in load_conversations(str(path), skip_bad_rows=True).conversations
+    ] == ["1"]
 
 
 def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
-    found = load_conversations(str(write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "level": 3}, {**ROWS[1], "level": 1, "x": ""}])))
+    found = load_conversations(
+        str(
+            write_rows(
+                tmp_path / "a.jsonl", [{**ROWS[0], "level": 3}, {**ROWS[1], "level": 1, "x": ""}]
+            )
+        )
+    )
     assert found.unread == {"level": 2}
 
 
 def test_a_group_is_a_column_of_each_row(tmp_path: Path) -> None:
-    path = str(write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "author": "ann"}, {**ROWS[1], "author": 3}]))
+    path = str(
+        write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "author": "ann"}, {**ROWS[1], "author": 3}])
+    )
     found = load_conversations(path, group_by="author")
     assert [row.group for row in found.conversations] == ["ann", "3"]
     assert found.unread == {}
@@ -131,13 +155,16 @@ def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("datasets.load_dataset", fails)
     with pytest.raises(
-        InputError, match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub"
+        InputError,
+        match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub",
     ) as said:
         load_conversations("no-one/nothing")
     assert "\n" not in str(said.value)
 
 
-def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_from_the_hub_are_those_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def load(*what: object, split: str) -> list[dict[str, str]]:
@@ -147,7 +174,10 @@ def test_rows_from_the_hub_are_those_of_a_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("datasets.load_dataset", load)
     found = load_conversations("openai/gsm8k", config="main", split="test")
     assert asked == [("openai/gsm8k", "main", "test")]
-    assert found.fingerprint == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
+    assert (
+        found.fingerprint
+        == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
+    )
 
 
 @pytest.mark.parametrize("name", ["nowhere/rows.jsonl", "rows.csv", "rows.jsonl.gz", "rows.txt"])

@@ -14,13 +14,22 @@ from pipeline.errors import RowError
 TURN = "<|im_start|>{{ m.role }}\n{{ CONTENT }}<|im_end|>\n"
 ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 QWEN = (
-    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}\n<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
-) + ASK
-CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": 'Ulm "Süd"', "days": 3}}}
-TOOLS = Turn("tools", json.dumps([{"type": "function", "function": {"name": "weather", "description": "Of a city."}}]))
+    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor"
+    " %}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% if"
+    " m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content"
+    " }}{% for c in m.tool_calls or [] %}\n<tool_call>\n{{ c.function | tojson }}\n</tool_call>{%"
+    " endfor %}<|im_end|>\n{% endfor %}" + ASK
+)
+CALL = {
+    "type": "function",
+    "function": {"name": "weather", "arguments": {"city": 'Ulm "Süd"', "days": 3}},
+}
+TOOLS = Turn(
+    "tools",
+    json.dumps(
+        [{"type": "function", "function": {"name": "weather", "description": "Of a city."}}]
+    ),
+)
 QUESTION = Turn("user", "How warm is it?")
 
 
@@ -33,13 +42,19 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return copy.deepcopy(tokenizer)
 
 
-def rendered(turns: list[Turn], chat: PreTrainedTokenizerBase, template: str) -> list[tuple[str, bool]]:
+def rendered(
+    turns: list[Turn], chat: PreTrainedTokenizerBase, template: str
+) -> list[tuple[str, bool]]:
     chat.chat_template = template
     return [(segment.text, segment.learn) for segment in render(turns, "chat", chat)]
 
 
 def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokenizerBase) -> None:
-    answer = Turn("assistant", "I look.", json.dumps({"reasoning_content": "Ask the tool.", "tool_calls": [CALL]}))
+    answer = Turn(
+        "assistant",
+        "I look.",
+        json.dumps({"reasoning_content": "Ask the tool.", "tool_calls": [CALL]}),
+    )
     turns = [TOOLS, QUESTION, answer, Turn("tool", "12 degrees"), Turn("assistant", "12 degrees.")]
     segments = rendered(turns, chat, QWEN)
     assert [learn for _, learn in segments] == [False, True, False, True]
@@ -55,7 +70,11 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
 @pytest.mark.parametrize(
     ("template", "turns", "named"),
     [
-        (each("m.content.split('</think>')[-1]"), [QUESTION, Turn("assistant", "<think>so</think> 12")], "the content of turn 1"),
+        (
+            each("m.content.split('</think>')[-1]"),
+            [QUESTION, Turn("assistant", "<think>so</think> 12")],
+            "the content of turn 1",
+        ),
         (
             each("m.content"),
             [QUESTION, Turn("assistant", "12", '{"reasoning_content": "so"}')],
@@ -66,14 +85,29 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
             [QUESTION, Turn("assistant", "12", json.dumps({"tool_calls": [CALL]}))],
             "a tool_call's name of turn 1",
         ),
-        (each("m.content"), [TOOLS, QUESTION, Turn("assistant", "12")], r"the function of turn 0 \(tools\)"),
-        ("weather\n" + each("m.content"), [TOOLS, QUESTION, Turn("assistant", "12")], r"a function's description of turn 0"),
         (
-            "{% for m in messages if m.role != 'system' %}" + TURN.replace("CONTENT", "m.content") + "{% endfor %}" + ASK,
+            each("m.content"),
+            [TOOLS, QUESTION, Turn("assistant", "12")],
+            r"the function of turn 0 \(tools\)",
+        ),
+        (
+            "weather\n" + each("m.content"),
+            [TOOLS, QUESTION, Turn("assistant", "12")],
+            r"a function's description of turn 0",
+        ),
+        (
+            "{% for m in messages if m.role != 'system' %}"
+            + TURN.replace("CONTENT", "m.content")
+            + "{% endfor %}"
+            + ASK,
             [Turn("system", "Be brief."), QUESTION, Turn("assistant", "12")],
             r"the content of turn 0 \(system\)",
         ),
-        (each("m.content | lower"), [QUESTION, Turn("assistant", "12")], r"the content of turn 0 \(user\)"),
+        (
+            each("m.content | lower"),
+            [QUESTION, Turn("assistant", "12")],
+            r"the content of turn 0 \(user\)",
+        ),
     ],
 )
 def test_what_a_template_drops_or_rewrites_is_noticed(
@@ -86,21 +120,36 @@ def test_what_a_template_drops_or_rewrites_is_noticed(
 def test_a_template_may_trim_and_escape(chat: PreTrainedTokenizerBase) -> None:
     turns = [Turn("user", " two  words\n"), Turn("assistant", "yes ")]
     assert rendered(turns, chat, each("m.content | trim"))[1] == ("yes<|im_end|>", True)
-    assert rendered([QUESTION, Turn("assistant", "a\nb")], chat, each("m.content | tojson"))[1] == ('"a\\nb"<|im_end|>', True)
+    assert rendered([QUESTION, Turn("assistant", "a\nb")], chat, each("m.content | tojson"))[1] == (
+        '"a\\nb"<|im_end|>',
+        True,
+    )
 
 
 def test_a_conversation_may_begin_with_the_assistant(chat: PreTrainedTokenizerBase) -> None:
     strict = "{% if not messages %}{{ raise_exception('nothing') }}{% endif %}" + each("m.content")
     for template in (strict, each("m.content")):
-        segments = rendered([Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], chat, template)
-        assert [(text, learn) for text, learn in segments if learn] == [("Hello.<|im_end|>", True), ("12<|im_end|>", True)]
+        segments = rendered(
+            [Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], chat, template
+        )
+        assert [(text, learn) for text, learn in segments if learn] == [
+            ("Hello.<|im_end|>", True),
+            ("12<|im_end|>", True),
+        ]
     paper = render([Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], "paper", chat)
-    assert "".join(segment.text for segment in paper).startswith("Assistant:\nHello.<|im_end|>\n\nUser:\n")
+    assert "".join(segment.text for segment in paper).startswith(
+        "Assistant:\nHello.<|im_end|>\n\nUser:\n"
+    )
 
 
 @pytest.mark.parametrize("answer", ["hi", ""])
-def test_where_the_answer_cannot_be_found_the_row_is_refused(answer: str, chat: PreTrainedTokenizerBase) -> None:
-    strict = "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no user') }}{% endif %}" + each("m.content")
+def test_where_the_answer_cannot_be_found_the_row_is_refused(
+    answer: str, chat: PreTrainedTokenizerBase
+) -> None:
+    strict = (
+        "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no user') }}{% endif %}"
+        + each("m.content")
+    )
     calls = "" if answer else json.dumps({"tool_calls": [CALL]})
     with pytest.raises(RowError, match="renders no prompt without a user's message"):
         rendered([Turn("system", "Say hi, sir."), Turn("assistant", answer, calls)], chat, strict)
@@ -117,7 +166,10 @@ def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) ->
     assert recorded_date("chat", chat) is None
 
 
-@pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d", "%-d/%-m/%y", "%A, %B %d", "%H:%M:%S", "%F", "%j", "no date", "100%"])
+@pytest.mark.parametrize(
+    "form",
+    ["%d %b %Y", "%Y-%m-%d", "%-d/%-m/%y", "%A, %B %d", "%H:%M:%S", "%F", "%j", "no date", "100%"],
+)
 def test_every_form_of_a_date_is_that_of_strftime(form: str, chat: PreTrainedTokenizerBase) -> None:
     template = "\n{% macro today() %}{{ DATE }}{% endmacro %}\n[{{ today() }}]"
     expected = template.replace("DATE", repr(TEMPLATE_DATE.strftime(form)))
@@ -129,9 +181,13 @@ def test_every_form_of_a_date_is_that_of_strftime(form: str, chat: PreTrainedTok
     assert one == two
 
 
-def test_the_paper_template_writes_thought_and_calls_in_marks(chat: PreTrainedTokenizerBase) -> None:
+def test_the_paper_template_writes_thought_and_calls_in_marks(
+    chat: PreTrainedTokenizerBase,
+) -> None:
     answer = Turn("assistant", "", json.dumps({"reasoning_content": "so", "tool_calls": [CALL]}))
-    segments = render([TOOLS, QUESTION, answer, Turn("tool", "12"), Turn("assistant", "12.")], "paper", chat)
+    segments = render(
+        [TOOLS, QUESTION, answer, Turn("tool", "12"), Turn("assistant", "12.")], "paper", chat
+    )
     text = "".join(segment.text for segment in segments)
     assert text.startswith("Tools:\n[")
     assert "Assistant:\n<think>\nso\n</think>\n\n<tool_call>\n{" in text

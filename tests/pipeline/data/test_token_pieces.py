@@ -5,14 +5,43 @@ from itertools import accumulate
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.data.token_pieces import token_pieces
 
-CORPUS = ["the answer is 12 apples\nUser:\nHow many? Assistant:\n\nthe answer", "an apple  a day 345 days", "naïve café — ok"] * 5
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["the answer", " the", "12", "345", "\n", "\n\n", " ", "  ", "é", "\u0301", "apples", "<end>", "A: ", " foo"]
+CORPUS = [
+    "the answer is 12 apples\nUser:\nHow many? Assistant:\n\nthe answer",
+    "an apple  a day 345 days",
+    "naïve café — ok",
+] * 5
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12
+) | st.sampled_from(
+    [
+        "the answer",
+        " the",
+        "12",
+        "345",
+        "\n",
+        "\n\n",
+        " ",
+        "  ",
+        "é",
+        "\u0301",
+        "apples",
+        "<end>",
+        "A: ",
+        " foo",
+    ]
 )
 
 
@@ -37,7 +66,9 @@ def made(kind: str) -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture(scope="module", params=["unigram", "wordpiece", "llama", "qwen", "trimmed", "slow"])
-def any_tokenizer(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def any_tokenizer(
+    request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedTokenizerBase:
     if request.param == "slow":
         from transformers import ByT5Tokenizer
 
@@ -53,16 +84,22 @@ def ids_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(texts=st.lists(WORDS, max_size=5))
-def test_tokens_before_a_border_are_those_without_what_follows(texts: list[str], any_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_tokens_before_a_border_are_those_without_what_follows(
+    texts: list[str], any_tokenizer: PreTrainedTokenizerBase
+) -> None:
     pieces = token_pieces(texts, any_tokenizer)
     assert len(pieces) == len(texts) + 1
     for count in range(len(texts) + 1):
         assert token_pieces(texts[:count], any_tokenizer) == pieces[: count + 1]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(texts=st.lists(WORDS, max_size=5))
 def test_tokens_are_those_of_the_whole_text_where_none_reaches_over_a_border(
     texts: list[str], any_tokenizer: PreTrainedTokenizerBase

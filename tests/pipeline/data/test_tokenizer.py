@@ -14,9 +14,14 @@ from pipeline.errors import InputError
 from pipeline.teacher.source import find_teacher
 
 
-def test_a_saved_one_is_the_same_and_another_one_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_saved_one_is_the_same_and_another_one_is_refused(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     tokenizer.save_pretrained(tmp_path)
-    assert load_same_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab() == tokenizer.get_vocab()
+    assert (
+        load_same_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab()
+        == tokenizer.get_vocab()
+    )
     with pytest.raises(InputError, match="these libraries make other tokens"):
         load_same_tokenizer(tmp_path, "0" * 64)
 
@@ -27,7 +32,10 @@ def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Pa
     Qwen2Config().save_pretrained(tmp_path)
     if added:
         flags = dict.fromkeys(["lstrip", "normalized", "rstrip", "single_word", "special"], False)
-        settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {"7": {"content": "<tool_call>", **flags}}}
+        settings = {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "added_tokens_decoder": {"7": {"content": "<tool_call>", **flags}},
+        }
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="no tokens are there"):
         load_own_tokenizer(str(tmp_path))

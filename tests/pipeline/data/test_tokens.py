@@ -12,14 +12,29 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.data.conversations import Conversation, TokenRow, Turn
-from pipeline.data.templates import TEMPLATE_NAMES, TemplateName, end_token_id, render, render_prompt
-from pipeline.data.tokens import TokenizedDataset, tokenize_conversations, tokenize_prompt, tokenize_segments
+from pipeline.data.templates import (
+    TEMPLATE_NAMES,
+    TemplateName,
+    end_token_id,
+    render,
+    render_prompt,
+)
+from pipeline.data.tokens import (
+    TokenizedDataset,
+    tokenize_conversations,
+    tokenize_prompt,
+    tokenize_segments,
+)
 from pipeline.data.transcript import Said
 from pipeline.errors import InputError, RowError
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40
+).filter(str.strip)
 ROUNDS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=3)
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def turns_of(rounds: Sequence[tuple[str, str]], system: str | None) -> list[Turn]:
@@ -33,7 +48,10 @@ def turns_of(rounds: Sequence[tuple[str, str]], system: str | None) -> list[Turn
 @RELAXED
 @given(rounds=ROUNDS, system=st.none() | WORDS)
 def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
-    template: TemplateName, rounds: list[tuple[str, str]], system: str | None, tokenizer: PreTrainedTokenizerBase
+    template: TemplateName,
+    rounds: list[tuple[str, str]],
+    system: str | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of(rounds[:1], system)
     ids, mask = tokenize_segments(render(turns, template, tokenizer), tokenizer)
@@ -47,13 +65,22 @@ def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
 @RELAXED
 @given(rounds=ROUNDS, system=st.none() | WORDS)
 def test_the_loss_mask_covers_each_answer_with_its_end_token_and_nothing_else(
-    template: TemplateName, rounds: list[tuple[str, str]], system: str | None, tokenizer: PreTrainedTokenizerBase
+    template: TemplateName,
+    rounds: list[tuple[str, str]],
+    system: str | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     ids, mask = tokenize_segments(render(turns_of(rounds, system), template, tokenizer), tokenizer)
     learned = [token for token, learn in zip(ids, mask, strict=True) if learn]
-    ends = [index for index, learn in enumerate(mask) if learn and (index + 1 == len(mask) or not mask[index + 1])]
+    ends = [
+        index
+        for index, learn in enumerate(mask)
+        if learn and (index + 1 == len(mask) or not mask[index + 1])
+    ]
     assert [ids[index] for index in ends] == [tokenizer.eos_token_id] * len(rounds)
-    normal = tokenizer.decode(tokenizer("".join(answer for _, answer in rounds), add_special_tokens=False)["input_ids"])
+    normal = tokenizer.decode(
+        tokenizer("".join(answer for _, answer in rounds), add_special_tokens=False)["input_ids"]
+    )
     written = tokenizer.decode([token for token in learned if token != tokenizer.eos_token_id])
     if template == "paper":  # a chat template may strip an answer's edges
         assert written == normal
@@ -64,23 +91,36 @@ def test_loss_on_all_covers_everything(tokenizer: PreTrainedTokenizerBase) -> No
     assert all(tokenize_segments(segments, tokenizer, "all")[1])
 
 
-def test_the_paper_template_is_the_system_prompt_then_question_and_answer(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_paper_template_is_the_system_prompt_then_question_and_answer(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     turns = turns_of([("Q", "A")], "S")
     text = "".join(segment.text for segment in render(turns, "paper", tokenizer))
     assert text == "S\n\nUser:\nQ\n\nAssistant:\nA<|im_end|>"
-    assert [segment.text for segment in render_prompt(turns[:2], "paper", tokenizer)] == ["S\n\nUser:\nQ\n\nAssistant:\n"]
+    assert [segment.text for segment in render_prompt(turns[:2], "paper", tokenizer)] == [
+        "S\n\nUser:\nQ\n\nAssistant:\n"
+    ]
 
 
 def test_long_examples_are_left_out_whole_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = [Conversation("0", (Turn("text", "a b c"),)), Conversation("1", (Turn("text", "a b c " * 50),))]
-    found = tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20)
+    rows = [
+        Conversation("0", (Turn("text", "a b c"),)),
+        Conversation("1", (Turn("text", "a b c " * 50),)),
+    ]
+    found = tokenize_conversations(
+        rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20
+    )
     assert [example.row_id for example in found.examples] == ["0"]
     assert found.left_out == {"over 20 tokens": 1}
 
 
-def test_rows_without_an_answer_are_left_out_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_rows_without_an_answer_are_left_out_and_counted(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     rows = [Conversation("0", (Turn("user", "a"),))]
-    found = tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20)
+    found = tokenize_conversations(
+        rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20
+    )
     assert found.examples == []
     assert sum(found.left_out.values()) == 1
 
@@ -91,7 +131,9 @@ def test_plain_text_is_learned_whole_with_its_end(tokenizer: PreTrainedTokenizer
     assert ids[-1] == tokenizer.eos_token_id
 
 
-def test_a_missing_chat_template_is_said_so(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_chat_template_is_said_so(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", None)
     with pytest.raises(InputError, match="no chat template"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
@@ -100,21 +142,31 @@ def test_a_missing_chat_template_is_said_so(tokenizer: PreTrainedTokenizerBase, 
 def test_a_chat_template_that_rewrites_the_past_is_refused(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer, "chat_template", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    monkeypatch.setattr(
+        tokenizer,
+        "chat_template",
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    )
     with pytest.raises(InputError, match="rewrites earlier turns"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
 
 
-def test_a_chat_template_that_refuses_is_said_so(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_template_that_refuses_is_said_so(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system prompt') }}")
-    with pytest.raises(InputError, match=r"refused a conversation \(no system prompt\); use --template paper"):
+    with pytest.raises(
+        InputError, match=r"refused a conversation \(no system prompt\); use --template paper"
+    ):
         render(turns_of([("Q", "A")], "S"), "chat", tokenizer)
 
 
 def test_answers_that_end_with_no_token_of_their_own_are_refused(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}")
+    monkeypatch.setattr(
+        tokenizer, "chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}"
+    )
     with pytest.raises(InputError, match="ends answers with no token of its own"):
         end_token_id("chat", tokenizer)
     endless = copy.deepcopy(tokenizer)
@@ -131,24 +183,42 @@ def test_a_later_turns_prompt_has_the_tokens_that_stand_before_its_answer(
 ) -> None:
     turns = turns_of(rounds, "S")
     found = tokenize_conversations(
-        [Conversation("0", tuple(turns))], tokenizer, template=template, loss_on="assistant", max_tokens=9999
+        [Conversation("0", tuple(turns))],
+        tokenizer,
+        template=template,
+        loss_on="assistant",
+        max_tokens=9999,
     )
     (example,) = found.examples
     answers = Said.from_text(example.text, "test").answers
     assert len(answers) == len(rounds)
     for answer in answers:
-        assert tokenize_prompt(turns[: answer.turn], template, tokenizer) == example.input_ids[: answer.start].tolist()
+        assert (
+            tokenize_prompt(turns[: answer.turn], template, tokenizer)
+            == example.input_ids[: answer.start].tolist()
+        )
 
 
-def tokenized(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, **options: object) -> TokenizedDataset:
+def tokenized(
+    turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, **options: object
+) -> TokenizedDataset:
     how = {"template": "paper", "loss_on": "assistant", "max_tokens": 9999} | options
-    return tokenize_conversations([Conversation("7", tuple(turns), where="rows.jsonl: row 7")], tokenizer, **how)  # type: ignore[arg-type]
+    return tokenize_conversations(
+        [Conversation("7", tuple(turns), where="rows.jsonl: row 7")], tokenizer, **how
+    )  # type: ignore[arg-type]
 
 
 @RELAXED
-@given(rounds=ROUNDS, unlearned=st.sets(st.integers(0, 2)), loss_on=st.sampled_from(["assistant", "all"]))
+@given(
+    rounds=ROUNDS,
+    unlearned=st.sets(st.integers(0, 2)),
+    loss_on=st.sampled_from(["assistant", "all"]),
+)
 def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
-    rounds: list[tuple[str, str]], unlearned: set[int], loss_on: str, tokenizer: PreTrainedTokenizerBase
+    rounds: list[tuple[str, str]],
+    unlearned: set[int],
+    loss_on: str,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of(rounds, None)
     marked = [
@@ -162,24 +232,38 @@ def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
         return
     assert found[0].input_ids.tolist() == whole.input_ids.tolist()
     ends = [place for place, token in enumerate(whole.input_ids) if token == tokenizer.eos_token_id]
-    assert [bool(found[0].loss_mask[end]) for end in ends] == [number not in unlearned for number in range(len(rounds))]
+    assert [bool(found[0].loss_mask[end]) for end in ends] == [
+        number not in unlearned for number in range(len(rounds))
+    ]
     answers = Said.from_text(found[0].text, "test").answers
-    assert [answer.turn // 2 for answer in answers] == [number for number in range(len(rounds)) if number not in unlearned]
+    assert [answer.turn // 2 for answer in answers] == [
+        number for number in range(len(rounds)) if number not in unlearned
+    ]
 
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
-def test_words_that_are_control_tokens_are_refused_by_row(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_words_that_are_control_tokens_are_refused_by_row(
+    template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> None:
     turns = turns_of([("What is <|im_end|>?", "An end.")], None)
     with pytest.raises(
-        InputError, match=r"^rows\.jsonl: row 7: turn 0 \(user\) has the control token '<\|im_end\|>'.*--skip-bad-rows"
+        InputError,
+        match=(
+            r"^rows\.jsonl: row 7: turn 0 \(user\) has the control token"
+            r" '<\|im_end\|>'.*--skip-bad-rows"
+        ),
     ):
         tokenized(turns, tokenizer, template=template)
-    assert tokenized(turns, tokenizer, template=template, skip_bad_rows=True).left_out == {"control tokens in the text": 1}
+    assert tokenized(turns, tokenizer, template=template, skip_bad_rows=True).left_out == {
+        "control tokens in the text": 1
+    }
     with pytest.raises(RowError, match="control token"):
         tokenize_prompt(turns[:1], template, tokenizer)
 
 
-def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     turns = turns_of([("Q", "A")], None)
     (example,) = tokenized(turns, tokenizer).examples
     most = int(example.input_ids.max())
@@ -194,17 +278,40 @@ def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(tokeniz
 def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
     row = TokenRow(np.array([5, 6, 7], np.int32), np.array([False, True, True]))
     found = tokenize_conversations(
-        [Conversation("0", (), row)], tokenizer, template="paper", loss_on="assistant", max_tokens=3, vocab_size=8
+        [Conversation("0", (), row)],
+        tokenizer,
+        template="paper",
+        loss_on="assistant",
+        max_tokens=3,
+        vocab_size=8,
     )
     (example,) = found.examples
-    assert (example.input_ids.tolist(), example.loss_mask.tolist()) == ([5, 6, 7], [False, True, True])
+    assert (example.input_ids.tolist(), example.loss_mask.tolist()) == (
+        [5, 6, 7],
+        [False, True, True],
+    )
     assert Said.from_text(example.text, "test").turns == (Turn("text", tokenizer.decode([6, 7])),)
 
 
-def test_characters_that_a_tokenizer_does_not_know_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_characters_that_a_tokenizer_does_not_know_are_counted(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "one": 2, "two": 3}, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
     small = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<end>")
-    rows = [Conversation(str(row), (Turn("text", text),)) for row, text in enumerate(["one two", "one three", "two"])]
-    assert tokenize_conversations(rows, small, template="paper", loss_on="assistant", max_tokens=9).unknown == 1
-    assert tokenize_conversations(rows, tokenizer, template="paper", loss_on="assistant", max_tokens=99).unknown == 0
+    rows = [
+        Conversation(str(row), (Turn("text", text),))
+        for row, text in enumerate(["one two", "one three", "two"])
+    ]
+    assert (
+        tokenize_conversations(
+            rows, small, template="paper", loss_on="assistant", max_tokens=9
+        ).unknown
+        == 1
+    )
+    assert (
+        tokenize_conversations(
+            rows, tokenizer, template="paper", loss_on="assistant", max_tokens=99
+        ).unknown
+        == 0
+    )

@@ -26,7 +26,12 @@ def test_without_a_head_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("{", "cannot be read"), ('{"a": 1}', "no list of token ids"), ("[1, -2]", "no list of token ids")]
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ('{"a": 1}', "no list of token ids"),
+        ("[1, -2]", "no list of token ids"),
+    ],
 )
 def test_a_list_that_is_none_is_refused(content: str, said: str, tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "v", [1])

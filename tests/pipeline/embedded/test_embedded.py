@@ -30,7 +30,9 @@ def test_no_embedded_problem_is_one_that_the_teacher_trains_on() -> None:
     questions = {row.turns[1].text for row in rows}
     assert len(questions) == EMBEDDED_ROWS
     assert all(Problem(question, (), 0).held_out for question in questions)
-    assert not any(problem.held_out for problem in islice(generate_problems(1, held_out=False), 500))
+    assert not any(
+        problem.held_out for problem in islice(generate_problems(1, held_out=False), 500)
+    )
 
 
 def test_the_answers_follow_from_the_worked_steps() -> None:
@@ -38,7 +40,11 @@ def test_the_answers_follow_from_the_worked_steps() -> None:
         for step in problem.steps:
             sum_, _, result = step.partition("=")
             left, sign, right = sum_.split()[-3:]
-            worked = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[sign]
+            worked = {
+                "+": int(left) + int(right),
+                "-": int(left) - int(right),
+                "*": int(left) * int(right),
+            }[sign]
             assert worked == int(result.split()[0]) >= 0
         assert problem.answer == int(problem.steps[-1].partition("=")[2].split()[0])
 
@@ -51,7 +57,9 @@ def test_the_tokenizer_is_what_the_script_fits(tokenizer: PreTrainedTokenizerBas
             assert ids == fitted(segment.text, add_special_tokens=False)["input_ids"]
 
 
-def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     files = [path for path in Path(EMBEDDED_TEACHER).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 10e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja"}
@@ -69,7 +77,9 @@ def test_the_teacher_solves_problems_that_it_was_not_trained_on() -> None:
     for row in rows:
         prompt = torch.tensor([tokenize_prompt(row.prompt_turns, "paper", tokenizer)])
         answer = model.generate(prompt, max_new_tokens=160, do_sample=False)[0, prompt.shape[1] :]
-        right += same_answer(final_answer(str(tokenizer.decode(answer))), final_answer(row.reference))
+        right += same_answer(
+            final_answer(str(tokenizer.decode(answer))), final_answer(row.reference)
+        )
     assert right >= 20
     ids, _ = tokenize_segments(render(rows[0].turns, "chat", tokenizer), tokenizer)
     assert model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.isfinite()

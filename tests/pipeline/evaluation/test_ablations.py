@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from pipeline.evaluation.ablations import NextOfBatch, NoStates, ShuffledStates, causal_attention, shut_gates
+from pipeline.evaluation.ablations import (
+    NextOfBatch,
+    NoStates,
+    ShuffledStates,
+    causal_attention,
+    shut_gates,
+)
 from pipeline.evaluation.cost import reading_flops, training_flops
 from pipeline.evaluation.inside import BINS, look_inside
 from pipeline.model import LLMModulesForCausalLM, build_student
@@ -17,7 +23,9 @@ from pipeline.model.visible import visible_tokens
 from pipeline.shapes import BridgeShape
 
 
-def student(cross_attention: str = "causal", condition: str = "sequence", gate: str = "channel") -> LLMModulesForCausalLM:
+def student(
+    cross_attention: str = "causal", condition: str = "sequence", gate: str = "channel"
+) -> LLMModulesForCausalLM:
     torch.manual_seed(0)
     model = build_student(
         "tiny", vocab_size=60, longest=64, teacher_hidden_size=12, condition=condition, eos_token_id=1, pad_token_id=0,
@@ -29,17 +37,25 @@ def student(cross_attention: str = "causal", condition: str = "sequence", gate: 
     return model.eval()
 
 
-def batch(lengths: list[int], seed: int = 0, prompts: list[int] | None = None) -> dict[str, torch.Tensor]:
+def batch(
+    lengths: list[int], seed: int = 0, prompts: list[int] | None = None
+) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
     mask = torch.tensor([[1] * length + [0] * (longest - length) for length in lengths])
     ids = torch.randint(2, 60, mask.shape, generator=generator)
-    states_mask = mask if prompts is None else torch.tensor([[1] * n + [0] * (max(prompts) - n) for n in prompts])
+    states_mask = (
+        mask
+        if prompts is None
+        else torch.tensor([[1] * n + [0] * (max(prompts) - n) for n in prompts])
+    )
     made = {
         "input_ids": ids,
         "attention_mask": mask,
         "labels": torch.where(mask.bool(), ids, -100),
-        "hidden_states": torch.randn(*states_mask.shape, 12, generator=generator) * states_mask[..., None],
+        "hidden_states": (
+            torch.randn(*states_mask.shape, 12, generator=generator) * states_mask[..., None]
+        ),
     }
     return made if prompts is None else made | {"states_mask": states_mask}
 
@@ -51,7 +67,9 @@ def test_shuffled_states_are_the_same_ones_and_padding_stays(lengths: list[int],
     shuffled = ShuffledStates(nn.Identity())(given_batch)["hidden_states"]
     for row, length in enumerate(lengths):
         own = given_batch["hidden_states"][row]
-        assert sorted(map(tuple, own[:length].tolist())) == sorted(map(tuple, shuffled[row, :length].tolist()))
+        assert sorted(map(tuple, own[:length].tolist())) == sorted(
+            map(tuple, shuffled[row, :length].tolist())
+        )
         assert torch.equal(own[length:], shuffled[row, length:])
 
 
@@ -100,7 +118,9 @@ def test_a_leaking_student_under_causal_attention_sees_no_later_token() -> None:
     model, given_batch = student("bidirectional"), batch([12])
     later = {**given_batch, "hidden_states": given_batch["hidden_states"].clone()}
     later["hidden_states"][:, 8:] = 3.0
-    assert not torch.allclose(model(**given_batch).logits[:, :8], model(**later).logits[:, :8], atol=1e-4)
+    assert not torch.allclose(
+        model(**given_batch).logits[:, :8], model(**later).logits[:, :8], atol=1e-4
+    )
     with causal_attention(model):
         torch.testing.assert_close(model(**given_batch).logits[:, :8], model(**later).logits[:, :8])
         twin = student("causal")
@@ -117,15 +137,22 @@ def test_the_weights_shown_are_those_that_attention_uses(lengths: list[int], cau
     layer = next(iter(model.bridge.layers))
     states = torch.randn(len(lengths), max(lengths), model.config.hidden_size)
     keys, values = layer.keys_and_values(given_batch["hidden_states"])
-    visible = visible_tokens(given_batch["attention_mask"], max(lengths), causal=causal, device=torch.device("cpu"))
+    visible = visible_tokens(
+        given_batch["attention_mask"], max(lengths), causal=causal, device=torch.device("cpu")
+    )
     at = torch.arange(max(lengths))
     weights = layer.weights(states, keys, visible, at, causal=causal)
-    torch.testing.assert_close(layer.weights(states, keys, visible, at[1:], causal=causal), weights[:, :, 1:])
+    torch.testing.assert_close(
+        layer.weights(states, keys, visible, at[1:], causal=causal), weights[:, :, 1:]
+    )
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
     attended = layer.adapter(layer.output((weights @ values).transpose(1, 2).flatten(-2)))
     gates = layer.gate(torch.cat([states, attended], dim=-1))
     torch.testing.assert_close(
-        layer(states, keys, values, visible, causal=causal), gates * attended + (1 - gates) * states, atol=1e-5, rtol=1e-4
+        layer(states, keys, values, visible, causal=causal),
+        gates * attended + (1 - gates) * states,
+        atol=1e-5,
+        rtol=1e-4,
     )
 
 
@@ -136,17 +163,31 @@ def test_gates_and_attention_are_looked_at_while_the_student_runs() -> None:
     for shares, gates in zip(looked["attention"], looked["gates"], strict=True):
         assert shares[0] == 0 and sum(shares) == pytest.approx(1)
         assert len(gates) == BINS and all(0 < opening < 1 for opening in gates)
-    assert look_inside(student("bidirectional"), [batch([40])], nn.Identity(), torch.device("cpu"))["attention"][0][0] > 0.1
-    assert look_inside(student(gate="none"), [batch([40])], nn.Identity(), torch.device("cpu"))["gates"] is None
+    assert (
+        look_inside(student("bidirectional"), [batch([40])], nn.Identity(), torch.device("cpu"))[
+            "attention"
+        ][0][0]
+        > 0.1
+    )
+    assert (
+        look_inside(student(gate="none"), [batch([40])], nn.Identity(), torch.device("cpu"))[
+            "gates"
+        ]
+        is None
+    )
     of_prompt = look_inside(
-        student(condition="prompt"), [batch([9], prompts=[20]), batch([7], prompts=[33])], nn.Identity(), torch.device("cpu")
+        student(condition="prompt"),
+        [batch([9], prompts=[20]), batch([7], prompts=[33])],
+        nn.Identity(),
+        torch.device("cpu"),
     )
     assert all(sum(shares) == pytest.approx(1) for shares in of_prompt["attention"])
     assert len(of_prompt["attention_parts"]) == len(of_prompt["attention"][0]) == BINS // 2
 
 
 def test_operations_are_those_that_are_known() -> None:
-    """A product of `[T, n]` and `[n, m]` takes `2 T n m`; backwards both of its factors ask for as much again."""
+    """A product of `[T, n]` and `[n, m]` takes `2 T n m`; backwards both of its factors ask for as
+    much again."""
     model, given_batch = student(), batch([32])
     found = training_flops(model, given_batch)
     weights = sum(each.numel() for name, each in model.named_parameters() if each.ndim == 2)
@@ -165,8 +206,11 @@ def test_operations_are_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention_takes_as_many_operations_however_many_heads_share_their_keys(kv_heads: int) -> None:
-    """Queries times keys, and weights times values, each `2 T` operations a token and width, whole squares counted."""
+def test_attention_takes_as_many_operations_however_many_heads_share_their_keys(
+    kv_heads: int,
+) -> None:
+    """Queries times keys, and weights times values, each `2 T` operations a token and width, whole
+    squares counted."""
     heads, width, tokens = 4, 16, 24
 
     class Body(nn.Module):

@@ -1,4 +1,5 @@
-"""Scores of an evaluation: which is chosen, what is reported of it, and what is refused before anything is written."""
+"""Scores of an evaluation: which is chosen, what is reported of it, and what is refused before
+anything is written."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ from tests.conftest import RunCli, write_rows
 @pytest.fixture(scope="module")
 def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scores") / "run"
-    train(TrainSettings(small_cache, folder, max_steps=2, batch_size=8, device="cpu"), companions=CONTROLS)
+    train(
+        TrainSettings(small_cache, folder, max_steps=2, batch_size=8, device="cpu"),
+        companions=CONTROLS,
+    )
     return folder
 
 
@@ -77,17 +81,38 @@ def test_the_interval_of_a_mean_contains_it(values: list[float]) -> None:
     assert mean_interval(values[:9]) is None
 
 
-def test_a_faulty_function_is_found_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "faulty_score.py").write_text("def right(answer, reference):\n    return 2 if 'bad' in reference else 1\n")
+def test_a_faulty_function_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faulty_score.py").write_text(
+        "def right(answer, reference):\n    return 2 if 'bad' in reference else 1\n"
+    )
     monkeypatch.chdir(tmp_path)
     AnswerScores("faulty_score:right", ["good"])
     with pytest.raises(InputError, match=r"faulty_score:right: gave 2 for the answer 'bad'"):
         AnswerScores("faulty_score:right", ["good", "bad"])
 
 
-def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(run: Path, run_cli: RunCli, tmp_path: Path) -> None:
-    data = write_rows(tmp_path / "rows.jsonl", [{"question": f"What is {n}?", "answer": f"label {n % 2}"} for n in range(10)])
-    shared = ("evaluate", "--run", run, "--dataset", data, "--samples", 3, "--max-new-tokens", 4, "--device", "cpu")
+def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(
+    run: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    data = write_rows(
+        tmp_path / "rows.jsonl",
+        [{"question": f"What is {n}?", "answer": f"label {n % 2}"} for n in range(10)],
+    )
+    shared = (
+        "evaluate",
+        "--run",
+        run,
+        "--dataset",
+        data,
+        "--samples",
+        3,
+        "--max-new-tokens",
+        4,
+        "--device",
+        "cpu",
+    )
     done = run_cli(*shared)
     assert done.returncode == 0, done.stderr
     page = html.unescape((run / "evaluation/report.html").read_text())
@@ -99,10 +124,22 @@ def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(run: P
     assert "Score choice (the references are 2 labels)" in page
     for student in results["students"]:
         assert student["score"]["value"] == student["exact_match"]
-    lines = [json.loads(line) for line in (run / "evaluation/answers.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (run / "evaluation/answers.jsonl").read_text().splitlines()
+    ]
     names = ("student", *CONTROLS)
-    assert [(line["row_id"], line["student"]) for line in lines] == [(str(row), name) for row in range(3) for name in names]
-    assert set(lines[0]) == {"row_id", "student", "prompt", "reference", "answer", "score", "stopped"}
+    assert [(line["row_id"], line["student"]) for line in lines] == [
+        (str(row), name) for row in range(3) for name in names
+    ]
+    assert set(lines[0]) == {
+        "row_id",
+        "student",
+        "prompt",
+        "reference",
+        "answer",
+        "score",
+        "stopped",
+    }
     for sample in results["samples"]:
         found = {line["student"]: line for line in lines if line["row_id"] == sample["row_id"]}
         assert sample["answers"] == {name: line["answer"] for name, line in found.items()}
@@ -121,9 +158,16 @@ def test_a_greeting_that_all_rows_share_hides_none_of_them() -> None:
     hello = (Turn("user", "Hello"), Turn("assistant", "Hi there", learn=False))
 
     def row(number: int) -> Conversation:
-        return Conversation(str(number), (*hello, Turn("user", f"Question {number}"), Turn("assistant", "Answer")))
+        return Conversation(
+            str(number), (*hello, Turn("user", f"Question {number}"), Turn("assistant", "Answer"))
+        )
 
     found = unseen_prompts([row(1), row(2)], [row(1)], too_long=lambda row: None, count=9)
     assert [each.row_id for each in found.conversations] == ["2"]
     assert found.left_out == {"was trained on": 1}
-    assert unseen_prompts([Conversation("3", hello)], [row(1)], too_long=lambda row: None, count=9).conversations == []
+    assert (
+        unseen_prompts(
+            [Conversation("3", hello)], [row(1)], too_long=lambda row: None, count=9
+        ).conversations
+        == []
+    )

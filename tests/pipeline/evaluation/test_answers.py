@@ -7,7 +7,9 @@ def test_the_form_needs_each_section_once_and_in_order() -> None:
     good = "<|begin_of_thought|>a<|end_of_thought|><|begin_of_solution|>b<|end_of_solution|>"
     assert has_form(good)
     assert not has_form(good + "<|end_of_solution|>")
-    assert not has_form("<|begin_of_solution|>b<|end_of_solution|><|begin_of_thought|>a<|end_of_thought|>")
+    assert not has_form(
+        "<|begin_of_solution|>b<|end_of_solution|><|begin_of_thought|>a<|end_of_thought|>"
+    )
     assert not has_form("plain")
 
 

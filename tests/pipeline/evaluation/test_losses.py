@@ -1,4 +1,5 @@
-"""Losses by row: the same sum whichever way they are counted, and intervals that hold what they claim."""
+"""Losses by row: the same sum whichever way they are counted, and intervals that hold what they
+claim."""
 
 from __future__ import annotations
 
@@ -28,21 +29,43 @@ def made(nats: list[float], tokens: int = 10) -> RowLosses:
 
 
 @pytest.mark.parametrize("size", [BatchSize(1), BatchSize(7), BatchSize(tokens=700)])
-def test_the_losses_of_the_rows_add_up_to_the_validation_loss(size: BatchSize, small_cache: Path) -> None:
+def test_the_losses_of_the_rows_add_up_to_the_validation_loss(
+    size: BatchSize, small_cache: Path
+) -> None:
     with open_cache(small_cache) as cache:
         torch.manual_seed(0)
         model = build_student(
-            "tiny", vocab_size=576, longest=512, teacher_hidden_size=128, condition="sequence", eos_token_id=2, pad_token_id=0
+            "tiny",
+            vocab_size=576,
+            longest=512,
+            teacher_hidden_size=128,
+            condition="sequence",
+            eos_token_id=2,
+            pad_token_id=0,
         ).eval()
-        examples, decoder, cpu = CachedFeatures(cache, range(12), [-1]), StatesDecoder([cache.codecs[-1]]), torch.device("cpu")
+        examples, decoder, cpu = (
+            CachedFeatures(cache, range(12), [-1]),
+            StatesDecoder([cache.codecs[-1]]),
+            torch.device("cpu"),
+        )
         order = order_of(cache, examples.indices, examples.sizes, size, 0)
         found = row_losses(model, examples, order, decoder, cpu)
-        whole = validation_loss(model, CachedBatches(examples, ValidationBatches(order, Share())), decoder, cpu)
+        whole = validation_loss(
+            model, CachedBatches(examples, ValidationBatches(order, Share())), decoder, cpu
+        )
         assert found.loss == pytest.approx(whole.loss, rel=1e-5)
         assert found.tokens.sum() == whole.tokens
         assert sorted(found.row_ids) == sorted(cache.row_ids[:12])
-        alone = row_losses(model, CachedFeatures(cache, [5], [-1]), order_of(cache, [5], [1], BatchSize(1), 0), decoder, cpu)
-        assert found.nats[found.row_ids.index(cache.row_ids[5])] == pytest.approx(alone.nats[0], rel=1e-4)
+        alone = row_losses(
+            model,
+            CachedFeatures(cache, [5], [-1]),
+            order_of(cache, [5], [1], BatchSize(1), 0),
+            decoder,
+            cpu,
+        )
+        assert found.nats[found.row_ids.index(cache.row_ids[5])] == pytest.approx(
+            alone.nats[0], rel=1e-4
+        )
 
 
 def test_an_interval_over_rows_holds_the_truth_as_often_as_it_says() -> None:
@@ -55,11 +78,15 @@ def test_an_interval_over_rows_holds_the_truth_as_often_as_it_says() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(pairs=st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=10, max_size=30))
-def test_a_transfer_score_is_the_share_that_is_gone_and_lies_in_its_interval(pairs: list[tuple[float, float]]) -> None:
+def test_a_transfer_score_is_the_share_that_is_gone_and_lies_in_its_interval(
+    pairs: list[tuple[float, float]],
+) -> None:
     student, other = (made([pair[side] for pair in pairs]) for side in (0, 1))
     found, same = transfer_score(student, other), transfer_score(student, student)
     assert found is not None and same is not None and found.interval is not None
-    assert found.score == pytest.approx(1 - sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs))
+    assert found.score == pytest.approx(
+        1 - sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
+    )
     assert found.interval[0] <= found.interval[1]
     assert (same.score, same.interval) == (0, (0, 0))
 
@@ -69,11 +96,16 @@ def test_of_too_few_rows_nothing_is_said_of_how_sure_it_is() -> None:
     assert few.interval() is None
     score = transfer_score(few, made([2.0] * 9))
     assert score is not None and (score.score, score.interval) == (0.5, None)
-    assert transfer_score(few, RowLosses(("other",), np.ones(1), np.ones(1, int), np.ones(1, int))) is None
+    assert (
+        transfer_score(few, RowLosses(("other",), np.ones(1), np.ones(1, int), np.ones(1, int)))
+        is None
+    )
 
 
 def test_rows_that_one_of_them_lacks_do_not_count() -> None:
-    student = RowLosses(("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.ones(3, int), np.ones(3, int))
+    student = RowLosses(
+        ("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.ones(3, int), np.ones(3, int)
+    )
     other = RowLosses(("c", "a"), np.array([6.0, 4.0]), np.ones(2, int), np.ones(2, int))
     found = transfer_score(student, other)
     assert found is not None and (found.rows, found.score) == (2, pytest.approx(1 - 4 / 10))
@@ -81,5 +113,8 @@ def test_rows_that_one_of_them_lacks_do_not_count() -> None:
 
 def test_wilsons_interval_is_that_of_the_books() -> None:
     assert share_interval(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
-    assert share_interval(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert share_interval(5, 10) == (
+        pytest.approx(0.2366, abs=1e-4),
+        pytest.approx(0.7634, abs=1e-4),
+    )
     assert share_interval(10, 10)[1] == pytest.approx(1.0)

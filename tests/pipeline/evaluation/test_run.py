@@ -33,7 +33,9 @@ from tests.conftest import RunCli, write_rows
 @pytest.fixture(scope="module")
 def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    options = TrainSettings(small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu")
+    options = TrainSettings(
+        small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu"
+    )
     train(options, companions=CONTROLS)
     return folder
 
@@ -41,7 +43,9 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def writer(run: Path) -> StudentWriter:
     record = RunFolder(run).read_record()
-    teacher = load_same_teacher(EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu"))
+    teacher = load_same_teacher(
+        EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu")
+    )
     return StudentWriter(RunFolder(run), lambda: teacher, choose_device("cpu"))
 
 
@@ -52,7 +56,9 @@ PROMPTS = [
 
 
 @torch.no_grad()
-def test_generation_with_caches_equals_recomputing_everything_for_each_token(writer: StudentWriter) -> None:
+def test_generation_with_caches_equals_recomputing_everything_for_each_token(
+    writer: StudentWriter,
+) -> None:
     (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=12))
     ids = tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)
     assert writer._teacher is not None
@@ -62,7 +68,9 @@ def test_generation_with_caches_equals_recomputing_everything_for_each_token(wri
         if ids[-1] == writer.model.config.eos_token_id:
             break
     plain = ids[len(tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)) :]
-    assert written.text == writer.tokenizer.decode([token for token in plain if token != writer.model.config.eos_token_id])
+    assert written.text == writer.tokenizer.decode(
+        [token for token in plain if token != writer.model.config.eos_token_id]
+    )
 
 
 def test_prompts_of_a_batch_do_not_disturb_each_other(writer: StudentWriter) -> None:
@@ -80,13 +88,17 @@ def test_a_streamer_gets_the_answer_as_it_is_written(writer: StudentWriter) -> N
 
 def test_sampling_follows_its_seed(writer: StudentWriter) -> None:
     def sample(seed: int) -> str:
-        return writer.write(PROMPTS[:1], Sampling(max_new_tokens=30, temperature=1.5, seed=seed))[0].text
+        return writer.write(PROMPTS[:1], Sampling(max_new_tokens=30, temperature=1.5, seed=seed))[
+            0
+        ].text
 
     assert sample(1) == sample(1)
     assert len({sample(seed) for seed in range(4)}) > 1
 
 
-def test_an_answer_ends_before_a_text_that_stops_it(writer: StudentWriter, run: Path, run_cli: RunCli) -> None:
+def test_an_answer_ends_before_a_text_that_stops_it(
+    writer: StudentWriter, run: Path, run_cli: RunCli
+) -> None:
     whole = writer.write(PROMPTS, Sampling(max_new_tokens=20))
     stop = whole[0].text.split()[1]
     stopped = writer.write(PROMPTS, Sampling(max_new_tokens=20, stop=(stop, "never written")))
@@ -142,13 +154,25 @@ def test_results_and_report_tell_what_was_transferred(run: Path) -> None:
         shares = ("exact_match", "thought_solution_form", "stopped", "repetition")
         assert all(0 <= student[name] <= 1 for name in shares)
         assert student["val_loss_interval"] is None  # of four rows
-        assert student["training_flops"] > 2 * 3 * student["tokens"] * 100_000  # forward and backward of the tiny GPT-Neo
+        assert (
+            student["training_flops"] > 2 * 3 * student["tokens"] * 100_000
+        )  # forward and backward of the tiny GPT-Neo
     student, layer_0, no_teacher = results["students"]
     for control in (layer_0, no_teacher):
-        assert control["transfer"]["score"] == pytest.approx(1 - student["val_loss"] / control["val_loss"], abs=1e-6)
+        assert control["transfer"]["score"] == pytest.approx(
+            1 - student["val_loss"] / control["val_loss"], abs=1e-6
+        )
         assert control["transfer"]["rows"] == results["validation_examples"]
-        assert control["bits_a_byte"] / student["bits_a_byte"] == pytest.approx(control["val_loss"] / student["val_loss"])
-    assert student["features"].keys() == {"matched", "mismatched", "shuffled", "zeroed", "gates shut"}
+        assert control["bits_a_byte"] / student["bits_a_byte"] == pytest.approx(
+            control["val_loss"] / student["val_loss"]
+        )
+    assert student["features"].keys() == {
+        "matched",
+        "mismatched",
+        "shuffled",
+        "zeroed",
+        "gates shut",
+    }
     assert len(set(student["features"].values())) == 5 and "features" not in no_teacher
     assert len(results["samples"]) == 4
 
@@ -168,7 +192,11 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
     with pytest.raises(InputError, match="teacher_weights is"):
         evaluate(EvaluateSettings(run, teacher=str(tmp_path / "teacher"), samples=2, device="cpu"))
     shutil.copytree(EMBEDDED_TEACHER, tmp_path / "moved")
-    results = evaluate(EvaluateSettings(run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"))
+    results = evaluate(
+        EvaluateSettings(
+            run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"
+        )
+    )
     assert results["prompts"] == 2
     with pytest.raises(InputError, match="content_digest was"):
         record = RunFolder(run).read_record()
@@ -183,7 +211,9 @@ def test_the_verdict_follows_the_figures() -> None:
     def told(students: list[dict[str, object]]) -> str:
         return verdict(students, {"name": "math", "graded": False})
 
-    def student(name: str, loss: float, match: float, leaks: bool = False, low: float = 0.1) -> dict[str, object]:
+    def student(
+        name: str, loss: float, match: float, leaks: bool = False, low: float = 0.1
+    ) -> dict[str, object]:
         kind = "student" if name == "student" else "control"
         transfer = {"score": 0.5, "interval": (low, 0.9)}
         return {
@@ -192,29 +222,48 @@ def test_the_verdict_follows_the_figures() -> None:
         }  # fmt: skip
 
     assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
-    unsure = student("unsure", 0.5, 0.1, low=-0.01) | {"transfer": {"score": 0.9, "interval": (-0.01, 0.99)}}
+    unsure = student("unsure", 0.5, 0.1, low=-0.01) | {
+        "transfer": {"score": 0.9, "interval": (-0.01, 0.99)}
+    }
     for controls in ([student("c", 0.5, 0.1), unsure], [unsure, student("c", 0.5, 0.1)]):
         said = told([student("student", 0.1, 0.9), *controls])
         assert said.startswith("No transfer shown") and said.endswith("beside unsure.")
     few = student("few", 0.5, 0.1) | {"transfer": {"score": 0.9, "interval": None}}
     assert "too few rows are held out" in told([student("student", 0.1, 0.9), few])
     layer = student("layer-12", 0.09, 0.9, low=-0.5) | {"kind": "layer"}
-    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), layer]).startswith("Transferred:")
-    assert told([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith("Transferred in loss alone:")
-    looks, does_not = (
-        {"condition": "prompt", "features": {"matched": 0.1, "mismatched": other, "zeroed": 0.9}} for other in (0.2, 0.1)
+    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), layer]).startswith(
+        "Transferred:"
     )
-    assert told([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith("Transferred:")
-    assert told([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith("No transfer shown")
+    assert told([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith(
+        "Transferred in loss alone:"
+    )
+    looks, does_not = (
+        {"condition": "prompt", "features": {"matched": 0.1, "mismatched": other, "zeroed": 0.9}}
+        for other in (0.2, 0.1)
+    )
+    assert told([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith(
+        "Transferred:"
+    )
+    assert told([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith(
+        "No transfer shown"
+    )
     baseline = student("teacher", 0.01, 1.0) | {"kind": "baseline"}
-    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), baseline]).startswith("Transferred:")
+    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), baseline]).startswith(
+        "Transferred:"
+    )
     assert "--controls" in told([student("student", 0.1, 0.9)])
-    assert told([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith("Leaking attention")
+    assert told([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith(
+        "Leaking attention"
+    )
 
 
-def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(run: Path, tmp_path: Path) -> None:
+def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(
+    run: Path, tmp_path: Path
+) -> None:
     copied = shutil.copy(EMBEDDED_DATASET, tmp_path / "copy.jsonl")
-    results = evaluate(EvaluateSettings(run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu"))
+    results = evaluate(
+        EvaluateSettings(run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu")
+    )
     train_rows, validation_rows = split_rows([str(i) for i in range(40)], validation=0.1, seed=0)
     answered = [int(sample["row_id"]) for sample in results["samples"]]
     assert not set(answered) & set(train_rows)
@@ -224,7 +273,8 @@ def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from
 
 def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> None:
     rows = write_rows(
-        tmp_path / "rows.jsonl", [{"question": "word " * 3000, "answer": "1"}, {"question": "3 + 4?", "answer": "7"}]
+        tmp_path / "rows.jsonl",
+        [{"question": "word " * 3000, "answer": "1"}, {"question": "3 + 4?", "answer": "7"}],
     )
     results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=4, device="cpu"))
     assert results["prompts"] == 1
@@ -240,7 +290,11 @@ def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> N
 
 def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
-        evaluate(EvaluateSettings(run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"))
+        evaluate(
+            EvaluateSettings(
+                run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
+            )
+        )
     assert not (run / "companions/gpt-neo-scratch").exists()
 
 
@@ -248,33 +302,64 @@ def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: Ru
     words = ("chat", "--run", run, "--max-new-tokens", 5, "--json")
     done = run_cli(*words, text_input="word " * 3000 + "\nAnn has 3 pens.\n\n")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"not answered: the prompt has \d+ tokens, its teacher reads 1024", done.stderr)
+    assert re.search(
+        r"not answered: the prompt has \d+ tokens, its teacher reads 1024", done.stderr
+    )
     result = json.loads(done.stdout)
-    assert ([each["message"] for each in result["answers"]], result["unanswered"]) == (["Ann has 3 pens."], 1)
+    assert ([each["message"] for each in result["answers"]], result["unanswered"]) == (
+        ["Ann has 3 pens."],
+        1,
+    )
     alone = run_cli(*words, text_input="word " * 3000 + "\n\n")
     assert (alone.returncode, alone.stdout) == (2, "")
 
 
 def test_a_chat_that_has_become_too_long_begins_anew(run: Path, run_cli: RunCli) -> None:
     once, long = "Ann has 3 pens. " * 20, "Ann has 3 pens. Ann buys 5 pens. " * 40
-    done = run_cli("chat", "--run", run, "--max-new-tokens", 5, "--json", text_input=f"{once}\n{long}\n{long}\n\n")
+    done = run_cli(
+        "chat",
+        "--run",
+        run,
+        "--max-new-tokens",
+        5,
+        "--json",
+        text_input=f"{once}\n{long}\n{long}\n\n",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("what was said before this message is forgotten") >= 1
     assert len(json.loads(done.stdout)["answers"]) == 3
 
 
 def test_generate_and_chat_answer(run: Path, run_cli: RunCli) -> None:
-    done = run_cli("generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12, "--json")
+    done = run_cli(
+        "generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12, "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tokens"] <= 12
-    streamed = run_cli("generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12)
+    streamed = run_cli(
+        "generate", "--run", run, "--prompt", "Ann has 3 pens.", "--max-new-tokens", 12
+    )
     assert json.loads(done.stdout)["text"].strip() in streamed.stdout
-    talked = run_cli("chat", "--run", run, "--max-new-tokens", 5, "--json", text_input="Hello\n/new\nAnn has 3 pens.\n\n")
+    talked = run_cli(
+        "chat",
+        "--run",
+        run,
+        "--max-new-tokens",
+        5,
+        "--json",
+        text_input="Hello\n/new\nAnn has 3 pens.\n\n",
+    )
     assert talked.returncode == 0, talked.stderr
-    assert [answer["message"] for answer in json.loads(talked.stdout)["answers"]] == ["Hello", "Ann has 3 pens."]
+    assert [answer["message"] for answer in json.loads(talked.stdout)["answers"]] == [
+        "Hello",
+        "Ann has 3 pens.",
+    ]
 
 
 def test_evaluate_prints_a_table(run: Path, run_cli: RunCli) -> None:
     done = run_cli("evaluate", "--run", run, "--samples", 2, "--max-new-tokens", 8)
     assert done.returncode == 0, done.stderr
-    assert all(text in done.stdout for text in ("student", "layer-0", "no-teacher", "gates shut", "report.html"))
+    assert all(
+        text in done.stdout
+        for text in ("student", "layer-0", "no-teacher", "gates shut", "report.html")
+    )

@@ -1,4 +1,5 @@
-"""Everything that `evaluate` can show, once, on a small run of the embedded default: controls, baselines, a task, the page."""
+"""Everything that `evaluate` can show, once, on a small run of the embedded default: controls,
+baselines, a task, the page."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ from pipeline.training.run import train
 from tests.cli_process import run_process
 from tests.conftest import RunCli, write_rows
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 NAMES = ["student", "layer-0", "layer-2", "no-teacher", "random-teacher", "gpt-neo-untouched", "gpt-neo-fine-tuned",
          "gpt-neo-scratch", "distilled", "bidirectional", "teacher"]  # fmt: skip
 SOURCE = """
@@ -43,36 +46,53 @@ test_split: test
 doc_to_text: "{{{{q}}}}"
 """
 TASKS = {
-    "pens": """
+    "pens": (
+        """
 task: pens
 output_type: generate_until
 doc_to_target: "{{{{a}}}}"
 generation_kwargs: {{until: ["<|end_of_thought|>"], do_sample: false, max_gen_toks: 8}}
 metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
-""",
-    "which": """
+"""
+    ),
+    "which": (
+        """
 task: which
 output_type: multiple_choice
 doc_to_choice: ["35 pens", "18 eggs"]
 doc_to_target: 0
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-""",
+"""
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student that begins with a GPT-Neo which has read text, its control on a teacher of random weights beside it."""
+def run(
+    embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A student that begins with a GPT-Neo which has read text, its control on a teacher of random
+    weights beside it."""
     folder = tmp_path_factory.mktemp("whole")
-    settings = embedded_settings(layers=(-1, 0, 2), keep_head=True, codec=("bf16", "-1:klt"), fidelity=("-1:rel=0.05",))
+    settings = embedded_settings(
+        layers=(-1, 0, 2), keep_head=True, codec=("bf16", "-1:klt"), fidelity=("-1:rel=0.05",)
+    )
     random = embedded_settings(layers=(-1,), teacher=f"random:3:{EMBEDDED_TEACHER}")
     text = embedded_settings(layers=(0,), limit=20)
     for each in (settings, random, text):
         extract(prepare(each))
-    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "bridge_lr": 2e-3, "gpt_neo_lr": 2e-3, "device": "cpu"}
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 8,
+        "bridge_lr": 2e-3,
+        "gpt_neo_lr": 2e-3,
+        "device": "cpu",
+    }
     train(TrainSettings(text.cache, folder / "gpt-neo", condition="none", **options))
     train(
-        TrainSettings(settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options),
+        TrainSettings(
+            settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options
+        ),
         companions=("layer-0", "layer-2", "no-teacher", "random-teacher"),
         random_teacher=random.cache,
     )
@@ -82,7 +102,9 @@ def run(embedded_settings: Callable[..., ExtractSettings], tmp_path_factory: pyt
 @pytest.fixture(scope="module")
 def task_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    data = write_rows(folder / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}])
+    data = write_rows(
+        folder / "data.jsonl", [{"q": "Ann has 20 pens. Ann buys 15 pens.", "a": "35"}]
+    )
     for name, text in TASKS.items():
         (folder / f"{name}.yaml").write_text((text + SOURCE).format(data=data))
     return folder
@@ -91,8 +113,21 @@ def task_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(run: Path, task_path: Path) -> str:
     """What the command tells, in a process of its own, as a user runs it."""
-    arguments = ["--run", run, "--baselines", "all", "--samples", 3, "--max-new-tokens", 24, "--device", "cpu"]
-    done = run_process("evaluate", *arguments, "--task", "pens", "--task", "which", "--task-path", task_path)
+    arguments = [
+        "--run",
+        run,
+        "--baselines",
+        "all",
+        "--samples",
+        3,
+        "--max-new-tokens",
+        24,
+        "--device",
+        "cpu",
+    ]
+    done = run_process(
+        "evaluate", *arguments, "--task", "pens", "--task", "which", "--task-path", task_path
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -108,40 +143,74 @@ def test_what_was_found_is_told(told: str, results: dict[str, Any], run: Path) -
     lines = told.splitlines()
     assert all(any(name in line for line in lines) for name in NAMES)
     leak = next(each["leak"] for each in results["students"] if each["leaks"])
-    assert f"bidirectional, what leaks: {leak['reported']:.4f} as reported, {leak['causal']:.4f} seeing no later token" in lines
+    assert (
+        f"bidirectional, what leaks: {leak['reported']:.4f} as reported, {leak['causal']:.4f}"
+        " seeing no later token" in lines
+    )
     for task, metrics in results["students"][0]["tasks"].items():
-        assert f"task {task}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) in lines
+        assert (
+            f"task {task}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            in lines
+        )
     assert results["verdict"] in lines
-    assert {f"not measured: {what}: {why}" for what, why in results["not_measured"].items()} <= set(lines)
+    assert {f"not measured: {what}: {why}" for what, why in results["not_measured"].items()} <= set(
+        lines
+    )
     assert lines[-1] == f"report: {run / 'evaluation' / 'report.html'}"
 
 
-def test_every_control_and_baseline_is_there_with_its_figures(results: dict[str, Any], run: Path) -> None:
+def test_every_control_and_baseline_is_there_with_its_figures(
+    results: dict[str, Any], run: Path
+) -> None:
     assert [each["name"] for each in results["students"]] == NAMES
     found = {each["name"]: each for each in results["students"]}
     assert {each["kind"] for each in found.values()} == {"student", "control", "layer", "baseline"}
     steps, tokens = found["student"]["steps"], found["student"]["tokens"]
-    for name in ("layer-0", "layer-2", "no-teacher", "random-teacher", "distilled", "bidirectional"):
+    for name in (
+        "layer-0",
+        "layer-2",
+        "no-teacher",
+        "random-teacher",
+        "distilled",
+        "bidirectional",
+    ):
         assert (found[name]["steps"], found[name]["tokens"]) == (steps, tokens)
     assert found["gpt-neo-fine-tuned"]["steps"] == found["gpt-neo-scratch"]["steps"] == steps
-    assert (found["gpt-neo-untouched"]["steps"], found["gpt-neo-untouched"]["training_flops"]) == (0, 0)
+    assert (found["gpt-neo-untouched"]["steps"], found["gpt-neo-untouched"]["training_flops"]) == (
+        0,
+        0,
+    )
     for each in found.values():
-        assert each["bits_a_byte"] > 0 and 0 <= each["exact_match_interval"][0] <= each["exact_match"]
+        assert (
+            each["bits_a_byte"] > 0 and 0 <= each["exact_match_interval"][0] <= each["exact_match"]
+        )
         assert each["name"] == "teacher" or each["peak_memory"]["host_bytes"] > 1e7
     losses = {name: each["val_loss"] for name, each in found.items()}
     assert losses["teacher"] < 0.05 and losses["student"] < losses["layer-0"]
     assert losses["gpt-neo-fine-tuned"] < losses["gpt-neo-scratch"] < losses["gpt-neo-untouched"]
-    assert 2e6 < results["extract"]["flops_a_token"] < 4e6 and results["extract"]["stored_tokens"] > 1000
-    assert results["not_measured"] == {"answers": "none has ended within 24 tokens; raise --max-new-tokens"}
-    same = [found[name]["bits_a_byte"] / found[name]["val_loss"] for name in ("student", "layer-0", "distilled", "teacher")]
+    assert (
+        2e6 < results["extract"]["flops_a_token"] < 4e6
+        and results["extract"]["stored_tokens"] > 1000
+    )
+    assert results["not_measured"] == {
+        "answers": "none has ended within 24 tokens; raise --max-new-tokens"
+    }
+    same = [
+        found[name]["bits_a_byte"] / found[name]["val_loss"]
+        for name in ("student", "layer-0", "distilled", "teacher")
+    ]
     assert same == pytest.approx([same[0]] * 4)
     assert RunFolder(run).companions().keys() == {*NAMES} - {"student", "teacher"}
 
 
-def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(results: dict[str, Any]) -> None:
+def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(
+    results: dict[str, Any],
+) -> None:
     found = {each["name"]: each for each in results["students"]}
     leak = found["bidirectional"]["leak"]
-    assert found["bidirectional"]["leaks"] and leak["reported"] == found["bidirectional"]["val_loss"]
+    assert (
+        found["bidirectional"]["leaks"] and leak["reported"] == found["bidirectional"]["val_loss"]
+    )
     assert leak["leaked"] == leak["causal"] - leak["reported"] != 0
     assert "leak" not in found["student"]
     assert "bidirectional" not in results["verdict"]
@@ -165,25 +234,36 @@ def writer_of(run: Path) -> StudentWriter:
 def test_a_tasks_prompts_get_the_same_answers_in_batches_in_their_own_order(run: Path) -> None:
     writer = writer_of(run)
     short, long = {"until": "ends", "max_gen_toks": 6}, {"until": ["one", "two"], "max_gen_toks": 9}
-    asked = [("Ann has 20 pens.", short), ("Ben has 3.", long), ("Cara sells 18 of her 40 eggs.", short), ("Eva?", short)]
+    asked = [
+        ("Ann has 20 pens.", short),
+        ("Ben has 3.", long),
+        ("Cara sells 18 of her 40 eggs.", short),
+        ("Eva?", short),
+    ]
     requests = [SimpleNamespace(args=each) for each in asked]
     alone, together = (adapter(writer, batch).generate_until(requests) for batch in (1, 3))
     assert alone == together
     assert len(set(alone)) > 1
 
 
-def test_a_task_that_fails_on_its_own_data_says_which(run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_fails_on_its_own_data_says_which(
+    run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = HarnessTasks(["pens"], task_path, None)
 
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("no documents")
 
     monkeypatch.setattr("lm_eval.simple_evaluate", broken)
-    with pytest.raises(RunError, match=r"--task: one of pens failed \(ZeroDivisionError: no documents\)"):
+    with pytest.raises(
+        RunError, match=r"--task: one of pens failed \(ZeroDivisionError: no documents\)"
+    ):
         tasks.answered_by(writer_of(run))
 
 
-def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(
+    run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = HarnessTasks(["pens"], task_path, None)
 
     def damaged(*_: Any, **__: Any) -> None:
@@ -205,23 +285,48 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
     monkeypatch.setattr(HarnessTasks, "__bool__", lambda _: True)
     monkeypatch.setattr("pipeline.evaluation.run.TeacherAlone", fails)
     own = shutil.copytree(run, tmp_path / "run")
-    found = evaluate(EvaluateSettings(own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu"))
-    assert found["not_measured"] == {"tasks": "no room for this prompt", "teacher": "no room for this prompt"}
-    assert [each["name"] for each in found["students"]] == ["student", *RunFolder(own).finished_companions()]
+    found = evaluate(
+        EvaluateSettings(own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu")
+    )
+    assert found["not_measured"] == {
+        "tasks": "no room for this prompt",
+        "teacher": "no room for this prompt",
+    }
+    assert [each["name"] for each in found["students"]] == [
+        "student",
+        *RunFolder(own).finished_companions(),
+    ]
 
 
-def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(results: dict[str, Any], run: Path, tmp_path: Path) -> None:
+def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
+    results: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
     control = RunFolder(moved / "companions/random-teacher")
     record = control.read_record()
     was = record["settings"]["cache"]
-    control.write_record(record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}})
-    with pytest.raises(InputError, match="gone: there is no cache; name with --random-teacher where"):
+    control.write_record(
+        record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}}
+    )
+    with pytest.raises(
+        InputError, match="gone: there is no cache; name with --random-teacher where"
+    ):
         evaluate(EvaluateSettings(moved, samples=0, device="cpu"))
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
-    found = evaluate(EvaluateSettings(moved, samples=1, max_new_tokens=2, random_teacher=was, teacher=str(teacher), device="cpu"))
+    found = evaluate(
+        EvaluateSettings(
+            moved,
+            samples=1,
+            max_new_tokens=2,
+            random_teacher=was,
+            teacher=str(teacher),
+            device="cpu",
+        )
+    )
     losses = {each["name"]: each["val_loss"] for each in results["students"]}
-    assert all(each["val_loss"] == pytest.approx(losses[each["name"]]) for each in found["students"])
+    assert all(
+        each["val_loss"] == pytest.approx(losses[each["name"]]) for each in found["students"]
+    )
 
 
 def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +336,9 @@ def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.M
     assert not HarnessTasks([], None, None)
 
 
-def test_the_report_needs_nothing_but_itself_and_its_pictures_lie_beside_it(results: dict[str, Any], run: Path) -> None:
+def test_the_report_needs_nothing_but_itself_and_its_pictures_lie_beside_it(
+    results: dict[str, Any], run: Path
+) -> None:
     page = (run / "evaluation/report.html").read_text()
     assert results["verdict"] in page
     assert all(name in page for name in NAMES)
@@ -275,7 +382,9 @@ def test_a_browser_shows_the_page_whole_light_and_dark(
     assert seen["verdict"].split() == results["verdict"].split()
 
 
-def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path, run_cli: RunCli, tmp_path: Path) -> None:
+def test_evaluated_runs_are_set_side_by_side(
+    results: dict[str, Any], run: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     record = RunFolder(other).read_record()
     record["settings"] |= {"seed": 1}
@@ -290,7 +399,10 @@ def test_evaluated_runs_are_set_side_by_side(results: dict[str, Any], run: Path,
     comparison = json.loads(done.stdout)
     groups = comparison["groups"]
     assert comparison["apart"] == ["epochs"]
-    assert [(group["label"], group["seeds"]) for group in groups] == [("epochs 2", [0, 1]), ("epochs 9", [1])]
+    assert [(group["label"], group["seeds"]) for group in groups] == [
+        ("epochs 2", [0, 1]),
+        ("epochs 9", [1]),
+    ]
     loss = groups[0]["rows"][0]["figures"]["val_loss"]
     assert loss["mean"] == pytest.approx(results["students"][0]["val_loss"] + 0.1)
     assert loss["high"] - loss["low"] == pytest.approx(0.2)
@@ -313,9 +425,16 @@ def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
 ) -> None:
     done = run_cli("generate", "--run", run, "--prompt", "a", "--stop", "")
     assert done.returncode == 2 and "an empty text would end every answer" in done.stderr
-    done = run_cli("extract", "--teacher", "random:4", "--limit", 2, "--cache", tmp_path / "c", "--json")
+    done = run_cli(
+        "extract", "--teacher", "random:4", "--limit", 2, "--cache", tmp_path / "c", "--json"
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(run_cli("cache", "inspect", tmp_path / "c", "--json").stdout)["identity"]["teacher_weights"] == "random:4"
+    assert (
+        json.loads(run_cli("cache", "inspect", tmp_path / "c", "--json").stdout)["identity"][
+            "teacher_weights"
+        ]
+        == "random:4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,7 +449,9 @@ def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
         (["--run", "RUN/companions/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_said_so(arguments: list[str], said: str, run: Path, run_cli: RunCli) -> None:
+def test_what_makes_no_sense_is_said_so(
+    arguments: list[str], said: str, run: Path, run_cli: RunCli
+) -> None:
     done = run_cli("evaluate", *[each.replace("RUN", str(run)) for each in arguments])
     assert done.returncode == 2
     assert said in done.stderr

@@ -1,4 +1,5 @@
-"""Other teachers than Qwen2, end to end: their caches hold what a plain forward pass of each example gives."""
+"""Other teachers than Qwen2, end to end: their caches hold what a plain forward pass of each
+example gives."""
 
 from __future__ import annotations
 
@@ -37,7 +38,12 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.conftest import RunCli, write_rows
 
-SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 Make = Callable[..., ExtractSettings]
 
 
@@ -79,28 +85,40 @@ def test_decoders_give_what_a_plain_pass_gives(
     assert result.stored_tokens < result.tokens
     for example in open_cache(settings.cache):
         with torch.no_grad():
-            plain = model(torch.from_numpy(example.input_ids.astype(np.int64))[None], output_hidden_states=True).hidden_states
+            plain = model(
+                torch.from_numpy(example.input_ids.astype(np.int64))[None],
+                output_hidden_states=True,
+            ).hidden_states
         for layer, states in example.hidden_states.items():
             exact = plain[layer][0].numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (family, layer)
+            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
+                family,
+                layer,
+            )
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     texts = [f"word{number} and word{number % 3} make word{number + 1}" for number in range(8)]
-    return write_rows(tmp_path / "rows.jsonl", [{"question": text, "answer": f"it is {text} #### 1"} for text in texts * 2])
+    return write_rows(
+        tmp_path / "rows.jsonl",
+        [{"question": text, "answer": f"it is {text} #### 1"} for text in texts * 2],
+    )
 
 
 def saved_encoder(family: str, folder: Path, rows: Path) -> PreTrainedModel:
     words = Whitespace().pre_tokenize_str(rows.read_text() + " User : Assistant :")
     vocabulary = {
-        word: number for number, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", "[SEP]", *(word for word, _ in words)]))
+        word: number
+        for number, word in enumerate(
+            dict.fromkeys(["[PAD]", "[UNK]", "[SEP]", *(word for word, _ in words)])
+        )
     }
     told = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     told.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=told, pad_token="[PAD]", unk_token="[UNK]", sep_token="[SEP]").save_pretrained(
-        folder
-    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=told, pad_token="[PAD]", unk_token="[UNK]", sep_token="[SEP]"
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     model = encoder(family, len(vocabulary)).eval()
     model.save_pretrained(folder)
@@ -113,18 +131,39 @@ def test_encoders_are_read_whole_and_their_students_marked(
 ) -> None:
     model = saved_encoder(family, tmp_path / "teacher", rows)
     settings = embedded_settings(
-        teacher=str(tmp_path / "teacher"), teacher_kind="encoder", dataset=str(rows), limit=None, layers=(-1, 0), shard_tokens=100
+        teacher=str(tmp_path / "teacher"),
+        teacher_kind="encoder",
+        dataset=str(rows),
+        limit=None,
+        layers=(-1, 0),
+        shard_tokens=100,
     )
     result = extract(prepare(settings))
     assert result.stored_tokens == result.tokens
     for example in open_cache(settings.cache):
         with torch.no_grad():
-            plain = model(torch.from_numpy(example.input_ids.astype(np.int64))[None], output_hidden_states=True).hidden_states
+            plain = model(
+                torch.from_numpy(example.input_ids.astype(np.int64))[None],
+                output_hidden_states=True,
+            ).hidden_states
         for layer, states in example.hidden_states.items():
             exact = plain[layer][0].numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (family, layer)
+            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
+                family,
+                layer,
+            )
     del model
-    trained = run_cli("train", "--cache", settings.cache, "--run", tmp_path / "run", "--max-steps", 1, "--batch-size", 4)
+    trained = run_cli(
+        "train",
+        "--cache",
+        settings.cache,
+        "--run",
+        tmp_path / "run",
+        "--max-steps",
+        1,
+        "--batch-size",
+        4,
+    )
     assert "LEAK" in trained.stdout, trained.stderr
     evaluated = run_cli("evaluate", "--run", tmp_path / "run", "--samples", 0)
     assert "Leaking" in evaluated.stdout, evaluated.stderr
@@ -133,7 +172,9 @@ def test_encoders_are_read_whole_and_their_students_marked(
     assert "its teacher is an encoder" in refused.stderr
 
 
-def test_a_teacher_of_the_other_kind_is_refused(embedded_settings: Make, rows: Path, tmp_path: Path) -> None:
+def test_a_teacher_of_the_other_kind_is_refused(
+    embedded_settings: Make, rows: Path, tmp_path: Path
+) -> None:
     saved_encoder("bert", tmp_path / "teacher", rows)
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), dataset=str(rows), limit=None)
     with pytest.raises(InputError, match="sees later tokens"):
@@ -142,7 +183,9 @@ def test_a_teacher_of_the_other_kind_is_refused(embedded_settings: Make, rows: P
         extract(prepare(replace(embedded_settings(), teacher_kind="encoder")))
 
 
-def test_an_encoder_has_no_predictions_to_diverge(embedded_settings: Make, rows: Path, tmp_path: Path) -> None:
+def test_an_encoder_has_no_predictions_to_diverge(
+    embedded_settings: Make, rows: Path, tmp_path: Path
+) -> None:
     saved_encoder("bert", tmp_path / "teacher", rows)
     options: dict[str, Any] = {
         "teacher": str(tmp_path / "teacher"),

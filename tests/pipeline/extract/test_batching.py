@@ -9,7 +9,9 @@ LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 
 
 @given(lengths=LENGTHS, size=st.integers(1, 2000))
-def test_shards_hold_each_example_once_in_order_and_only_the_last_is_short(lengths: list[int], size: int) -> None:
+def test_shards_hold_each_example_once_in_order_and_only_the_last_is_short(
+    lengths: list[int], size: int
+) -> None:
     shards = plan_shards(lengths, size)
     assert [index for shard in shards for index in shard] == list(range(len(lengths)))
     assert all(sum(lengths[i] for i in shard) >= size for shard in shards[:-1])
@@ -24,7 +26,10 @@ def test_batches_hold_each_example_once_within_the_budget(lengths: list[int], si
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= size
 
 
-@given(rows=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 4000)), max_size=60), size=st.integers(1, 4000))
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 4000)), max_size=60),
+    size=st.integers(1, 4000),
+)
 def test_what_rows_go_on_from_counts_for_an_eighth(rows: list[tuple[int, int]], size: int) -> None:
     lengths, before = [length for length, _ in rows], [context for _, context in rows]
     batches = plan_batches(lengths, size, before)
@@ -35,11 +40,16 @@ def test_what_rows_go_on_from_counts_for_an_eighth(rows: list[tuple[int, int]], 
 
 
 @given(lengths=LENGTHS, size=st.integers(1, 2000))
-def test_no_batch_is_padded_beyond_a_few_percent_and_none_is_cut_short_for_nothing(lengths: list[int], size: int) -> None:
+def test_no_batch_is_padded_beyond_a_few_percent_and_none_is_cut_short_for_nothing(
+    lengths: list[int], size: int
+) -> None:
     batches = plan_batches(lengths, size)
     for batch in batches:
         own = sum(lengths[i] for i in batch)
         assert len(batch) * max(lengths[i] for i in batch) <= (1 + MOST_PADDING) * own
     for batch, following in pairwise(batches):
-        padded, own = (len(batch) + 1) * lengths[batch[0]], sum(lengths[i] for i in [*batch, following[0]])
+        padded, own = (
+            (len(batch) + 1) * lengths[batch[0]],
+            sum(lengths[i] for i in [*batch, following[0]]),
+        )
         assert padded > size or padded > (1 + MOST_PADDING) * own

@@ -16,7 +16,13 @@ from cache.manifest import read_manifest
 from cache.reader import read_codecs
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import asked_alike, calibrate_on_cache, choose_sample, own_lengths, pieces_of
+from pipeline.extract.calibrate import (
+    asked_alike,
+    calibrate_on_cache,
+    choose_sample,
+    own_lengths,
+    pieces_of,
+)
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -25,7 +31,9 @@ MakeSettings = Callable[..., ExtractSettings]
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(0, 600), st.integers(0, 3))
-def test_a_sample_has_the_tokens_asked_for_and_not_an_example_more(lengths: list[int], tokens: int, seed: int) -> None:
+def test_a_sample_has_the_tokens_asked_for_and_not_an_example_more(
+    lengths: list[int], tokens: int, seed: int
+) -> None:
     chosen = choose_sample(lengths, tokens, seed)
     held = sum(lengths[index] for index in chosen)
     assert chosen == sorted(set(chosen)) == choose_sample(lengths, tokens, seed)
@@ -43,16 +51,21 @@ def test_pieces_hold_what_examples_share_once(small_cache: Path) -> None:
         indices = list(range(len(cache)))
         shared, own = pieces_of(cache, indices, -1)
         assert list(map(len, own)) == own_lengths(cache)
-        assert sum(map(len, [*shared, *own])) == sum(int(record.stored.sum()) for record in cache.records)
+        assert sum(map(len, [*shared, *own])) == sum(
+            int(record.stored.sum()) for record in cache.records
+        )
         for index in indices:
             whole = cache.example(index).hidden_states[-1]
-            assert np.array_equal(whole[len(whole) - len(own[index]) :].view(np.uint16), own[index].view(np.uint16))
+            assert np.array_equal(
+                whole[len(whole) - len(own[index]) :].view(np.uint16), own[index].view(np.uint16)
+            )
 
 
 def test_a_codec_fitted_before_the_pass_is_the_one_fitted_to_its_cache(
     embedded_settings: MakeSettings, small_cache: Path
 ) -> None:
-    """The sample read before the one pass has the states that the pass then stores, but for how sums were ordered."""
+    """The sample read before the one pass has the states that the pass then stores, but for how
+    sums were ordered."""
     settings = embedded_settings(codec=("klt",), fidelity=("rel=0.1",), calibration_tokens=2000)
     extract(prepare(settings))
     asked = {
@@ -64,7 +77,10 @@ def test_a_codec_fitted_before_the_pass_is_the_one_fitted_to_its_cache(
         after = calibrate_on_cache(cache, asked, None, lambda what, done, total: None)
     for layer in asked:
         for name, value in after[layer].settings["found"].items():
-            assert before[layer].settings["found"][name] == pytest.approx(value, rel=0.02), (layer, name)
+            assert before[layer].settings["found"][name] == pytest.approx(value, rel=0.02), (
+                layer,
+                name,
+            )
 
 
 def test_what_was_asked_is_known_again_whatever_the_fit(embedded_settings: MakeSettings) -> None:
@@ -97,7 +113,9 @@ def test_what_is_shared_counts_once_in_a_sample() -> None:
     assert len(choose_sample([1] * 100, 150, 0, lambda index: {0: 100})) == 50
 
 
-def test_a_rate_that_nothing_gives_is_refused_before_the_pass(embedded_settings: MakeSettings) -> None:
+def test_a_rate_that_nothing_gives_is_refused_before_the_pass(
+    embedded_settings: MakeSettings,
+) -> None:
     settings = embedded_settings(codec=("klt",), bits=("0.0001",), calibration_tokens=1500)
     with pytest.raises(InputError, match=r"every step gives more than bits=0\.0001"):
         extract(prepare(settings))

@@ -1,4 +1,5 @@
-"""A device whose memory is too small for a batch: the batch is halved, and no number changes but in its last bits."""
+"""A device whose memory is too small for a batch: the batch is halved, and no number changes but in
+its last bits."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 
 def with_memory_for(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A device that runs out of memory above so many padded tokens; collects the sizes that it was asked for."""
+    """A device that runs out of memory above so many padded tokens; collects the sizes that it was
+    asked for."""
     asked: list[int] = []
     plain = Teacher.hidden_states
 
@@ -65,7 +67,9 @@ def with_memory_for(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_good(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_is_halved_for_good(
+    embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = embedded_settings(batch_tokens=3000)
     extract(prepare(whole))
     asked = with_memory_for(800, monkeypatch)
@@ -75,19 +79,29 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(embedded_settings: Make, m
     with open_cache(whole.cache) as cache, open_cache(small.cache) as other:
         assert {record.provenance["batch_tokens"] for record in cache.records} == {3000}
         halved = [record.provenance["batch_tokens"] for record in other.records].index(750)
-        assert [record.provenance["batch_tokens"] for record in other.records] == [3000] * halved + [750] * (
-            len(other.records) - halved
-        )
+        assert [record.provenance["batch_tokens"] for record in other.records] == [
+            3000
+        ] * halved + [750] * (len(other.records) - halved)
         for one, two in zip(cache, other, strict=True):
             exact = one.hidden_states[-1].astype(np.float32)
-            assert np.abs(exact - two.hidden_states[-1].astype(np.float32)).max() <= 2**-7 * np.abs(exact).max()
+            assert (
+                np.abs(exact - two.hidden_states[-1].astype(np.float32)).max()
+                <= 2**-7 * np.abs(exact).max()
+            )
         again = replace(small, batch_tokens=750, cache=small.cache.with_name("again"))
         extract(prepare(again))
-        digests = [[record.digest for record in records[halved:]] for records in (other.records, open_cache(again.cache).records)]
+        digests = [
+            [record.digest for record in records[halved:]]
+            for records in (other.records, open_cache(again.cache).records)
+        ]
         assert digests[0] == digests[1]
 
 
-def test_an_example_that_does_not_fit_alone_is_told(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_that_does_not_fit_alone_is_told(
+    embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_memory_for(40, monkeypatch)
-    with pytest.raises(RunError, match=r"memory is too small for an example of \d+ tokens .*--max-tokens"):
+    with pytest.raises(
+        RunError, match=r"memory is too small for an example of \d+ tokens .*--max-tokens"
+    ):
         extract(prepare(embedded_settings()))

@@ -23,12 +23,16 @@ NOTHING = ShardStates([], [], [], [], {}, 1)
 
 
 def states_of(examples: list[Example]) -> ShardStates:
-    pieces = [Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples]
+    pieces = [
+        Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
+    ]
     row_ids = [example.row_id for example in examples]
     return ShardStates(row_ids, [""] * len(examples), list(map(len, examples)), pieces, {}, 1)
 
 
-def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp_path: Path) -> None:
+def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(
+    tmp_path: Path,
+) -> None:
     told: list[tuple[int, threading.Thread]] = []
 
     def published(record: ShardRecord) -> None:
@@ -40,7 +44,9 @@ def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(tmp
             for shard, examples in enumerate(SHARDS):
                 publisher.publish(shard, states_of(examples))
         assert told == [(shard, threading.current_thread()) for shard in range(4)]
-    assert [record.provenance for record in open_cache(root).records] == [{"device": "x", "batch_tokens": 1}] * 4
+    assert [record.provenance for record in open_cache(root).records] == [
+        {"device": "x", "batch_tokens": 1}
+    ] * 4
 
 
 class SlowWriter:
@@ -66,8 +72,11 @@ def test_no_more_than_one_shard_is_in_writing() -> None:
     assert (writer.done, writer.most) == (5, 1)
 
 
-def test_interrupted_again_it_still_waits_for_the_shard_that_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds the lock lets go of it when the context ends: nothing may be written after that."""
+def test_interrupted_again_it_still_waits_for_the_shard_that_is_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever holds the lock lets go of it when the context ends: nothing may be written after
+    that."""
     writer = SlowWriter()
     plain, impatient = publisher_module.wait, [KeyboardInterrupt, KeyboardInterrupt]
 
@@ -92,7 +101,10 @@ class FullDisk(CacheWriter):
 
 
 def test_a_failed_write_is_raised_at_the_next_batch() -> None:
-    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}, {}) as publisher:
+    with (
+        pytest.raises(OSError, match="No space"),
+        BackgroundPublisher(FullDisk(), {}, {}) as publisher,
+    ):
         publisher.publish(0, NOTHING)
         for _ in range(200):
             time.sleep(0.01)
@@ -101,7 +113,10 @@ def test_a_failed_write_is_raised_at_the_next_batch() -> None:
 
 
 def test_a_failed_last_write_is_raised_too() -> None:
-    with pytest.raises(OSError, match="No space"), BackgroundPublisher(FullDisk(), {}, {}) as publisher:
+    with (
+        pytest.raises(OSError, match="No space"),
+        BackgroundPublisher(FullDisk(), {}, {}) as publisher,
+    ):
         publisher.publish(0, NOTHING)
 
 

@@ -48,15 +48,22 @@ def test_cached_states_are_those_of_a_plain_forward_pass(small_cache: Path) -> N
             ids = torch.from_numpy(example.input_ids.astype(np.int64))[None]
             plain = model(input_ids=ids, output_hidden_states=True).hidden_states
         for layer, states in example.hidden_states.items():
-            # bfloat16 keeps 8 bits: two roundings of nearly equal numbers differ by one step at most
-            np.testing.assert_allclose(states.astype(np.float32), plain[layer][0].numpy(), rtol=2**-7, atol=1e-4)
+            # bfloat16 keeps 8 bits: two roundings of nearly equal numbers differ by one step at
+            # most
+            np.testing.assert_allclose(
+                states.astype(np.float32), plain[layer][0].numpy(), rtol=2**-7, atol=1e-4
+            )
 
 
 def test_the_result_counts_what_the_cache_holds(embedded_settings: Make) -> None:
     settings = embedded_settings(limit=6)
     result = extract(prepare(settings))
     store = open_cache(settings.cache)
-    assert (result.examples, result.tokens, result.bytes) == (6, int(store.lengths.sum()), store.bytes)
+    assert (result.examples, result.tokens, result.bytes) == (
+        6,
+        int(store.lengths.sum()),
+        store.bytes,
+    )
     assert result.left_out == {}
     again = extract(prepare(settings))
     assert again.resumed_shards == again.shards
@@ -64,7 +71,9 @@ def test_the_result_counts_what_the_cache_holds(embedded_settings: Make) -> None
     assert again.content_digest == result.content_digest
 
 
-def test_long_and_bad_rows_are_left_out_and_counted(embedded_settings: Make, tmp_path: Path) -> None:
+def test_long_and_bad_rows_are_left_out_and_counted(
+    embedded_settings: Make, tmp_path: Path
+) -> None:
     rows = [{"question": "Q " * n, "answer": "A"} for n in (1, 2, 200)]
     path = write_rows(tmp_path / "rows.jsonl", [*rows, {"question": "Q"}])
     settings = embedded_settings(dataset=str(path), max_tokens=100, skip_bad_rows=True, limit=None)
@@ -79,8 +88,13 @@ def test_nothing_left_is_an_error_before_anything_is_written(embedded_settings: 
     assert not settings.cache.exists()
 
 
-@pytest.mark.parametrize("change", [{"limit": 5}, {"template": "chat"}, {"layers": (-1,)}, {"loss_on": "all"}, {"dtype": "bf16"}])
-def test_another_run_is_not_mixed_in(change: dict[str, object], embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"limit": 5}, {"template": "chat"}, {"layers": (-1,)}, {"loss_on": "all"}, {"dtype": "bf16"}],
+)
+def test_another_run_is_not_mixed_in(
+    change: dict[str, object], embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = embedded_settings(limit=4)
     extract(prepare(settings))
 
@@ -103,7 +117,9 @@ def test_every_field_of_the_identity_is_compared_before_a_model_is_loaded(
 ) -> None:
     settings = embedded_settings(limit=4)
     prepared = prepare(settings)
-    with write_cache(settings.cache, prepared.manifest, prepared_attachments(prepared, settings.cache)):
+    with write_cache(
+        settings.cache, prepared.manifest, prepared_attachments(prepared, settings.cache)
+    ):
         pass  # a cache that was begun
     assert sorted(prepared.manifest.identity) == sorted(IDENTITY)
     now = prepared.manifest.identity[field]
@@ -136,10 +152,16 @@ def test_moving_the_teacher_changes_nothing(embedded_settings: Make, tmp_path: P
     assert extract(prepare(replace(settings, teacher=str(moved)))).resumed_shards > 0
 
 
-def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broken: set[str], layer: int = -1) -> None:
+def break_rows(
+    monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broken: set[str], layer: int = -1
+) -> None:
     """Let the teacher give three values that are not finite in the third token of some rows."""
     plain = Teacher.hidden_states
-    starts = {tuple(example.input_ids[:200]) for example in prepare(settings).dataset.examples if example.row_id in broken}
+    starts = {
+        tuple(example.input_ids[:200])
+        for example in prepare(settings).dataset.examples
+        if example.row_id in broken
+    }
 
     def hidden_states(
         self: Teacher, ids: torch.Tensor, mask: torch.Tensor | None = None, past: Any = None
@@ -148,26 +170,37 @@ def break_rows(monkeypatch: pytest.MonkeyPatch, settings: ExtractSettings, broke
         for row, tokens in enumerate(ids.tolist()):
             length = len(tokens) if mask is None else int(mask[row].sum())
             if tuple(tokens[: min(200, length)]) in starts:
-                states[layer][row, 2, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+                states[layer][row, 2, :3] = torch.tensor(
+                    [float("nan"), float("inf"), -float("inf")]
+                )
         return states
 
     monkeypatch.setattr(Teacher, "hidden_states", hidden_states)
 
 
-def test_states_that_are_not_finite_stop_the_run(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_that_are_not_finite_stop_the_run(
+    embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = embedded_settings(limit=6, sharing=False)
     break_rows(monkeypatch, settings, {"4"}, layer=0)
-    with pytest.raises(RunError, match=r"row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite"):
+    with pytest.raises(
+        RunError,
+        match=r"row 4, layer 0: the teacher gives 3 values that are not finite.*--skip-non-finite",
+    ):
         extract(prepare(settings))
 
 
-def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_without_finite_states_are_left_out_and_counted(
+    embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = embedded_settings(limit=20, shard_tokens=600, sharing=False)
     with monkeypatch.context() as patch:
         break_rows(patch, settings, {"1", "2", "17"})
         with pytest.raises(RunError):
             extract(prepare(settings))
-        skipping = replace(settings, skip_non_finite=True)  # goes on with the cache that has stopped
+        skipping = replace(
+            settings, skip_non_finite=True
+        )  # goes on with the cache that has stopped
         result = extract(prepare(skipping))
     store = open_cache(settings.cache)
     assert store.row_ids == [str(row) for row in range(20) if row not in (1, 2, 17)]
@@ -175,19 +208,29 @@ def test_rows_without_finite_states_are_left_out_and_counted(embedded_settings: 
     assert (result.tokens, result.bytes) == (int(store.lengths.sum()), store.bytes)
     assert verify_cache(settings.cache).whole
     summary = summarise_cache(settings.cache)
-    assert (summary["examples"], summary["planned_examples"], summary["left_out"]) == (17, 20, {"states not finite": 3})
+    assert (summary["examples"], summary["planned_examples"], summary["left_out"]) == (
+        17,
+        20,
+        {"states not finite": 3},
+    )
     whole = embedded_settings(limit=20, shard_tokens=600, sharing=False)
     extract(prepare(whole))
     others = {example.row_id: example for example in open_cache(whole.cache)}
     assert all(same_example(example, others[example.row_id]) for example in store)
 
 
-def test_a_shard_of_which_nothing_is_left_is_published_empty(embedded_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = embedded_settings(limit=6, shard_tokens=1, skip_non_finite=True, sharing=False)  # a shard an example
+def test_a_shard_of_which_nothing_is_left_is_published_empty(
+    embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = embedded_settings(
+        limit=6, shard_tokens=1, skip_non_finite=True, sharing=False
+    )  # a shard an example
     break_rows(monkeypatch, settings, {"2", "3"})
     assert extract(prepare(settings)).examples == 4
     assert open_cache(settings.cache).row_ids == ["0", "1", "4", "5"]
-    assert [len(example) for example in open_cache(settings.cache)] == open_cache(settings.cache).lengths.tolist()
+    assert [len(example) for example in open_cache(settings.cache)] == open_cache(
+        settings.cache
+    ).lengths.tolist()
     assert verify_cache(settings.cache).whole
     converted = settings.cache.with_name("converted")
     assert convert_cache(settings.cache, converted, container="hdf5").same_content
@@ -216,7 +259,10 @@ def test_a_write_that_fails_ends_the_run_at_once_and_it_goes_on_later(
         patch.setattr(CacheWriter, "publish", full)
         with pytest.raises(OSError, match="No space left"):
             extract(prepare(settings))
-    assert (len(scan_journal(settings.cache).records), verify_cache(settings.cache).damage) == (2, [])
+    assert (len(scan_journal(settings.cache).records), verify_cache(settings.cache).damage) == (
+        2,
+        [],
+    )
     result = extract(prepare(settings))
     assert (result.resumed_shards, result.content_digest) == (2, whole)
 
@@ -234,9 +280,24 @@ def published(root: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_anywhere_it_resumes_to_the_same_content(seed: int, small_cache: Path, tmp_path: Path) -> None:
-    """kill -9 at a random moment after a shard; what is published then is whole, and only the rest is done again."""
-    options = ["--layers", "-1,0", "--limit", "40", "--shard-tokens", "1500", "--dtype", "fp32", "--device", "cpu", "--json"]
+def test_killed_anywhere_it_resumes_to_the_same_content(
+    seed: int, small_cache: Path, tmp_path: Path
+) -> None:
+    """kill -9 at a random moment after a shard; what is published then is whole, and only the rest
+    is done again."""
+    options = [
+        "--layers",
+        "-1,0",
+        "--limit",
+        "40",
+        "--shard-tokens",
+        "1500",
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+        "--json",
+    ]
     process = CliProcess("extract", "--cache", tmp_path / "c", *options)
     wanted = 1 + seed  # shards in the journal before the kill
     until = time.monotonic() + 120

@@ -50,12 +50,18 @@ def test_shared_states_are_those_of_whole_examples(settings: ExtractSettings) ->
         assert (one.row_id, one.input_ids.tolist()) == (other.row_id, other.input_ids.tolist())
         for layer in one.hidden_states:
             a, b = (each.hidden_states[layer].astype(np.float32) for each in (one, other))
-            assert np.abs(a - b).max() <= 0.01 * np.abs(b).max()  # a bfloat16 rounded the other way, and no more
+            assert (
+                np.abs(a - b).max() <= 0.01 * np.abs(b).max()
+            )  # a bfloat16 rounded the other way, and no more
     assert verify_cache(settings.cache).whole
 
 
-def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(settings: ExtractSettings) -> None:
-    digest = extract(prepare(replace(settings, cache=settings.cache.with_name("whole")))).content_digest
+def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(
+    settings: ExtractSettings,
+) -> None:
+    digest = extract(
+        prepare(replace(settings, cache=settings.cache.with_name("whole")))
+    ).content_digest
 
     def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:
@@ -72,12 +78,19 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
     embedded_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[Any] = [
-        {"messages": [{"role": "user", "content": f"{prompt} " * 60}, {"role": "assistant", "content": f"It is {answer}."}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{prompt} " * 60},
+                {"role": "assistant", "content": f"It is {answer}."},
+            ]
+        }
         for prompt in range(100, 112)
         for answer in range(4)
     ]
     dataset = str(write_rows(tmp_path / "rows.jsonl", rows))
-    settings = embedded_settings(dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600)
+    settings = embedded_settings(
+        dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600
+    )
     prepared, held = prepare(settings), []
     plain = ShardReader._read_stem
 
@@ -90,7 +103,11 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
     shared = extract(prepared)
     longest = max(prefix.stop for prefix in prepared.sharing.prefixes)
     assert len(prepared.sharing.prefixes) >= 12 and longest > 100
-    assert max(held) <= 1600 // 4 + 2 * longest < sum(prefix.stop for prefix in prepared.sharing.prefixes) / 2
+    assert (
+        max(held)
+        <= 1600 // 4 + 2 * longest
+        < sum(prefix.stop for prefix in prepared.sharing.prefixes) / 2
+    )
     whole = replace(settings, sharing=False, cache=settings.cache.with_name("whole"))
     assert extract(prepare(whole)).tokens == shared.tokens
     for one, other in zip(open_cache(settings.cache), open_cache(whole.cache), strict=True):
@@ -100,9 +117,13 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])
-def test_a_fitted_codec_is_taken_up_again(codec: str, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fitted_codec_is_taken_up_again(
+    codec: str, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(settings, codec=(codec,))
-    digest = extract(prepare(replace(settings, cache=settings.cache.with_name("whole")))).content_digest
+    digest = extract(
+        prepare(replace(settings, cache=settings.cache.with_name("whole")))
+    ).content_digest
 
     def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
         if size:

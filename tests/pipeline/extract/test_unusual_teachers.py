@@ -1,4 +1,5 @@
-"""Teachers that cannot be read as most are, end to end: the states of a plain pass, or one line and nothing left behind."""
+"""Teachers that cannot be read as most are, end to end: the states of a plain pass, or one line and
+nothing left behind."""
 
 from __future__ import annotations
 
@@ -49,12 +50,18 @@ def require_plain(settings: ExtractSettings, model: PreTrainedModel) -> None:
         plain = plain_pass(model, example.input_ids.tolist())
         for layer, states in example.hidden_states.items():
             exact = plain[layer].float().numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), layer
+            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
+                layer
+            )
 
 
 @pytest.mark.parametrize("family", ["mamba", "jamba", "lfm2"])
 def test_what_cannot_go_on_is_read_unshared_and_resumed(
-    family: str, embedded_settings: Make, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, run_cli: RunCli
+    family: str,
+    embedded_settings: Make,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    run_cli: RunCli,
 ) -> None:
     model = saved(family, tokenizer, tmp_path / "teacher")
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), layers=(-1, 0, 1), limit=8)
@@ -64,12 +71,25 @@ def test_what_cannot_go_on_is_read_unshared_and_resumed(
     assert result.unshared is not None
     assert prepared.manifest.identity["sharing"] is False
     require_plain(settings, model)
-    assert all(layer.within_tolerance for layer in recheck(settings.cache, sample=8, device="cpu").layers)
+    assert all(
+        layer.within_tolerance for layer in recheck(settings.cache, sample=8, device="cpu").layers
+    )
     again = extract(prepare(settings))
     assert (again.resumed_shards, again.content_digest) == (again.shards, result.content_digest)
-    assert extract(prepare(replace(settings, sharing=False))).content_digest == result.content_digest
+    assert (
+        extract(prepare(replace(settings, sharing=False))).content_digest == result.content_digest
+    )
     planned = run_cli(
-        "extract", "--teacher", settings.teacher, "--cache", tmp_path / "planned", "--limit", 4, "--device", "cpu", "--plan"
+        "extract",
+        "--teacher",
+        settings.teacher,
+        "--cache",
+        tmp_path / "planned",
+        "--limit",
+        4,
+        "--device",
+        "cpu",
+        "--plan",
     )
     assert f"nothing is shared: {result.unshared}" in planned.stdout
 
@@ -90,7 +110,9 @@ def test_a_teacher_that_turns_out_not_to_go_on_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(BodyReader, "goes_on", False)
     settings = embedded_settings(limit=30)
-    with pytest.raises(InputError, match="cannot go on from tokens read before; extract with --no-sharing"):
+    with pytest.raises(
+        InputError, match="cannot go on from tokens read before; extract with --no-sharing"
+    ):
         extract(prepare(settings))
     assert not Path(str(settings.cache)).exists()
     assert extract(prepare(replace(settings, sharing=False))).examples == 30
@@ -98,7 +120,10 @@ def test_a_teacher_that_turns_out_not_to_go_on_leaves_nothing_behind(
 
 def wrapped(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    save_file({f"_orig_mod.{name}": value for name, value in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {f"_orig_mod.{name}": value for name, value in tensors.items()},
+        folder / "model.safetensors",
+    )
 
 
 def other_vocabulary(folder: Path) -> None:
@@ -123,7 +148,11 @@ def cut_weights(folder: Path) -> None:
 
 
 def own_code(folder: Path) -> None:
-    changed(folder / "config.json", model_type="made-up", auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"})
+    changed(
+        folder / "config.json",
+        model_type="made-up",
+        auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"},
+    )
     (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
 
 
@@ -149,7 +178,9 @@ def test_what_is_not_whole_is_refused_in_one_line_and_nothing_left_behind(
     teacher = tmp_path / "teacher"
     shutil.copytree(EMBEDDED_TEACHER, teacher)
     damage(teacher)
-    done = run_process("extract", "--teacher", teacher, "--cache", tmp_path / "c", "--limit", 4, "--device", "cpu")
+    done = run_process(
+        "extract", "--teacher", teacher, "--cache", tmp_path / "c", "--limit", 4, "--device", "cpu"
+    )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, done.stderr
@@ -158,7 +189,9 @@ def test_what_is_not_whole_is_refused_in_one_line_and_nothing_left_behind(
     assert not (teacher / "ran").exists()
 
 
-def test_code_that_a_tokenizer_can_do_without_is_not_run_either(embedded_settings: Make, tmp_path: Path) -> None:
+def test_code_that_a_tokenizer_can_do_without_is_not_run_either(
+    embedded_settings: Make, tmp_path: Path
+) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(EMBEDDED_TEACHER, teacher)
     changed(teacher / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Slow", "own.Fast"]})

@@ -1,4 +1,5 @@
-"""The teacher beside a student that writes: however its tokens come, it gives the states of one pass over them."""
+"""The teacher beside a student that writes: however its tokens come, it gives the states of one
+pass over them."""
 
 from __future__ import annotations
 
@@ -59,41 +60,60 @@ def test_rows_that_are_dropped_doubled_and_exchanged_are_followed(
         found = reader.read(ids, torch.ones_like(ids), first)
         whole = teacher.hidden_states(ids)[-1].bfloat16()
         torch.testing.assert_close(found, whole[:, first:], atol=5e-2, rtol=5e-2)
-        torch.testing.assert_close(reader.read(ids, torch.ones_like(ids), 0), whole, atol=5e-2, rtol=5e-2)
+        torch.testing.assert_close(
+            reader.read(ids, torch.ones_like(ids), 0), whole, atol=5e-2, rtol=5e-2
+        )
 
 
 def test_what_does_not_go_on_from_what_was_read_is_read_from_the_start(teacher: Teacher) -> None:
     reader = LiveTeacher(teacher, [-1], CPU)
     reader.read(torch.tensor([[5, 6, 7]]), None, 0)
     for ids in (torch.tensor([[9, 6, 7, 8]]), torch.tensor([[9, 6]])):
-        torch.testing.assert_close(reader.read(ids, None, 0), teacher.hidden_states(ids)[-1].bfloat16(), atol=5e-2, rtol=5e-2)
+        torch.testing.assert_close(
+            reader.read(ids, None, 0),
+            teacher.hidden_states(ids)[-1].bfloat16(),
+            atol=5e-2,
+            rtol=5e-2,
+        )
 
 
 @torch.no_grad()
-def test_beams_are_those_of_recomputing_everything(student: LLMModulesForCausalLM, teacher: Teacher) -> None:
+def test_beams_are_those_of_recomputing_everything(
+    student: LLMModulesForCausalLM, teacher: Teacher
+) -> None:
     ids = torch.tensor([[5, 6, 7, 8], [0, 9, 10, 11]])
     mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]])
     options = {"attention_mask": mask, "max_new_tokens": 8, "num_beams": 3, "do_sample": False}
     cached = student.generate(ids, reader=LiveTeacher(teacher, [-1], CPU), **options)
     anew = student.generate(ids, reader=LiveTeacher(teacher, [-1], CPU), use_cache=False, **options)
     assert torch.equal(cached, anew)
-    greedy = student.generate(ids, reader=LiveTeacher(teacher, [-1], CPU), **options | {"num_beams": 1})
-    assert not torch.equal(cached[:, : greedy.shape[1]], greedy), "the beams found nothing of their own"
+    greedy = student.generate(
+        ids, reader=LiveTeacher(teacher, [-1], CPU), **options | {"num_beams": 1}
+    )
+    assert not torch.equal(cached[:, : greedy.shape[1]], greedy), (
+        "the beams found nothing of their own"
+    )
 
 
 @torch.no_grad()
-def test_token_by_token_the_logits_are_those_of_the_full_pass(student: LLMModulesForCausalLM, teacher: Teacher) -> None:
+def test_token_by_token_the_logits_are_those_of_the_full_pass(
+    student: LLMModulesForCausalLM, teacher: Teacher
+) -> None:
     ids = torch.tensor([[5, 6, 7, 8]])
     written = student.generate(
         ids, reader=LiveTeacher(teacher, [-1], CPU), max_new_tokens=20, min_new_tokens=20, do_sample=False,
         output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     whole = student(hidden_states=teacher.hidden_states(written.sequences)[-1].bfloat16()).logits
-    torch.testing.assert_close(torch.stack(written.logits, dim=1), whole[:, 3:-1], atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(
+        torch.stack(written.logits, dim=1), whole[:, 3:-1], atol=2e-2, rtol=2e-2
+    )
 
 
 @torch.no_grad()
-def test_the_published_attention_writes_with_all_states_seen_anew_at_each_token(teacher: Teacher) -> None:
+def test_the_published_attention_writes_with_all_states_seen_anew_at_each_token(
+    teacher: Teacher,
+) -> None:
     torch.manual_seed(0)
     leaking = build_student(
         "tiny", vocab_size=576, longest=64, teacher_hidden_size=teacher.width, condition="sequence", eos_token_id=2,
@@ -116,7 +136,10 @@ def test_a_teacher_that_does_not_go_on_reads_the_whole_text_again(family: str) -
     ids, mask = torch.tensor([[5, 6, 7], [0, 9, 10]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
     reader.read(ids, mask, 0)
     for token in (11, 12):
-        ids, mask = (torch.cat([part, torch.full((2, 1), value)], dim=1) for part, value in ((ids, token), (mask, 1)))
+        ids, mask = (
+            torch.cat([part, torch.full((2, 1), value)], dim=1)
+            for part, value in ((ids, token), (mask, 1))
+        )
         found = reader.read(ids, mask, ids.shape[1] - 1)
         for row, first in ((0, 0), (1, 1)):
             exact = plain_pass(plain, ids[row, first:].tolist())[-1][-1]

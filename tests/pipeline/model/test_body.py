@@ -69,7 +69,11 @@ def test_states_and_gradients_are_those_of_eager_attention(
 
 
 @settings(max_examples=30, deadline=None)
-@given(pieces=st.lists(st.integers(1, 40), min_size=1, max_size=5), padding=st.integers(0, 3), seed=st.integers(0, 99))
+@given(
+    pieces=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    padding=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
 @torch.no_grad()
 def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
     bodies: list[GPTNeoModel], pieces: list[int], padding: int, seed: int
@@ -82,10 +86,14 @@ def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
     past, start, found = DynamicCache(), 0, []
     for length in [pieces[0] + padding, *pieces[1:]]:
         end = start + length
-        output = bodies[1](inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past)
+        output = bodies[1](
+            inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past
+        )
         found.append(output)
         start = end
-    torch.testing.assert_close(torch.cat(found, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.cat(found, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -119,13 +127,21 @@ def test_a_student_for_long_examples_keeps_no_masks_and_learns_from_all_of_one()
     longest = 6000
     gc.collect()
     student = build_student(
-        "tiny", vocab_size=20, longest=32_768, teacher_hidden_size=12, condition="sequence", eos_token_id=1, pad_token_id=0
+        "tiny",
+        vocab_size=20,
+        longest=32_768,
+        teacher_hidden_size=12,
+        condition="sequence",
+        eos_token_id=1,
+        pad_token_id=0,
     )
     assert not [name for name, _ in student.named_buffers()]
     states = torch.randn(1, longest, 12, requires_grad=True)
     labels = torch.full((1, longest), -100)
     labels[0, -1] = 7
-    student(hidden_states=states, labels=labels, attention_mask=torch.ones_like(labels), loss_only=True).loss.backward()
+    student(
+        hidden_states=states, labels=labels, attention_mask=torch.ones_like(labels), loss_only=True
+    ).loss.backward()
     assert states.grad is not None
     reached = states.grad[0].norm(dim=-1)
     assert (reached[:-1] > 0).all(), "no token before the label is cut off"
@@ -133,6 +149,8 @@ def test_a_student_for_long_examples_keeps_no_masks_and_learns_from_all_of_one()
 
 
 def test_heads_that_do_not_divide_the_width_are_said_so() -> None:
-    config = GPTNeoConfig(hidden_size=10, num_layers=1, num_heads=4, attention_types=[[["global"], 1]])
+    config = GPTNeoConfig(
+        hidden_size=10, num_layers=1, num_heads=4, attention_types=[[["global"], 1]]
+    )
     with pytest.raises(ValueError, match="4 heads do not divide"):
         GPTNeoBody(config)

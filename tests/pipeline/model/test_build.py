@@ -31,26 +31,52 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not weights", bytes(80)])
-def test_weights_that_are_not_there_or_damaged_are_said_so(content: bytes | None, tmp_path: Path) -> None:
-    shape = {"vocab_size": 10, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
+def test_weights_that_are_not_there_or_damaged_are_said_so(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    shape = {
+        "vocab_size": 10,
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "attention_types": [[["global", "local"], 1]],
+    }
     GPTNeoConfig(**shape, bos_token_id=0, eos_token_id=1).save_pretrained(tmp_path)
     if content is not None:
         (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="its weights could not be loaded"):
         build_student(
-            str(tmp_path), vocab_size=20, longest=30, teacher_hidden_size=12, condition="sequence", eos_token_id=1, pad_token_id=0
+            str(tmp_path),
+            vocab_size=20,
+            longest=30,
+            teacher_hidden_size=12,
+            condition="sequence",
+            eos_token_id=1,
+            pad_token_id=0,
         )
 
 
 def prefixed(file: Path, prefix: str) -> None:
     tensors = load_file(file)
-    save_file({prefix + name: value for name, value in tensors.items()}, file, metadata={"format": "pt"})
+    save_file(
+        {prefix + name: value for name, value in tensors.items()}, file, metadata={"format": "pt"}
+    )
 
 
 @pytest.mark.parametrize("condition", ["sequence", "prompt"])
-def test_pretrained_weights_under_other_names_are_no_student(condition: str, tmp_path: Path) -> None:
-    shape = {"vocab_size": 40, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
-    GPTNeoForCausalLM(GPTNeoConfig(**shape, bos_token_id=0, eos_token_id=1)).save_pretrained(tmp_path)
+def test_pretrained_weights_under_other_names_are_no_student(
+    condition: str, tmp_path: Path
+) -> None:
+    shape = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "attention_types": [[["global", "local"], 1]],
+    }
+    GPTNeoForCausalLM(GPTNeoConfig(**shape, bos_token_id=0, eos_token_id=1)).save_pretrained(
+        tmp_path
+    )
     options: dict[str, Any] = {
         "vocab_size": 20, "longest": 30, "teacher_hidden_size": 12, "condition": condition, "eos_token_id": 1, "pad_token_id": 0,
         "bridge": BridgeShape(cross_heads=2),
@@ -58,18 +84,30 @@ def test_pretrained_weights_under_other_names_are_no_student(condition: str, tmp
     build_student(str(tmp_path), **options)
     prefixed(tmp_path / "model.safetensors", "_orig_mod.")
     with pytest.raises(
-        InputError, match=r"weights could not be loaded \(tensors missing: .*; unexpected: _orig_mod\.transformer"
+        InputError,
+        match=(
+            r"weights could not be loaded \(tensors missing: .*; unexpected: _orig_mod\.transformer"
+        ),
     ):
         build_student(str(tmp_path), **options)
 
 
 def test_a_students_own_model_is_loaded_whole(tmp_path: Path) -> None:
     student = build_student(
-        "tiny", vocab_size=20, longest=30, teacher_hidden_size=12, condition="none", eos_token_id=1, pad_token_id=0
+        "tiny",
+        vocab_size=20,
+        longest=30,
+        teacher_hidden_size=12,
+        condition="none",
+        eos_token_id=1,
+        pad_token_id=0,
     )
     student.save_pretrained(tmp_path)
     loaded = load_weights(LLMModulesForCausalLM, tmp_path)
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in student.state_dict().items())
+    assert all(
+        torch.equal(value, loaded.state_dict()[name])
+        for name, value in student.state_dict().items()
+    )
     prefixed(tmp_path / "model.safetensors", "module.")
     with pytest.raises(ValueError, match=r"^tensors missing: body"):
         load_weights(LLMModulesForCausalLM, tmp_path)

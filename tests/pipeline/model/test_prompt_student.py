@@ -31,7 +31,10 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(
-    student: str | Path, condition: str = "prompt", head_tokens: list[int] | None = None, **shape: Any
+    student: str | Path,
+    condition: str = "prompt",
+    head_tokens: list[int] | None = None,
+    **shape: Any,
 ) -> LLMModulesForCausalLM:
     torch.manual_seed(0)
     return build_student(
@@ -48,7 +51,9 @@ def opened(student: LLMModulesForCausalLM) -> LLMModulesForCausalLM:
     return student
 
 
-def inputs(batch: int, tokens: int, states: int, seed: int, layers: int = 1) -> dict[str, torch.Tensor]:
+def inputs(
+    batch: int, tokens: int, states: int, seed: int, layers: int = 1
+) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
         "input_ids": torch.randint(0, VOCABULARY, (batch, tokens), generator=generator),
@@ -57,7 +62,12 @@ def inputs(batch: int, tokens: int, states: int, seed: int, layers: int = 1) -> 
 
 
 @settings(max_examples=25, deadline=None)
-@given(tokens=st.integers(1, 60), states=st.integers(1, 30), padding=st.integers(0, 5), seed=st.integers(0, 99))
+@given(
+    tokens=st.integers(1, 60),
+    states=st.integers(1, 30),
+    padding=st.integers(0, 5),
+    seed=st.integers(0, 99),
+)
 @torch.no_grad()
 def test_untrained_it_is_gpt_neo_whatever_it_looks_at(
     pretrained: Path, tokens: int, states: int, padding: int, seed: int
@@ -66,36 +76,65 @@ def test_untrained_it_is_gpt_neo_whatever_it_looks_at(
     mask[0, : min(padding, tokens - 1)] = 0
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     plain = GPTNeoForCausalLM.from_pretrained(pretrained)
-    expected = plain(input_ids=given_inputs["input_ids"], attention_mask=mask, position_ids=positions).logits
+    expected = plain(
+        input_ids=given_inputs["input_ids"], attention_mask=mask, position_ids=positions
+    ).logits
     for shape in ({"cross_every": 1}, {"cross_every": 2, "gate": "scalar"}):
         found = make(pretrained, **shape)(**given_inputs, attention_mask=mask).logits
         torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
-@given(tokens=st.integers(2, 40), cut=st.floats(0, 1), states=st.integers(2, 20), seed=st.integers(0, 99))
+@given(
+    tokens=st.integers(2, 40),
+    cut=st.floats(0, 1),
+    states=st.integers(2, 20),
+    seed=st.integers(0, 99),
+)
 @torch.no_grad()
-def test_it_sees_all_of_the_prompt_and_no_later_token(pretrained: Path, tokens: int, cut: float, states: int, seed: int) -> None:
-    student, given_inputs, t = opened(make(pretrained)), inputs(1, tokens, states, seed), int(cut * (tokens - 2))
+def test_it_sees_all_of_the_prompt_and_no_later_token(
+    pretrained: Path, tokens: int, cut: float, states: int, seed: int
+) -> None:
+    student, given_inputs, t = (
+        opened(make(pretrained)),
+        inputs(1, tokens, states, seed),
+        int(cut * (tokens - 2)),
+    )
     before = student(**given_inputs).logits
     later = given_inputs | {"input_ids": given_inputs["input_ids"].clone()}
     later["input_ids"][:, t + 1 :] = (later["input_ids"][:, t + 1 :] + 1) % VOCABULARY
-    torch.testing.assert_close(student(**later).logits[:, : t + 1], before[:, : t + 1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        student(**later).logits[:, : t + 1], before[:, : t + 1], atol=1e-5, rtol=1e-5
+    )
     for place in (0, states - 1):
         other = given_inputs | {"hidden_states": given_inputs["hidden_states"].clone()}
-        other["hidden_states"][:, place] += 3 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
+        other["hidden_states"][:, place] += 3 * torch.randn(
+            WIDTH, generator=torch.Generator().manual_seed(seed)
+        )
         assert not torch.allclose(student(**other).logits[:, 0], before[:, 0], atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=3), seed=st.integers(0, 99))
 @torch.no_grad()
-def test_padding_of_the_states_changes_nothing(pretrained: Path, lengths: list[int], seed: int) -> None:
-    student, rows = opened(make(pretrained)), [inputs(1, 9, length, seed + number) for number, length in enumerate(lengths)]
-    states, mask = torch.full((len(rows), max(lengths), WIDTH), 7.0), torch.zeros(len(rows), max(lengths), dtype=torch.long)
+def test_padding_of_the_states_changes_nothing(
+    pretrained: Path, lengths: list[int], seed: int
+) -> None:
+    student, rows = (
+        opened(make(pretrained)),
+        [inputs(1, 9, length, seed + number) for number, length in enumerate(lengths)],
+    )
+    states, mask = (
+        torch.full((len(rows), max(lengths), WIDTH), 7.0),
+        torch.zeros(len(rows), max(lengths), dtype=torch.long),
+    )
     for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         states[number, :length], mask[number, :length] = row["hidden_states"][0], 1
-    together = student(input_ids=torch.cat([row["input_ids"] for row in rows]), hidden_states=states, states_mask=mask).logits
+    together = student(
+        input_ids=torch.cat([row["input_ids"] for row in rows]),
+        hidden_states=states,
+        states_mask=mask,
+    ).logits
     for number, row in enumerate(rows):
         torch.testing.assert_close(together[number], student(**row).logits[0], atol=1e-4, rtol=1e-4)
 
@@ -103,7 +142,9 @@ def test_padding_of_the_states_changes_nothing(pretrained: Path, lengths: list[i
 @settings(max_examples=15, deadline=None)
 @given(pieces=st.lists(st.integers(1, 12), min_size=1, max_size=4), seed=st.integers(0, 99))
 @torch.no_grad()
-def test_the_states_are_needed_once_and_piece_by_piece_it_reads_the_same(pretrained: Path, pieces: list[int], seed: int) -> None:
+def test_the_states_are_needed_once_and_piece_by_piece_it_reads_the_same(
+    pretrained: Path, pieces: list[int], seed: int
+) -> None:
     student, given_inputs = opened(make(pretrained, cross_every=1)), inputs(2, sum(pieces), 7, seed)
     mask = torch.ones(2, 7, dtype=torch.long)
     mask[1, 4:] = 0
@@ -112,7 +153,9 @@ def test_the_states_are_needed_once_and_piece_by_piece_it_reads_the_same(pretrai
     for length in pieces:
         states = {"hidden_states": given_inputs["hidden_states"]} if start == 0 else {}
         part = given_inputs["input_ids"][:, start : start + length]
-        output = student(input_ids=part, **states, states_mask=mask, past_key_values=past, use_cache=True)
+        output = student(
+            input_ids=part, **states, states_mask=mask, past_key_values=past, use_cache=True
+        )
         past, start = output.past_key_values, start + length
         read.append(output.logits)
     torch.testing.assert_close(torch.cat(read, 1), whole, atol=1e-4, rtol=1e-4)
@@ -123,18 +166,26 @@ def test_generate_writes_what_step_by_step_the_likeliest_tokens_are(pretrained: 
     student, given_inputs = opened(make(pretrained, reads=(-1, 0))), inputs(3, 1, 6, 0, layers=2)
     mask = torch.ones(3, 6, dtype=torch.long)
     mask[2, 2:] = 0
-    written = student.generate(**given_inputs, states_mask=mask, max_new_tokens=12, do_sample=False, eos_token_id=None)
+    written = student.generate(
+        **given_inputs, states_mask=mask, max_new_tokens=12, do_sample=False, eos_token_id=None
+    )
     ids = given_inputs["input_ids"]
     for _ in range(12):
-        logits = student(input_ids=ids, hidden_states=given_inputs["hidden_states"], states_mask=mask).logits
+        logits = student(
+            input_ids=ids, hidden_states=given_inputs["hidden_states"], states_mask=mask
+        ).logits
         ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
     assert written.tolist() == ids.tolist()
-    beams = student.generate(**given_inputs, states_mask=mask, max_new_tokens=6, num_beams=3, eos_token_id=None)
+    beams = student.generate(
+        **given_inputs, states_mask=mask, max_new_tokens=6, num_beams=3, eos_token_id=None
+    )
     assert beams.shape == (3, 7)
 
 
 @pytest.mark.parametrize("head_tokens", [None, [1, 3, 4, 9]])
-def test_every_weight_is_trained_and_comes_back(pretrained: Path, head_tokens: list[int] | None, tmp_path: Path) -> None:
+def test_every_weight_is_trained_and_comes_back(
+    pretrained: Path, head_tokens: list[int] | None, tmp_path: Path
+) -> None:
     student, given_inputs = make(pretrained, head_tokens=head_tokens).train(), inputs(2, 8, 5, 0)
     labels = torch.tensor([[1, 3, 4, 9, 1, 3, 4, 9]] * 2)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
@@ -142,7 +193,11 @@ def test_every_weight_is_trained_and_comes_back(pretrained: Path, head_tokens: l
         optimizer.zero_grad()
         student(**given_inputs, labels=labels, loss_only=True).loss.backward()
         optimizer.step()
-    untouched = [n for n, weights in student.named_parameters() if weights.grad is None or not weights.grad.abs().sum()]
+    untouched = [
+        n
+        for n, weights in student.named_parameters()
+        if weights.grad is None or not weights.grad.abs().sum()
+    ]
     assert not untouched
     assert (student.lm_head.weight is student.body.wte.weight) == (head_tokens is None)
     student.eval().save_pretrained(tmp_path / "saved")
@@ -155,7 +210,12 @@ def test_every_weight_is_trained_and_comes_back(pretrained: Path, head_tokens: l
 def test_the_control_without_a_teacher_is_gpt_neo_too(pretrained: Path) -> None:
     ids = inputs(2, 20, 1, 0)["input_ids"]
     plain = GPTNeoForCausalLM.from_pretrained(pretrained)
-    torch.testing.assert_close(make(pretrained, "text")(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        make(pretrained, "text")(input_ids=ids).logits,
+        plain(input_ids=ids).logits,
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,16 +227,25 @@ def test_the_control_without_a_teacher_is_gpt_neo_too(pretrained: Path) -> None:
         ({"reads": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),
     ],
 )
-def test_what_cannot_be_built_is_said_so(pretrained: Path, shape: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_built_is_said_so(
+    pretrained: Path, shape: dict[str, Any], said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         make(pretrained, **shape)
 
 
 def test_a_tokenizer_of_more_tokens_or_an_answer_of_too_many_is_said_so(pretrained: Path) -> None:
-    shape: dict[str, Any] = {"teacher_hidden_size": WIDTH, "condition": "prompt", "eos_token_id": 1, "pad_token_id": 0}
+    shape: dict[str, Any] = {
+        "teacher_hidden_size": WIDTH,
+        "condition": "prompt",
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     with pytest.raises(InputError, match=f"knows {VOCABULARY} tokens, the tokenizer 41"):
         build_student(str(pretrained), vocab_size=41, longest=10, **shape)
-    with pytest.raises(InputError, match=r"has 64 positions, the longest example 65 tokens; .*--max-answer-tokens"):
+    with pytest.raises(
+        InputError, match=r"has 64 positions, the longest example 65 tokens; .*--max-answer-tokens"
+    ):
         build_student(str(pretrained), vocab_size=40, longest=65, **shape)
 
 

@@ -1,4 +1,5 @@
-"""The student by its properties: what it may see, what it must not, and that every fast path equals the plain one."""
+"""The student by its properties: what it may see, what it must not, and that every fast path equals
+the plain one."""
 
 from __future__ import annotations
 
@@ -56,10 +57,15 @@ CONDITIONS = pytest.mark.parametrize("condition", ["sequence", "none"])
 @settings(max_examples=25, deadline=None)
 @given(tokens=st.integers(2, 300), cut=st.floats(0, 1), seed=st.integers(0, 99))
 @torch.no_grad()
-def test_changing_what_comes_after_t_changes_no_logit_at_or_before_t(condition: str, tokens: int, cut: float, seed: int) -> None:
+def test_changing_what_comes_after_t_changes_no_logit_at_or_before_t(
+    condition: str, tokens: int, cut: float, seed: int
+) -> None:
     student, given_inputs, t = STUDENTS[condition], inputs(1, tokens, seed), int(cut * (tokens - 2))
     other = inputs(1, tokens, seed + 1000)
-    changed = {name: torch.cat([value[:, : t + 1], other[name][:, t + 1 :]], 1) for name, value in given_inputs.items()}
+    changed = {
+        name: torch.cat([value[:, : t + 1], other[name][:, t + 1 :]], 1)
+        for name, value in given_inputs.items()
+    }
     before, after = student(**given_inputs).logits, student(**changed).logits
     torch.testing.assert_close(before[:, : t + 1], after[:, : t + 1], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(before[:, t + 1 :], after[:, t + 1 :], atol=1e-4)
@@ -76,14 +82,25 @@ def test_the_papers_bidirectional_attention_leaks_and_says_so() -> None:
     assert not STUDENTS["sequence"].config.leaks
 
 
-@pytest.mark.parametrize("student", [*STUDENTS.values(), LEAKING], ids=["sequence", "none", "bidirectional"])
+@pytest.mark.parametrize(
+    "student", [*STUDENTS.values(), LEAKING], ids=["sequence", "none", "bidirectional"]
+)
 @settings(max_examples=20, deadline=None)
-@given(lengths=st.lists(st.integers(1, 60), min_size=2, max_size=4), left=st.booleans(), seed=st.integers(0, 99))
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=2, max_size=4),
+    left=st.booleans(),
+    seed=st.integers(0, 99),
+)
 @torch.no_grad()
-def test_padding_changes_nothing(student: LLMModulesForCausalLM, lengths: list[int], left: bool, seed: int) -> None:
+def test_padding_changes_nothing(
+    student: LLMModulesForCausalLM, lengths: list[int], left: bool, seed: int
+) -> None:
     longest = max(lengths)
     rows = [inputs(1, length, seed + index) for index, length in enumerate(lengths)]
-    batch = {name: torch.zeros(len(rows), longest, *rows[0][name].shape[2:], dtype=rows[0][name].dtype) for name in rows[0]}
+    batch = {
+        name: torch.zeros(len(rows), longest, *rows[0][name].shape[2:], dtype=rows[0][name].dtype)
+        for name in rows[0]
+    }
     mask = torch.zeros(len(rows), longest, dtype=torch.long)
     places = [slice(longest - length, None) if left else slice(0, length) for length in lengths]
     for index, place in enumerate(places):
@@ -93,12 +110,18 @@ def test_padding_changes_nothing(student: LLMModulesForCausalLM, lengths: list[i
     logits = student(**batch, attention_mask=mask).logits
     assert logits.isfinite().all()
     for index, place in enumerate(places):
-        torch.testing.assert_close(logits[index, place], student(**rows[index]).logits[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            logits[index, place], student(**rows[index]).logits[0], atol=1e-4, rtol=1e-4
+        )
 
 
 @CONDITIONS
 @settings(max_examples=10, deadline=None)
-@given(pieces=st.lists(st.integers(1, 40), min_size=1, max_size=6), padding=st.integers(0, 3), seed=st.integers(0, 99))
+@given(
+    pieces=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    padding=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
 @torch.no_grad()
 def test_reading_piece_by_piece_with_a_cache_equals_reading_at_once(
     condition: str, pieces: list[int], padding: int, seed: int
@@ -111,16 +134,22 @@ def test_reading_piece_by_piece_with_a_cache_equals_reading_at_once(
     past, start, read = None, 0, []
     for length in [pieces[0] + padding, *pieces[1:]]:
         part = {name: value[:, start : start + length] for name, value in given_inputs.items()}
-        output = student(**part, attention_mask=mask[:, : start + length], past_key_values=past, use_cache=True)
+        output = student(
+            **part, attention_mask=mask[:, : start + length], past_key_values=past, use_cache=True
+        )
         past, start = output.past_key_values, start + length
         read.append(output.logits)
-    torch.testing.assert_close(torch.cat(read, 1)[:, padding:], whole[:, padding:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.cat(read, 1)[:, padding:], whole[:, padding:], atol=1e-4, rtol=1e-4
+    )
 
 
 @CONDITIONS
 @settings(max_examples=20, deadline=None)
 @given(tokens=st.integers(2, 60), share=st.floats(0, 1), seed=st.integers(0, 99))
-def test_the_chunked_loss_and_its_gradient_equal_the_plain_ones(condition: str, tokens: int, share: float, seed: int) -> None:
+def test_the_chunked_loss_and_its_gradient_equal_the_plain_ones(
+    condition: str, tokens: int, share: float, seed: int
+) -> None:
     student, given_inputs = STUDENTS[condition], inputs(2, tokens, seed)
     labels = torch.where(torch.rand(2, tokens) < share, given_inputs["input_ids"], -100)
     labels[:, -1] = given_inputs["input_ids"][:, -1]
@@ -128,15 +157,26 @@ def test_the_chunked_loss_and_its_gradient_equal_the_plain_ones(condition: str, 
     output = student(**given_inputs, labels=labels)
     plain = cross_entropy(output.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     torch.testing.assert_close(output.loss, plain)
-    chunked_gradient = torch.autograd.grad(output.loss, student.lm_head.weight, retain_graph=True)[0]
-    torch.testing.assert_close(chunked_gradient, torch.autograd.grad(plain, student.lm_head.weight)[0], atol=1e-6, rtol=1e-4)
+    chunked_gradient = torch.autograd.grad(output.loss, student.lm_head.weight, retain_graph=True)[
+        0
+    ]
+    torch.testing.assert_close(
+        chunked_gradient,
+        torch.autograd.grad(plain, student.lm_head.weight)[0],
+        atol=1e-6,
+        rtol=1e-4,
+    )
 
 
-def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     student, given_inputs = STUDENTS["sequence"], inputs(2, 50, 3)
     whole = student(**given_inputs, labels=given_inputs["input_ids"]).loss
     monkeypatch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 7 * VOCABULARY)
-    torch.testing.assert_close(student(**given_inputs, labels=given_inputs["input_ids"]).loss, whole)
+    torch.testing.assert_close(
+        student(**given_inputs, labels=given_inputs["input_ids"]).loss, whole
+    )
 
 
 SHAPES: list[dict[str, Any]] = [
@@ -149,21 +189,34 @@ SHAPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_bridge_is_causal_trains_all_its_weights_and_comes_back(shape: dict[str, Any], tmp_path: Path) -> None:
+def test_every_bridge_is_causal_trains_all_its_weights_and_comes_back(
+    shape: dict[str, Any], tmp_path: Path
+) -> None:
     student = make(**shape)
     layers = len(student.config.teacher_layers)
     generator = torch.Generator().manual_seed(0)
     hidden_BTD = torch.randn(1, 20, layers * WIDTH, generator=generator)
-    changed_BTD = torch.cat([hidden_BTD[:, :12], torch.randn(1, 8, layers * WIDTH, generator=generator)], dim=1)
-    before, after = student(hidden_states=hidden_BTD).logits, student(hidden_states=changed_BTD).logits
+    changed_BTD = torch.cat(
+        [hidden_BTD[:, :12], torch.randn(1, 8, layers * WIDTH, generator=generator)], dim=1
+    )
+    before, after = (
+        student(hidden_states=hidden_BTD).logits,
+        student(hidden_states=changed_BTD).logits,
+    )
     torch.testing.assert_close(before[:, :12], after[:, :12], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-4)
     for layer in range(layers):  # each of them is read
         other_BTD = hidden_BTD.clone()
-        other_BTD[..., layer * WIDTH : (layer + 1) * WIDTH] = torch.randn(1, 20, WIDTH, generator=generator)
+        other_BTD[..., layer * WIDTH : (layer + 1) * WIDTH] = torch.randn(
+            1, 20, WIDTH, generator=generator
+        )
         assert not torch.allclose(student(hidden_states=other_BTD).logits, before, atol=1e-5)
     student(hidden_states=hidden_BTD, labels=torch.randint(0, VOCABULARY, (1, 20))).loss.backward()
-    assert [name for name, weights in student.named_parameters() if weights.grad is None or not weights.grad.any()] == []
+    assert [
+        name
+        for name, weights in student.named_parameters()
+        if weights.grad is None or not weights.grad.any()
+    ] == []
     student.save_pretrained(tmp_path)
     loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(hidden_states=hidden_BTD).logits, before)
@@ -193,22 +246,33 @@ def test_a_bridge_that_cannot_be_built_is_said_so(shape: dict[str, Any], said: s
         make(**shape)
 
 
-def test_a_head_over_some_tokens_predicts_as_the_whole_one_that_knows_no_others(tmp_path: Path) -> None:
+def test_a_head_over_some_tokens_predicts_as_the_whole_one_that_knows_no_others(
+    tmp_path: Path,
+) -> None:
     tokens = [0, 1, 7, 8, 20, 49]
     student, whole, given_inputs = make(head_tokens=tokens), make(), inputs(2, 30, 5)
-    whole.load_state_dict({name: value for name, value in student.state_dict().items() if name not in HEAD}, strict=False)
+    whole.load_state_dict(
+        {name: value for name, value in student.state_dict().items() if name not in HEAD},
+        strict=False,
+    )
     with torch.no_grad():
         whole.lm_head.weight[tokens] = student.lm_head.weight
-    labels = torch.tensor(tokens)[torch.randint(0, len(tokens), (2, 30), generator=torch.Generator().manual_seed(1))]
+    labels = torch.tensor(tokens)[
+        torch.randint(0, len(tokens), (2, 30), generator=torch.Generator().manual_seed(1))
+    ]
     labels[:, ::3] = -100
     logits_BTV, plain_BTV = student(**given_inputs).logits, whole(**given_inputs).logits
     assert logits_BTV.shape == plain_BTV.shape
     torch.testing.assert_close(logits_BTV[..., tokens], plain_BTV[..., tokens])
-    assert torch.isneginf(logits_BTV[..., [token for token in range(VOCABULARY) if token not in tokens]]).all()
+    assert torch.isneginf(
+        logits_BTV[..., [token for token in range(VOCABULARY) if token not in tokens]]
+    ).all()
     plain = cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     torch.testing.assert_close(student(**given_inputs, labels=labels).loss, plain)
     with pytest.raises((IndexError, RuntimeError)):
-        student(**given_inputs, labels=torch.full((2, 30), 9))  # a token that the head does not span
+        student(
+            **given_inputs, labels=torch.full((2, 30), 9)
+        )  # a token that the head does not span
     student.save_pretrained(tmp_path)
     loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(**given_inputs).logits, logits_BTV)
@@ -266,7 +330,11 @@ def test_pretrained_gpt_neo_weights_are_loaded(condition: str, pretrained: Path)
     weights = load_file(pretrained / "model.safetensors")
     student = make(str(pretrained), longest=32, condition=condition)
     held = student.body.state_dict()
-    kept = [name for name in weights if not name.startswith("wte.") and (condition == "none" or not name.startswith("wpe."))]
+    kept = [
+        name
+        for name in weights
+        if not name.startswith("wte.") and (condition == "none" or not name.startswith("wpe."))
+    ]
     assert kept
     assert all(torch.equal(held[name], weights[name]) for name in kept)
 
@@ -276,11 +344,15 @@ def test_examples_longer_than_gpt_neos_positions_are_read_whole(pretrained: Path
     student, given_inputs = make(str(pretrained), longest=70), inputs(1, 70, 0)
     changed = {**given_inputs, "hidden_states": given_inputs["hidden_states"].clone()}
     changed["hidden_states"][:, 1] += torch.randn(WIDTH)
-    assert not torch.allclose(student(**given_inputs).logits[:, 69], student(**changed).logits[:, 69], atol=1e-6)
+    assert not torch.allclose(
+        student(**given_inputs).logits[:, 69], student(**changed).logits[:, 69], atol=1e-6
+    )
     alone = make(str(pretrained), longest=70, condition="none")
     learned = AutoModelForCausalLM.from_pretrained(pretrained).transformer.wpe.weight
     assert torch.equal(alone.body.wpe.weight[:32], learned)
-    assert alone.body.wpe.weight.shape[0] >= 70 and alone.body.wpe.weight[32:].std() > 0  # those beyond are new
+    assert (
+        alone.body.wpe.weight.shape[0] >= 70 and alone.body.wpe.weight[32:].std() > 0
+    )  # those beyond are new
     assert alone(input_ids=torch.zeros(1, 70, dtype=torch.long)).logits.shape[1] == 70
 
 
@@ -298,12 +370,16 @@ def test_the_loss_under_mixed_precision_has_the_gradients_of_the_plain_one() -> 
     with torch.autocast("cpu", torch.bfloat16):
         total, count = next_token_loss(hidden_BTS, head_VS, labels_BT)
         plain = cross_entropy(
-            linear(hidden_BTS[:, :-1], head_VS).float().flatten(0, 1), labels_BT[:, 1:].flatten(), reduction="sum"
+            linear(hidden_BTS[:, :-1], head_VS).float().flatten(0, 1),
+            labels_BT[:, 1:].flatten(),
+            reduction="sum",
         )
     assert count == 58
     torch.testing.assert_close(total, plain)
     for found, wanted in zip(
-        torch.autograd.grad(3 * total, [hidden_BTS, head_VS]), torch.autograd.grad(3 * plain, [hidden_BTS, head_VS]), strict=True
+        torch.autograd.grad(3 * total, [hidden_BTS, head_VS]),
+        torch.autograd.grad(3 * plain, [hidden_BTS, head_VS]),
+        strict=True,
     ):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, wanted, atol=0.05, rtol=0.02)

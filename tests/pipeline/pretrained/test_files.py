@@ -13,7 +13,12 @@ from pipeline.pretrained.files import require_gguf, require_no_pointers, require
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 491400064\n"
 SMALL = Qwen2Config(
-    vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
+    vocab_size=40,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
 )
 
 
@@ -46,7 +51,9 @@ def broken_index(folder: Path) -> None:
 
 
 def index_that_leads_out(folder: Path) -> None:
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../model.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"x": "../model.safetensors"}})
+    )
 
 
 def no_index(folder: Path) -> None:
@@ -59,15 +66,23 @@ def adapter(folder: Path) -> None:
 
 def other_weights(folder: Path) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"transformers_weights": "adapter_model.bin"}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"transformers_weights": "adapter_model.bin"})
+    )
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lacks_a_shard, r"model\.safetensors\.index\.json names model-00002-of-.*, which is not there"),
+        (
+            lacks_a_shard,
+            r"model\.safetensors\.index\.json names model-00002-of-.*, which is not there",
+        ),
         (cut_off, r"model-00001-of-.* is cut off or damaged; copy it again"),
-        (pointer_of_a_shard, r"model-00001-of-.* is a Git LFS pointer and not the file itself; run `git lfs pull`"),
+        (
+            pointer_of_a_shard,
+            r"model-00001-of-.* is a Git LFS pointer and not the file itself; run `git lfs pull`",
+        ),
         (pointer_of_the_index, r"index\.json is a Git LFS pointer"),
         (broken_index, r"index\.json is not JSON"),
         (index_that_leads_out, r"index\.json does not say which tensors are in which file"),
@@ -76,7 +91,9 @@ def other_weights(folder: Path) -> None:
         (other_weights, r"transformers_weights: adapter_model\.bin"),
     ],
 )
-def test_weights_that_are_not_whole_are_refused(damage: Callable[[Path], None], said: str, sharded: Path) -> None:
+def test_weights_that_are_not_whole_are_refused(
+    damage: Callable[[Path], None], said: str, sharded: Path
+) -> None:
     require_weights(sharded)
     damage(sharded)
     with pytest.raises(ValueError, match=said):

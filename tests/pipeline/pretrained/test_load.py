@@ -15,16 +15,30 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from pipeline.pretrained.load import load_config, load_weights, why
 
 Tensors = dict[str, torch.Tensor]
-SIZE = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZE = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 
 
 def qwen2(*, tied: bool = False) -> PreTrainedModel:
-    return hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZE, num_key_value_heads=1, tie_word_embeddings=tied))
+    return hf.Qwen2ForCausalLM(
+        hf.Qwen2Config(**SIZE, num_key_value_heads=1, tie_word_embeddings=tied)
+    )
 
 
 def gpt_neo() -> PreTrainedModel:
     return hf.GPTNeoForCausalLM(
-        hf.GPTNeoConfig(vocab_size=40, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]])
+        hf.GPTNeoConfig(
+            vocab_size=40,
+            hidden_size=16,
+            num_layers=2,
+            num_heads=2,
+            attention_types=[[["global", "local"], 1]],
+        )
     )
 
 
@@ -41,11 +55,19 @@ def bert() -> PreTrainedModel:
 
 
 def distilbert() -> PreTrainedModel:
-    return hf.DistilBertForMaskedLM(hf.DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24))
+    return hf.DistilBertForMaskedLM(
+        hf.DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24)
+    )
 
 
 def modernbert() -> PreTrainedModel:
-    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    tokens = {
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+    }
     return hf.ModernBertForMaskedLM(hf.ModernBertConfig(**SIZE, **tokens))
 
 
@@ -61,7 +83,10 @@ def prefixed(prefix: str) -> Callable[[Tensors], Tensors]:
 
 
 def one_block_wrapped(tensors: Tensors) -> Tensors:
-    return {name.replace("layers.1.", "layers.1._checkpoint_wrapped_module."): value for name, value in tensors.items()}
+    return {
+        name.replace("layers.1.", "layers.1._checkpoint_wrapped_module."): value
+        for name, value in tensors.items()
+    }
 
 
 def without(name: str) -> Callable[[Tensors], Tensors]:
@@ -73,7 +98,9 @@ def beside(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
 
 
 def of_fewer_tokens(tensors: Tensors) -> Tensors:
-    return tensors | {"model.embed_tokens.weight": tensors["model.embed_tokens.weight"][:-1].clone()}
+    return tensors | {
+        "model.embed_tokens.weight": tensors["model.embed_tokens.weight"][:-1].clone()
+    }
 
 
 @pytest.mark.parametrize("kind", [AutoModel, AutoModelForCausalLM])
@@ -82,18 +109,39 @@ def of_fewer_tokens(tensors: Tensors) -> Tensors:
     [
         (
             prefixed("_orig_mod."),
-            r"^tensors missing: .*embed_tokens\.weight.* more; unexpected: _orig_mod\..*without '_orig_mod'$",
+            (
+                r"^tensors missing: .*embed_tokens\.weight.* more; unexpected: _orig_mod\..*without"
+                r" '_orig_mod'$"
+            ),
         ),
         (prefixed("module."), "without 'module'$"),
         (one_block_wrapped, "without '_checkpoint_wrapped_module'$"),
         (prefixed("teacher."), r"unexpected: teacher\.lm_head\.weight, [^;]* more$"),
-        (without("model.layers.1.mlp.up_proj.weight"), r"^tensors missing: (model\.)?layers\.1\.mlp\.up_proj\.weight$"),
+        (
+            without("model.layers.1.mlp.up_proj.weight"),
+            r"^tensors missing: (model\.)?layers\.1\.mlp\.up_proj\.weight$",
+        ),
         (without("model.norm.weight"), r"^tensors missing: (model\.)?norm\.weight$"),
-        (beside("model.layers.2.mlp.up_proj.weight", 24, 16), r"^tensors unexpected: .*layers\.2\.mlp\.up_proj\.weight$"),
-        (beside("model.layers.1.self_attn.o_proj.bias", 16), r"^tensors unexpected: .*layers\.1\.self_attn\.o_proj\.bias$"),
-        (beside("model.layers.0.mlp.up_proj.weight_scale", 1), r"^tensors unexpected: .*up_proj\.weight_scale$"),
+        (
+            beside("model.layers.2.mlp.up_proj.weight", 24, 16),
+            r"^tensors unexpected: .*layers\.2\.mlp\.up_proj\.weight$",
+        ),
+        (
+            beside("model.layers.1.self_attn.o_proj.bias", 16),
+            r"^tensors unexpected: .*layers\.1\.self_attn\.o_proj\.bias$",
+        ),
+        (
+            beside("model.layers.0.mlp.up_proj.weight_scale", 1),
+            r"^tensors unexpected: .*up_proj\.weight_scale$",
+        ),
         (beside("something.weight", 3), r"^tensors unexpected: something\.weight$"),
-        (of_fewer_tokens, r"^tensors of another shape: .*embed_tokens\.weight is \[39, 16\], its configuration says \[40, 16\]$"),
+        (
+            of_fewer_tokens,
+            (
+                r"^tensors of another shape: .*embed_tokens\.weight is \[39, 16\], its"
+                r" configuration says \[40, 16\]$"
+            ),
+        ),
     ],
 )
 def test_other_tensors_than_its_own_are_named(
@@ -117,7 +165,12 @@ def test_other_tensors_than_its_own_are_named(
         (gpt_neox, beside("gpt_neox.layers.0.attention.masked_bias", 1)),
         (bert, dict),
         (bert, beside("bert.embeddings.position_ids", 1, 512)),
-        (bert, lambda tensors: {name: value for name, value in tensors.items() if "pooler" not in name}),
+        (
+            bert,
+            lambda tensors: {
+                name: value for name, value in tensors.items() if "pooler" not in name
+            },
+        ),
         (distilbert, dict),
         (modernbert, dict),
     ],
@@ -130,7 +183,9 @@ def test_a_head_that_a_body_does_not_use_and_what_it_computes_itself_are_no_faul
     body = load_weights(AutoModel, rewritten(whole, tmp_path, change))
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        torch.testing.assert_close(body(ids).last_hidden_state, whole.base_model(ids).last_hidden_state)
+        torch.testing.assert_close(
+            body(ids).last_hidden_state, whole.base_model(ids).last_hidden_state
+        )
 
 
 def test_tied_weights_are_there_once(tmp_path: Path) -> None:
@@ -139,7 +194,9 @@ def test_tied_weights_are_there_once(tmp_path: Path) -> None:
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        torch.testing.assert_close(load_weights(AutoModelForCausalLM, tmp_path)(ids).logits, whole(ids).logits)
+        torch.testing.assert_close(
+            load_weights(AutoModelForCausalLM, tmp_path)(ids).logits, whole(ids).logits
+        )
     rewritten(whole, tmp_path, without("model.embed_tokens.weight"))
     with pytest.raises(ValueError, match=r"tensors missing: .*embed_tokens\.weight"):
         load_weights(AutoModelForCausalLM, tmp_path)
@@ -150,12 +207,19 @@ def test_an_untied_head_that_is_not_there_is_missing(tmp_path: Path) -> None:
         load_weights(AutoModelForCausalLM, rewritten(qwen2(), tmp_path, without("lm_head.weight")))
 
 
-def test_code_beside_a_model_is_not_run_and_nobody_is_prompted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_beside_a_model_is_not_run_and_nobody_is_prompted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     qwen2().save_pretrained(tmp_path)
     ran = tmp_path / "ran"
-    (tmp_path / "own_code.py").write_text(f"open({str(ran)!r}, 'w')\nfrom transformers import Qwen2Config as OwnConfig\n")
+    (tmp_path / "own_code.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import Qwen2Config as OwnConfig\n"
+    )
     path = tmp_path / "config.json"
-    own = {"model_type": "made-up", "auto_map": {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"}}
+    own = {
+        "model_type": "made-up",
+        "auto_map": {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"},
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     for load in (load_config, lambda location: load_weights(AutoModel, location)):
         with pytest.raises(ValueError) as refused:

@@ -50,8 +50,12 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         }[name]
     )
     assert about(name)
-    frozen = companion(replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random").freeze
-    assert frozen == (("gpt-neo",) if changed.condition == "sequence" else ())  # what learns without a teacher learns with all
+    frozen = companion(
+        replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random"
+    ).freeze
+    assert frozen == (
+        ("gpt-neo",) if changed.condition == "sequence" else ()
+    )  # what learns without a teacher learns with all
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,11 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         ({"student": "tiny"}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
         ({"new_weights": True}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
         ({"condition": "prompt"}, "gpt-neo-fine-tuned", "would be the control no-teacher"),
-        ({"condition": "prompt", "student": "tiny"}, "gpt-neo-scratch", "would be the control no-teacher"),
+        (
+            {"condition": "prompt", "student": "tiny"},
+            "gpt-neo-scratch",
+            "would be the control no-teacher",
+        ),
         ({"condition": "prompt"}, "distilled", "this student has others"),
         ({"condition": "prompt"}, "bidirectional", "nothing can leak"),
         ({"cross_layers": 0}, "bidirectional", "has no cross-attention"),
@@ -71,13 +79,17 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         ({}, "random-teacher", "no run of that name"),
     ],
 )
-def test_what_would_be_no_comparison_is_said_so(changes: dict[str, Any], name: str, said: str) -> None:
+def test_what_would_be_no_comparison_is_said_so(
+    changes: dict[str, Any], name: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         companion(replace(STUDENT, **changes), name, steps=1)
 
 
 def test_middle_layers_know_something_so_they_are_no_controls() -> None:
-    assert [kind_of(name) for name in ("layer-0", "no-teacher", "random-teacher")] == ["control"] * 3
+    assert [kind_of(name) for name in ("layer-0", "no-teacher", "random-teacher")] == [
+        "control"
+    ] * 3
     assert (kind_of("layer-12"), kind_of("distilled")) == ("layer", "baseline")
 
 
@@ -104,38 +116,70 @@ def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
     gpt_neo: Path, small_cache: Path, tmp_path: Path
 ) -> None:
-    options = TrainSettings(small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu")
+    options = TrainSettings(
+        small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu"
+    )
     train(options, companions=("gpt-neo-untouched", "gpt-neo-scratch"))
     companions = RunFolder(tmp_path / "run").companions()
     record = companions["gpt-neo-untouched"].read_record()
     assert record["result"]["steps"] == record["result"]["tokens"] == 0
     assert record["result"]["best_val_loss"] > 1
-    untouched = LLMModulesForCausalLM.from_pretrained(companions["gpt-neo-untouched"].model).body.state_dict()
-    scratch = LLMModulesForCausalLM.from_pretrained(companions["gpt-neo-scratch"].model).body.state_dict()
+    untouched = LLMModulesForCausalLM.from_pretrained(
+        companions["gpt-neo-untouched"].model
+    ).body.state_dict()
+    scratch = LLMModulesForCausalLM.from_pretrained(
+        companions["gpt-neo-scratch"].model
+    ).body.state_dict()
     whole = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
     assert all(torch.equal(value, untouched[name]) for name, value in whole.items())
-    far = [name for name, value in whole.items() if value.ndim == 2 and not torch.allclose(value, scratch[name], atol=1e-2)]
+    far = [
+        name
+        for name, value in whole.items()
+        if value.ndim == 2 and not torch.allclose(value, scratch[name], atol=1e-2)
+    ]
     assert {name for name, value in whole.items() if value.ndim == 2} == {*far}
 
 
 def test_a_student_begins_with_what_another_run_has_learned_of_text(
     small_cache: Path, embedded_settings: Any, gpt_neo: Path, tmp_path: Path
 ) -> None:
-    options = TrainSettings(small_cache, tmp_path / "text", condition="text", epochs=1, batch_size=8, device="cpu")
+    options = TrainSettings(
+        small_cache, tmp_path / "text", condition="text", epochs=1, batch_size=8, device="cpu"
+    )
     train(options)
-    train(replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")), companions=())
+    train(
+        replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")),
+        companions=(),
+    )
     learned = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
     for condition in ("sequence", "text", "none"):
         run = tmp_path / f"from-text-{condition}"
-        train(replace(options, run=run, student=str(tmp_path / "text/model"), condition=condition, **learned))  # type: ignore[arg-type]
+        train(
+            replace(
+                options,
+                run=run,
+                student=str(tmp_path / "text/model"),
+                condition=condition,
+                **learned,
+            )
+        )  # type: ignore[arg-type]
         own, taken = (
-            LLMModulesForCausalLM.from_pretrained(each / "model").body.state_dict() for each in (tmp_path / "text", run)
+            LLMModulesForCausalLM.from_pretrained(each / "model").body.state_dict()
+            for each in (tmp_path / "text", run)
         )
-        shared = {name for name in own.keys() & taken.keys() if not name.startswith("wte.") or condition == "text"}
+        shared = {
+            name
+            for name in own.keys() & taken.keys()
+            if not name.startswith("wte.") or condition == "text"
+        }
         assert len(shared) > 20
         assert all(torch.equal(own[name], taken[name]) for name in shared)
     with pytest.raises(InputError, match="is a GPT-Neo that reads a teacher"):
-        train(replace(options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")))
+        train(
+            replace(
+                options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")
+            )
+        )
 
 
 def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
@@ -145,16 +189,34 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     reasons = unfit_companions(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
     assert "keeps no LM head" in reasons["distilled"]
-    assert reasons["gpt-neo-fine-tuned"] == "the weights of student tiny were new, so this would be gpt-neo-scratch"
-    with pytest.raises(InputError, match="its teacher is not random; extract with --teacher random:SEED:T"):
-        train(tiny, companions=("random-teacher",), random_teacher=shutil.copytree(small_cache, tmp_path / "copy"))
-    assert unfit_companions(replace(tiny, cross_attention="bidirectional"), ["bidirectional"]).keys() == {"bidirectional"}
-    assert unfit_companions(replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
+    assert (
+        reasons["gpt-neo-fine-tuned"]
+        == "the weights of student tiny were new, so this would be gpt-neo-scratch"
+    )
+    with pytest.raises(
+        InputError, match="its teacher is not random; extract with --teacher random:SEED:T"
+    ):
+        train(
+            tiny,
+            companions=("random-teacher",),
+            random_teacher=shutil.copytree(small_cache, tmp_path / "copy"),
+        )
+    assert unfit_companions(
+        replace(tiny, cross_attention="bidirectional"), ["bidirectional"]
+    ).keys() == {"bidirectional"}
+    assert (
+        unfit_companions(
+            replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]
+        )
+        == {}
+    )
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
     text = embedded_settings(dataset=str(rows), limit=None)
     extract(prepare(text))
     reasons = unfit_companions(replace(tiny, cache=text.cache), BASELINES)
-    assert all("holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch"))
+    assert all(
+        "holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch")
+    )
 
 
 def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
@@ -199,7 +261,10 @@ def test_too_few_rows_for_a_verdict_are_said_before_training(
 ) -> None:
     settings = TrainSettings(small_cache, tmp_path / "few", max_steps=1, device="cpu")
     train(settings, companions=("layer-0",))
-    line = "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows, or --validation 0.25\n"
+    line = (
+        "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows,"
+        " or --validation 0.25\n"
+    )
     assert line in capsys.readouterr().err
     train(replace(settings, run=tmp_path / "enough", validation=0.25), companions=("layer-0",))
     train(replace(settings, run=tmp_path / "alone"))

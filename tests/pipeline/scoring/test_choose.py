@@ -9,7 +9,10 @@ from pipeline.embedded import EMBEDDED_DATASET
 from pipeline.errors import InputError
 from pipeline.scoring.choose import SCORE_NAMES, choose_score
 
-LONG = "A long answer in free words that nobody would compare letter by letter, for there are many ways to say the same thing."
+LONG = (
+    "A long answer in free words that nobody would compare letter by letter, for there are many"
+    " ways to say the same thing."
+)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +43,19 @@ def test_the_references_say_which_score_fits(references: list[str], name: str) -
 
 def test_the_embedded_problems_are_mathematics() -> None:
     rows = [json.loads(line) for line in Path(EMBEDDED_DATASET).read_text().splitlines()[:50]]
-    assert choose_score("auto", [row["conversations"][-1]["value"] for row in rows]).score.name == "math"
+    assert (
+        choose_score("auto", [row["conversations"][-1]["value"] for row in rows]).score.name
+        == "math"
+    )
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(max_size=30), max_size=12), st.sampled_from(SCORE_NAMES), st.text(max_size=30))
-def test_every_score_is_between_wrong_and_right_for_any_text(references: list[str], name: str, answer: str) -> None:
+@given(
+    st.lists(st.text(max_size=30), max_size=12), st.sampled_from(SCORE_NAMES), st.text(max_size=30)
+)
+def test_every_score_is_between_wrong_and_right_for_any_text(
+    references: list[str], name: str, answer: str
+) -> None:
     score = choose_score(name, references).score
     for reference in references:
         if score.can_score(reference):
@@ -63,7 +73,13 @@ def test_the_choice_does_not_depend_on_the_order(references: list[str], random: 
 
 
 @pytest.mark.parametrize(
-    ("name", "named"), [("exakt", "did you mean exact"), ("", "there are auto"), ("a:", "there are"), (":b", "there are")]
+    ("name", "named"),
+    [
+        ("exakt", "did you mean exact"),
+        ("", "there are auto"),
+        ("a:", "there are"),
+        (":b", "there are"),
+    ],
 )
 def test_unknown_scores_are_refused(name: str, named: str) -> None:
     with pytest.raises(InputError, match=named):
@@ -72,9 +88,9 @@ def test_unknown_scores_are_refused(name: str, named: str) -> None:
 
 def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_scores.py").write_text(
-        "def half(answer, reference):\n    'Half of it.'\n    return 0.5\n\n"
-        "def right(answer, reference):\n    return answer == reference\n\n"
-        "def much(answer, reference):\n    return 2\n\ndef broken(answer, reference):\n    raise KeyError('x')\n\nnumber = 3\n"
+        "def half(answer, reference):\n    'Half of it.'\n    return 0.5\n\ndef right(answer,"
+        " reference):\n    return answer == reference\n\ndef much(answer, reference):\n    return"
+        " 2\n\ndef broken(answer, reference):\n    raise KeyError('x')\n\nnumber = 3\n"
     )
     monkeypatch.chdir(tmp_path)
     choice = choose_score("own_scores:half", ["a"])

@@ -1,4 +1,5 @@
-"""Final results: what is found in a text, and when two are the same. Each case is a notation that people and models use."""
+"""Final results: what is found in a text, and when two are the same. Each case is a notation that
+people and models use."""
 
 from __future__ import annotations
 
@@ -346,7 +347,10 @@ FOUND = [
     ("<think>it may be \\boxed{5}</think>It is 7.", "7"),
     ("it may be 5</think>\n\n\\boxed{7}", "7"),
     ("<think>it may be 5", None),
-    ("<|begin_of_thought|>5<|end_of_thought|><|begin_of_solution|>\\boxed{7}<|end_of_solution|>", "7"),
+    (
+        "<|begin_of_thought|>5<|end_of_thought|><|begin_of_solution|>\\boxed{7}<|end_of_solution|>",
+        "7",
+    ),
     ("<|begin_of_thought|>\\boxed{5}<|end_of_thought|>\n\nIt is 8.", "8"),
     ("<think>5</think>", None),
 ]
@@ -391,7 +395,11 @@ def test_an_integer_is_the_same_in_all_notations(number: int) -> None:
 @given(st.fractions(min_value=-99, max_value=99, max_denominator=99))
 def test_a_fraction_is_the_same_in_all_notations(value: object) -> None:
     up, down = value.as_integer_ratio()  # type: ignore[attr-defined]
-    for notation in (f"\\frac{{{up}}}{{{down}}}", f"\\dfrac{{{3 * up}}}{{{3 * down}}}", f"{up}/{down}"):
+    for notation in (
+        f"\\frac{{{up}}}{{{down}}}",
+        f"\\dfrac{{{3 * up}}}{{{3 * down}}}",
+        f"{up}/{down}",
+    ):
         assert same_answer(notation, f"{up}/{down}")
         assert not same_answer(notation, f"{up + 1}/{down}")
 
@@ -408,9 +416,19 @@ def test_no_notation_breaks_the_comparison(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "formula", ["9^{9^{9^{9}}}", "10^{10^{10}}", "1" + "!" * 30, "(x+1)^{99999}", r"\sum_{n=1}^{10^{9}} n^{n}", "2^" * 40 + "2"]
+    "formula",
+    [
+        "9^{9^{9^{9}}}",
+        "10^{10^{10}}",
+        "1" + "!" * 30,
+        "(x+1)^{99999}",
+        r"\sum_{n=1}^{10^{9}} n^{n}",
+        "2^" * 40 + "2",
+    ],
 )
-def test_a_formula_of_no_end_is_given_up_and_the_next_one_is_compared(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_formula_of_no_end_is_given_up_and_the_next_one_is_compared(
+    formula: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(symbolic, "SECONDS", 0.7)
     began = time.monotonic()
     same_answer(formula, "x^2+1")
@@ -445,4 +463,8 @@ def test_a_reference_without_a_result_cannot_be_scored() -> None:
 
 def test_marks_of_an_answer_are_known() -> None:
     assert has_marked_answer("#### 5") and has_marked_answer(r"\boxed{x}")
-    assert not has_marked_answer("#### Heading\nand text") and not has_marked_answer(r"\boxed{}") and not has_marked_answer("5")
+    assert (
+        not has_marked_answer("#### Heading\nand text")
+        and not has_marked_answer(r"\boxed{}")
+        and not has_marked_answer("5")
+    )

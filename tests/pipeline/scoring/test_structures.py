@@ -9,7 +9,11 @@ from pipeline.scoring.structures import CallScore, JsonScore
 
 LEAVES = st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5)
 VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
 )
 NAMES = st.sampled_from(["city", "n", "when", "items"])
 CALL = 'Weather(city="Ulm", days=3)'
@@ -34,7 +38,9 @@ def test_a_call_is_the_same_in_each_way_of_writing_it(arguments: dict[str, Any])
     score = CallScore()
     python = f"Book({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     plain = json.dumps({"name": "Book", "arguments": arguments})
-    nested = json.dumps([{"type": "function", "function": {"name": "Book", "arguments": json.dumps(arguments)}}])
+    nested = json.dumps(
+        [{"type": "function", "function": {"name": "Book", "arguments": json.dumps(arguments)}}]
+    )
     tagged = f"<tool_call>\n{plain}\n</tool_call>"
     for answer in (python, plain, nested, tagged, f"```python\n{python}\n```", f"[{python}]"):
         assert score.can_score(answer)
@@ -62,7 +68,9 @@ def test_a_call_is_the_same_in_each_way_of_writing_it(arguments: dict[str, Any])
         ("(" * 9000, 0.0, 0.0),
     ],
 )
-def test_a_call_is_right_or_wrong_and_some_of_its_fields_are_right(answer: str, right: float, fields: float) -> None:
+def test_a_call_is_right_or_wrong_and_some_of_its_fields_are_right(
+    answer: str, right: float, fields: float
+) -> None:
     assert CallScore().score(answer, CALL) == right
     assert CallScore().fields(answer, CALL) == pytest.approx(fields)
 
@@ -71,7 +79,10 @@ def test_nothing_of_an_answer_is_run() -> None:
     assert CallScore().score("__import__('os').system('exit 1')", "f()") == 0.0
 
 
-@pytest.mark.parametrize("reference", ["", "transfer money", "f(x)", "{1: 2", "1 + 1", "lambda: 1", "f(1)(2) if x else y"])
+@pytest.mark.parametrize(
+    "reference",
+    ["", "transfer money", "f(x)", "{1: 2", "1 + 1", "lambda: 1", "f(1)(2) if x else y"],
+)
 def test_what_is_no_call_cannot_be_scored(reference: str) -> None:
     assert not CallScore().can_score(reference)
 
@@ -85,7 +96,13 @@ def test_one_is_no_true_and_nan_no_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "deep", ["[" * 500 + "]" * 500, "f" + "()" * 350, "a" + ".a" * 350 + "()", "f(a=" + "[" * 400 + "]" * 400 + ")"]
+    "deep",
+    [
+        "[" * 500 + "]" * 500,
+        "f" + "()" * 350,
+        "a" + ".a" * 350 + "()",
+        "f(a=" + "[" * 400 + "]" * 400 + ")",
+    ],
 )
 def test_what_nests_too_deep_is_wrong_and_ends_nothing(deep: str) -> None:
     for score in (JsonScore(), CallScore()):

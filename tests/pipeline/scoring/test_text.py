@@ -32,7 +32,12 @@ def test_a_label_is_named_alone(answer: str, right: float) -> None:
     ],
 )  # fmt: skip
 def test_a_letter_is_chosen(answer: str, right: float) -> None:
-    assert CHOICE.score(answer, "C") == CHOICE.score(answer, "(c)") == CHOICE.score(answer, "(C) Paris") == right
+    assert (
+        CHOICE.score(answer, "C")
+        == CHOICE.score(answer, "(c)")
+        == CHOICE.score(answer, "(C) Paris")
+        == right
+    )
 
 
 def test_exact_folds_white_space_alone() -> None:
@@ -53,7 +58,9 @@ def test_contains_wants_whole_words() -> None:
 @pytest.mark.parametrize("score", [RougeScore(), ChrfScore()])
 def test_overlap_is_graded(score: RougeScore | ChrfScore) -> None:
     reference = "the cat sat on the mat"
-    values = [score.score(answer, reference) for answer in (reference, "the cat sat there", "no", "")]
+    values = [
+        score.score(answer, reference) for answer in (reference, "the cat sat there", "no", "")
+    ]
     assert values[0] == pytest.approx(1.0)
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(0.0)
@@ -65,5 +72,7 @@ def test_a_thought_before_the_answer_does_not_count(score: Score) -> None:
     reference = "<think>so it must be</think>\n\nCity number 3"
     assert score.can_score(reference)
     assert score.score("City number 3", reference) == pytest.approx(1.0)
-    assert score.score("<think>another thought</think>City number 3", reference) == pytest.approx(1.0)
+    assert score.score("<think>another thought</think>City number 3", reference) == pytest.approx(
+        1.0
+    )
     assert not score.can_score("<think>never ended")

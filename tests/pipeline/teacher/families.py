@@ -20,7 +20,12 @@ _SIZE: dict[str, Any] = {
 _LLAMA = _SIZE | {"num_key_value_heads": 1}
 _GPT2: dict[str, Any] = {"vocab_size": TOKENS, "n_embd": 16, "n_layer": 3, "n_head": 2}
 _MAMBA2 = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_chunk_size": 4}
-_TOWER: dict[str, Any] = {"num_hidden_layers": 3, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+_TOWER: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+}
 _PICTURES = _TOWER | {"image_size": 16, "patch_size": 8}
 _LONG_ROPE = {
     "rope_type": "longrope",
@@ -37,15 +42,24 @@ DECODERS: dict[str, Make] = {
     "mistral": lambda: hf.MistralConfig(**_LLAMA, sliding_window=4),
     "gpt2": lambda: hf.GPT2Config(**_GPT2),
     "gpt_neo": lambda: hf.GPTNeoConfig(
-        vocab_size=TOKENS, hidden_size=16, num_layers=4, num_heads=2, attention_types=[[["global", "local"], 2]], window_size=4
+        vocab_size=TOKENS,
+        hidden_size=16,
+        num_layers=4,
+        num_heads=2,
+        attention_types=[[["global", "local"], 2]],
+        window_size=4,
     ),
     "opt": lambda: hf.OPTConfig(**(_SIZE | {"ffn_dim": 24, "word_embed_proj_dim": 16})),
     "bloom": lambda: hf.BloomConfig(vocab_size=TOKENS, hidden_size=16, n_layer=3, n_head=2),
-    "falcon": lambda: hf.FalconConfig(vocab_size=TOKENS, hidden_size=16, num_hidden_layers=3, num_attention_heads=2),
+    "falcon": lambda: hf.FalconConfig(
+        vocab_size=TOKENS, hidden_size=16, num_hidden_layers=3, num_attention_heads=2
+    ),
     "falcon_alibi": lambda: hf.FalconConfig(
         vocab_size=TOKENS, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, alibi=True
     ),
-    "mpt": lambda: hf.MptConfig(vocab_size=TOKENS, d_model=16, n_layers=3, n_heads=2, max_seq_len=64),
+    "mpt": lambda: hf.MptConfig(
+        vocab_size=TOKENS, d_model=16, n_layers=3, n_heads=2, max_seq_len=64
+    ),
     "gemma2": lambda: hf.Gemma2Config(**_LLAMA, head_dim=8, sliding_window=4),
     "gemma3": lambda: hf.Gemma3TextConfig(**_LLAMA, head_dim=8, sliding_window=4),
     "gpt_neox": lambda: hf.GPTNeoXConfig(**_SIZE),

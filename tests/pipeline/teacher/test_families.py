@@ -1,4 +1,5 @@
-"""Whatever the family: a text's states are a plain pass's, in padded batches, from shared beginnings, or one row at a time."""
+"""Whatever the family: a text's states are a plain pass's, in padded batches, from shared
+beginnings, or one row at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +21,15 @@ from pipeline.teacher.model import Teacher
 from pipeline.teacher.prefix_kv import NOTHING, read_after, read_context
 from pipeline.teacher.shape import context_of, why_unshared
 from pipeline.teacher.source import TeacherKind, find_teacher
-from tests.pipeline.teacher.families import DECODERS, ENCODERS, UNSHARED, WITH_TOWERS, Make, plain_pass, tiny_body
+from tests.pipeline.teacher.families import (
+    DECODERS,
+    ENCODERS,
+    UNSHARED,
+    WITH_TOWERS,
+    Make,
+    plain_pass,
+    tiny_body,
+)
 
 LAYERS = (-1, 0, 2)
 TEXTS = st.lists(st.lists(st.integers(3, 50), min_size=1, max_size=13), min_size=1, max_size=4)
@@ -44,12 +53,18 @@ def padded(rows: list[list[int]], *, left: bool = False) -> tuple[torch.Tensor, 
     longest = max(map(len, rows))
     gaps = [[0] * (longest - len(row)) for row in rows]
     ids = [gap + row if left else row + gap for row, gap in zip(rows, gaps, strict=True)]
-    mask = [gap + [1] * len(row) if left else [1] * len(row) + gap for row, gap in zip(rows, gaps, strict=True)]
+    mask = [
+        gap + [1] * len(row) if left else [1] * len(row) + gap
+        for row, gap in zip(rows, gaps, strict=True)
+    ]
     return torch.tensor(ids), torch.tensor(mask)
 
 
 def require_plain(
-    states: Mapping[int, torch.Tensor], mask_BT: torch.Tensor, plain: list[list[torch.Tensor]], first: int = 0
+    states: Mapping[int, torch.Tensor],
+    mask_BT: torch.Tensor,
+    plain: list[list[torch.Tensor]],
+    first: int = 0,
 ) -> None:
     """Hold the rows' tokens from the one numbered `first` on against plain passes."""
     for layer, states_BTD in states.items():
@@ -81,19 +96,27 @@ def test_an_encoders_padded_batch_is_plain(family: str, texts: list[list[int]]) 
 @pytest.mark.parametrize("family", WITH_TOWERS)
 @settings(max_examples=5, deadline=None)
 @given(texts=TEXTS)
-def test_beside_a_tower_of_the_same_depth_and_width_the_text_is_read(family: str, texts: list[list[int]]) -> None:
+def test_beside_a_tower_of_the_same_depth_and_width_the_text_is_read(
+    family: str, texts: list[list[int]]
+) -> None:
     batched_is_plain(WITH_TOWERS[family], "decoder", texts)
 
 
 @pytest.mark.parametrize("family", DECODERS)
 @settings(max_examples=10, deadline=None)
-@given(texts=TEXTS, begun=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4))
-def test_from_shared_beginnings_states_are_plain(family: str, texts: list[list[int]], begun: list[list[int]]) -> None:
+@given(
+    texts=TEXTS, begun=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4)
+)
+def test_from_shared_beginnings_states_are_plain(
+    family: str, texts: list[list[int]], begun: list[list[int]]
+) -> None:
     body, teacher = made(DECODERS[family], "decoder")
     assert teacher.goes_on
     assert why_unshared(body.config) is None
     before = begun[: len(texts)]
-    contexts = [read_context(teacher, torch.tensor([ids]), NOTHING)[1] if ids else NOTHING for ids in before]
+    contexts = [
+        read_context(teacher, torch.tensor([ids]), NOTHING)[1] if ids else NOTHING for ids in before
+    ]
     ids_BT, mask_BT = padded(texts)
     states = read_after(teacher, ids_BT, mask_BT, contexts)
     for row, (shared, own) in enumerate(zip(before, texts, strict=True)):
@@ -121,13 +144,17 @@ def test_what_cannot_go_on_is_known_from_the_configuration_alone(family: str) ->
         assert why_unshared(config, 8) is None
 
 
-@pytest.mark.parametrize(("family", "most"), [("roberta", 510), ("longformer", 64), ("esm", 1024), ("bert", 512)])
+@pytest.mark.parametrize(
+    ("family", "most"), [("roberta", 510), ("longformer", 64), ("esm", 1024), ("bert", 512)]
+)
 def test_an_encoders_context_leaves_out_positions_that_no_token_has(family: str, most: int) -> None:
     assert context_of(ENCODERS[family](), "encoder") == most
 
 
 def test_the_longest_text_that_roberta_reads_is_read() -> None:
-    config = hf.RobertaConfig(**(ENCODERS["roberta"]().to_diff_dict() | {"max_position_embeddings": 14}))
+    config = hf.RobertaConfig(
+        **(ENCODERS["roberta"]().to_diff_dict() | {"max_position_embeddings": 14})
+    )
     body = tiny_body(config)
     ids = list(range(3, 3 + int(context_of(config, "encoder") or 0)))
     assert len(ids) == 12
@@ -143,10 +170,17 @@ def test_what_cannot_be_read_as_a_text_alone_is_refused() -> None:
 
 def test_a_layer_of_another_width_is_refused() -> None:
     config = hf.OPTConfig(
-        vocab_size=60, hidden_size=16, ffn_dim=24, num_hidden_layers=3, num_attention_heads=2, word_embed_proj_dim=8
+        vocab_size=60,
+        hidden_size=16,
+        ffn_dim=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        word_embed_proj_dim=8,
     )
     assert Teacher(tiny_body(config), (1,)).width == 16
-    with pytest.raises(InputError, match="layer -1 is 8 wide, and hidden_size of its configuration 16"):
+    with pytest.raises(
+        InputError, match="layer -1 is 8 wide, and hidden_size of its configuration 16"
+    ):
         Teacher(tiny_body(config), (-1,))
 
 
@@ -161,10 +195,14 @@ def test_a_layer_of_another_width_is_refused() -> None:
     ],
     ids=["t5", "bart"],
 )  # fmt: skip
-def test_of_encoder_and_decoder_the_encoder_is_read(config: hf.PreTrainedConfig, tmp_path: Path) -> None:
+def test_of_encoder_and_decoder_the_encoder_is_read(
+    config: hf.PreTrainedConfig, tmp_path: Path
+) -> None:
     whole = tiny_body(config)
     whole.save_pretrained(tmp_path)
-    teacher = load_teacher(find_teacher(str(tmp_path), "encoder"), LAYERS, torch.device("cpu"), "fp32")
+    teacher = load_teacher(
+        find_teacher(str(tmp_path), "encoder"), LAYERS, torch.device("cpu"), "fp32"
+    )
     plain = [plain_pass(whole.get_encoder(), ids) for ids in ([5, 6, 7], [8, 9, 10, 11])]
     ids_BT, mask_BT = padded([[5, 6, 7], [8, 9, 10, 11]])
     require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)

@@ -51,7 +51,9 @@ def body() -> Qwen2Model:
     torch.manual_seed(0)
     model = Qwen2Model(CONFIG).eval()
     for weight in model.parameters():
-        torch.nn.init.normal_(weight, mean=0.5, std=0.2)  # a tensor that is left as it was made would show
+        torch.nn.init.normal_(
+            weight, mean=0.5, std=0.2
+        )  # a tensor that is left as it was made would show
     return model
 
 
@@ -60,7 +62,9 @@ def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return written(tmp_path_factory.mktemp("gguf") / "teacher.gguf", body)
 
 
-def written(path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None) -> Path:
+def written(
+    path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None
+) -> Path:
     """The body as a GGUF file; with `parts` the first of so many, with half of the tensors."""
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_context_length(CONFIG.max_position_embeddings)
@@ -75,7 +79,9 @@ def written(path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, tor
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([*TOKENS, *special])
-    writer.add_token_types([gguf.TokenType.NORMAL] * len(TOKENS) + [gguf.TokenType.CONTROL] * len(special))
+    writer.add_token_types(
+        [gguf.TokenType.NORMAL] * len(TOKENS) + [gguf.TokenType.CONTROL] * len(special)
+    )
     writer.add_token_merges(["a b", "c d"])
     writer.add_eos_token_id(len(TOKENS) + 2)
     writer.add_pad_token_id(len(TOKENS))
@@ -109,16 +115,32 @@ def test_a_gguf_teacher_gives_the_states_of_its_weights(gguf_file: Path, body: Q
 
 def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
     settings = ExtractSettings(
-        str(gguf_file), EMBEDDED_DATASET, tmp_path / "c", limit=2, max_tokens=4000, device="cpu", dtype="fp32"
+        str(gguf_file),
+        EMBEDDED_DATASET,
+        tmp_path / "c",
+        limit=2,
+        max_tokens=4000,
+        device="cpu",
+        dtype="fp32",
     )
     assert extract(prepare(settings)).examples == 2
     store = open_cache(tmp_path / "c")
     tokenizer = load_same_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
     assert tokenizer.eos_token_id == store.manifest.end_token_id
-    options = ["--max-steps", 1, "--validation", 0.5, "--device", "cpu"]  # in a process without the module's teacher
+    options = [
+        "--max-steps",
+        1,
+        "--validation",
+        0.5,
+        "--device",
+        "cpu",
+    ]  # in a process without the module's teacher
     trained = run_process("train", "--cache", tmp_path / "c", "--run", tmp_path / "run", *options)
     assert trained.returncode == 0, trained.stderr
-    assert open_cache(tmp_path / "c").identity["teacher_weights"] == find_teacher(str(gguf_file)).weights_hash()
+    assert (
+        open_cache(tmp_path / "c").identity["teacher_weights"]
+        == find_teacher(str(gguf_file)).weights_hash()
+    )
 
 
 def test_one_part_of_several_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
@@ -144,7 +166,9 @@ def test_a_file_that_is_cut_off_is_said_so(less: int, gguf_file: Path, tmp_path:
         ("rope_freqs.weight", None),
     ],
 )
-def test_a_tensor_that_the_model_has_no_place_for_is_named(name: str, said: str | None, body: Qwen2Model, tmp_path: Path) -> None:
+def test_a_tensor_that_the_model_has_no_place_for_is_named(
+    name: str, said: str | None, body: Qwen2Model, tmp_path: Path
+) -> None:
     source = find_teacher(str(written(tmp_path / "more.gguf", body, more={name: torch.ones(16)})))
     if said is None:
         load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)

@@ -47,7 +47,11 @@ def body(family: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if family == "gpt2":
         return GPT2Model(GPT2Config(vocab_size=40, n_embd=16, n_layer=3, n_head=2)).eval()
-    kinds = {"qwen2": (Qwen2Model, Qwen2Config), "llama": (LlamaModel, LlamaConfig), "mistral": (MistralModel, MistralConfig)}
+    kinds = {
+        "qwen2": (Qwen2Model, Qwen2Config),
+        "llama": (LlamaModel, LlamaConfig),
+        "mistral": (MistralModel, MistralConfig),
+    }
     model, config = kinds[family]
     return model(config(**SMALL)).eval()
 
@@ -64,9 +68,13 @@ def test_layers_are_those_of_transformers(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
-@pytest.mark.parametrize(("layers", "run"), [((0,), 1), ((1,), 1), ((0, 2), 2), ((-2, 1), 2), ((3,), 3)])
+@pytest.mark.parametrize(
+    ("layers", "run"), [((0,), 1), ((1,), 1), ((0, 2), 2), ((-2, 1), 2), ((3,), 3)]
+)
 @torch.no_grad()
-def test_nothing_above_the_last_layer_asked_for_is_run(family: str, layers: tuple[int, ...], run: int) -> None:
+def test_nothing_above_the_last_layer_asked_for_is_run(
+    family: str, layers: tuple[int, ...], run: int
+) -> None:
     model, ids = body(family), torch.randint(0, 40, (2, 9))
     expected = model(input_ids=ids, output_hidden_states=True).hidden_states
     ran = []
@@ -81,7 +89,9 @@ def test_nothing_above_the_last_layer_asked_for_is_run(family: str, layers: tupl
     assert [teacher.is_last(layer) for layer in layers] == [layer in (3, -1) for layer in layers]
     past = DynamicCache()
     teacher.hidden_states(ids[:, :4], torch.ones(2, 4, dtype=torch.long), past)
-    for layer, states in teacher.hidden_states(ids[:, 4:], torch.ones(2, 9, dtype=torch.long), past).items():
+    for layer, states in teacher.hidden_states(
+        ids[:, 4:], torch.ones(2, 9, dtype=torch.long), past
+    ).items():
         torch.testing.assert_close(states, expected[layer][:, 4:], rtol=1e-4, atol=1e-4)
 
 
@@ -98,7 +108,11 @@ def test_padding_and_key_value_cache_change_nothing(family: str) -> None:
             torch.testing.assert_close(states[layer][:, place], alone[layer], atol=1e-5, rtol=1e-5)
     past, parts = DynamicCache(), []
     for start, stop in ((0, 4), (4, 5), (5, 9)):
-        parts.append(teacher.hidden_states(ids[:, start:stop], torch.ones(1, stop, dtype=torch.long), past)[-1])
+        parts.append(
+            teacher.hidden_states(ids[:, start:stop], torch.ones(1, stop, dtype=torch.long), past)[
+                -1
+            ]
+        )
     torch.testing.assert_close(torch.cat(parts, 1), alone[-1], atol=1e-5, rtol=1e-5)
 
 
@@ -143,23 +157,35 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 def gemma2() -> PreTrainedModel:
     """Its logits are bent by a `tanh` before they become probabilities."""
-    return Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5))
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5)
+    )
 
 
 def phi() -> PreTrainedModel:
     """Its LM head has a bias."""
-    config = PhiConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2)
+    config = PhiConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
     model = PhiForCausalLM(config)
     torch.nn.init.normal_(model.lm_head.bias)
     return model
 
 
 @pytest.mark.parametrize("family", [gemma2, phi])
-def test_what_states_predict_is_what_the_whole_model_predicts(family: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+def test_what_states_predict_is_what_the_whole_model_predicts(
+    family: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     whole = family().eval()
     whole.save_pretrained(tmp_path)
-    teacher = load_teacher(find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
+    teacher = load_teacher(
+        find_teacher(str(tmp_path)), (-1,), torch.device("cpu"), "fp32", with_lm_head=True
+    )
     ids = torch.randint(0, 40, (1, 12))
     with torch.inference_mode():
         wanted = whole(ids).logits[0].float().log_softmax(dim=-1)
@@ -175,19 +201,25 @@ def test_what_states_predict_is_what_the_whole_model_predicts(family: Callable[[
 
 
 @pytest.mark.parametrize(("scale", "plain"), [(1.0, True), (20.0, False)])
-def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(scale: float, plain: bool, tmp_path: Path) -> None:
+def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(
+    scale: float, plain: bool, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model = GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=scale, initializer_range=0.5))
     model.save_pretrained(tmp_path)
     source = find_teacher(str(tmp_path))
     if plain:
-        assert load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True).has_lm_head
+        assert load_teacher(
+            source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True
+        ).has_lm_head
     else:
         with pytest.raises(InputError, match="neither --keep-head nor the baseline teacher"):
             load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
 
 
-def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows_nothing_of_the_other() -> None:
+def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows_nothing_of_the_other() -> (
+    None
+):
     cpu, ids = torch.device("cpu"), torch.tensor([[5, 6, 7, 8]])
     torch.manual_seed(11)
     drawn = torch.rand(1)
@@ -198,10 +230,15 @@ def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows
     assert torch.equal(states[0], states[1])
     assert not torch.allclose(states[0], states[2], atol=0.1)
     known = find_teacher(EMBEDDED_TEACHER)
-    assert not torch.allclose(states[0], load_teacher(known, [-1], cpu, "fp32").hidden_states(ids)[-1], atol=0.1)
+    assert not torch.allclose(
+        states[0], load_teacher(known, [-1], cpu, "fp32").hidden_states(ids)[-1], atol=0.1
+    )
     assert [source.weights_hash() for source in sources] == ["random:3", "random:3", "random:4"]
     assert sources[0].pinned().name == sources[0].name
     assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
-    for name, said in (("random:3:/nowhere", "neither a folder"), ("random:x:y", "is named random:SEED:TEACHER")):
+    for name, said in (
+        ("random:3:/nowhere", "neither a folder"),
+        ("random:x:y", "is named random:SEED:TEACHER"),
+    ):
         with pytest.raises(InputError, match=said):
             find_teacher(name)

@@ -33,10 +33,28 @@ def hub_with_the_embedded_teacher(folder: Path) -> Path:
 
 def extract_from_hub(hub: Path, teacher: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the hub's client looks once for where its files are."""
-    command = ["extract", "--teacher", teacher, "--cache", cache, "--limit", "3", "--device", "cpu", "--dtype", "fp32", "--json"]
+    command = [
+        "extract",
+        "--teacher",
+        teacher,
+        "--cache",
+        cache,
+        "--limit",
+        "3",
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--json",
+    ]
     environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, ROOT / "cli.py", *command], env=environment, cwd=ROOT, text=True, capture_output=True, check=False
+        [sys.executable, ROOT / "cli.py", *command],
+        env=environment,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
     )
 
 
@@ -53,7 +71,9 @@ def test_a_teacher_by_hub_id_is_held_to_its_commit(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
-    done = extract_from_hub(hub_with_the_embedded_teacher(tmp_path / "hub"), "someone/else", tmp_path / "cache")
+    done = extract_from_hub(
+        hub_with_the_embedded_teacher(tmp_path / "hub"), "someone/else", tmp_path / "cache"
+    )
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: teacher someone/else: the ")
     assert not (tmp_path / "cache").exists()
@@ -66,7 +86,9 @@ def test_a_folder_without_a_configuration_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_teacher_that_has_moved_is_to_be_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"neither a folder .*; if it has moved, name it with --teacher$"):
+    with pytest.raises(
+        InputError, match=r"neither a folder .*; if it has moved, name it with --teacher$"
+    ):
         load_same_teacher(str(tmp_path / "gone"), [-1], {}, torch.device("cpu"))
 
 
@@ -77,4 +99,10 @@ def test_damaged_weights_are_said_so(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     for with_lm_head in (False, True):
         with pytest.raises(InputError, match="its weights cannot be loaded"):
-            load_teacher(find_teacher(str(folder)), (-1,), torch.device("cpu"), "fp32", with_lm_head=with_lm_head)
+            load_teacher(
+                find_teacher(str(folder)),
+                (-1,),
+                torch.device("cpu"),
+                "fp32",
+                with_lm_head=with_lm_head,
+            )

@@ -1,4 +1,5 @@
-"""Learning from a teacher's predictions: the loss that is written, its gradients, and no teacher in memory."""
+"""Learning from a teacher's predictions: the loss that is written, its gradients, and no teacher in
+memory."""
 
 from __future__ import annotations
 
@@ -43,7 +44,12 @@ def test_the_loss_with_soft_targets_and_its_gradients_are_the_plain_ones(
     rows = torch.randperm(20, generator=generator)[:known].sort().values
     labels = torch.where(torch.rand(2, tokens, generator=generator) < 0.7, 3, -100)
     labels[:, -1] = 5
-    soft = SoftTargets(torch.randn(2, tokens, 6, generator=generator), torch.randn(known, 6, generator=generator), rows, share)
+    soft = SoftTargets(
+        torch.randn(2, tokens, 6, generator=generator),
+        torch.randn(known, 6, generator=generator),
+        rows,
+        share,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 20 * chunk)
         total, count = next_token_loss(hidden, head, labels, soft)
@@ -54,7 +60,9 @@ def test_the_loss_with_soft_targets_and_its_gradients_are_the_plain_ones(
     plain = cross_entropy(logits, mixed, reduction="sum")
     torch.testing.assert_close(total, plain, atol=1e-4, rtol=1e-4)
     for found, expected in zip(
-        torch.autograd.grad(total, (hidden, head)), torch.autograd.grad(plain, (hidden, head)), strict=True
+        torch.autograd.grad(total, (hidden, head)),
+        torch.autograd.grad(plain, (hidden, head)),
+        strict=True,
     ):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
@@ -67,10 +75,21 @@ def cache(embedded_settings: Make) -> Path:
 
 
 @pytest.mark.parametrize("vocab", ["whole", "dataset"])
-@pytest.mark.parametrize("condition, layers", [("none", (-1,)), ("sequence", (0,)), ("sequence", (-1,))])
-def test_the_soft_targets_are_what_the_teacher_predicts(condition: str, layers: tuple[int, ...], vocab: str, cache: Path) -> None:
+@pytest.mark.parametrize(
+    "condition, layers", [("none", (-1,)), ("sequence", (0,)), ("sequence", (-1,))]
+)
+def test_the_soft_targets_are_what_the_teacher_predicts(
+    condition: str, layers: tuple[int, ...], vocab: str, cache: Path
+) -> None:
     options = TrainSettings(
-        cache, Path("unused"), condition=condition, layers=layers, vocab=vocab, distill=0.5, batch_size=3, device="cpu"
+        cache,
+        Path("unused"),
+        condition=condition,
+        layers=layers,
+        vocab=vocab,
+        distill=0.5,
+        batch_size=3,
+        device="cpu",
     )  # type: ignore[arg-type]
     with open_cache(cache) as opened:
         prepared = prepare_run(opened, options, Share())
@@ -78,26 +97,41 @@ def test_the_soft_targets_are_what_the_teacher_predicts(condition: str, layers: 
     assert ("hidden_states" in batch) == (condition == "sequence")
     assert prepared.predictions is not None
     soft = prepared.predictions(batch)["soft_targets"]
-    teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], torch.device("cpu"), "fp32", with_lm_head=True)
+    teacher = load_teacher(
+        find_teacher(EMBEDDED_TEACHER), [-1], torch.device("cpu"), "fp32", with_lm_head=True
+    )
     states = teacher.hidden_states(batch["input_ids"], batch["attention_mask"])[-1]
     expected = teacher.log_probabilities(states[0, :20]).exp()
     head = prepared.model.head_tokens
     tokens = soft.rows if head is None else head[soft.rows]
     said = (soft.states[0, :20].float() @ soft.head.float().T).softmax(dim=-1)
-    among_those = expected[:, tokens] / expected[:, tokens].sum(dim=-1, keepdim=True)  # the tokens that occur
-    torch.testing.assert_close(said, among_those, atol=3e-2, rtol=3e-2)  # states are stored in bfloat16
+    among_those = expected[:, tokens] / expected[:, tokens].sum(
+        dim=-1, keepdim=True
+    )  # the tokens that occur
+    torch.testing.assert_close(
+        said, among_those, atol=3e-2, rtol=3e-2
+    )  # states are stored in bfloat16
     assert not torch.allclose(said, among_those.roll(1, dims=0), atol=0.3)
 
 
-def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(cache: Path, tmp_path: Path) -> None:
+def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(
+    cache: Path, tmp_path: Path
+) -> None:
     options = {"epochs": 6, "batch_size": 8, "bridge_lr": 3e-3, "gpt_neo_lr": 3e-3, "device": "cpu"}
     plain, soft = (
-        train(TrainSettings(cache, tmp_path / str(share), condition="none", distill=share, **options))  # type: ignore[arg-type]
+        train(
+            TrainSettings(cache, tmp_path / str(share), condition="none", distill=share, **options)
+        )  # type: ignore[arg-type]
         for share in (0.0, 1.0)
     )
-    assert soft["result"]["best_val_loss"] == pytest.approx(plain["result"]["best_val_loss"], rel=0.1)
+    assert soft["result"]["best_val_loss"] == pytest.approx(
+        plain["result"]["best_val_loss"], rel=0.1
+    )
     assert soft["result"]["best_val_loss"] != plain["result"]["best_val_loss"]
-    assert (soft["result"]["steps"], soft["result"]["tokens"]) == (plain["result"]["steps"], plain["result"]["tokens"])
+    assert (soft["result"]["steps"], soft["result"]["tokens"]) == (
+        plain["result"]["steps"],
+        plain["result"]["tokens"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +141,9 @@ def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(cache: 
         ({"new_weights": True}, "--new-weights: those of --student tiny are new already"),
     ],
 )
-def test_what_cannot_be_learned_so_is_said(changes: dict[str, object], said: str, cache: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_learned_so_is_said(
+    changes: dict[str, object], said: str, cache: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=said):
         train(TrainSettings(cache, tmp_path / "run", distill=0.5, device="cpu", **changes))  # type: ignore[arg-type]
 
@@ -115,7 +151,9 @@ def test_what_cannot_be_learned_so_is_said(changes: dict[str, object], said: str
 def test_a_cache_without_the_head_or_its_states_cannot_be_learned_from(
     small_cache: Path, embedded_settings: Make, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="keeps no LM head for --distill; extract with --keep-head"):
+    with pytest.raises(
+        InputError, match="keeps no LM head for --distill; extract with --keep-head"
+    ):
         train(TrainSettings(small_cache, tmp_path / "run", distill=0.5, device="cpu"))
     low = embedded_settings(layers=(0,), keep_head=True)
     extract(prepare(low))

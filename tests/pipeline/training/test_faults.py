@@ -22,16 +22,34 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.runs.folder import RunFolder
 from tests.conftest import ROOT, RunCli
 
-OPTIONS = ["--device", "cpu", "--batch-size", "8", "--max-steps", "6", "--eval-every", "2", "--log-every", "1"]
+OPTIONS = [
+    "--device",
+    "cpu",
+    "--batch-size",
+    "8",
+    "--max-steps",
+    "6",
+    "--eval-every",
+    "2",
+    "--log-every",
+    "1",
+]
 
 
 @pytest.mark.parametrize(
-    "file", ["model.safetensors", "optimizer.safetensors", "random_state-0.safetensors", "trainer_state.json"]
+    "file",
+    [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "random_state-0.safetensors",
+        "trainer_state.json",
+    ],
 )
 def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
     file: str, run_cli: RunCli, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """safetensors and the file system say it as they do on a full disk, with half the file written."""
+    """safetensors and the file system say it as they do on a full disk, with half the file
+    written."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_cli("train", "--cache", small_cache, "--run", whole, *OPTIONS).returncode == 0
     blocked = cut / "checkpoints" / "checkpoint-4" / file
@@ -43,7 +61,12 @@ def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
             raise error
 
     def save_tensors(tensors: Any, path: Any, metadata: Any = None) -> None:
-        fail_at(path, SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+        fail_at(
+            path,
+            SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            ),
+        )
         save_file(tensors, path, metadata)
 
     def save_state(self: TrainerState, path: str) -> None:
@@ -84,7 +107,13 @@ def test_memory_does_not_grow_with_the_cache(
     peaks = []
     for rows in (80, 800):
         extract(prepare(embedded_settings(cache=tmp_path / str(rows), limit=rows, codec=(codec,))))
-        command = [sys.executable, "-c", PEAK, str(tmp_path / str(rows)), str(tmp_path / f"run-{rows}")]
+        command = [
+            sys.executable,
+            "-c",
+            PEAK,
+            str(tmp_path / str(rows)),
+            str(tmp_path / f"run-{rows}"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] < peaks[0] + 15, f"{peaks} MB"

@@ -1,4 +1,5 @@
-"""The teacher's LM head reduced to a student's width: as near as any of that rank comes, and put in the right rows."""
+"""The teacher's LM head reduced to a student's width: as near as any of that rank comes, and put in
+the right rows."""
 
 from __future__ import annotations
 
@@ -26,10 +27,14 @@ Make = Callable[..., ExtractSettings]
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), width=st.integers(1, 12))
-def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(seed: int, width: int) -> None:
+def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(
+    seed: int, width: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     head_KD = torch.randn(30, 8, generator=generator)
-    states_ND = torch.randn(200, 8, generator=generator) @ torch.randn(8, 8, generator=generator) + 1
+    states_ND = (
+        torch.randn(200, 8, generator=generator) @ torch.randn(8, 8, generator=generator) + 1
+    )
     reduced_KS = reduced_head(head_KD, states_ND, width)
     logits_NK = states_ND @ (head_KD - head_KD.mean(dim=0)).T
 
@@ -39,14 +44,20 @@ def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(seed: i
         return float((logits_NK - best_NS @ reduced.T).pow(2).sum())
 
     least = float(torch.linalg.svdvals(logits_NK.double())[width:].pow(2).sum())
-    assert error(reduced_KS) == pytest.approx(least, rel=1e-3, abs=1e-3 * float(logits_NK.pow(2).sum()))
+    assert error(reduced_KS) == pytest.approx(
+        least, rel=1e-3, abs=1e-3 * float(logits_NK.pow(2).sum())
+    )
     best_NS = logits_NK @ torch.linalg.pinv(reduced_KS).T
     moment = (best_NS.T @ best_NS / len(best_NS))[: min(width, 8), : min(width, 8)]
-    torch.testing.assert_close(moment, torch.eye(len(moment)), atol=2e-2, rtol=0)  # white, as what a LayerNorm lets out
+    torch.testing.assert_close(
+        moment, torch.eye(len(moment)), atol=2e-2, rtol=0
+    )  # white, as what a LayerNorm lets out
 
 
 @pytest.mark.parametrize("vocab", ["whole", "dataset"])
-def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(vocab: str, embedded_settings: Make, tmp_path: Path) -> None:
+def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(
+    vocab: str, embedded_settings: Make, tmp_path: Path
+) -> None:
     settings = embedded_settings(cache=tmp_path / "cache", keep_head=True)
     extract(prepare(settings))
     with open_cache(settings.cache) as cache:
@@ -54,14 +65,22 @@ def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(vocab: str, emb
         kept = read_lm_head(cache.attachment(VOCABULARY))
         assert kept is not None
         assert kept.shape == (len(tokens), cache.hidden_size)
-        run = TrainSettings(settings.cache, tmp_path / "run", device="cpu", vocab=vocab, head_init="teacher")  # type: ignore[arg-type]
+        run = TrainSettings(
+            settings.cache, tmp_path / "run", device="cpu", vocab=vocab, head_init="teacher"
+        )  # type: ignore[arg-type]
         begun = prepare_run(cache, run, Share()).model.lm_head.weight.detach()
-        random = prepare_run(cache, TrainSettings(settings.cache, tmp_path / "run", device="cpu", vocab=vocab), Share())  # type: ignore[arg-type]
+        random = prepare_run(
+            cache,
+            TrainSettings(settings.cache, tmp_path / "run", device="cpu", vocab=vocab),
+            Share(),
+        )  # type: ignore[arg-type]
         states = torch.cat([torch.from_numpy(e.hidden_states[-1].astype("float32")) for e in cache])
     rows = begun if vocab == "dataset" else begun[tokens]
     logits_NK = states @ (kept.float() - kept.float().mean(dim=0)).T
     left = logits_NK - logits_NK @ torch.linalg.pinv(rows).T @ rows.T
-    assert float(left.norm() / logits_NK.norm()) < 0.2  # 128 of the teacher's directions tell nearly all
+    assert (
+        float(left.norm() / logits_NK.norm()) < 0.2
+    )  # 128 of the teacher's directions tell nearly all
     if vocab == "whole":
         others = torch.ones(len(begun), dtype=torch.bool)
         others[tokens] = False
@@ -69,8 +88,15 @@ def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(vocab: str, emb
 
 
 def test_a_cache_without_the_head_is_told_so(small_cache: Path, tmp_path: Path) -> None:
-    with open_cache(small_cache) as cache, pytest.raises(InputError, match="extract with --keep-head"):
-        prepare_run(cache, TrainSettings(small_cache, tmp_path / "run", device="cpu", head_init="teacher"), Share())
+    with (
+        open_cache(small_cache) as cache,
+        pytest.raises(InputError, match="extract with --keep-head"),
+    ):
+        prepare_run(
+            cache,
+            TrainSettings(small_cache, tmp_path / "run", device="cpu", head_init="teacher"),
+            Share(),
+        )
 
 
 def test_an_encoder_has_no_head_to_keep(embedded_settings: Make, tmp_path: Path) -> None:

@@ -19,24 +19,43 @@ from tests.cli_process import run_process
 from tests.conftest import ROOT
 
 
-def trained(cache: Path, run: Path, processes: int, *options: object) -> subprocess.CompletedProcess[str]:
+def trained(
+    cache: Path, run: Path, processes: int, *options: object
+) -> subprocess.CompletedProcess[str]:
     command = [
         "train", "--cache", cache, "--run", run, "--device", "cpu", "--batch-tokens", 700, "--accumulate", 2, "--epochs", 2,
         "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3, *options,
     ]  # fmt: skip
     if processes == 1:
         return run_process(*command)
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--", ROOT / "cli.py"]
-    return subprocess.run(list(map(str, [*start, *command])), capture_output=True, text=True, check=False)
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        processes,
+        "--",
+        ROOT / "cli.py",
+    ]
+    return subprocess.run(
+        list(map(str, [*start, *command])), capture_output=True, text=True, check=False
+    )
 
 
-def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(small_cache: Path, tmp_path: Path) -> None:
-    done = {processes: trained(small_cache, tmp_path / f"run-{processes}", processes) for processes in (1, 2)}
+def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
+    small_cache: Path, tmp_path: Path
+) -> None:
+    done = {
+        processes: trained(small_cache, tmp_path / f"run-{processes}", processes)
+        for processes in (1, 2)
+    }
     for process in done.values():
         assert process.returncode == 0, process.stderr
         assert process.stdout.count("best validation loss") == 1
     one, two = (RunFolder(tmp_path / f"run-{processes}") for processes in (1, 2))
-    assert [line["step"] for line in one.read_metrics()] == [line["step"] for line in two.read_metrics()]
+    assert [line["step"] for line in one.read_metrics()] == [
+        line["step"] for line in two.read_metrics()
+    ]
     for alone, together in zip(one.read_metrics(), two.read_metrics(), strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
         assert together.get("val_loss", 0.0) == pytest.approx(alone.get("val_loss", 0.0), rel=1e-3)
@@ -45,7 +64,10 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(s
     for name, values in weights[0].items():
         assert float((values - weights[1][name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
-    for run, processes in ((one, 2), (two, 1)):  # each is cut in the middle of an epoch, and gone on with by the other number
+    for run, processes in (
+        (one, 2),
+        (two, 1),
+    ):  # each is cut in the middle of an epoch, and gone on with by the other number
         whole, curve = load_file(run.model / "model.safetensors"), run.read_metrics()
         shutil.rmtree(max(run.checkpoints.iterdir(), key=step_of))
         shutil.rmtree(run.model)
@@ -62,7 +84,9 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(s
             assert float((values - whole[name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
 
-def test_batches_that_cannot_be_dealt_out_are_refused(small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_that_cannot_be_dealt_out_are_refused(
+    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.training.run.own_share", lambda: Share(0, 2))
     with pytest.raises(InputError, match="--accumulate 3: 2 processes"):
         train(TrainSettings(small_cache, tmp_path / "run", accumulate=3, device="cpu"))

@@ -1,4 +1,5 @@
-"""`--condition prompt` from end to end: prompts cached, a student with tokens of its own, the teacher needed once or never."""
+"""`--condition prompt` from end to end: prompts cached, a student with tokens of its own, the
+teacher needed once or never."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, BertConfig, BertModel, GPTNeoConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from cache import open_cache
 from pipeline.batches.answers import CachedAnswers
@@ -47,7 +55,10 @@ from tests.conftest import RunCli, write_rows
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Ann has 2 pens. Ann buys 3 pens. How many pens does Ann have now?"},
+    {
+        "role": "user",
+        "content": "Ann has 2 pens. Ann buys 3 pens. How many pens does Ann have now?",
+    },
     {"role": "assistant", "content": "She has 5 pens now."},
     {"role": "user", "content": "And if Ann sells 1?"},
     {"role": "assistant", "content": "Then 4."},
@@ -68,11 +79,19 @@ def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_gpt_neo(folder: Path, positions: int) -> Path:
-    """A pretrained GPT-Neo with a tokenizer of its own: a token a byte, and one for beginning and end."""
+    """A pretrained GPT-Neo with a tokenizer of its own: a token a byte, and one for beginning and
+    end."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    rules = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
-    rules.pre_tokenizer, rules.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rules, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    rules = Tokenizer(
+        models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[])
+    )
+    rules.pre_tokenizer, rules.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=rules, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = GPTNeoConfig(
@@ -107,7 +126,9 @@ def test_of_each_example_only_what_is_asked_is_cached_and_its_states_are_the_who
         assert not example.loss_mask.any()
         assert example.input_ids.tolist() == other.input_ids[:length].tolist()
         for layer in (-1, 0):
-            states, others = (torch.from_numpy(e.hidden_states[layer].astype("float32")) for e in (example, other))
+            states, others = (
+                torch.from_numpy(e.hidden_states[layer].astype("float32")) for e in (example, other)
+            )
             torch.testing.assert_close(states, others[:length], atol=2e-2, rtol=2e-2)
 
 
@@ -115,9 +136,15 @@ def test_of_each_example_only_what_is_asked_is_cached_and_its_states_are_the_who
 def test_each_answer_of_a_conversation_has_the_states_of_all_before_it_and_of_nothing_after(
     condition: Any, embedded_settings: Callable[..., ExtractSettings], gpt_neo: Path, tmp_path: Path
 ) -> None:
-    later = [*TURNS[:3], {"role": "user", "content": "And then?"}, {"role": "assistant", "content": "Nothing."}]
+    later = [
+        *TURNS[:3],
+        {"role": "user", "content": "And then?"},
+        {"role": "assistant", "content": "Nothing."},
+    ]
     rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}, {"messages": later}])
-    settings = embedded_settings(dataset=str(rows), condition=condition, layers=(-1,), limit=None, sharing=False)
+    settings = embedded_settings(
+        dataset=str(rows), condition=condition, layers=(-1,), limit=None, sharing=False
+    )
     extract(prepare(settings))
     tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
     with open_cache(settings.cache) as cache:
@@ -128,15 +155,21 @@ def test_each_answer_of_a_conversation_has_the_states_of_all_before_it_and_of_no
             features = answers[place]
             written = tokenizer.decode(features["input_ids"][features["loss_mask"]])
             assert written == row[upto]["content"] + "<|endoftext|>"
-            assert features["input_ids"][~features["loss_mask"]].tolist() == [tokenizer.bos_token_id]
+            assert features["input_ids"][~features["loss_mask"]].tolist() == [
+                tokenizer.bos_token_id
+            ]
             turns = [Turn(each["role"], each["content"]) for each in row[:upto]]  # type: ignore[arg-type]
             before = tokenize_prompt(turns, "paper", teachers)
             assert len(features["hidden_states.0"]) == len(features["states_mask"]) == len(before)
             assert cache[answers.indices[place]].input_ids[: len(before)].tolist() == before
         torch.testing.assert_close(answers[0]["hidden_states.0"], answers[2]["hidden_states.0"])
         reading = CachedAnswers(cache, [0], [], tokenizer, with_prompts=True)
-        assert tokenizer.decode(reading[1]["input_ids"]).endswith("Assistant:\nThen 4.<|endoftext|>")
-        assert "She has 5 pens now.<|endoftext|>" in tokenizer.decode(reading[1]["input_ids"][~reading[1]["loss_mask"]])
+        assert tokenizer.decode(reading[1]["input_ids"]).endswith(
+            "Assistant:\nThen 4.<|endoftext|>"
+        )
+        assert "She has 5 pens now.<|endoftext|>" in tokenizer.decode(
+            reading[1]["input_ids"][~reading[1]["loss_mask"]]
+        )
         short = CachedAnswers(cache, [0, 1], [-1], tokenizer, longest=11)
         assert (short.indices, short.left_out) == ([0, 1], 2)
 
@@ -144,18 +177,32 @@ def test_each_answer_of_a_conversation_has_the_states_of_all_before_it_and_of_no
 def test_coded_states_are_cut_like_exact_ones(
     embedded_settings: Callable[..., ExtractSettings], gpt_neo: Path, tmp_path: Path
 ) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": TURNS}] + [{"messages": TURNS[:3]}] * 3)
+    rows = write_rows(
+        tmp_path / "rows.jsonl", [{"messages": TURNS}] + [{"messages": TURNS[:3]}] * 3
+    )
     tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
     for codec in ("int8", "klt"):
         lossy: dict[str, Any] = {"fidelity": ("rel=0.05",)} if codec == "klt" else {}
-        settings = embedded_settings(dataset=str(rows), condition="prompt", codec=(codec,), layers=(-1, 0), limit=None, **lossy)
+        settings = embedded_settings(
+            dataset=str(rows),
+            condition="prompt",
+            codec=(codec,),
+            layers=(-1, 0),
+            limit=None,
+            **lossy,
+        )
         extract(prepare(settings))
         with open_cache(settings.cache) as cache:
             answers = CachedAnswers(cache, range(len(cache)), [-1, 0], tokenizer)
-            batch = StatesDecoder([cache.codecs[-1], cache.codecs[0]])(collate(answers.__getitems__(range(len(answers)))))
+            batch = StatesDecoder([cache.codecs[-1], cache.codecs[0]])(
+                collate(answers.__getitems__(range(len(answers))))
+            )
             for place, index in enumerate(answers.indices):
                 length = int(batch["states_mask"][place].sum())
-                expected = [torch.from_numpy(cache[index].hidden_states[each][:length].astype("float32")) for each in (-1, 0)]
+                expected = [
+                    torch.from_numpy(cache[index].hidden_states[each][:length].astype("float32"))
+                    for each in (-1, 0)
+                ]
                 found = batch["hidden_states"][place, :length].float()
                 torch.testing.assert_close(found, torch.cat(expected, dim=-1), atol=1e-2, rtol=1e-2)
                 assert not batch["hidden_states"][place, length:].any()
@@ -167,28 +214,48 @@ def test_one_cache_trains_students_of_different_tokens_each_with_its_identity(
     own = train(quick(prompts, tmp_path / "own", student=str(gpt_neo)))
     taken = train(quick(prompts, tmp_path / "taken", student="tiny", vocab="dataset"))
     tokenizers = {record["identity"]["student_tokenizer"] for record in (own, taken)}
-    assert len(tokenizers) == 2 and own["identity"]["cache"]["tokenizer"] == taken["identity"]["student_tokenizer"]
+    assert (
+        len(tokenizers) == 2
+        and own["identity"]["cache"]["tokenizer"] == taken["identity"]["student_tokenizer"]
+    )
     for name in ("own", "taken"):
         config = json.loads((tmp_path / name / "model" / "config.json").read_text())
         assert config["condition"] == "prompt"
         assert (tmp_path / name / "model" / "teacher_tokenizer" / "tokenizer.json").is_file()
     with pytest.raises(InputError, match="student_tokenizer was"):
-        again = quick(prompts, tmp_path / "own", student=str(gpt_neo), student_tokenizer=str(EMBEDDED_TEACHER))
+        again = quick(
+            prompts, tmp_path / "own", student=str(gpt_neo), student_tokenizer=str(EMBEDDED_TEACHER)
+        )
         train(replace(again), resume=True)
 
 
-def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
-    lengths = CachedAnswers(open_cache(prompts), range(40), [], AutoTokenizer.from_pretrained(gpt_neo)).lengths
+def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(
+    prompts: Path, gpt_neo: Path, tmp_path: Path
+) -> None:
+    lengths = CachedAnswers(
+        open_cache(prompts), range(40), [], AutoTokenizer.from_pretrained(gpt_neo)
+    ).lengths
     most = sorted(lengths)[20] - 1  # without the begin token
-    record = train(quick(prompts, tmp_path / "run", student=str(gpt_neo), max_answer_tokens=most, epochs=1))
-    assert record["left_out"] == {f"answers over {most} tokens": sum(length > most + 1 for length in lengths)}
-    with pytest.raises(InputError, match=r"no answer is left, \d+ are over 2 tokens; raise --max-answer-tokens"):
+    record = train(
+        quick(prompts, tmp_path / "run", student=str(gpt_neo), max_answer_tokens=most, epochs=1)
+    )
+    assert record["left_out"] == {
+        f"answers over {most} tokens": sum(length > most + 1 for length in lengths)
+    }
+    with pytest.raises(
+        InputError, match=r"no answer is left, \d+ are over 2 tokens; raise --max-answer-tokens"
+    ):
         train(quick(prompts, tmp_path / "none", student=str(gpt_neo), max_answer_tokens=2))
 
 
-def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(prompts: Path, tmp_path: Path) -> None:
+def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(
+    prompts: Path, tmp_path: Path
+) -> None:
     narrow = make_gpt_neo(tmp_path / "gpt-neo", positions=450)
-    with pytest.raises(InputError, match=r"has 450 positions, the longest example \d+ tokens; leave longer answers out"):
+    with pytest.raises(
+        InputError,
+        match=r"has 450 positions, the longest example \d+ tokens; leave longer answers out",
+    ):
         train(quick(prompts, tmp_path / "run", student=str(narrow)), companions=CONTROLS)
     assert not (tmp_path / "run").exists()
 
@@ -196,7 +263,10 @@ def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(prompts
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"condition": "sequence"}, "holds the states of prompts alone; train with --condition prompt"),
+        (
+            {"condition": "sequence"},
+            "holds the states of prompts alone; train with --condition prompt",
+        ),
         ({"condition": "none"}, "holds the states of prompts alone"),
         ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's own"),
         ({"student_tokenizer": "/nowhere"}, "/nowhere: holds no tokenizer"),
@@ -204,7 +274,9 @@ def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(prompts
         ({"layers": (-1, 0, 5)}, "not layer 5"),
     ],
 )
-def test_what_does_not_go_together_is_said_so(changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path) -> None:
+def test_what_does_not_go_together_is_said_so(
+    changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=said):
         train(quick(prompts, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
@@ -220,12 +292,16 @@ def test_extract_refuses_what_makes_no_sense_with_prompts(
         with pytest.raises(InputError, match=said):
             prepare(embedded_settings(condition="prompt", **changes))
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks."}] * 2)
-    with pytest.raises(InputError, match=r"no example is left \(2 without a prompt.*\); choose another"):
+    with pytest.raises(
+        InputError, match=r"no example is left \(2 without a prompt.*\); choose another"
+    ):
         prepare(embedded_settings(condition="prompt", dataset=str(rows), limit=None))
 
 
 @pytest.fixture(scope="module")
-def run_with_controls(prompts: Path, gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_with_controls(
+    prompts: Path, gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     run = tmp_path_factory.mktemp("prompt") / "run"
     train(quick(prompts, run, student=str(gpt_neo), epochs=3), companions=CONTROLS)
     return run
@@ -238,13 +314,25 @@ def no_teacher() -> Teacher:
 def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether_features_matter(
     run_with_controls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.evaluation.teachers.load_same_teacher", lambda *_, **__: no_teacher())
-    results = evaluate(EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu"))
+    monkeypatch.setattr(
+        "pipeline.evaluation.teachers.load_same_teacher", lambda *_, **__: no_teacher()
+    )
+    results = evaluate(
+        EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu")
+    )
     student, layer_0, text = results["students"]
     assert [each["condition"] for each in results["students"]] == ["prompt", "prompt", "text"]
-    assert student["features"].keys() == {"matched", "mismatched", "shuffled", "zeroed", "gates shut"}
+    assert student["features"].keys() == {
+        "matched",
+        "mismatched",
+        "shuffled",
+        "zeroed",
+        "gates shut",
+    }
     assert student["features"]["matched"] == student["val_loss"]
-    assert student["features"]["shuffled"] == pytest.approx(student["val_loss"], abs=1e-5)  # attention to a prompt knows no order
+    assert student["features"]["shuffled"] == pytest.approx(
+        student["val_loss"], abs=1e-5
+    )  # attention to a prompt knows no order
     others = {name: loss for name, loss in student["features"].items() if name != "shuffled"}
     assert len(set(others.values())) == 4
     assert "Shuffled is trivial" in results["trivial"]
@@ -253,11 +341,15 @@ def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether
     assert "exact_match" in student and len(results["samples"][0]["answers"]) == 3
 
 
-def test_cached_or_live_batched_or_alone_the_answers_are_the_same(run_with_controls: Path, prompts: Path) -> None:
+def test_cached_or_live_batched_or_alone_the_answers_are_the_same(
+    run_with_controls: Path, prompts: Path
+) -> None:
     cache, cpu = open_cache(prompts), choose_device("cpu")
     asked = [Said.from_text(cache.text(index), "test").turns[:-1] for index in (0, 7)]
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
-    cached = StudentWriter(RunFolder(run_with_controls), no_teacher, cpu, cache).write(asked, Sampling(15))
+    cached = StudentWriter(RunFolder(run_with_controls), no_teacher, cpu, cache).write(
+        asked, Sampling(15)
+    )
     live = StudentWriter(RunFolder(run_with_controls), lambda: teacher, cpu)
     assert live.write(asked, Sampling(15)) == cached
     assert [live.write([turns], Sampling(15))[0] for turns in asked] == cached
@@ -267,12 +359,16 @@ def test_the_teacher_is_let_go_of_after_the_prefill(run_with_controls: Path) -> 
     loaded: list[Teacher] = []
 
     def load() -> Teacher:
-        loaded.append(load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], choose_device("cpu"), "fp32"))
+        loaded.append(
+            load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], choose_device("cpu"), "fp32")
+        )
         return loaded[-1]
 
     for keep, times in ((False, 2), (True, 1)):
         loaded.clear()
-        writer = StudentWriter(RunFolder(run_with_controls), load, choose_device("cpu"), keep_teacher=keep)
+        writer = StudentWriter(
+            RunFolder(run_with_controls), load, choose_device("cpu"), keep_teacher=keep
+        )
         for _ in range(2):
             writer.write([[Turn("user", "Ann has 20 pens.")]], Sampling(5))
         assert len(loaded) == times
@@ -285,7 +381,9 @@ def test_generate_and_chat_write(run_with_controls: Path, run_cli: RunCli) -> No
     system = next((turn.text for turn in row.turns if turn.role == "system"), "")
     question = row.prompt_turns[-1].text
     common = ("--run", run_with_controls, "--max-new-tokens", 8, "--device", "cpu", "--json")
-    cached = run_cli("generate", *common, "--system", system, "--prompt", question, "--teacher", "/gone")
+    cached = run_cli(
+        "generate", *common, "--system", system, "--prompt", question, "--teacher", "/gone"
+    )
     assert cached.returncode == 0, cached.stderr
     unknown = run_cli("generate", *common, "--prompt", "Something else?", "--teacher", "/gone")
     assert (unknown.returncode, "/gone" in unknown.stderr) == (2, True)
@@ -295,7 +393,9 @@ def test_generate_and_chat_write(run_with_controls: Path, run_cli: RunCli) -> No
     assert (away.returncode, "/nowhere" in away.stderr) == (2, True)
 
 
-def test_killed_and_resumed_it_ends_with_the_same_weights(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_ends_with_the_same_weights(
+    prompts: Path, gpt_neo: Path, tmp_path: Path
+) -> None:
     options: list[Any] = [
         "train", "--cache", prompts, "--condition", "prompt", "--cross-every", 1,
         "--student", gpt_neo, "--batch-tokens", 900, "--epochs", 3, "--eval-every", 2, "--log-every", 1, "--device", "cpu",
@@ -312,10 +412,15 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(prompts: Path, gpt_neo
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_the_options_of_the_other_kind_are_refused(run_cli: RunCli, prompts: Path, tmp_path: Path) -> None:
+def test_the_options_of_the_other_kind_are_refused(
+    run_cli: RunCli, prompts: Path, tmp_path: Path
+) -> None:
     common = ("train", "--cache", prompts, "--run", tmp_path / "run")
     for options, said in (
-        (("--condition", "prompt", "--cross-layers", 2), "--cross-layers: with --condition prompt it is --cross-every"),
+        (
+            ("--condition", "prompt", "--cross-layers", 2),
+            "--cross-layers: with --condition prompt it is --cross-every",
+        ),
         (("--cross-every", 2), "--cross-every: with --condition sequence it is --cross-layers"),
         (("--condition", "sequence", "--max-answer-tokens", 9), "prompts alone"),
     ):
@@ -323,15 +428,26 @@ def test_the_options_of_the_other_kind_are_refused(run_cli: RunCli, prompts: Pat
         assert (found.returncode, said in found.stderr) == (2, True), found.stderr
 
 
-def test_rows_that_train_are_not_asked(prompts: Path, run_with_controls: Path, tmp_path: Path) -> None:
+def test_rows_that_train_are_not_asked(
+    prompts: Path, run_with_controls: Path, tmp_path: Path
+) -> None:
     settings = RunFolder(run_with_controls).settings()
     with open_cache(prompts) as cache:
-        training, held_out = split_rows(cache.row_ids, validation=settings.validation, seed=settings.seed)
-        said = [Said.from_text(cache.text(index), "test").turns for index in (training[0], held_out[0])]
+        training, held_out = split_rows(
+            cache.row_ids, validation=settings.validation, seed=settings.seed
+        )
+        said = [
+            Said.from_text(cache.text(index), "test").turns for index in (training[0], held_out[0])
+        ]
     rows = write_rows(
-        tmp_path / "rows.jsonl", [{"messages": [{"role": t.role, "content": t.text} for t in turns]} for turns in said]
+        tmp_path / "rows.jsonl",
+        [{"messages": [{"role": t.role, "content": t.text} for t in turns]} for turns in said],
     )
-    results = evaluate(EvaluateSettings(run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"))
+    results = evaluate(
+        EvaluateSettings(
+            run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"
+        )
+    )
     assert (results["prompts"], results["prompts_left_out"]) == (1, {"was trained on": 1})
 
 
@@ -345,15 +461,30 @@ def test_a_cache_in_an_object_store_gives_the_same_weights(
         "--device", "cpu", "--cache", address, *store, "--json",
     )  # fmt: skip
     assert json.loads(extracted.stdout)["content_digest"] == open_cache(prompts).content_digest
-    options = ("--condition", "prompt", "--cross-every", 1, "--batch-size", 8, "--max-steps", 4, "--device", "cpu")
+    options = (
+        "--condition",
+        "prompt",
+        "--cross-every",
+        1,
+        "--batch-size",
+        8,
+        "--max-steps",
+        4,
+        "--device",
+        "cpu",
+    )
     for name, cache, more in (("here", prompts, ()), ("there", address, store)):
         trained = run_cli("train", "--cache", cache, "--run", tmp_path / name, *options, *more)
         assert trained.returncode == 0, trained.stderr
-    ends = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("here", "there")]
+    ends = [
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("here", "there")
+    ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_sweep_compares_how_often_it_looks(prompts: Path, run_cli: RunCli, tmp_path: Path) -> None:
+def test_a_sweep_compares_how_often_it_looks(
+    prompts: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
     swept = run_cli(
         "sweep", "--cache", prompts, "--runs", tmp_path / "runs", "--condition", "prompt", "--vary", "cross-every=1 2",
         "--max-steps", 2, "--device", "cpu", "--json",
@@ -379,16 +510,31 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
     encoder.save_pretrained(tmp_path / "encoder")
     find_teacher(EMBEDDED_TEACHER).load_tokenizer().save_pretrained(tmp_path / "encoder")
     del encoder
-    systems = [{"role": "system", "content": f"Be brief, {name}."} for name in ("Ann", "Bob", "Cleo")]
-    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": [system, *TURNS[1:]]} for system in systems])
+    systems = [
+        {"role": "system", "content": f"Be brief, {name}."} for name in ("Ann", "Bob", "Cleo")
+    ]
+    rows = write_rows(
+        tmp_path / "rows.jsonl", [{"messages": [system, *TURNS[1:]]} for system in systems]
+    )
     settings = embedded_settings(
-        teacher=str(tmp_path / "encoder"), teacher_kind="encoder", condition="prompt", layers=(-1,), dataset=str(rows), limit=None
+        teacher=str(tmp_path / "encoder"),
+        teacher_kind="encoder",
+        condition="prompt",
+        layers=(-1,),
+        dataset=str(rows),
+        limit=None,
     )
     extract(prepare(settings))
-    record = train(quick(Path(str(settings.cache)), tmp_path / "run", student=str(gpt_neo), max_steps=2))
+    record = train(
+        quick(Path(str(settings.cache)), tmp_path / "run", student=str(gpt_neo), max_steps=2)
+    )
     assert record["leaks"] is False
     with open_cache(settings.cache) as cache:
-        assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [1, 1, 1]
+        assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [
+            1,
+            1,
+            1,
+        ]
 
 
 @pytest.mark.parametrize(
@@ -436,23 +582,33 @@ def test_a_head_that_is_the_embeddings_is_frozen_with_them(prompts: Path, tmp_pa
     ):
         with pytest.raises(InputError, match=said):
             train(quick(prompts, tmp_path / "run", **changes))
-    train(quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1), companions=("no-teacher",))
+    train(
+        quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1),
+        companions=("no-teacher",),
+    )
     control = RunFolder(tmp_path / "run").companions()["no-teacher"].settings()
     assert control.freeze == ()  # what has no teacher to learn from learns with all of its weights
 
 
-def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(prompts: Path, gpt_neo: Path, tmp_path: Path) -> None:
+def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(
+    prompts: Path, gpt_neo: Path, tmp_path: Path
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gpt_neo)
     with open_cache(prompts) as cache:
-        most = sorted(CachedAnswers(cache, range(40), [], tokenizer).lengths)[20] - 1  # without the begin token
+        most = (
+            sorted(CachedAnswers(cache, range(40), [], tokenizer).lengths)[20] - 1
+        )  # without the begin token
         alone, reading = (
-            CachedAnswers(cache, range(40), [], tokenizer, with_prompts=whole, longest=most) for whole in (False, True)
+            CachedAnswers(cache, range(40), [], tokenizer, with_prompts=whole, longest=most)
+            for whole in (False, True)
         )
         assert alone.left_out == reading.left_out > 0
         assert (alone.indices, alone.occurring) == (reading.indices, reading.occurring)
         looking = CachedAnswers(cache, range(40), [-1], tokenizer)
         states = [len(looking[place]["states_mask"]) for place in range(40)]
-        assert looking.sizes == [own + seen for own, seen in zip(looking.lengths, states, strict=True)]
+        assert looking.sizes == [
+            own + seen for own, seen in zip(looking.lengths, states, strict=True)
+        ]
     layers = quick(prompts, tmp_path / "run", layers=(0, -1), cross_every=1, max_steps=1)
     train(layers, companions=("no-teacher",))
     assert RunFolder(tmp_path / "run" / "companions" / "no-teacher").read_record()["finished"]

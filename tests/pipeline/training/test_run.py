@@ -51,7 +51,16 @@ from tests.conftest import ROOT
 
 
 def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
-    settings = TrainSettings(cache, run, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2, device="cpu")
+    settings = TrainSettings(
+        cache,
+        run,
+        epochs=2,
+        batch_size=8,
+        bridge_lr=2e-3,
+        gpt_neo_lr=2e-3,
+        log_every=2,
+        device="cpu",
+    )
     return replace(settings, **changes)
 
 
@@ -85,31 +94,52 @@ def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> 
               "condition", "compute_dtype", "sharing"],
 )  # fmt: skip
 def test_a_run_goes_on_only_with_the_cache_it_began_with(
-    field: str, run_with_controls: Path, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    field: str,
+    run_with_controls: Path,
+    small_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same numbers under another name are refused as well, field by field, before a model is built."""
+    """The same numbers under another name are refused as well, field by field, before a model is
+    built."""
     stale = shutil.copytree(small_cache, tmp_path / "c")
     rewrite_manifest(stale, lambda content: content["identity"].update({field: "other"}))
     monkeypatch.setattr("pipeline.training.prepare.build_student", None)
     with pytest.raises(InputError, match=f"cannot be resumed: {field} was .*, now it is 'other'"):
         train(quick(stale, run_with_controls), resume=True)
-    with pytest.raises(InputError, match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'"):
+    with pytest.raises(
+        InputError,
+        match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'",
+    ):
         evaluate(EvaluateSettings(run_with_controls, cache=stale, samples=0, device="cpu"))
 
 
-def test_a_cache_coded_otherwise_than_its_identity_says_is_refused(small_cache: Path, tmp_path: Path) -> None:
+def test_a_cache_coded_otherwise_than_its_identity_says_is_refused(
+    small_cache: Path, tmp_path: Path
+) -> None:
     stale = shutil.copytree(small_cache, tmp_path / "c")
     for other in ("other", {"-1": "klt", "0": "bf16"}):
-        rewrite_manifest(stale, lambda content, other=other: content["identity"].update(codec=other))
+        rewrite_manifest(
+            stale, lambda content, other=other: content["identity"].update(codec=other)
+        )
         with pytest.raises(CacheError, match="layer -1 is not coded as the cache's identity says"):
             train(quick(stale, tmp_path / "run"))
 
 
-def test_the_model_is_the_best_one_with_its_tokenizer(run_with_controls: Path, small_cache: Path) -> None:
+def test_the_model_is_the_best_one_with_its_tokenizer(
+    run_with_controls: Path, small_cache: Path
+) -> None:
     model = LLMModulesForCausalLM.from_pretrained(run_with_controls / "model")
-    assert AutoTokenizer.from_pretrained(run_with_controls / "model").eos_token_id == model.config.eos_token_id
+    assert (
+        AutoTokenizer.from_pretrained(run_with_controls / "model").eos_token_id
+        == model.config.eos_token_id
+    )
     record = RunFolder(run_with_controls).read_record()
-    losses = {line["step"]: line["val_loss"] for line in RunFolder(run_with_controls).read_metrics() if "val_loss" in line}
+    losses = {
+        line["step"]: line["val_loss"]
+        for line in RunFolder(run_with_controls).read_metrics()
+        if "val_loss" in line
+    }
     assert record["result"]["best_val_loss"] == pytest.approx(min(losses.values()))
     store = open_cache(small_cache)
     batch = collate([CachedFeatures(store, [0], [-1])[0]])
@@ -131,7 +161,8 @@ def test_nothing_that_is_written_is_a_pickle(run_with_controls: Path) -> None:
 
 
 def test_training_never_touches_a_teacher(small_cache: Path, tmp_path: Path) -> None:
-    """In a process where importing the teacher's room, or loading any model but the student, raises."""
+    """In a process where importing the teacher's room, or loading any model but the student,
+    raises."""
     program = f"""
 import sys, transformers
 class Wall:
@@ -150,23 +181,43 @@ from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.settings import TrainSettings
 train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), companions=CONTROLS)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_teacher_in_memory_fails_the_run(small_cache: Path, tmp_path: Path) -> None:
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], choose_device("cpu"), "fp32")
-    with pytest.raises(RunError, match=r"beside the student there are weights in memory: Qwen2Model \([\d.]+ MB\)"):
+    with pytest.raises(
+        RunError, match=r"beside the student there are weights in memory: Qwen2Model \([\d.]+ MB\)"
+    ):
         train(quick(small_cache, tmp_path / "run", max_steps=2))
     del teacher
-    loaded = train(quick(small_cache, tmp_path / "run", max_steps=2), resume=True)["result"]["loaded"]
+    loaded = train(quick(small_cache, tmp_path / "run", max_steps=2), resume=True)["result"][
+        "loaded"
+    ]
     assert "pipeline.training.run" in loaded["project"]
     assert "gpt_neo" in loaded["model_families"]
 
 
-def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(small_cache: Path, tmp_path: Path) -> None:
-    command = ["train", "--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1, "--device", "cpu"]
-    subprocess.run([sys.executable, ROOT / "cli.py", *map(str, command)], check=True, capture_output=True)
+def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(
+    small_cache: Path, tmp_path: Path
+) -> None:
+    command = [
+        "train",
+        "--cache",
+        small_cache,
+        "--run",
+        tmp_path / "run",
+        "--max-steps",
+        1,
+        "--device",
+        "cpu",
+    ]
+    subprocess.run(
+        [sys.executable, ROOT / "cli.py", *map(str, command)], check=True, capture_output=True
+    )
     result = RunFolder(tmp_path / "run").read_record()["result"]
     assert not [name for name in result["loaded"]["project"] if name.startswith("pipeline.teacher")]
     assert result["loaded"]["model_families"] == ["gpt_neo"]
@@ -174,7 +225,9 @@ def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(small_cache: Path, 
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_blocks_computed_anew_give_the_same_student(small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_computed_anew_give_the_same_student(
+    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     attend, computed = FusedSelfAttention.forward, {False: 0, True: 0}
     for name in (False, True):
 
@@ -222,22 +275,35 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     student = LLMModulesForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert student.head_tokens is not None
     assert student.head_tokens.tolist() == sorted(held)
-    results = evaluate(EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu"))
-    assert results["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
+    results = evaluate(
+        EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
+    )
+    assert results["students"][0]["val_loss"] == pytest.approx(
+        record["result"]["best_val_loss"], rel=1e-4
+    )
 
 
 def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path) -> None:
     record = train(quick(small_cache, tmp_path / "run", layers=(0, -1)))
-    results = evaluate(EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu"))
+    results = evaluate(
+        EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
+    )
     assert results["students"][0]["layers"] == [0, -1]
-    assert results["students"][0]["val_loss"] == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
+    assert results["students"][0]["val_loss"] == pytest.approx(
+        record["result"]["best_val_loss"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained(part: str, small_cache: Path, tmp_path: Path) -> None:
+def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained(
+    part: str, small_cache: Path, tmp_path: Path
+) -> None:
     settings = quick(small_cache, tmp_path / "run", max_steps=2, freeze=(part,))
     with open_cache(small_cache) as cache:
-        before = {name: values.clone() for name, values in prepare_run(cache, settings, Share()).model.state_dict().items()}
+        before = {
+            name: values.clone()
+            for name, values in prepare_run(cache, settings, Share()).model.state_dict().items()
+        }
     train(settings)
     prefix = {"gpt-neo": "body.", "bridge": "bridge.", "head": "lm_head."}[part]
     for name, values in weights(tmp_path / "run").items():
@@ -252,8 +318,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("stop_after", [4, 7])
-def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: int, small_cache: Path, tmp_path: Path) -> None:
-    options = quick(small_cache, tmp_path / "whole", epochs=3, eval_every=2, log_every=1, batch_size=8)
+def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(
+    stop_after: int, small_cache: Path, tmp_path: Path
+) -> None:
+    options = quick(
+        small_cache, tmp_path / "whole", epochs=3, eval_every=2, log_every=1, batch_size=8
+    )
     train(options)
     command = [
         "train", "--cache", small_cache, "--run", tmp_path / "cut", "--epochs", 3,
@@ -274,13 +344,20 @@ def test_killed_and_resumed_it_goes_on_as_if_nothing_had_happened(stop_after: in
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     curves = [
-        [(line["step"], line["loss"], line.get("val_loss")) for line in RunFolder(tmp_path / name).read_metrics()]
+        [
+            (line["step"], line["loss"], line.get("val_loss"))
+            for line in RunFolder(tmp_path / name).read_metrics()
+        ]
         for name in ("whole", "cut")
     ]
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize("ending", [{"max_steps": 3}, {"patience": 1, "min_delta": 100.0, "epochs": 9}], ids=["steps", "early"])
+@pytest.mark.parametrize(
+    "ending",
+    [{"max_steps": 3}, {"patience": 1, "min_delta": 100.0, "epochs": 9}],
+    ids=["steps", "early"],
+)
 def test_killed_after_its_last_checkpoint_it_ends_as_it_would_have(
     ending: dict[str, Any], small_cache: Path, tmp_path: Path
 ) -> None:
@@ -288,14 +365,22 @@ def test_killed_after_its_last_checkpoint_it_ends_as_it_would_have(
     whole = train(settings)
     student, folder = weights(tmp_path / "run"), RunFolder(tmp_path / "run")
     shutil.rmtree(folder.model)
-    folder.write_record({name: value for name, value in whole.items() if name != "result"} | {"finished": False})
+    folder.write_record(
+        {name: value for name, value in whole.items() if name != "result"} | {"finished": False}
+    )
     again = train(settings, resume=True)
     same = ("steps", "epochs", "tokens", "best_step", "best_val_loss", "parameters")
-    assert {name: again["result"][name] for name in same} == {name: whole["result"][name] for name in same}
-    assert all(torch.equal(values, student[name]) for name, values in weights(tmp_path / "run").items())
+    assert {name: again["result"][name] for name in same} == {
+        name: whole["result"][name] for name in same
+    }
+    assert all(
+        torch.equal(values, student[name]) for name, values in weights(tmp_path / "run").items()
+    )
 
 
-def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_controls: Path, small_cache: Path) -> None:
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(
+    run_with_controls: Path, small_cache: Path
+) -> None:
     with pytest.raises(InputError, match="--resume"):
         train(quick(small_cache, run_with_controls))
     with pytest.raises(InputError, match=r"--bridge-lr was 0\.002, now it is 0\.1"):
@@ -305,7 +390,9 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run_with_c
     assert (run_with_controls / "run.json").read_text() == before
 
 
-def test_a_layer_that_is_not_cached_is_refused_before_anything_is_made(small_cache: Path, tmp_path: Path) -> None:
+def test_a_layer_that_is_not_cached_is_refused_before_anything_is_made(
+    small_cache: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="holds layer -1,0, not layer 3"):
         train(quick(small_cache, tmp_path / "run", layers=(3,)))
     assert not (tmp_path / "run").exists()
@@ -319,7 +406,17 @@ def test_what_is_not_a_cache_is_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_fails_the_run(small_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="the loss is"):
-        train(quick(small_cache, tmp_path / "run", bridge_lr=1e30, gpt_neo_lr=1e30, clip=1e30, log_every=1, epochs=9))
+        train(
+            quick(
+                small_cache,
+                tmp_path / "run",
+                bridge_lr=1e30,
+                gpt_neo_lr=1e30,
+                clip=1e30,
+                log_every=1,
+                epochs=9,
+            )
+        )
 
 
 def test_early_stopping_stops(small_cache: Path, tmp_path: Path) -> None:
@@ -328,16 +425,33 @@ def test_early_stopping_stops(small_cache: Path, tmp_path: Path) -> None:
 
 
 def test_the_leaking_variant_is_labelled(small_cache: Path, tmp_path: Path) -> None:
-    assert train(quick(small_cache, tmp_path / "run", cross_attention="bidirectional", max_steps=1))["leaks"] is True
+    assert (
+        train(quick(small_cache, tmp_path / "run", cross_attention="bidirectional", max_steps=1))[
+            "leaks"
+        ]
+        is True
+    )
 
 
-def test_the_student_learns_to_stop(embedded_settings: Callable[..., ExtractSettings], tmp_path: Path) -> None:
+def test_the_student_learns_to_stop(
+    embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
+) -> None:
     """Overfitted to a few problems, it ends its answers itself, and with the right words."""
     settings = embedded_settings(limit=8, layers=(-1,))
     extract(prepare(settings))
-    options = quick(settings.cache, tmp_path / "run", epochs=60, validation=0.2, patience=0, bridge_lr=3e-3, gpt_neo_lr=3e-3)
+    options = quick(
+        settings.cache,
+        tmp_path / "run",
+        epochs=60,
+        validation=0.2,
+        patience=0,
+        bridge_lr=3e-3,
+        gpt_neo_lr=3e-3,
+    )
     record = train(replace(options, eval_every=60))
-    teacher = load_same_teacher(record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu"))
+    teacher = load_same_teacher(
+        record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu")
+    )
     writer = StudentWriter(RunFolder(tmp_path / "run"), lambda: teacher, choose_device("cpu"))
     rows = load_conversations(settings.dataset, limit=8).conversations
     written = writer.write([row.prompt_turns for row in rows], Sampling(max_new_tokens=200))

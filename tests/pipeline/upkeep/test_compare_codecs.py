@@ -1,4 +1,5 @@
-"""The codecs side by side: figures that agree with what the codecs are, on data that they were not fitted to."""
+"""The codecs side by side: figures that agree with what the codecs are, on data that they were not
+fitted to."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ from tests.conftest import write_rows
 
 @pytest.fixture(scope="module")
 def compared(small_cache: Path) -> list[LayerFidelity]:
-    return compare(FidelitySettings(small_cache, tokens=2000, kl_tokens=500, calibration_tokens=2000, device="cpu"))
+    return compare(
+        FidelitySettings(
+            small_cache, tokens=2000, kl_tokens=500, calibration_tokens=2000, device="cpu"
+        )
+    )
 
 
 def test_each_layer_is_measured_on_other_examples_than_the_codecs_were_fitted_to(
@@ -31,7 +36,12 @@ def test_each_layer_is_measured_on_other_examples_than_the_codecs_were_fitted_to
     assert [(layer.layer, layer.stored_as) for layer in compared] == [(-1, "bf16"), (0, "bf16")]
     with open_cache(small_cache) as cache:
         for layer in compared:
-            assert 0 < layer.calibration_examples < layer.calibration_examples + layer.measured_examples <= len(cache)
+            assert (
+                0
+                < layer.calibration_examples
+                < layer.calibration_examples + layer.measured_examples
+                <= len(cache)
+            )
     assert [layer.kl_tokens for layer in compared] == [500, 0]
 
 
@@ -45,10 +55,17 @@ def test_more_bits_lose_less(compared: list[LayerFidelity]) -> None:
             assert layer.layer == 0 or (finer.kl or 0) < (coarser.kl or 0) + (coarser.kl_error or 0)
 
 
-def test_bf16_loses_nothing_and_no_codec_of_the_last_layer_passes_the_bound(compared: list[LayerFidelity]) -> None:
+def test_bf16_loses_nothing_and_no_codec_of_the_last_layer_passes_the_bound(
+    compared: list[LayerFidelity],
+) -> None:
     last = compared[0]
     exact = last.points[0]
-    assert (exact.codec, exact.bits_per_value, exact.relative_error, exact.bound_bits) == ("bf16", 16.0, 0.0, None)
+    assert (exact.codec, exact.bits_per_value, exact.relative_error, exact.bound_bits) == (
+        "bf16",
+        16.0,
+        0.0,
+        None,
+    )
     assert exact.kl == pytest.approx(0, abs=1e-6)
     assert all(point.bits_per_value > (point.bound_bits or 0) for point in last.points)
     assert {point.codec for point in last.points} == {"bf16", "int8", "fp8 e4m3", "int4", "klt"}
@@ -63,25 +80,38 @@ def test_the_presets_keep_their_word(compared: list[LayerFidelity]) -> None:
         assert point.kl < 2 * target  # 500 tokens of a small sample
 
 
-def test_without_divergences_an_exact_cache_needs_no_teacher(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_divergences_an_exact_cache_needs_no_teacher(
+    small_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the teacher was loaded")
 
     monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", never)
-    (layer,) = compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False))
+    (layer,) = compare(
+        FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False)
+    )
     assert all(point.kl is None for point in layer.points)
     with pytest.raises(AssertionError, match="was loaded"):
         compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000))
 
 
 def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_out(
-    embedded_settings: Callable[..., ExtractSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded_settings: Callable[..., ExtractSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows: list[object] = [{"question": f"What is {number}?", "answer": "A number."} for number in (1, 1, 1, 1, 1, 2, 3)]
+    rows: list[object] = [
+        {"question": f"What is {number}?", "answer": "A number."}
+        for number in (1, 1, 1, 1, 1, 2, 3)
+    ]
     settings = embedded_settings(dataset=str(write_rows(tmp_path / "rows.jsonl", rows)), limit=None)
     extract(prepare(settings))
     monkeypatch.setitem(PRESETS, "far", ("kl", 1e5))
-    (layer,) = compare(FidelitySettings(settings.cache, layer=-1, tokens=50, kl_tokens=50, calibration_tokens=20, device="cpu"))
+    (layer,) = compare(
+        FidelitySettings(
+            settings.cache, layer=-1, tokens=50, kl_tokens=50, calibration_tokens=20, device="cpu"
+        )
+    )
     assert layer.measured_tokens > 0
     assert layer.bound_is_low
     assert "far: kl=100000" in layer.unmet
@@ -93,22 +123,30 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
         compare(FidelitySettings(settings.cache, kl=False))
 
 
-def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(
+    small_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", None)
     (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
     assert layer.kl_tokens == 0
 
 
-def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(small_cache: Path, tmp_path: Path) -> None:
+def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(
+    small_cache: Path, tmp_path: Path
+) -> None:
     codecs = new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("-1:klt",), bits=("2",)))
     convert_cache(small_cache, tmp_path / "c", codecs=codecs)
-    settings = FidelitySettings(tmp_path / "c", layer=-1, tokens=1500, kl_tokens=300, calibration_tokens=1500, device="cpu")
+    settings = FidelitySettings(
+        tmp_path / "c", layer=-1, tokens=1500, kl_tokens=300, calibration_tokens=1500, device="cpu"
+    )
     (layer,) = compare(settings)
     stored = layer.points[-1]
     with open_cache(tmp_path / "c") as cache:
         assert (stored.codec, stored.setting) == ("klt", "as this cache stores it")
         assert stored.bits_per_value == pytest.approx(cache.bits_per_value[-1], abs=1e-4)
-        assert stored.relative_error == pytest.approx(cache.codecs[-1].settings["found"]["relative_error"], rel=0.2)
+        assert stored.relative_error == pytest.approx(
+            cache.codecs[-1].settings["found"]["relative_error"], rel=0.2
+        )
 
 
 def test_what_cannot_be_compared_is_refused(

@@ -34,13 +34,24 @@ def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> 
     settings = embedded_settings(limit=20, dtype=dtype)
     extract(prepare(settings))
     seen: list[tuple[int, int]] = []
-    found = recheck(settings.cache, sample=8, device="cpu", progress=lambda done, total: seen.append((done, total)))
+    found = recheck(
+        settings.cache,
+        sample=8,
+        device="cpu",
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen == [(done, 8) for done in range(1, 9)]
     assert [layer.layer for layer in found.layers] == [-1, 0]
-    assert all(layer.within_tolerance and layer.relative_error <= layer.worst_relative_error < 0.01 for layer in found.layers)
+    assert all(
+        layer.within_tolerance and layer.relative_error <= layer.worst_relative_error < 0.01
+        for layer in found.layers
+    )
     assert found.examples == 8
     everything = recheck(settings.cache, sample=10**6, device="cpu")
-    assert (everything.examples, everything.tokens) == (20, int(open_cache(settings.cache).lengths.sum()))
+    assert (everything.examples, everything.tokens) == (
+        20,
+        int(open_cache(settings.cache).lengths.sum()),
+    )
 
 
 def rewritten(source: Path, target: Path, change: Callable[[Example], None]) -> Path:
@@ -79,7 +90,9 @@ def test_states_of_other_tokens_are_told_and_the_layer_named(
         assert open_cache(tmp_path / "c")[last.worst_example].row_id == "3"
 
 
-def test_a_live_teacher_that_is_not_finite_is_never_within_tolerance(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_teacher_that_is_not_finite_is_never_within_tolerance(
+    small_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = Qwen2Model.forward
 
     def broken(self: Qwen2Model, **inputs: Any) -> Any:
@@ -124,7 +137,9 @@ def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Taps, "read", partialmethod(of_other_blocks, Taps.read))
 
 
-def of_other_blocks(self: Taps, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any) -> dict[int, torch.Tensor]:
+def of_other_blocks(
+    self: Taps, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any
+) -> dict[int, torch.Tensor]:
     found = plain(self, **inputs)
     return dict(zip(found, reversed(list(found.values())), strict=True))
 
@@ -135,14 +150,21 @@ def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def forgetful(*arguments: Any) -> Any:
         states, context = plain(*arguments)
-        return states, Context([(torch.zeros_like(keys), torch.zeros_like(values)) for keys, values in context.keys_values])
+        return states, Context(
+            [
+                (torch.zeros_like(keys), torch.zeros_like(values))
+                for keys, values in context.keys_values
+            ]
+        )
 
     monkeypatch.setattr(reading, "read_context", forgetful)
 
 
 @pytest.mark.parametrize("broken", [wrong_positions, wrong_blocks, wrong_context])
 def test_what_made_the_cache_is_not_what_checks_it(
-    broken: Callable[[pytest.MonkeyPatch], None], embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
+    broken: Callable[[pytest.MonkeyPatch], None],
+    embedded_settings: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = embedded_settings(limit=30)
     prepared = prepare(settings)

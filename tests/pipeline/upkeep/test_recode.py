@@ -33,11 +33,16 @@ def converted(source: Path, target: Path, **settings: object) -> Path:
 
 def error_of(exact: Path, other: Path, layer: int) -> float:
     with open_cache(exact) as cache, open_cache(other) as coded:
-        pairs = [(cache.example(i).hidden_states[layer], coded.example(i).hidden_states[layer]) for i in range(len(cache))]
+        pairs = [
+            (cache.example(i).hidden_states[layer], coded.example(i).hidden_states[layer])
+            for i in range(len(cache))
+        ]
     return relative_error(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
 
 
-def test_a_relative_error_that_was_asked_for_is_what_the_cache_has(small_cache: Path, tmp_path: Path) -> None:
+def test_a_relative_error_that_was_asked_for_is_what_the_cache_has(
+    small_cache: Path, tmp_path: Path
+) -> None:
     target = converted(small_cache, tmp_path / "c", codec=("klt",), fidelity=("rel=0.1",))
     assert error_of(small_cache, target, -1) == pytest.approx(0.1, rel=0.15)
 
@@ -47,24 +52,39 @@ def test_layers_that_are_not_named_stay_as_they_are(small_cache: Path, tmp_path:
     assert error_of(small_cache, target, 0) == 0
     assert 0 < error_of(small_cache, target, -1) < 0.02
     with open_cache(target) as cache:
-        assert {layer: codec.name for layer, codec in cache.codecs.items()} == {-1: "int8", 0: "bf16"}
+        assert {layer: codec.name for layer, codec in cache.codecs.items()} == {
+            -1: "int8",
+            0: "bf16",
+        }
 
 
-def test_a_divergence_is_measured_with_the_caches_own_teacher(small_cache: Path, tmp_path: Path) -> None:
-    target = converted(small_cache, tmp_path / "c", codec=("-1:klt",), fidelity=("kl=0.02",), device="cpu")
+def test_a_divergence_is_measured_with_the_caches_own_teacher(
+    small_cache: Path, tmp_path: Path
+) -> None:
+    target = converted(
+        small_cache, tmp_path / "c", codec=("-1:klt",), fidelity=("kl=0.02",), device="cpu"
+    )
     with open_cache(target) as cache:
         found = cache.codecs[-1].settings["found"]
         assert cache.identity["codec"]["-1"]["asked"] == "kl=0.02"
     assert 0.01 < found["kl"] + found["kl_error"] <= 0.02
     with pytest.raises(InputError):
-        new_codecs(small_cache, tmp_path / "d", RecodeSettings(("-1:klt",), ("kl=0.02",), teacher=str(tmp_path)))
+        new_codecs(
+            small_cache,
+            tmp_path / "d",
+            RecodeSettings(("-1:klt",), ("kl=0.02",), teacher=str(tmp_path)),
+        )
 
 
-def test_the_last_layer_is_known_by_any_of_its_numbers(embedded_settings: Make, tmp_path: Path) -> None:
+def test_the_last_layer_is_known_by_any_of_its_numbers(
+    embedded_settings: Make, tmp_path: Path
+) -> None:
     last = decoder_config(find_teacher(EMBEDDED_TEACHER).load_config()).num_hidden_layers
     settings = embedded_settings(layers=(last, 1))
     extract(prepare(settings))
-    target = converted(settings.cache, tmp_path / "c", codec=(f"{last}:klt",), fidelity=("kl=0.02",), device="cpu")
+    target = converted(
+        settings.cache, tmp_path / "c", codec=(f"{last}:klt",), fidelity=("kl=0.02",), device="cpu"
+    )
     with open_cache(target) as cache:
         assert cache.identity["codec"][str(last)]["asked"] == "kl=0.02"
     with pytest.raises(InputError, match="does not read layer 1"):
@@ -79,7 +99,11 @@ def test_what_cannot_be_is_refused_before_anything_is_fitted(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     asked = RecodeSettings(codec=("klt",))
-    refused = {small_cache / "in": "its own folder", tmp_path / "file": "is a file", tmp_path / "full": "holds 'x'"}
+    refused = {
+        small_cache / "in": "its own folder",
+        tmp_path / "file": "is a file",
+        tmp_path / "full": "holds 'x'",
+    }
     for target, said in refused.items():
         with pytest.raises(CacheError, match=said):
             new_codecs(small_cache, target, asked)
@@ -97,8 +121,14 @@ def test_nothing_asked_is_nothing_coded_anew(small_cache: Path, tmp_path: Path) 
 
 def test_what_lost_something_is_not_coded_again(small_cache: Path, tmp_path: Path) -> None:
     lossy = converted(small_cache, tmp_path / "lossy", codec=("int8",))
-    for asked in (RecodeSettings(codec=("klt",)), RecodeSettings(codec=("bf16",)), RecodeSettings(codec=("0:klt",), bits=("2",))):
-        with pytest.raises(CacheError, match="is stored as int8, and what that lost cannot come back"):
+    for asked in (
+        RecodeSettings(codec=("klt",)),
+        RecodeSettings(codec=("bf16",)),
+        RecodeSettings(codec=("0:klt",), bits=("2",)),
+    ):
+        with pytest.raises(
+            CacheError, match="is stored as int8, and what that lost cannot come back"
+        ):
             new_codecs(lossy, tmp_path / "d", asked)
     assert new_codecs(lossy, tmp_path / "d", RecodeSettings(codec=("int8",))) == {}
 

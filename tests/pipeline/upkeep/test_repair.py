@@ -45,17 +45,23 @@ def root(request: pytest.FixtureRequest, extracted: dict[str, Path], tmp_path: P
     return shutil.copytree(extracted[request.param], tmp_path / "c")
 
 
-def test_only_the_broken_shards_are_extracted_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_broken_shards_are_extracted_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = open_cache(root).content_digest
     untouched = {path: path.stat().st_mtime_ns for path in shard_paths(root)[3].rglob("*")}
-    flip_byte(max(path for path in files_of(root)["values"] if "000001" in str(path)), random.Random(0))
+    flip_byte(
+        max(path for path in files_of(root)["values"] if "000001" in str(path)), random.Random(0)
+    )
     remove(shard_paths(root)[4])
     (root / "manifest.json").unlink()
     (root / "attachments" / "tokenizer" / "tokenizer.json").write_text("{}")
     read: list[str] = []
 
     class Noted(ShardReader):
-        def __init__(self, teacher: Teacher, examples: Any, sharing: Any, batch_tokens: int, **options: Any) -> None:
+        def __init__(
+            self, teacher: Teacher, examples: Any, sharing: Any, batch_tokens: int, **options: Any
+        ) -> None:
             assert batch_tokens == 777
             super().__init__(teacher, examples, sharing, batch_tokens, **options)
 
@@ -66,7 +72,10 @@ def test_only_the_broken_shards_are_extracted_again(root: Path, monkeypatch: pyt
 
     monkeypatch.setattr(repair_module, "ShardReader", Noted)
     seen: list[tuple[int, int]] = []
-    result = repair(RepairSettings(root, device="cpu"), extracted=lambda tokens, total: seen.append((tokens, total)))
+    result = repair(
+        RepairSettings(root, device="cpu"),
+        extracted=lambda tokens, total: seen.append((tokens, total)),
+    )
     store = open_cache(root)
     assert (result.shards, result.same_content, result.content_digest) == ([1, 4], True, before)
     assert len(result.found) == 4
@@ -96,16 +105,26 @@ def test_without_any_line_the_manifest_tells_the_batches(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"provenance": {}}, {"provenance": {"teacher": 5, "dataset": 6}}, {"identity": {}}, {"shard_tokens": 0}]
+    "change",
+    [
+        {"provenance": {}},
+        {"provenance": {"teacher": 5, "dataset": 6}},
+        {"identity": {}},
+        {"shard_tokens": 0},
+    ],
 )
-def test_a_cache_that_does_not_say_how_it_was_made_is_refused(change: dict[str, object], root: Path) -> None:
+def test_a_cache_that_does_not_say_how_it_was_made_is_refused(
+    change: dict[str, object], root: Path
+) -> None:
     rewrite_manifest(root, lambda content: content.update(change))
     remove(shard_paths(root)[0])
     with pytest.raises(CacheError, match="does not say"):
         repair(RepairSettings(root))
 
 
-def test_room_is_asked_for_what_grows_and_one_staged_shard(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_asked_for_what_grows_and_one_staged_shard(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in files_of(root)["values"]:
         if path.suffix == ".h5" or "-1" in path.parts:
             flip_byte(path, random.Random(0))
@@ -116,7 +135,9 @@ def test_room_is_asked_for_what_grows_and_one_staged_shard(root: Path, monkeypat
     assert largest <= asked[0] < largest + (17 << 20)
 
 
-def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(repair_module, "prepare", None)
     result = repair(RepairSettings(root))
     assert (result.found, result.shards, result.tokens) == ([], [], 0)
@@ -136,23 +157,35 @@ def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
     assert extract(prepare(whole)).content_digest == open_cache(settings.cache).content_digest
 
 
-def test_moved_teacher_and_data_are_named_and_others_refused(embedded_settings: Make, tmp_path: Path) -> None:
+def test_moved_teacher_and_data_are_named_and_others_refused(
+    embedded_settings: Make, tmp_path: Path
+) -> None:
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
     dataset = shutil.copy(EMBEDDED_DATASET, tmp_path / "rows.jsonl")
-    settings = embedded_settings(limit=10, shard_tokens=600, teacher=str(teacher), dataset=str(dataset))
+    settings = embedded_settings(
+        limit=10, shard_tokens=600, teacher=str(teacher), dataset=str(dataset)
+    )
     before = extract(prepare(settings)).content_digest
     remove(shard_paths(settings.cache)[0])
     moved = shutil.move(teacher, tmp_path / "moved")
     shutil.move(dataset, tmp_path / "moved.jsonl")
     other = tmp_path / "other.jsonl"
     other.write_text("".join((tmp_path / "moved.jsonl").read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(CacheError, match=r"dataset was .*, now it is .* name the same teacher and data set"):
+    with pytest.raises(
+        CacheError, match=r"dataset was .*, now it is .* name the same teacher and data set"
+    ):
         repair(RepairSettings(settings.cache, teacher=str(moved), dataset=str(other)))
-    result = repair(RepairSettings(settings.cache, teacher=str(moved), dataset=str(tmp_path / "moved.jsonl"), device="cpu"))
+    result = repair(
+        RepairSettings(
+            settings.cache, teacher=str(moved), dataset=str(tmp_path / "moved.jsonl"), device="cpu"
+        )
+    )
     assert result.content_digest == before
 
 
-def test_other_numbers_are_refused_unless_accepted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_numbers_are_refused_unless_accepted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = open_cache(root).content_digest
     remove(shard_paths(root)[2])
     plain = Teacher.hidden_states
