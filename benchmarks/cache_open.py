@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import Manifest
-from cache.journal import ShardRecord, begin_journal
+from cache.journal import begin_journal
 from cache.names import MANIFEST_NAME
+from cache.shard.record import ShardRecord
 
 SHARD_EXAMPLES = 140
 

@@ -20,13 +20,14 @@ from cache.errors import CacheError, DamagedCacheError
 from cache.example import CodedExample, Example
 from cache.files import MEND, inside
 from cache.identity import Identity
-from cache.journal import ShardRecord, read_journal
+from cache.journal import read_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS
 from cache.shard.content import ShardContent
 from cache.shard.pool import OpenShards
 from cache.shard.prefix_cache import CodedPiece, HeldPrefixes, joined
 from cache.shard.prefixes import Prefixes, StoredPrefix
+from cache.shard.record import ShardRecord
 from cache.storage import Place, Where, place_of
 from cache.totals import bits_per_value, content_digest_of, require_same_totals
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache.errors import DamagedCacheError
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.sealed_json import canonical_json
+from cache.shard.record import ShardRecord
 
 
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:

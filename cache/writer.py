@@ -19,11 +19,12 @@ from cache.files import (
     remove,
 )
 from cache.identity import require_same_identity
-from cache.journal import ShardRecord, begin_journal, read_journal, scan_journal
+from cache.journal import begin_journal, read_journal, scan_journal
 from cache.location import require_cache_place
 from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.shard.content import ShardContent
+from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from cache.storage import Place, Publishing, Where, place_of
 

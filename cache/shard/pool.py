@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from cache.errors import DamagedCacheError
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.shard.reader import OpenShard, shard_name
+from cache.shard.record import ShardRecord
 from cache.storage import Hold, Place
 from cache.storage.prefetch import Prefetcher
 

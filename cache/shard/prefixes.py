@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cache.errors import DamagedCacheError
-from cache.journal import ShardRecord
 from cache.shard.content import NO_PREFIX
+from cache.shard.record import ShardRecord
 
 
 @dataclass(frozen=True)

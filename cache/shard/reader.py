@@ -17,11 +17,11 @@ from cache.codecs import CodedStates, Pieces, packing_named
 from cache.containers import StoredArray, format_named
 from cache.errors import DamagedCacheError
 from cache.files import check_file, inside
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS
 from cache.shard.content import NO_PREFIX
 from cache.shard.layout import array_specs, hidden_states_name, offsets_of
+from cache.shard.record import ShardRecord
 
 
 def shard_name(manifest: Manifest, shard: int) -> str:

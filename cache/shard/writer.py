@@ -18,7 +18,6 @@ from cache.containers import format_named
 from cache.errors import CacheError, OtherContentError
 from cache.files import checksum_of, files_below, inside, publish, remove
 from cache.identity import identity_hash
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.names import SHARDS
 from cache.shard.content import ShardContent
@@ -34,6 +33,7 @@ from cache.shard.layout import (
     shard_seal,
 )
 from cache.shard.reader import read_arrays, shard_name
+from cache.shard.record import ShardRecord
 from cache.storage import Where, place_of
 
 

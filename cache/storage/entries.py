@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cache.errors import CacheError
-from cache.journal import JournalWriter, ShardRecord, shard_of_line
+from cache.journal import shard_of_line
+from cache.journal_writer import JournalWriter
+from cache.shard.record import ShardRecord
 from cache.storage.bucket import Bucket, TakenError
 
 ENTRIES = "journal"

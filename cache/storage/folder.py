@@ -13,7 +13,7 @@ from cache.lock import WriterLock, require_unlocked
 from cache.storage.interface import Hold, Place, Publishing
 
 if TYPE_CHECKING:
-    from cache.journal import ShardRecord
+    from cache.shard.record import ShardRecord
 
 _HELD = Hold()
 
@@ -109,7 +109,7 @@ class Folder:
 
     def publishing(self) -> AbstractContextManager[Publishing]:
         """As `Place.publishing`."""
-        from cache.journal import JournalWriter  # brings NumPy
+        from cache.journal_writer import JournalWriter  # imports NumPy
 
         return JournalWriter(self.folder)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from cache.journal import ShardRecord
+    from cache.shard.record import ShardRecord
 
 
 class Publishing(Protocol):

@@ -10,9 +10,11 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import JournalWriter, ShardRecord, scan_journal
+from cache.journal import scan_journal
+from cache.journal_writer import JournalWriter
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
+from cache.shard.record import ShardRecord
 from cache.storage.bucket import Bucket
 from cache.storage.conditional_put import PROBE, require_conditional_put
 from cache.storage.entries import ENTRIES, Entries, journal_with_entries

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from cache.errors import CacheError
-from cache.journal import ShardRecord
+from cache.shard.record import ShardRecord
 from cache.storage.interface import Place
 
 _THREADS = 2

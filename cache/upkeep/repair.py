@@ -10,11 +10,12 @@ from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import bytes_below, damage_of, inside, remove, write_atomically
-from cache.journal import Journal, ShardRecord, scan_journal
+from cache.journal import Journal, scan_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
 from cache.shard.content import ShardContent
 from cache.shard.reader import shard_name
+from cache.shard.record import ShardRecord
 from cache.shard.writer import restore_record, store_shard
 from cache.storage import Place, Where, place_of
 from cache.upkeep.verify import Verification, contradictions, verify_cache

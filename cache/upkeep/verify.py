@@ -15,12 +15,13 @@ import numpy.typing as npt
 from cache.codecs import Pieces
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import damage_of
-from cache.journal import ShardRecord, scan_journal
+from cache.journal import scan_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.shard.layout import content_digest, piece_checksums
 from cache.shard.prefixes import Prefixes
 from cache.shard.reader import OpenShard, shard_name
+from cache.shard.record import ShardRecord
 from cache.storage import Hold, Place, Where, place_of
 from cache.totals import content_digest_of, require_same_totals
 

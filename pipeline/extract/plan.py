@@ -17,7 +17,8 @@ from cache import Manifest
 from cache.codecs import Codec, packing_named
 from cache.codecs.fit_file import codec_identity, write_fits
 from cache.identity import Identity
-from cache.journal import ShardRecord, scan_journal
+from cache.journal import scan_journal
+from cache.shard.record import ShardRecord
 from cache.upkeep.space import reclaimable_bytes, room_needed, shard_size
 from pipeline.codec_fit.request import AskedCodec, asked_codecs
 from pipeline.data.groups import GROUPS, find_groups, write_groups

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from cache.codecs import Codec
-from cache.journal import ShardRecord
 from cache.shard.content import ShardContent
+from cache.shard.record import ShardRecord
 from pipeline.extract.forward import ShardStates
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cache import content_digest_of, write_cache
 from cache.codecs.fit_file import expected_bits
-from cache.journal import NON_FINITE, ShardRecord
+from cache.journal import NON_FINITE
+from cache.shard.record import ShardRecord
 from cache.upkeep.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError

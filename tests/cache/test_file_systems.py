@@ -105,7 +105,7 @@ def test_a_journal_that_cannot_be_synced_is_named(
         ) as writer,
     ):
         monkeypatch.setattr(
-            "cache.journal.os.fsync",
+            "cache.journal_writer.os.fsync",
             lambda descriptor: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")),
         )
         monkeypatch.setattr("cache.files.fsync_path", lambda path: None)

@@ -21,8 +21,8 @@ import torch
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
+from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.errors import InputError, RunError
 from pipeline.extract.calibrate import Step

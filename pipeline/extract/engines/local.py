@@ -6,7 +6,7 @@ from types import TracebackType
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from cache.journal import ShardRecord
+from cache.shard.record import ShardRecord
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress, no_progress
 from pipeline.extract.plan import PreparedExtract

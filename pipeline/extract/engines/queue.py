@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 
-from cache.journal import ShardRecord
+from cache.shard.record import ShardRecord
 from pipeline.extract.plan import PreparedExtract
 
 

@@ -19,9 +19,9 @@ import torch.distributed as dist
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from cache.journal import ShardRecord
 from cache.manifest import Manifest
 from cache.shard.content import ShardContent
+from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.extract.calibrate import Step
 from pipeline.extract.engines.interface import Progress

@@ -23,9 +23,10 @@ from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.codecs import CODEC_NAMES, CodedStates, packing_named
 from cache.codecs.in_memory import Held
 from cache.containers import FORMAT_NAMES, format_named
-from cache.journal import Journal, ShardRecord, scan_journal
+from cache.journal import Journal, scan_journal
 from cache.shard.layout import hidden_states_name
 from cache.shard.prefixes import Prefixes
+from cache.shard.record import ShardRecord
 from cache.upkeep.convert import convert_cache
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_cache, same_example

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cache import CacheWriter, Example, open_cache, write_cache
-from cache.journal import ShardRecord
 from cache.shard.content import Piece
+from cache.shard.record import ShardRecord
 from pipeline.extract import publisher as publisher_module
 from pipeline.extract.forward import ShardStates
 from pipeline.extract.publisher import BackgroundPublisher

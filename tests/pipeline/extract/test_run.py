@@ -21,7 +21,8 @@ import pytest
 import torch
 
 from cache import CacheError, CacheWriter, open_cache, write_cache
-from cache.journal import ShardRecord, scan_journal
+from cache.journal import scan_journal
+from cache.shard.record import ShardRecord
 from cache.upkeep.convert import convert_cache
 from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
