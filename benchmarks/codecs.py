@@ -2,7 +2,7 @@
 
 Run `python benchmarks/codecs.py [CACHE] [--tokens N] [--rounds N] [--json FILE]`. CACHE is a bf16
 cache; left out, the embedded teacher makes one. Codecs are fitted to some examples and measured on
-others, which lie one piece after another, as in a shard; each codec in a process of its own with
+others, which lie one segment after another, as in a shard; each codec in a process of its own with
 one thread, the best of some rounds. `encode` ends with the bytes of a shard's array. `decode`
 starts from them and ends with what travels to the training device (for `klt` the small integers);
 `to states` goes on to bfloat16 states on this CPU. Speeds are millions of values a second, and
@@ -33,7 +33,7 @@ from rich.table import Table
 
 from cache import open_cache
 from cache.codecs import EXACT, Codec, CodedStates, packing_named
-from cache.codecs.in_memory import Held
+from cache.codecs.in_memory import InMemoryArray
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import states_features
@@ -41,7 +41,7 @@ from pipeline.codec_fit.fit import fit_codec, sample_of
 from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
+from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -52,7 +52,7 @@ PARTS = ("encode", "decode", "to states")
 
 @dataclass(frozen=True)
 class Way:
-    """A way to store pieces: what lies on disk and its size, what is sent to the training device,
+    """A way to store segments: what lies on disk and its size, what is sent to the training device,
     the states again."""
 
     encode: Callable[[list[Array]], Any]
@@ -64,7 +64,7 @@ class Way:
 def copied() -> Way:
     """The limit: the same bytes, copied."""
     return Way(
-        lambda pieces: np.concatenate(pieces),
+        lambda segments: np.concatenate(segments),
         lambda stored: stored.nbytes,
         lambda stored: [stored.copy()],
         lambda sent: [each.copy() for each in sent],
@@ -72,12 +72,12 @@ def copied() -> Way:
 
 
 def compressed(name: str) -> Way:
-    """bf16, losslessly compressed piece by piece, its bytes shuffled before."""
+    """bf16, losslessly compressed segment by segment, its bytes shuffled before."""
     codec = Blosc(cname=name, clevel=5, shuffle=Blosc.SHUFFLE, typesize=2)
     return Way(
-        lambda pieces: [
-            (codec.encode(np.ascontiguousarray(piece).view(np.uint16)), piece.shape)
-            for piece in pieces
+        lambda segments: [
+            (codec.encode(np.ascontiguousarray(segment).view(np.uint16)), segment.shape)
+            for segment in segments
         ],
         lambda stored: sum(len(data) for data, _ in stored),
         lambda stored: [
@@ -91,10 +91,10 @@ def compressed(name: str) -> Way:
 def fp8() -> Way:
     """FP8 e4m3 with a scale a token, by torch, as in vllm-project/speculators."""
 
-    def encode(pieces: list[Array]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def encode(segments: list[Array]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         states = [
-            torch.from_numpy(np.array(piece.view(np.uint16))).view(torch.bfloat16).float()
-            for piece in pieces
+            torch.from_numpy(np.array(segment.view(np.uint16))).view(torch.bfloat16).float()
+            for segment in segments
         ]
         scales = [(each.abs().amax(dim=1, keepdim=True) / 448).clamp(min=1e-30) for each in states]
         return [
@@ -118,15 +118,15 @@ def ours(codec: Codec) -> Way:
     """A codec of this cache, through its packing and the decoder of training batches."""
     packing, decoder = packing_named(codec.name), StatesDecoder([codec])
 
-    def encode(pieces: list[Array]) -> tuple[Array, list[int]]:
-        lengths = list(map(len, pieces))
-        return packing.pack(codec.encode(np.concatenate(pieces)), lengths), lengths
+    def encode(segments: list[Array]) -> tuple[Array, list[int]]:
+        lengths = list(map(len, segments))
+        return packing.pack(codec.encode(np.concatenate(segments)), lengths), lengths
 
     def decode(stored: tuple[Array, list[int]]) -> list[CodedStates]:
         packed, lengths = stored
         width = len(next(iter(codec.parameters.values())))
-        held = packing.pieces(Held(packed), len(packed), lengths, width)
-        return [held.read(piece) for piece in range(len(lengths))]
+        held = packing.segments(InMemoryArray(packed), len(packed), lengths, width)
+        return [held.read(segment) for segment in range(len(lengths))]
 
     def states(sent: list[CodedStates]) -> list[Array]:
         return [_on_device(decoder, coded) for coded in sent]
@@ -168,20 +168,20 @@ def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:
     """A way's figures; in a process of its own with one thread."""
     torch.set_num_threads(1)
     with np.load(states_path) as held:
-        fitted_to, pieces = (
+        fitted_to, segments = (
             [
-                piece.view(ml_dtypes.bfloat16)
-                for piece in np.split(held[kind], held[f"{kind}_starts"])
+                segment.view(ml_dtypes.bfloat16)
+                for segment in np.split(held[kind], held[f"{kind}_starts"])
             ]
             for kind in ("fitted_to", "measured")
         )
     way = WAYS[name](fitted_to)
-    values = sum(piece.size for piece in pieces)
+    values = sum(segment.size for segment in segments)
     best = dict.fromkeys(PARTS, np.inf)
     stored, decoded = None, None
     for _ in range(rounds):
         began = time.perf_counter()
-        stored = way.encode(pieces)
+        stored = way.encode(segments)
         encoded_at = time.perf_counter()
         sent = way.decode(stored)
         sent_at = time.perf_counter()
@@ -191,7 +191,7 @@ def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:
             zip(PARTS, (encoded_at - began, sent_at - encoded_at, ended - encoded_at), strict=True)
         )
         best = {part: min(seconds, spent[part]) for part, seconds in best.items()}
-    exact, found = np.concatenate(pieces), np.concatenate(decoded)
+    exact, found = np.concatenate(segments), np.concatenate(decoded)
     return {
         "bits a value": 8 * way.size(stored) / values,
         "relative error": relative_error(exact, found),
@@ -203,7 +203,7 @@ def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:
 
 
 def save_states(cache_path: Path, tokens: int, path: Path) -> tuple[int, int]:
-    """Pieces to fit to and pieces to measure on, of other examples; returns the measured tokens,
+    """Segments to fit to and segments to measure on, of other examples; returns the measured tokens,
     and their channels."""
     with open_cache(cache_path) as cache:
         layer = cache.layers[0]
@@ -218,9 +218,9 @@ def save_states(cache_path: Path, tokens: int, path: Path) -> tuple[int, int]:
         measured = [rest[i] for i in choose_sample([own[index] for index in rest], tokens, 1)]
         arrays = {}
         for kind, indices in (("fitted_to", fitted_to), ("measured", measured)):
-            _, pieces = pieces_of(cache, indices, layer)
-            arrays[kind] = np.concatenate(pieces).view(np.uint16)
-            arrays[f"{kind}_starts"] = np.cumsum(list(map(len, pieces)))[:-1]
+            _, segments = segments_of(cache, indices, layer)
+            arrays[kind] = np.concatenate(segments).view(np.uint16)
+            arrays[f"{kind}_starts"] = np.cumsum(list(map(len, segments)))[:-1]
         np.savez(path, **arrays)
         return arrays["measured"].shape
 

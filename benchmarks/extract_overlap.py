@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines import local
 from pipeline.extract.forward import ShardStates
@@ -74,7 +74,7 @@ def in_a_process(*arguments: Any) -> dict[str, float]:
 def main(limit: int, rounds: int, json_path: Path | None) -> None:
     """Measure and print."""
     figures = []
-    for container in FORMAT_NAMES:
+    for container in CONTAINER_NAMES:
         runs: dict[str, list[dict[str, float]]] = {
             "overlap": [],
             "one after the other": [],

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from cache import Example, Manifest, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.shard.content import shard_of_examples
 
 SHARD_EXAMPLES = 150
@@ -33,7 +33,7 @@ Reader = Callable[[int], Any]
 def write_all(folder: Path, examples: list[Example]) -> None:
     """The same examples in every reader's form."""
     (folder / "attachments").mkdir()
-    for name in FORMAT_NAMES:
+    for name in CONTAINER_NAMES:
         _write_cache(folder / name, examples, name, folder / "attachments")
     np.save(folder / "starts.npy", np.cumsum([0, *map(len, examples)]))
     for name, parts in {

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import Cache, CacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.journal import scan_journal
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import same_example
@@ -201,7 +201,7 @@ def main(minutes: float, seed: int, json_path: Path | None) -> None:
     subprocess.run(extract_command(folder / "whole", "zarr"), check=True, stdout=subprocess.DEVNULL)
     original = open_cache(folder / "whole")
     while time.monotonic() < until:
-        name = FORMAT_NAMES[counts["rounds"] % len(FORMAT_NAMES)]
+        name = CONTAINER_NAMES[counts["rounds"] % len(CONTAINER_NAMES)]
         this_round = folder / f"round-{counts['rounds']}"
         try:
             soak_round(this_round, original, name, rng, counts)

@@ -80,10 +80,15 @@ def main(
                     model, prepared.dataset.examples, prepared.sharing, prepared.batch_tokens
                 )
                 began = time.perf_counter()
-                pieces = [piece for shard in prepared.shards for piece in reader.read(shard).pieces]
+                segments = [
+                    segment for shard in prepared.shards for segment in reader.read(shard).segments
+                ]
                 times.append(time.perf_counter() - began)
             states = torch.cat(
-                [torch.from_numpy(piece.hidden_states[-1].astype("float32")) for piece in pieces]
+                [
+                    torch.from_numpy(segment.hidden_states[-1].astype("float32"))
+                    for segment in segments
+                ]
             )
             plain.setdefault(0, states)
             error = float((states - plain[0]).norm() / plain[0].norm())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT_NAMES = ("zarr", "hdf5")
+CONTAINER_NAMES = ("zarr", "hdf5")
 """Containers of the shards."""
 EXACT = "bf16"
 """The codec that keeps every bit, and needs no calibration."""

@@ -24,8 +24,8 @@ from cache.journal import read_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import ATTACHMENTS
 from cache.shard.content import ShardContent
-from cache.shard.pool import OpenShards
-from cache.shard.prefix_cache import CodedPiece, HeldPrefixes, joined
+from cache.shard.pool import ShardPool
+from cache.shard.prefix_cache import CodedSegment, PrefixCache, joined
 from cache.shard.prefixes import Prefixes, StoredPrefix
 from cache.shard.record import ShardRecord
 from cache.storage import Place, Where, place_of
@@ -56,9 +56,9 @@ class Cache(Sequence[Example]):
             dict(codecs),
         )
         self.prefixes = Prefixes(self.records)
-        self._held_prefixes = HeldPrefixes(self._piece, self.prefixes)
+        self._held_prefixes = PrefixCache(self._segment, self.prefixes)
         self._first = [0, *accumulate(len(record.row_ids) for record in self.records)]
-        self._shards = OpenShards(place, manifest, self.records)
+        self._shards = ShardPool(place, manifest, self.records)
 
     @property
     def address(self) -> str:
@@ -167,7 +167,7 @@ class Cache(Sequence[Example]):
         """
         shard, position = self._located(index)
         record = self.records[shard]
-        piece = len(record.prefix_numbers) + position
+        segment = len(record.prefix_numbers) + position
         wanted = tuple(self.layers if layers is None else layers)
         if missing := set(wanted) - set(self.layers):
             raise CacheError(
@@ -175,8 +175,8 @@ class Cache(Sequence[Example]):
                 f" {', '.join(map(str, self.layers))}"
             )
         with self._reading(shard, position):
-            own = self._piece(shard, piece, wanted)
-            before = self._held_prefixes.read(int(record.prefixes[piece]), wanted)
+            own = self._segment(shard, segment, wanted)
+            before = self._held_prefixes.read(int(record.prefixes[segment]), wanted)
         whole = (
             own if before is None else joined([before, own])
         )  # always a copy: what is held is never handed out
@@ -224,8 +224,8 @@ class Cache(Sequence[Example]):
         """The shared prefixes that an example begins with, from the first on."""
         shard, position = self._located(index)
         record = self.records[shard]
-        piece = len(record.prefix_numbers) + position
-        return self.prefixes.path(int(record.prefixes[piece]))
+        segment = len(record.prefix_numbers) + position
+        return self.prefixes.path(int(record.prefixes[segment]))
 
     def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
         """All that a shard holds, its hidden states as the arrays that are stored; but coded states
@@ -237,16 +237,18 @@ class Cache(Sequence[Example]):
         record = self.records[shard]
         layers = [layer for layer in self.layers if layer in unpacked]
         try:
-            pieces = [self._piece(shard, piece, layers) for piece in range(len(record.stored))]
+            segments = [
+                self._segment(shard, segment, layers) for segment in range(len(record.stored))
+            ]
             kept = [layer for layer in self.layers if layer not in unpacked]
             packed, texts = {}, []
-            if pieces:
+            if segments:
                 with self._shards.reading(shard) as opened:
                     texts = [opened.text(position) for position in range(len(record.row_ids))]
                     packed = {layer: opened.packed_array(layer) for layer in kept}
         except CacheError as error:
             raise DamagedCacheError(f"shard {shard}: {error}") from error
-        whole = joined(pieces) if pieces else None
+        whole = joined(segments) if segments else None
         empty = [-1] * len(record.row_ids)
         return ShardContent(
             record.row_ids,
@@ -260,20 +262,20 @@ class Cache(Sequence[Example]):
             {**packed, **(whole.hidden_states if whole else {})},
         )
 
-    def _piece(self, shard: int, piece: int, layers: Sequence[int]) -> CodedPiece:
+    def _segment(self, shard: int, segment: int, layers: Sequence[int]) -> CodedSegment:
         with self._shards.reading(shard) as opened:
-            input_ids, loss_mask = opened.tokens(piece)
-            return CodedPiece(
-                input_ids, loss_mask, {layer: opened.coded(piece, layer) for layer in layers}
+            input_ids, loss_mask = opened.tokens(segment)
+            return CodedSegment(
+                input_ids, loss_mask, {layer: opened.coded(segment, layer) for layer in layers}
             )
 
-    def bring(self, shards: Sequence[int]) -> None:
+    def prefetch(self, shards: Sequence[int]) -> None:
         """Begin to bring shards that will be read soon, the first ones first, in place of those
         asked for before.
 
         There is nothing to bring where the cache is in a folder.
         """
-        self._shards.bring(shards)
+        self._shards.prefetch(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the cache itself."""

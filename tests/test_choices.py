@@ -5,14 +5,14 @@ from __future__ import annotations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from cache.codecs import CODEC_NAMES, packing_named
-from cache.containers import FORMAT_NAMES, format_named
+from cache.containers import CONTAINER_NAMES, container_named
 from pipeline.choices import REPORTERS
 
 DEPRECATED, ALWAYS_TOLD = "neptune", "tensorboard"
 
 
 def test_formats_and_codecs_are_those_that_can_be_had() -> None:
-    assert [format_named(name).name for name in FORMAT_NAMES] == list(FORMAT_NAMES)
+    assert [container_named(name).name for name in CONTAINER_NAMES] == list(CONTAINER_NAMES)
     assert [packing_named(name).name for name in CODEC_NAMES] == list(CODEC_NAMES)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cache import open_cache
-from cache.containers.zarr3 import ZarrFormat
+from cache.containers.zarr3 import ZarrContainer
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT, RunCli, write_rows
 
@@ -289,9 +289,9 @@ def test_a_full_disk_is_said_so_and_can_be_resumed(
         "--dtype",
         "fp32",
     ]
-    plain, written = ZarrFormat.write, []
+    plain, written = ZarrContainer.write, []
 
-    def write(self: ZarrFormat, path: Path, *rest: object) -> None:
+    def write(self: ZarrContainer, path: Path, *rest: object) -> None:
         written.append(path)
         if len(written) == 3:
             path.mkdir()
@@ -299,7 +299,7 @@ def test_a_full_disk_is_said_so_and_can_be_resumed(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         plain(self, path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ZarrFormat, "write", write)
+    monkeypatch.setattr(ZarrContainer, "write", write)
     done = run_cli(*options)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: the disk is full")

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from cache import open_cache
 from cache.codecs import CODEC_NAMES
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from tests.cache.shared_examples import make_shared
 
 Array = npt.NDArray[Any]
@@ -50,7 +50,7 @@ def floats(bits: Array) -> Array:
 
 
 class DocumentReader:
-    """Sealed JSON, then files, then arrays, then pieces, then examples."""
+    """Sealed JSON, then files, then arrays, then segments, then examples."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -112,12 +112,12 @@ class DocumentReader:
         kind = np.dtype(told["data_type"]).newbyteorder("<")
         return np.frombuffer(content, kind, int(np.prod(shape)) if content else 0).reshape(shape)
 
-    def states_of(self, shard: int, layer: int, piece: int) -> tuple[Array, bytes]:
-        """States `[T, d_teacher]` of a piece, and its stored bytes."""
+    def states_of(self, shard: int, layer: int, segment: int) -> tuple[Array, bytes]:
+        """States `[T, d_teacher]` of a segment, and its stored bytes."""
         codec = dict(zip(self.manifest["layers"], self.manifest["codecs"], strict=True))[layer]
         stored, (start, stop) = (
             self.shards[shard][f"hidden_states/{layer}"],
-            self.shards[shard]["offsets"][piece : piece + 2],
+            self.shards[shard]["offsets"][segment : segment + 2],
         )
         if codec == "bf16":
             return floats(stored[start:stop]), stored[start:stop].tobytes()
@@ -126,16 +126,16 @@ class DocumentReader:
             rows = np.ascontiguousarray(stored[start:stop])
             scales = np.ascontiguousarray(rows[:, -4:]).view("<f4")
             return rows[:, :-4].view(np.int8) * scales * fit["channel_scales"], rows.tobytes()
-        return self.klt_states(stored.tobytes(), piece, fit)
+        return self.klt_states(stored.tobytes(), segment, fit)
 
-    def klt_states(self, stored: bytes, piece: int, fit: dict[str, Array]) -> tuple[Array, bytes]:
-        version, pieces, channels, group, _, header_size, *_ = np.frombuffer(
+    def klt_states(self, stored: bytes, segment: int, fit: dict[str, Array]) -> tuple[Array, bytes]:
+        version, segments, channels, group, _, header_size, *_ = np.frombuffer(
             stored, "<u4", 8
         ).tolist()
         assert version == 1
         groups, place = -(-channels // group), 32
-        index = np.frombuffer(stored, "<u4", pieces * (2 + groups), place).reshape(
-            pieces, 2 + groups
+        index = np.frombuffer(stored, "<u4", segments * (2 + groups), place).reshape(
+            segments, 2 + groups
         )
         place += index.nbytes
         sizes = np.frombuffer(stored, "<u4", groups, place).tolist()
@@ -147,8 +147,8 @@ class DocumentReader:
         ]
         place += sum(sizes)
         bodies = index[:, 2:].sum(1, dtype=int) + index[:, 1].astype(int) * (4 + 2 * channels)
-        body = stored[place + bodies[:piece].sum() : place + bodies[: piece + 1].sum()]
-        tokens, exact, *pages = index[piece].tolist()
+        body = stored[place + bodies[:segment].sum() : place + bodies[: segment + 1].sum()]
+        tokens, exact, *pages = index[segment].tolist()
         values, at = [], 0
         for number, (table, size) in enumerate(zip(tables, pages, strict=True)):
             width = min(group, channels - number * group)
@@ -168,27 +168,30 @@ class DocumentReader:
         )
         return states.astype(np.float32), body
 
-    def piece(self, shard: int, piece: int, text: bytes = b"") -> dict[str, Array]:
+    def segment(self, shard: int, segment: int, text: bytes = b"") -> dict[str, Array]:
         arrays = self.shards[shard]
-        start, stop = arrays["offsets"][piece : piece + 2]
+        start, stop = arrays["offsets"][segment : segment + 2]
         found = {name: arrays[name][start:stop] for name in TOKEN_ARRAYS}
         stored = {name: found[name].tobytes() for name in TOKEN_ARRAYS}
         for layer in self.manifest["layers"]:
             name = f"hidden_states/{layer}"
-            found[name], stored[name] = self.states_of(shard, layer, piece)
+            found[name], stored[name] = self.states_of(shard, layer, segment)
         checksum = xxhash.xxh3_64(
             b"".join(stored[name] for name in sorted(stored)) + text
         ).hexdigest()
-        assert checksum == self.journal[shard]["checksums"][16 * piece : 16 * piece + 16]
+        assert checksum == self.journal[shard]["checksums"][16 * segment : 16 * segment + 16]
         return found
 
     def prefix(self, number: int) -> list[dict[str, Array]]:
         if number < 0:
             return []
         shard = self.home[number]
-        piece = self.journal[shard]["prefix_numbers"].index(number)
-        assert self.shards[shard]["numbers"][piece] == number
-        return [*self.prefix(int(self.shards[shard]["prefixes"][piece])), self.piece(shard, piece)]
+        segment = self.journal[shard]["prefix_numbers"].index(number)
+        assert self.shards[shard]["numbers"][segment] == number
+        return [
+            *self.prefix(int(self.shards[shard]["prefixes"][segment])),
+            self.segment(shard, segment),
+        ]
 
     def examples(self) -> Iterator[Read]:
         for shard, arrays in sorted(self.shards.items()):
@@ -201,9 +204,13 @@ class DocumentReader:
                     for name in ("row_id", "text")
                 )
                 own = first + position
-                pieces = [*self.prefix(int(arrays["prefixes"][own])), self.piece(shard, own, text)]
+                segments = [
+                    *self.prefix(int(arrays["prefixes"][own])),
+                    self.segment(shard, own, text),
+                ]
                 whole = {
-                    name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]
+                    name: np.concatenate([segment[name] for segment in segments])
+                    for name in segments[0]
                 }
                 assert len(whole["input_ids"]) == length
                 states = {
@@ -215,7 +222,7 @@ class DocumentReader:
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_a_reader_written_from_the_document_reads_what_this_package_reads(
     container: str, codec: str, tmp_path: Path
 ) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy.typing as npt
 
 from cache.codecs.bf16 import Bf16, Bf16Packing
-from cache.codecs.coded import CodedStates, concatenated
+from cache.codecs.coded import CodedStates, concatenate
 from cache.codecs.int8 import Int8, Int8Packing
-from cache.codecs.interface import Codec, Packing, Pieces, Readable
+from cache.codecs.interface import Codec, Packing, Readable, Segments
 from cache.codecs.klt import Klt, KltPacking
 from cache.errors import CacheError
 from cache.names import CODEC_NAMES, EXACT
@@ -21,10 +21,10 @@ __all__ = [
     "Codec",
     "CodedStates",
     "Packing",
-    "Pieces",
+    "Segments",
     "Readable",
     "codec_of",
-    "concatenated",
+    "concatenate",
     "packing_named",
 ]
 

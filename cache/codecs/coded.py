@@ -58,7 +58,7 @@ class CodedStates:
         )
 
 
-def concatenated(parts: Sequence[CodedStates]) -> CodedStates:
+def concatenate(parts: Sequence[CodedStates]) -> CodedStates:
     """The coded states of runs of tokens that follow each other; all of one codec."""
     if len(parts) == 1:
         return parts[0]

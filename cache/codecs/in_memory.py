@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 
-class Held:
+class InMemoryArray:
     """Reads like a stored array that is not in memory."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:

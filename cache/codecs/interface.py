@@ -19,21 +19,21 @@ class Readable(Protocol):
         ...
 
 
-class Pieces(Protocol):
-    """A layer's packed states in one shard, cut into the pieces that are read one by one."""
+class Segments(Protocol):
+    """A layer's packed states in one shard, cut into the segments that are read one by one."""
 
     def __len__(self) -> int: ...
 
-    def stored_range(self, piece: int) -> tuple[int, int]:
-        """Which items of the stored array belong to a piece."""
+    def stored_range(self, segment: int) -> tuple[int, int]:
+        """Which items of the stored array belong to a segment."""
         ...
 
-    def let_go(self) -> None:
-        """Give back memory that is not needed until the next piece is read."""
+    def release(self) -> None:
+        """Give back memory that is not needed until the next segment is read."""
         ...
 
-    def read(self, piece: int) -> CodedStates:
-        """A piece's coded states.
+    def read(self, segment: int) -> CodedStates:
+        """A segment's coded states.
 
         Raises:
             DamagedCacheError: what is stored cannot have been written by this codec.
@@ -60,7 +60,7 @@ class Packing(Protocol):
         ...
 
     def require_packable(self, lengths: Sequence[int], channels: int) -> None:
-        """Refuse pieces of lengths that cannot be packed into one shard.
+        """Refuse segments of lengths that cannot be packed into one shard.
 
         Raises:
             CacheError: they are too many or too long; says what is allowed.
@@ -68,17 +68,17 @@ class Packing(Protocol):
         ...
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """Coded states of pieces of these lengths as the array that is stored."""
+        """Coded states of segments of these lengths as the array that is stored."""
         ...
 
-    def pieces(
+    def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
-    ) -> Pieces:
-        """The pieces in a stored array whose first dimension is `size`; of the lengths that it
+    ) -> Segments:
+        """The segments in a stored array whose first dimension is `size`; of the lengths that it
         tells of, where none are given.
 
         Raises:
-            DamagedCacheError: it does not hold pieces of these lengths.
+            DamagedCacheError: it does not hold segments of these lengths.
         """
         ...
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from cache.array_spec import ArraySpec
 from cache.codecs.coded import CodedStates
-from cache.codecs.interface import Pieces, Readable
-from cache.codecs.pages import PagedPieces, pack_pages, require_packable
+from cache.codecs.interface import Readable, Segments
+from cache.codecs.pages import PagedSegments, pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
@@ -49,11 +49,11 @@ class KltPacking:
         """Coded states as pages."""
         return pack_pages(coded, lengths)
 
-    def pieces(
+    def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
-    ) -> Pieces:
-        """The pieces in packed bytes."""
-        return PagedPieces(stored, size, hidden_size, lengths)
+    ) -> Segments:
+        """The segments in packed bytes."""
+        return PagedSegments(stored, size, hidden_size, lengths)
 
 
 @dataclass(frozen=True, eq=False)

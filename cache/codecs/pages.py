@@ -1,13 +1,13 @@
-"""Entropy-coded integers in pieces that are read one by one: the stored form of the `klt` codec.
+"""Entropy-coded integers in segments that are read one by one: the stored form of the `klt` codec.
 
 One array of bytes a layer, all integers little-endian:
 
 | part | holds |
 | --- | --- |
-| head | 8 uint32: layout version (1), pieces, channels, channels of a group, bytes of a value, of the pcodec header, 0, 0 |
-| index | uint32 `[pieces, 2 + groups]`: tokens of the piece, tokens of it kept exactly, bytes of each group's page |
+| head | 8 uint32: layout version (1), segments, channels, channels of a group, bytes of a value, of the pcodec header, 0, 0 |
+| index | uint32 `[segments, 2 + groups]`: tokens of the segment, tokens of it kept exactly, bytes of each group's page |
 | tables | uint32 `[groups]` sizes, the pcodec header, then each group's pcodec chunk metadata |
-| pieces | of each: the groups' pages; tokens kept exactly, uint32 `[k]`; their states, bits of bfloat16 `[k, channels]` |
+| segments | of each: the groups' pages; tokens kept exactly, uint32 `[k]`; their states, bits of bfloat16 `[k, channels]` |
 
 A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's
 int16 values, channel after
@@ -34,7 +34,7 @@ GROUP = 16
 _MOST_ROWS = (1 << 24) // GROUP
 """Tokens of a shard: pcodec takes so many values in one chunk."""
 _MOST_VALUES = 1 << 28
-"""Values of a piece: what is read at once takes three bytes for each."""
+"""Values of a segment: what is read at once takes three bytes for each."""
 _VERSION = 1
 _HEAD = np.dtype("<u4")
 _HEAD_ITEMS = 8
@@ -42,11 +42,11 @@ _TYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.int8), 2: np.dtype(np.int16)}
 
 
 def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """Pack coded states of pieces of these lengths into bytes.
+    """Pack coded states of segments of these lengths into bytes.
 
     Args:
         coded: values of type int8 or int16; readers are given the same type.
-        lengths: tokens of each piece.
+        lengths: tokens of each segment.
 
     Raises:
         CacheError: as from `require_packable`.
@@ -54,21 +54,21 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
     _, channels = coded.values.shape
     require_packable(lengths, channels)
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    filled = [piece for piece, length in enumerate(lengths) if length]
+    filled = [segment for segment, length in enumerate(lengths) if length]
     tables, pages_of, header = [], [], FileCompressor().write_header()
     for first in range(0, channels, GROUP):
         group_ND = np.ascontiguousarray(coded.values[:, first : first + GROUP], np.int16)
         table, pages = _group(
-            group_ND, [(int(starts[piece]), int(starts[piece + 1])) for piece in filled]
+            group_ND, [(int(starts[segment]), int(starts[segment + 1])) for segment in filled]
         )
         tables.append(table)
         pages_of.append(dict(zip(filled, pages, strict=True)))
     index, bodies = np.zeros((len(lengths), 2 + len(tables)), _HEAD), []
-    for piece, length in enumerate(lengths):
-        kept = coded.rows(int(starts[piece]), int(starts[piece + 1]))
+    for segment, length in enumerate(lengths):
+        kept = coded.rows(int(starts[segment]), int(starts[segment + 1]))
         exact_rows = np.zeros(0, np.int64) if kept.exact_rows is None else kept.exact_rows
-        pages = [of_piece.get(piece, b"") for of_piece in pages_of]
-        index[piece] = [length, len(exact_rows), *map(len, pages)]
+        pages = [of_segment.get(segment, b"") for of_segment in pages_of]
+        index[segment] = [length, len(exact_rows), *map(len, pages)]
         bodies += pages
         if len(exact_rows):
             assert kept.exact_values is not None
@@ -91,7 +91,7 @@ def require_packable(lengths: Sequence[int], channels: int) -> None:
     """Refuse, before any work, what cannot be packed.
 
     Raises:
-        CacheError: the pieces of these lengths have more tokens than pcodec takes in one chunk, or
+        CacheError: the segments of these lengths have more tokens than pcodec takes in one chunk, or
             one of them more values than are to be read at once.
     """
     if sum(lengths) > _MOST_ROWS:
@@ -101,7 +101,7 @@ def require_packable(lengths: Sequence[int], channels: int) -> None:
         )
     if (longest := max(lengths, default=0)) * channels > _MOST_VALUES:
         raise CacheError(
-            f"{longest:,} tokens of {channels} values in one piece are too many for klt (at most"
+            f"{longest:,} tokens of {channels} values in one segment are too many for klt (at most"
             f" {_MOST_VALUES // channels:,}); leave such examples out with --max-tokens"
         )
 
@@ -127,7 +127,7 @@ def _group(
 
 @dataclass(frozen=True)
 class _Layout:
-    """The parts before the pieces, as they were read."""
+    """The parts before the segments, as they were read."""
 
     header: bytes
     tables: list[bytes]
@@ -138,23 +138,23 @@ class _Layout:
     value_type: np.dtype[Any]
 
 
-class PagedPieces:
-    """The pieces in a packed array. Threads may read at the same time: decoding lets go of the
+class PagedSegments:
+    """The segments in a packed array. Threads may read at the same time: decoding lets go of the
     interpreter's lock."""
 
     def __init__(
         self, stored: Readable, size: int, hidden_size: int, lengths: Sequence[int] | None = None
     ) -> None:
-        """Read the parts before the pieces.
+        """Read the parts before the segments.
 
         Args:
             stored: the packed bytes.
             size: how many they are.
             hidden_size: channels that they are to hold.
-            lengths: tokens that the pieces are to have; None: whatever they have.
+            lengths: tokens that the segments are to have; None: whatever they have.
 
         Raises:
-            DamagedCacheError: they are not of this layout, or hold other pieces.
+            DamagedCacheError: they are not of this layout, or hold other segments.
         """
         self._stored = stored
         try:
@@ -173,27 +173,27 @@ class PagedPieces:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """`[pieces]` tokens of each piece."""
+        """`[segments]` tokens of each segment."""
         return self._layout.index[:, 0].astype(np.int64)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give back the memory of what has been prepared for decoding; it is prepared again with
-        the next piece."""
+        the next segment."""
         self._idle = []
 
-    def stored_range(self, piece: int) -> tuple[int, int]:
-        """Which bytes belong to a piece."""
-        return int(self._layout.starts[piece]), int(self._layout.starts[piece + 1])
+    def stored_range(self, segment: int) -> tuple[int, int]:
+        """Which bytes belong to a segment."""
+        return int(self._layout.starts[segment]), int(self._layout.starts[segment + 1])
 
-    def read(self, piece: int) -> CodedStates:
-        """A piece's coded states.
+    def read(self, segment: int) -> CodedStates:
+        """A segment's coded states.
 
         Raises:
             DamagedCacheError: its bytes are no pages of this shard's tables.
         """
         layout = self._layout
-        rows, kept, *sizes = layout.index[piece].tolist()
-        body = self._stored.read(*self.stored_range(piece)).tobytes()
+        rows, kept, *sizes = layout.index[segment].tolist()
+        body = self._stored.read(*self.stored_range(segment)).tobytes()
         values_DT = np.empty((layout.channels, rows), np.int16)
         place, channel, idle = 0, 0, self._idle
         try:
@@ -244,12 +244,14 @@ def _read_layout(stored: Readable, size: int) -> _Layout:
         ).view(_HEAD)
         return found
 
-    version, pieces, channels, group, value_bytes, header_size, *_ = items(0, _HEAD_ITEMS).tolist()
-    if version != _VERSION or not (channels and group and pieces) or value_bytes not in _TYPES:
+    version, segments, channels, group, value_bytes, header_size, *_ = items(
+        0, _HEAD_ITEMS
+    ).tolist()
+    if version != _VERSION or not (channels and group and segments) or value_bytes not in _TYPES:
         raise ValueError(f"layout version {version}")
     place = _HEAD_ITEMS * item
     groups = -(-channels // group)
-    index = items(place, pieces * (2 + groups)).reshape(pieces, 2 + groups)
+    index = items(place, segments * (2 + groups)).reshape(segments, 2 + groups)
     place += index.size * item
     sizes = items(place, groups).tolist()
     place += groups * item
@@ -271,7 +273,7 @@ def _read_layout(stored: Readable, size: int) -> _Layout:
         index[:, 0].sum(dtype=np.int64) > _MOST_ROWS
         or int(index[:, 0].max()) * channels > _MOST_VALUES
     ):
-        raise ValueError("more tokens than a shard or piece can have")
+        raise ValueError("more tokens than a shard or segment can have")
     if (index[:, 1] > index[:, 0]).any():
         raise ValueError("more tokens kept exactly than there are")
     widths = [min(group, channels - first) for first in range(0, channels, group)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cache.array_spec import ArraySpec
 from cache.codecs.coded import CodedStates
-from cache.codecs.interface import Pieces, Readable
+from cache.codecs.interface import Readable, Segments
 
 
 class RowPacking:
@@ -37,17 +37,17 @@ class RowPacking:
         """Rows without end."""
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """One row a token; where a piece begins need not be said."""
+        """One row a token; where a segment begins need not be said."""
         return self.rows_of(coded)
 
-    def pieces(
+    def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
-    ) -> Pieces:
-        """Pieces are runs of rows."""
-        return _RowPieces(self, stored, [size] if lengths is None else lengths)
+    ) -> Segments:
+        """Segments are runs of rows."""
+        return _RowSegments(self, stored, [size] if lengths is None else lengths)
 
 
-class _RowPieces:
+class _RowSegments:
     def __init__(self, packing: RowPacking, stored: Readable, lengths: Sequence[int]) -> None:
         self._packing, self._stored = packing, stored
         self._starts = np.fromiter(accumulate(lengths, initial=0), np.int64)
@@ -55,11 +55,11 @@ class _RowPieces:
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def stored_range(self, piece: int) -> tuple[int, int]:
-        return int(self._starts[piece]), int(self._starts[piece + 1])
+    def stored_range(self, segment: int) -> tuple[int, int]:
+        return int(self._starts[segment]), int(self._starts[segment + 1])
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
-    def read(self, piece: int) -> CodedStates:
-        return self._packing.coded_of(self._stored.read(*self.stored_range(piece)))
+    def read(self, segment: int) -> CodedStates:
+        return self._packing.coded_of(self._stored.read(*self.stored_range(segment)))

@@ -22,7 +22,7 @@ from zarr.registry import register_codec
 
 from cache.codecs import Codec, packing_named
 from cache.codecs.fit_file import FITS, fit_name, read_fit
-from cache.codecs.in_memory import Held
+from cache.codecs.in_memory import InMemoryArray
 from cache.errors import CacheError
 
 _NOWHERE = (
@@ -91,9 +91,11 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         spec = packing_named(self.codec_name).spec(rows, channels)
         packed = packed.reshape(spec.shape) if spec else packed
         lengths = None if spec is None else [rows]
-        pieces = packing_named(self.codec_name).pieces(Held(packed), len(packed), lengths, channels)
+        segments = packing_named(self.codec_name).segments(
+            InMemoryArray(packed), len(packed), lengths, channels
+        )
         states_TD = np.concatenate(
-            [codec.decode(pieces.read(piece)) for piece in range(len(pieces))]
+            [codec.decode(segments.read(segment)) for segment in range(len(segments))]
         ).astype(np.float32)
         if states_TD.shape != chunk_spec.shape:
             raise CacheError(

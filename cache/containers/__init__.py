@@ -3,20 +3,20 @@ arrays."""
 
 from __future__ import annotations
 
-from cache.containers.hdf5 import Hdf5Format
-from cache.containers.interface import Arrays, Presented, ShardFormat, StoredArray
-from cache.containers.zarr3 import ZarrFormat
+from cache.containers.hdf5 import Hdf5Container
+from cache.containers.interface import Arrays, Container, Presented, StoredArray
+from cache.containers.zarr3 import ZarrContainer
 from cache.errors import CacheError
-from cache.names import FORMAT_NAMES
+from cache.names import CONTAINER_NAMES
 
-__all__ = ["FORMAT_NAMES", "Arrays", "Presented", "ShardFormat", "StoredArray", "format_named"]
+__all__ = ["CONTAINER_NAMES", "Arrays", "Presented", "Container", "StoredArray", "container_named"]
 
-_FORMATS: dict[str, ShardFormat] = {
-    container.name: container for container in (ZarrFormat(), Hdf5Format())
+_FORMATS: dict[str, Container] = {
+    container.name: container for container in (ZarrContainer(), Hdf5Container())
 }
 
 
-def format_named(name: str) -> ShardFormat:
+def container_named(name: str) -> Container:
     """Look a format up.
 
     Raises:
@@ -24,6 +24,6 @@ def format_named(name: str) -> ShardFormat:
     """
     if name not in _FORMATS:
         raise CacheError(
-            f"unknown cache format {name!r}; this release knows {', '.join(FORMAT_NAMES)}"
+            f"unknown cache format {name!r}; this release knows {', '.join(CONTAINER_NAMES)}"
         )
     return _FORMATS[name]

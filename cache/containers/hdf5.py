@@ -20,7 +20,7 @@ from cache.errors import DamagedCacheError
 
 
 @dataclass(frozen=True)
-class Hdf5Format:
+class Hdf5Container:
     """HDF5 as h5py writes it; contiguous, because whole examples are read and contiguous reads are
     the fastest."""
 

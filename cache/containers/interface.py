@@ -41,7 +41,7 @@ class StoredArray:
     spec: ArraySpec
 
 
-class ShardFormat(Protocol):
+class Container(Protocol):
     """A kind of container. Any tool that knows it can open what is written; reading goes straight
     to the values."""
 

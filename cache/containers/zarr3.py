@@ -31,7 +31,7 @@ _INDEX_ENTRY, _INDEX_CHECKSUM = 16, 4
 
 
 @dataclass(frozen=True)
-class ZarrFormat:
+class ZarrContainer:
     """Zarr v3 with the sharding codec, as zarr-python writes it; values are stored raw, or by this
     package's own codecs.
 

@@ -1,2 +1,2 @@
-"""A shard: its pieces and their layout, reading and writing its files, the prefixes that examples
+"""A shard: its segments and their layout, reading and writing its files, the prefixes that examples
 share."""

@@ -1,4 +1,4 @@
-"""What a shard is to hold: pieces of text, each stored once, with the coded hidden states of all of
+"""What a shard is to hold: segments of text, each stored once, with the coded hidden states of all of
 them."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NO_PREFIX = -1
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Tokens that stand in a shard in one piece: a prefix that examples share, or what an example
+class Segment:
+    """Tokens that stand in a shard in one segment: a prefix that examples share, or what an example
     has of its own.
 
     Attributes:
@@ -41,7 +41,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """All pieces of a shard end to end: first the prefixes that it stores, then what each example
+    """All segments of a shard end to end: first the prefixes that it stores, then what each example
     has of its own.
 
     Attributes:
@@ -49,9 +49,9 @@ class ShardContent:
         texts: of each example, what its tokens were made from, as whoever writes the cache puts it;
             "" for nothing.
         lengths: `[examples]` int64, tokens of each example as it is read, its prefix included.
-        stored: `[pieces]` int64, tokens of each piece.
-        numbers: `[pieces]` int64, number of the prefix that a piece is; -1 for an example's.
-        prefixes: `[pieces]` int64, number of the prefix that comes before a piece; -1 where nothing
+        stored: `[segments]` int64, tokens of each segment.
+        numbers: `[segments]` int64, number of the prefix that a segment is; -1 for an example's.
+        prefixes: `[segments]` int64, number of the prefix that comes before a segment; -1 where nothing
             does.
         input_ids: `[tokens]` int32.
         loss_mask: `[tokens]` bool.
@@ -70,19 +70,19 @@ class ShardContent:
     hidden_states: Mapping[int, CodedStates | npt.NDArray[Any]]
 
 
-def shard_of_pieces(
+def shard_of_segments(
     row_ids: Sequence[str],
     texts: Sequence[str],
     lengths: Sequence[int],
-    pieces: Sequence[Piece],
+    segments: Sequence[Segment],
     codecs: Mapping[int, Codec],
 ) -> ShardContent:
-    """Lay pieces end to end and code their states.
+    """Lay segments end to end and code their states.
 
     Args:
         row_ids, texts: of each example.
         lengths: of each example as it is read.
-        pieces: prefixes first, in the order of their numbers, then one for each example.
+        segments: prefixes first, in the order of their numbers, then one for each example.
         codecs: of each layer.
     """
     count = np.int64
@@ -90,19 +90,21 @@ def shard_of_pieces(
         list(row_ids),
         list(texts),
         np.fromiter(lengths, count, len(lengths)),
-        np.fromiter(map(len, pieces), count, len(pieces)),
-        np.fromiter((piece.number for piece in pieces), count, len(pieces)),
-        np.fromiter((piece.after for piece in pieces), count, len(pieces)),
-        np.concatenate([np.zeros(0, np.int32), *(piece.input_ids for piece in pieces)]).astype(
-            np.int32, copy=False
-        ),
-        np.concatenate([np.zeros(0, np.bool_), *(piece.loss_mask for piece in pieces)]).astype(
-            np.bool_, copy=False
-        ),
+        np.fromiter(map(len, segments), count, len(segments)),
+        np.fromiter((segment.number for segment in segments), count, len(segments)),
+        np.fromiter((segment.after for segment in segments), count, len(segments)),
+        np.concatenate(
+            [np.zeros(0, np.int32), *(segment.input_ids for segment in segments)]
+        ).astype(np.int32, copy=False),
+        np.concatenate(
+            [np.zeros(0, np.bool_), *(segment.loss_mask for segment in segments)]
+        ).astype(np.bool_, copy=False),
         {
-            layer: codec.encode(np.concatenate([piece.hidden_states[layer] for piece in pieces]))
+            layer: codec.encode(
+                np.concatenate([segment.hidden_states[layer] for segment in segments])
+            )
             for layer, codec in codecs.items()
-            if pieces
+            if segments
         },
     )
 
@@ -119,8 +121,10 @@ def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) 
                 f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a"
                 " row id"
             )
-    pieces = [
-        Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
+    segments = [
+        Segment(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
     ]
     row_ids = [example.row_id for example in examples]
-    return shard_of_pieces(row_ids, [""] * len(examples), list(map(len, examples)), pieces, codecs)
+    return shard_of_segments(
+        row_ids, [""] * len(examples), list(map(len, examples)), segments, codecs
+    )

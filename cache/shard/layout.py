@@ -2,13 +2,13 @@
 
 | array | type | shape | holds |
 | --- | --- | --- | --- |
-| `offsets` | int64 | pieces + 1 | piece i is tokens `offsets[i]:offsets[i+1]` |
-| `numbers` | int64 | pieces | number of the shared prefix that a piece is; -1 for what an example has of its own |
-| `prefixes` | int64 | pieces | number of the shared prefix that comes before a piece; -1 where nothing does |
-| `lengths` | int64 | examples | tokens of each example as it is read, what comes before its piece included |
+| `offsets` | int64 | segments + 1 | segment i is tokens `offsets[i]:offsets[i+1]` |
+| `numbers` | int64 | segments | number of the shared prefix that a segment is; -1 for what an example has of its own |
+| `prefixes` | int64 | segments | number of the shared prefix that comes before a segment; -1 where nothing does |
+| `lengths` | int64 | examples | tokens of each example as it is read, what comes before its segment included |
 | `input_ids` | int32 | tokens | token ids |
 | `loss_mask` | uint8 | tokens | 1 where the student is to predict this token |
-| `row_id_offsets` | int64 | examples + 1 | likewise for the row ids, in the order of the pieces numbered -1 |
+| `row_id_offsets` | int64 | examples + 1 | likewise for the row ids, in the order of the segments numbered -1 |
 | `row_id_bytes` | uint8 | | row ids as UTF-8, end to end |
 | `text_offsets` | int64 | examples + 1 | likewise for the texts |
 | `text_bytes` | uint8 | | what each example's tokens were made from, as UTF-8, end to end |
@@ -26,8 +26,8 @@ import numpy.typing as npt
 import xxhash
 
 from cache.array_spec import ArraySpec
-from cache.codecs import CodedStates, Pieces, packing_named
-from cache.codecs.in_memory import Held
+from cache.codecs import CodedStates, Segments, packing_named
+from cache.codecs.in_memory import InMemoryArray
 from cache.containers import Arrays, Presented
 from cache.sealed_json import canonical_json
 from cache.shard.content import ShardContent
@@ -82,13 +82,13 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
 
 
 def array_specs(
-    *, pieces: int, tokens: int, examples: int, row_id_bytes: int, text_bytes: int, state_bytes: Mapping[int, int],
+    *, segments: int, tokens: int, examples: int, row_id_bytes: int, text_bytes: int, state_bytes: Mapping[int, int],
     hidden_size: int, codecs: Mapping[int, str],
 ) -> dict[str, ArraySpec]:  # fmt: skip
     """Shapes and types of a shard's arrays.
 
     Args:
-        pieces, tokens, examples: how many it holds; tokens as they are stored.
+        segments, tokens, examples: how many it holds; tokens as they are stored.
         row_id_bytes, text_bytes: of all its row ids, and of all its texts together.
         state_bytes: bytes of each layer's stored states, asked where they do not follow from the
             number of tokens.
@@ -96,9 +96,9 @@ def array_specs(
         codecs: name of each layer's codec.
     """
     specs = {
-        "offsets": ((pieces + 1,), np.int64),
-        "numbers": ((pieces,), np.int64),
-        "prefixes": ((pieces,), np.int64),
+        "offsets": ((segments + 1,), np.int64),
+        "numbers": ((segments,), np.int64),
+        "prefixes": ((segments,), np.int64),
         "lengths": ((examples,), np.int64),
         "input_ids": ((tokens,), np.int32),
         "loss_mask": ((tokens,), np.uint8),
@@ -128,7 +128,7 @@ def shard_attributes(
         "": {
             "kind": "llm-modules shard",
             "layout": (
-                "pieces end to end: shared prefixes, then what each example has of its own; piece i"
+                "segments end to end: shared prefixes, then what each example has of its own; segment i"
                 " is tokens offsets[i]:offsets[i+1] and comes after the prefix numbered prefixes[i]"
             ),
             **seal,
@@ -198,44 +198,48 @@ def content_digest(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def piece_checksums(arrays: Arrays, pieces: Mapping[str, Pieces]) -> npt.NDArray[np.uint64]:
-    """`[pieces]` 64-bit XXH3 of each piece's tokens, loss mask and stored hidden states, arrays in
+def segment_checksums(arrays: Arrays, segments: Mapping[str, Segments]) -> npt.NDArray[np.uint64]:
+    """`[segments]` 64-bit XXH3 of each segment's tokens, loss mask and stored hidden states, arrays in
     the order of their names, and of an example's text.
 
-    A file's checksum says that it is damaged; these say which pieces, and so which examples, are.
+    A file's checksum says that it is damaged; these say which segments, and so which examples, are.
     """
     offsets = arrays["offsets"].tolist()
     checksums = np.zeros(len(offsets) - 1, np.uint64)
     texts = arrays["text_offsets"].tolist()
     first = len(checksums) + 1 - len(texts)
-    for piece in range(len(checksums)):
+    for segment in range(len(checksums)):
         digest = xxhash.xxh3_64()
-        for name in sorted({"input_ids", "loss_mask", *pieces}):
+        for name in sorted({"input_ids", "loss_mask", *segments}):
             start, stop = (
-                pieces[name].stored_range(piece) if name in pieces else offsets[piece : piece + 2]
+                segments[name].stored_range(segment)
+                if name in segments
+                else offsets[segment : segment + 2]
             )
             digest.update(np.ascontiguousarray(arrays[name][start:stop]).data)
-        if piece >= first:
+        if segment >= first:
             digest.update(
                 np.ascontiguousarray(
-                    arrays["text_bytes"][slice(*texts[piece - first : piece - first + 2])]
+                    arrays["text_bytes"][slice(*texts[segment - first : segment - first + 2])]
                 ).data
             )
-        checksums[piece] = digest.intdigest()
+        checksums[segment] = digest.intdigest()
     return checksums
 
 
-def held_pieces(arrays: Arrays, codecs: Mapping[int, str], hidden_size: int) -> dict[str, Pieces]:
-    """The pieces of each layer's packed states, by the array's name.
+def packed_segments(
+    arrays: Arrays, codecs: Mapping[int, str], hidden_size: int
+) -> dict[str, Segments]:
+    """The segments of each layer's packed states, by the array's name.
 
     Raises:
-        DamagedCacheError: an array does not hold the pieces that the offsets tell of.
+        DamagedCacheError: an array does not hold the segments that the offsets tell of.
     """
     lengths: Sequence[int] = np.diff(arrays["offsets"]).tolist()
     return {
         hidden_states_name(layer): (
-            packing_named(name).pieces(
-                Held(arrays[hidden_states_name(layer)]),
+            packing_named(name).segments(
+                InMemoryArray(arrays[hidden_states_name(layer)]),
                 len(arrays[hidden_states_name(layer)]),
                 lengths,
                 hidden_size,

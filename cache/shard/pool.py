@@ -12,7 +12,7 @@ from functools import partial
 
 from cache.errors import DamagedCacheError
 from cache.manifest import Manifest
-from cache.shard.reader import OpenShard, shard_name
+from cache.shard.reader import StoredShard, shard_name
 from cache.shard.record import ShardRecord
 from cache.storage import Hold, Place
 from cache.storage.prefetch import Prefetcher
@@ -24,7 +24,7 @@ _HELD_BYTES = 64 << 20
 each example."""
 
 
-class OpenShards:
+class ShardPool:
     """Opens shards when they are first read, and closes the files of those that were not read for
     longest."""
 
@@ -37,7 +37,7 @@ class OpenShards:
             records: of all its shards.
         """
         self._place, self._manifest, self._records = place, manifest, records
-        self._shards: dict[int, OpenShard] = {}
+        self._shards: dict[int, StoredShard] = {}
         self._open: OrderedDict[int, None] = OrderedDict()
         # Files that are open take room even when their copies have been removed.
         self._most_open = (
@@ -52,7 +52,7 @@ class OpenShards:
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
         self._prefetcher: Prefetcher | None = None
 
-    def reading(self, shard: int) -> AbstractContextManager[OpenShard]:
+    def reading(self, shard: int) -> AbstractContextManager[StoredShard]:
         """A shard open for reading, whose files stay where they are until the end of the block.
 
         Raises:
@@ -73,7 +73,7 @@ class OpenShards:
             opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None
         )
 
-    def _read(self, shard: int, opened: OpenShard, hold: Hold) -> None:
+    def _read(self, shard: int, opened: StoredShard, hold: Hold) -> None:
         """Let go of copies that have been read; a shard that was closed meanwhile may have been
         opened by the reading."""
         hold.let_go()
@@ -105,16 +105,16 @@ class OpenShards:
         if known is not None and self._marks[shard] == mark:
             return
         check = mark is not None or not self._checked[shard]
-        opened = self._shards[shard] = OpenShard(
+        opened = self._shards[shard] = StoredShard(
             self._place.folder, self._manifest, self._records[shard], check=check
         )
         self._checked[shard], self._marks[shard] = 1, mark
         if known is not None:
             known.close()
-        if known is not None and known.holds_tokens:
-            opened.hold_tokens()
+        if known is not None and known.tokens_loaded:
+            opened.load_tokens()
         elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
-            self._held_bytes += opened.hold_tokens()
+            self._held_bytes += opened.load_tokens()
 
     def _mark(self, shard: int) -> tuple[int, int] | None:
         """Tells a copy from another that took its place, whoever brought it; None where files are
@@ -124,8 +124,8 @@ class OpenShards:
         found = (self._place.folder / shard_name(self._manifest, shard)).stat()
         return found.st_ino, found.st_ctime_ns
 
-    def bring(self, shards: Sequence[int]) -> None:
-        """As `Cache.bring`."""
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """As `Cache.prefetch`."""
         if self._place.is_remote:
             if self._prefetcher is None:
                 self._prefetcher = Prefetcher(self._place, self._records)
@@ -142,14 +142,14 @@ class OpenShards:
 
 
 class _Reading:
-    """A block in which a shard is read: made for each piece, so it costs next to nothing."""
+    """A block in which a shard is read: made for each segment, so it costs next to nothing."""
 
     __slots__ = ("_let_go", "_opened")
 
-    def __init__(self, opened: OpenShard, let_go: Callable[[], None] | None) -> None:
+    def __init__(self, opened: StoredShard, let_go: Callable[[], None] | None) -> None:
         self._opened, self._let_go = opened, let_go
 
-    def __enter__(self) -> OpenShard:
+    def __enter__(self) -> StoredShard:
         return self._opened
 
     def __exit__(self, *ended: object) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import CodedStates, concatenated
+from cache.codecs import CodedStates, concatenate
 from cache.shard.content import NO_PREFIX
 from cache.shard.prefixes import Prefixes
 
@@ -19,7 +19,7 @@ _HELD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class CodedPiece:
+class CodedSegment:
     """Tokens with their loss mask and coded hidden states."""
 
     input_ids: npt.NDArray[np.int32]
@@ -35,32 +35,32 @@ class CodedPiece:
         return 5 * len(self) + sum(coded.values.nbytes for coded in self.hidden_states.values())
 
 
-def joined(pieces: Sequence[CodedPiece]) -> CodedPiece:
-    """Pieces that follow each other as one."""
-    return CodedPiece(
-        np.concatenate([piece.input_ids for piece in pieces]),
-        np.concatenate([piece.loss_mask for piece in pieces]),
+def joined(segments: Sequence[CodedSegment]) -> CodedSegment:
+    """Segments that follow each other as one."""
+    return CodedSegment(
+        np.concatenate([segment.input_ids for segment in segments]),
+        np.concatenate([segment.loss_mask for segment in segments]),
         {
-            layer: concatenated([piece.hidden_states[layer] for piece in pieces])
-            for layer in pieces[0].hidden_states
+            layer: concatenate([segment.hidden_states[layer] for segment in segments])
+            for layer in segments[0].hidden_states
         },
     )
 
 
-class HeldPrefixes:
+class PrefixCache:
     """Reads what comes before an example; the prefixes used last stay in memory."""
 
     def __init__(
-        self, read_piece: Callable[[int, int, Sequence[int]], CodedPiece], prefixes: Prefixes
+        self, read_segment: Callable[[int, int, Sequence[int]], CodedSegment], prefixes: Prefixes
     ) -> None:
-        """Read pieces with `read_piece(record, piece, layers)`."""
-        self._read_piece, self._prefixes = read_piece, prefixes
-        self._held: OrderedDict[tuple[int, tuple[int, ...]], CodedPiece] = OrderedDict()
+        """Read segments with `read_segment(record, segment, layers)`."""
+        self._read_segment, self._prefixes = read_segment, prefixes
+        self._held: OrderedDict[tuple[int, tuple[int, ...]], CodedSegment] = OrderedDict()
         self._held_bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, number: int, layers: tuple[int, ...]) -> CodedPiece | None:
-        """All that comes before a piece after the prefix of this number; None where nothing does.
+    def read(self, number: int, layers: tuple[int, ...]) -> CodedSegment | None:
+        """All that comes before a segment after the prefix of this number; None where nothing does.
 
         Raises:
             DamagedCacheError: it cannot be read.
@@ -73,7 +73,7 @@ class HeldPrefixes:
                 self._held.move_to_end(key)
                 return self._held[key]
         path = self._prefixes.path(number)
-        whole = joined([self._read_piece(each.record, each.piece, layers) for each in path])
+        whole = joined([self._read_segment(each.record, each.segment, layers) for each in path])
         with self._lock:
             if key not in self._held:  # another thread may have read it in the meantime
                 self._held[key] = whole

@@ -17,13 +17,13 @@ class StoredPrefix:
 
     Attributes:
         record: index of its shard's record.
-        piece: which piece of the shard it is.
+        segment: which segment of the shard it is.
         after: number of the prefix that comes before it; -1 where nothing does.
         length: tokens from the very beginning to its end.
     """
 
     record: int
-    piece: int
+    segment: int
     after: int
     length: int
 
@@ -40,17 +40,22 @@ class Prefixes:
         """
         records = list(records)
         found = {
-            int(number): (index, piece, int(record.prefixes[piece]), int(record.stored[piece]))
+            int(number): (
+                index,
+                segment,
+                int(record.prefixes[segment]),
+                int(record.stored[segment]),
+            )
             for index, record in enumerate(records)
-            for piece, number in enumerate(record.prefix_numbers.tolist())
+            for segment, number in enumerate(record.prefix_numbers.tolist())
         }
         if len(found) != sum(len(record.prefix_numbers) for record in records):
             raise DamagedCacheError("the journal names a shared prefix twice")
         self._stored: dict[int, StoredPrefix] = {}
         for number in sorted(found):  # whatever comes before a prefix has a smaller number
-            index, piece, after, own = found[number]
+            index, segment, after, own = found[number]
             self._stored[number] = StoredPrefix(
-                index, piece, after, self._length(after, records[index]) + own
+                index, segment, after, self._length(after, records[index]) + own
             )
         for record in records:
             first = len(record.prefix_numbers)
@@ -62,11 +67,11 @@ class Prefixes:
                 if self._length(after, record) + own != length:
                     raise DamagedCacheError(
                         f"shard {record.shard}: row {record.row_ids[position]} has {length} tokens,"
-                        " its pieces have others"
+                        " its segments have others"
                     )
 
     def path(self, number: int) -> list[StoredPrefix]:
-        """The prefixes that make up what comes before a piece, from the first to the one of this
+        """The prefixes that make up what comes before a segment, from the first to the one of this
         number."""
         path = []
         while number != NO_PREFIX:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.array_spec import ArraySpec
-from cache.codecs import CodedStates, Pieces, packing_named
-from cache.containers import StoredArray, format_named
+from cache.codecs import CodedStates, Segments, packing_named
+from cache.containers import StoredArray, container_named
 from cache.errors import DamagedCacheError
 from cache.files import check_file, inside
 from cache.manifest import Manifest
@@ -26,7 +26,7 @@ from cache.shard.record import ShardRecord
 
 def shard_name(manifest: Manifest, shard: int) -> str:
     """The name of a shard's file or folder, relative to the cache."""
-    return f"{SHARDS}/{shard:06d}{format_named(manifest.format).suffix}"
+    return f"{SHARDS}/{shard:06d}{container_named(manifest.format).suffix}"
 
 
 def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec]:
@@ -40,7 +40,7 @@ def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec
             f"the journal tells of layers {sorted(record.layer_bytes)} in shard {record.shard}"
         )
     return array_specs(
-        pieces=len(record.stored),
+        segments=len(record.stored),
         tokens=record.stored_tokens,
         examples=len(record.row_ids),
         row_id_bytes=sum(len(row_id.encode()) for row_id in record.row_ids),
@@ -51,8 +51,8 @@ def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec
     )
 
 
-class OpenShard:
-    """A published shard, open for reading piece by piece. Hidden states are never kept."""
+class StoredShard:
+    """A published shard, open for reading segment by segment. Hidden states are never kept."""
 
     def __init__(self, root: Path, manifest: Manifest, record: ShardRecord, *, check: bool) -> None:
         """Find the arrays, and hold all that is said of them against the journal.
@@ -71,7 +71,7 @@ class OpenShard:
         for name, (size, checksum) in record.files.items():
             check_file(root, name, size, checksum if check else None)
         specs = record_specs(record, manifest)
-        container = format_named(manifest.format)
+        container = container_named(manifest.format)
         path = inside(root, shard_name(manifest, record.shard))
         self._rows: dict[str, _Rows] = {}
         if (
@@ -88,10 +88,10 @@ class OpenShard:
                     f"{path}: array {name!r} is {stored.spec}, the journal tells of {specs[name]}"
                 )
             self._rows[name] = _Rows(stored)
-        self._require_same_pieces(path, record)
+        self._require_same_segments(path, record)
         self._layers = {
             layer: (
-                packing_named(name).pieces(
+                packing_named(name).segments(
                     rows := self._rows[hidden_states_name(layer)],
                     rows.length,
                     record.stored.tolist(),
@@ -103,7 +103,7 @@ class OpenShard:
         self._texts = array("q", self.array("text_offsets").tolist())
         self._held: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
-    def _require_same_pieces(self, path: Path, record: ShardRecord) -> None:
+    def _require_same_segments(self, path: Path, record: ShardRecord) -> None:
         row_ids = [row_id.encode() for row_id in record.row_ids]
         same = (
             self.array("offsets").tolist() == self._starts.tolist()
@@ -124,9 +124,9 @@ class OpenShard:
         return list(self._rows)
 
     @property
-    def packed(self) -> dict[str, Pieces]:
-        """The pieces of each layer's packed states, by the array's name."""
-        return {hidden_states_name(layer): pieces for layer, pieces in self._layers.items()}
+    def packed(self) -> dict[str, Segments]:
+        """The segments of each layer's packed states, by the array's name."""
+        return {hidden_states_name(layer): segments for layer, segments in self._layers.items()}
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A whole array as it is stored.
@@ -146,23 +146,23 @@ class OpenShard:
 
     @property
     def token_bytes(self) -> int:
-        """What `hold_tokens` would take."""
+        """What `load_tokens` would take."""
         return int(5 * self._starts[-1])
 
     @property
-    def holds_tokens(self) -> bool:
+    def tokens_loaded(self) -> bool:
         """Whether token ids and loss masks are kept in memory."""
         return self._held is not None
 
-    def hold_tokens(self) -> int:
+    def load_tokens(self) -> int:
         """Keep token ids and loss masks in memory, which saves two reads an example; the bytes that
         they take."""
         self._held = self.array("input_ids"), self.array("loss_mask").view(np.bool_)
         return sum(values.nbytes for values in self._held)
 
-    def tokens(self, piece: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Token ids and loss mask `[T]` of a piece."""
-        start, stop = self._starts[piece], self._starts[piece + 1]
+    def tokens(self, segment: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Token ids and loss mask `[T]` of a segment."""
+        start, stop = self._starts[segment], self._starts[segment + 1]
         if self._held:
             return self._held[0][start:stop].copy(), self._held[1][start:stop].copy()
         return self._rows["input_ids"].read(start, stop), self._rows["loss_mask"].read(
@@ -185,22 +185,22 @@ class OpenShard:
         except UnicodeDecodeError as error:
             raise DamagedCacheError(f"the text is not UTF-8 ({error})") from error
 
-    def coded(self, piece: int, layer: int) -> CodedStates:
-        """A piece's coded hidden states.
+    def coded(self, segment: int, layer: int) -> CodedStates:
+        """A segment's coded hidden states.
 
         Raises:
             KeyError: no such layer.
             DamagedCacheError: they cannot be read.
         """
-        return self._layers[layer].read(piece)
+        return self._layers[layer].read(segment)
 
     def close(self) -> None:
         """Close its files, and let go of what was made of them; they are opened again when they are
         read again."""
         for rows in self._rows.values():
             rows.close()
-        for pieces in self._layers.values():
-            pieces.let_go()
+        for segments in self._layers.values():
+            segments.release()
 
 
 def read_arrays(located: Mapping[str, StoredArray]) -> dict[str, npt.NDArray[Any]]:

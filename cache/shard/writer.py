@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache.containers import format_named
+from cache.containers import container_named
 from cache.errors import CacheError, OtherContentError
 from cache.files import checksum_of, files_below, inside, publish, remove
 from cache.identity import identity_hash
@@ -24,10 +24,10 @@ from cache.shard.content import ShardContent
 from cache.shard.layout import (
     FIXED_ARRAYS,
     content_digest,
-    held_pieces,
     hidden_states_name,
-    piece_checksums,
+    packed_segments,
     presented_arrays,
+    segment_checksums,
     shard_arrays,
     shard_attributes,
     shard_seal,
@@ -100,7 +100,7 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
     try:
         attributes = shard_attributes(manifest.codec_of, sealed.seal)
         presented = presented_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
-        format_named(manifest.format).write(staged, sealed.arrays, attributes, presented)
+        container_named(manifest.format).write(staged, sealed.arrays, attributes, presented)
         remove(
             final
         )  # a damaged one, or one that its writer could not name in the journal before it died
@@ -124,7 +124,7 @@ def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | 
     try:
         for file in files_below(path):
             inside(root, file.relative_to(root).as_posix())
-        container = format_named(manifest.format)
+        container = container_named(manifest.format)
         attributes = container.attributes(path)
         arrays = read_arrays(container.locate(path, names))
         non_finite = json.loads(attributes.get("non_finite", "{}"))
@@ -168,8 +168,8 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
         stored=np.diff(arrays["offsets"]),
         prefix_numbers=numbers[numbers >= 0],
         prefixes=arrays["prefixes"],
-        checksums=piece_checksums(
-            arrays, held_pieces(arrays, manifest.codec_of, manifest.hidden_size)
+        checksums=segment_checksums(
+            arrays, packed_segments(arrays, manifest.codec_of, manifest.hidden_size)
         ),
         state_bytes={
             str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from cache.containers import format_named
+from cache.containers import container_named
 from cache.errors import CacheError
 from cache.files import files_below
 from cache.manifest import Manifest
@@ -36,14 +36,14 @@ def shard_size(
 
     Args:
         manifest: says format, codecs, layers and width.
-        stored: tokens of each piece; of the prefixes first, then of the examples.
+        stored: tokens of each segment; of the prefixes first, then of the examples.
         row_ids: of the examples.
         text_bytes: of their texts together.
         bits: what a value is expected to take in each layer whose codec is of no fixed rate.
     """
     values = sum(stored) * manifest.hidden_size
     specs = array_specs(
-        pieces=len(stored),
+        segments=len(stored),
         tokens=sum(stored),
         examples=len(row_ids),
         row_id_bytes=sum(len(row_id.encode()) for row_id in row_ids),
@@ -55,7 +55,7 @@ def shard_size(
     presented = presented_arrays(
         manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size
     )
-    return format_named(manifest.format).size(
+    return container_named(manifest.format).size(
         specs, shard_attributes(manifest.codec_of, _SEAL), presented
     )
 

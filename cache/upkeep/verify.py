@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs import Pieces
+from cache.codecs import Segments
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import damage_of
 from cache.journal import scan_journal
 from cache.manifest import Manifest, read_manifest
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
-from cache.shard.layout import content_digest, piece_checksums
+from cache.shard.layout import content_digest, segment_checksums
 from cache.shard.prefixes import Prefixes
-from cache.shard.reader import OpenShard, shard_name
+from cache.shard.reader import StoredShard, shard_name
 from cache.shard.record import ShardRecord
 from cache.storage import Hold, Place, Where, place_of
 from cache.totals import content_digest_of, require_same_totals
@@ -145,7 +145,7 @@ def _brought(place: Place, record: ShardRecord) -> Hold:
 
 
 class _Examples:
-    """All examples that the journal tells of, and which of them read which piece."""
+    """All examples that the journal tells of, and which of them read which segment."""
 
     def __init__(self, records: Sequence[ShardRecord]) -> None:
         self.row_ids = [row_id for record in records for row_id in record.row_ids]
@@ -171,18 +171,22 @@ class _Examples:
                 self._users.setdefault(number, []).append(index)
                 number = after[number]
 
-    def reading(self, record: ShardRecord, pieces: Sequence[int]) -> list[int]:
-        """Indices of the examples that read one of a shard's pieces: its own, or one that begins
+    def reading(self, record: ShardRecord, segments: Sequence[int]) -> list[int]:
+        """Indices of the examples that read one of a shard's segments: its own, or one that begins
         with a prefix stored there."""
         numbers = record.prefix_numbers.tolist()
         own = {
-            self._first[record.shard] + piece - len(numbers)
-            for piece in pieces
-            if piece >= len(numbers)
+            self._first[record.shard] + segment - len(numbers)
+            for segment in segments
+            if segment >= len(numbers)
         }
         return sorted(
             own.union(
-                *(self._users.get(numbers[piece], []) for piece in pieces if piece < len(numbers))
+                *(
+                    self._users.get(numbers[segment], [])
+                    for segment in segments
+                    if segment < len(numbers)
+                )
             )
         )
 
@@ -201,8 +205,8 @@ def _shard_damage(
     """Everything that is wrong with a shard."""
     every = range(len(record.stored))
 
-    def found(file: str, what: str, pieces: Sequence[int] = every) -> Damage:
-        indices = examples.reading(record, pieces)
+    def found(file: str, what: str, segments: Sequence[int] = every) -> Damage:
+        indices = examples.reading(record, segments)
         return Damage(
             file, what, record.shard, indices, [examples.row_ids[index] for index in indices]
         )
@@ -223,44 +227,44 @@ def _shard_damage(
         return
     broken = {file: what for file, what in checked.items() if what}
     try:
-        opened = OpenShard(root, manifest, record, check=False)
+        opened = StoredShard(root, manifest, record, check=False)
         arrays = {array: opened.array(array) for array in opened.names}
     except CacheError as error:
         yield from (
             found(file, what) for file, what in broken.items() or {name: str(error)}.items()
         )
         return
-    changed = np.flatnonzero(piece_checksums(arrays, opened.packed) != record.checksums).tolist()
+    changed = np.flatnonzero(segment_checksums(arrays, opened.packed) != record.checksums).tolist()
     for file, what in broken.items():
         yield found(file, what, changed or every)
     if not broken and (changed or content_digest(arrays) != record.digest):
         yield found(name, "its arrays are not the ones that the journal tells of", changed or every)
-    for what, pieces in _impossible(manifest, arrays, opened.packed):
-        yield found(name, what, pieces)
+    for what, segments in _impossible(manifest, arrays, opened.packed):
+        yield found(name, what, segments)
 
 
 def _impossible(
-    manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], packed: Mapping[str, Pieces]
+    manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], packed: Mapping[str, Segments]
 ) -> Iterator[tuple[str, list[int]]]:
-    """What no extract can have written, with the pieces of the shard that it is in."""
+    """What no extract can have written, with the segments of the shard that it is in."""
     starts = arrays["offsets"]
 
-    def pieces_of(tokens: npt.NDArray[Any]) -> list[int]:
+    def segments_of(tokens: npt.NDArray[Any]) -> list[int]:
         return sorted(set((np.searchsorted(starts, tokens, side="right") - 1).tolist()))
 
     ids, mask = arrays["input_ids"], arrays["loss_mask"]
     if len(strange := np.flatnonzero((ids < 0) | (ids >= manifest.vocab_size))):
-        yield f"token ids outside the vocabulary of {manifest.vocab_size}", pieces_of(strange)
+        yield f"token ids outside the vocabulary of {manifest.vocab_size}", segments_of(strange)
     if len(strange := np.flatnonzero(mask > 1)):
-        yield "loss mask values other than 0 and 1", pieces_of(strange)
-    for name, pieces in packed.items():
+        yield "loss mask values other than 0 and 1", segments_of(strange)
+    for name, segments in packed.items():
         not_finite, unreadable = [], []
-        for piece in range(len(pieces)):
+        for segment in range(len(segments)):
             try:
-                if not pieces.read(piece).finite:
-                    not_finite.append(piece)
+                if not segments.read(segment).finite:
+                    not_finite.append(segment)
             except DamagedCacheError:
-                unreadable.append(piece)
+                unreadable.append(segment)
         if not_finite:
             yield f"{name}: values that are not finite", not_finite
         if unreadable:

@@ -169,8 +169,8 @@ def order_of(
         return BatchOrder(
             [Window(shards, plan_groups(places, lengths, size)) for shards, places in windows],
             seed,
-            cache.bring,
+            cache.prefetch,
         )
     if most is not None:
-        cache.bring(range(len(sizes)))
+        cache.prefetch(range(len(sizes)))
     return BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], seed)

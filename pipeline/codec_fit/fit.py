@@ -26,7 +26,7 @@ from pipeline.codec_fit.request import BITS_OF_EXACT, AskedCodec
 from pipeline.errors import InputError
 
 _HELD_BACK = 4
-"""Every so many pieces of the sample, one is kept from the fit to measure it with."""
+"""Every so many segments of the sample, one is kept from the fit to measure it with."""
 _KL_TOKENS = 2048
 _MOST_STEPS = 24
 _FARTHEST = 3.0
@@ -43,9 +43,9 @@ class Sample:
 
     Attributes:
         fitted_to: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
-        held_back: those that it is measured on; of other pieces than the first, wherever there is
+        held_back: those that it is measured on; of other segments than the first, wherever there is
             more than one.
-        held_lengths: tokens of the pieces of `held_back`.
+        held_lengths: tokens of the segments of `held_back`.
     """
 
     fitted_to: npt.NDArray[Any]
@@ -53,11 +53,13 @@ class Sample:
     held_lengths: list[int]
 
 
-def sample_of(pieces: Sequence[npt.NDArray[Any]]) -> Sample:
-    """Cut pieces of text `[T, d_teacher]` into those to fit to and those to measure on."""
-    pieces = [piece for piece in pieces if len(piece)]
-    held = [piece for index, piece in enumerate(pieces) if index % _HELD_BACK == 1] or pieces
-    fit = [piece for index, piece in enumerate(pieces) if index % _HELD_BACK != 1]
+def sample_of(segments: Sequence[npt.NDArray[Any]]) -> Sample:
+    """Cut segments of text `[T, d_teacher]` into those to fit to and those to measure on."""
+    segments = [segment for segment in segments if len(segment)]
+    held = [
+        segment for index, segment in enumerate(segments) if index % _HELD_BACK == 1
+    ] or segments
+    fit = [segment for index, segment in enumerate(segments) if index % _HELD_BACK != 1]
     return Sample(np.concatenate(fit), np.concatenate(held), list(map(len, held)))
 
 

@@ -48,7 +48,7 @@ def squared_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> fl
 
 
 def stored_bits(codec: str, coded: CodedStates, lengths: Sequence[int]) -> float:
-    """Bits a value that coded states of pieces of these lengths take, in shards as large as can
+    """Bits a value that coded states of segments of these lengths take, in shards as large as can
     be."""
     packing, size, start = packing_named(codec), 0, 0
     shards: list[list[int]] = [[]]

@@ -9,7 +9,7 @@ import click
 import cloup
 
 from cache.location import require_cache_place
-from cache.names import FORMAT_NAMES
+from cache.names import CONTAINER_NAMES
 from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
 from pipeline.codec_fit.request import asked_codecs
 from pipeline.commands.cache_places import cache_places
@@ -81,7 +81,10 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
 )  # fmt: skip
 @cloup.option_group(
     "What is stored, and how",
-    click.option("--format", type=click.Choice(FORMAT_NAMES), default="zarr", show_default=True, help="Container of the shards."),
+    click.option(
+        "--format", type=click.Choice(CONTAINER_NAMES), default="zarr", show_default=True,
+        help="Container of the shards.",
+    ),
     click.option(
         "--sharing/--no-sharing", default=True, show_default=True,
         help="Compute and store leading tokens that examples share, and duplicates, once.",

@@ -115,15 +115,15 @@ def calibrate(
     reader = ShardReader(
         teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True, progress=progress
     )
-    pieces = reader.read(chosen, needed).pieces
-    if not any(map(len, pieces)):
+    segments = reader.read(chosen, needed).segments
+    if not any(map(len, segments)):
         raise RunError(
             f"{prepared.settings.dataset}: no example of the calibration sample has finite states;"
             " try --dtype fp32"
         )
     return fitted_codecs(
         prepared.asked,
-        {layer: [piece.hidden_states[layer] for piece in pieces] for layer in prepared.asked},
+        {layer: [segment.hidden_states[layer] for segment in segments] for layer in prepared.asked},
         teacher,
         step,
     )
@@ -160,15 +160,15 @@ def choose_sample(
 
 def fitted_codecs(
     asked: Mapping[int, AskedCodec],
-    pieces: Mapping[int, Sequence[npt.NDArray[Any]]],
+    segments: Mapping[int, Sequence[npt.NDArray[Any]]],
     teacher: Teacher | None,
     step: Step = lambda what, done, total: None,
 ) -> dict[int, Codec]:
-    """Each layer's codec, fitted to pieces of text `[T, d_teacher]`.
+    """Each layer's codec, fitted to segments of text `[T, d_teacher]`.
 
     Args:
         asked: of each layer.
-        pieces: of each layer whose codec is to be fitted.
+        segments: of each layer whose codec is to be fitted.
         teacher: with its LM head, where a KL divergence is asked for.
         step: told what is being done.
     """
@@ -180,7 +180,7 @@ def fitted_codecs(
             continue
         reads_head = teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
         divergence = divergence_of(teacher) if reads_head and teacher is not None else None
-        codecs[layer] = fit_codec(each, sample_of(pieces[layer]), divergence)
+        codecs[layer] = fit_codec(each, sample_of(segments[layer]), divergence)
     step("codecs fitted", len(asked), len(asked))
     return codecs
 
@@ -193,7 +193,7 @@ def own_lengths(cache: Cache) -> list[int]:
     ]
 
 
-def pieces_of(
+def segments_of(
     cache: Cache,
     indices: Sequence[int],
     layer: int,
@@ -219,7 +219,7 @@ def pieces_of(
         )
         start = 0
         for prefix in cache.path_before(index):
-            shared.setdefault((prefix.record, prefix.piece), states_TD[start : prefix.length])
+            shared.setdefault((prefix.record, prefix.segment), states_TD[start : prefix.length])
             start = prefix.length
         own.append(states_TD[start:])
     return [shared[place] for place in sorted(shared)], own
@@ -242,15 +242,15 @@ def calibrate_on_cache(
         path = cache.path_before(index)
         starts = [0, *(prefix.length for prefix in path)]
         return {
-            (each.record, each.piece): each.length - start
+            (each.record, each.segment): each.length - start
             for each, start in zip(path, starts, strict=False)
         }
 
-    pieces = {}
+    segments = {}
     for layer, each in asked.items():
         if each.name != EXACT:
             chosen = choose_sample(lengths, each.calibration_tokens, each.seed, shared_by)
             step(f"calibration sample of layer {layer}", 0, 0)
-            shared, own = pieces_of(cache, chosen, layer)
-            pieces[layer] = [*shared, *own]
-    return fitted_codecs(asked, pieces, teacher, step)
+            shared, own = segments_of(cache, chosen, layer)
+            segments[layer] = [*shared, *own]
+    return fitted_codecs(asked, segments, teacher, step)

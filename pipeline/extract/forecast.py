@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.manifest import Manifest
 from cache.upkeep.space import disk_needed, free_bytes
 from cache.writer import require_continuable
@@ -94,7 +94,7 @@ def forecast(
     )  # what is asked may differ from layer to layer
     sizes = {
         name: {codec: sum(_sizes(prepared, name, codec)) for codec in mixes}
-        for name in FORMAT_NAMES
+        for name in CONTAINER_NAMES
     }
     left = [example for shard in missing for example in prepared.examples_of(shard)]
     stored = prepared.stored_tokens(missing)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from cache.codecs import Codec
-from cache.shard.content import NO_PREFIX, Piece, ShardContent, shard_of_pieces
+from cache.shard.content import NO_PREFIX, Segment, ShardContent, shard_of_segments
 from pipeline.data.tokens import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.batching import plan_batches
@@ -35,7 +35,7 @@ class ShardStates:
 
     Attributes:
         row_ids, texts, lengths: of the examples, in the order of the data set.
-        pieces: the prefixes that are stored with them, then what each has of its own.
+        segments: the prefixes that are stored with them, then what each has of its own.
         non_finite: examples left out because their states are not finite: tokens by row id.
         batch_tokens: most tokens of the padded batches that they were read in.
     """
@@ -43,13 +43,13 @@ class ShardStates:
     row_ids: list[str]
     texts: list[str]
     lengths: list[int]
-    pieces: list[Piece]
+    segments: list[Segment]
     non_finite: dict[str, int]
     batch_tokens: int
 
     def coded(self, codecs: dict[int, Codec]) -> ShardContent:
         """The shard as it is stored."""
-        return shard_of_pieces(self.row_ids, self.texts, self.lengths, self.pieces, codecs)
+        return shard_of_segments(self.row_ids, self.texts, self.lengths, self.segments, codecs)
 
 
 class ShardReader:
@@ -149,7 +149,7 @@ class ShardReader:
             waiting[run.after if len(run) else NO_PREFIX].append(
                 place
             )  # a whole duplicate waits for nothing
-        pieces: dict[int, Piece] = {}
+        segments: dict[int, Segment] = {}
         prefixes, ready, entered = {}, waiting[NO_PREFIX], []
         for stem in self._stems(indices, numbers):
             if stem not in self._contexts or stem in numbers:
@@ -157,14 +157,14 @@ class ShardReader:
             ready += waiting[stem]
             entered.append(stem)
             if sum(self._sharing.prefixes[number].stop for number in entered) > self._most_context:
-                pieces |= self._read_batches(runs, ready)
+                segments |= self._read_batches(runs, ready)
                 ready, entered = [], self._sharing.path(stem)
                 self._forget(entered)
-        pieces |= self._read_batches(runs, ready)
+        segments |= self._read_batches(runs, ready)
         self._forget(())
-        prefixes |= {number: pieces[place] for place, number in enumerate(leaves)}
+        prefixes |= {number: segments[place] for place, number in enumerate(leaves)}
         return self._gathered(
-            indices, prefixes, [pieces[place] for place in range(len(leaves), len(runs))], numbers
+            indices, prefixes, [segments[place] for place in range(len(leaves), len(runs))], numbers
         )
 
     def _prefix_run(self, number: int) -> _Run:
@@ -184,13 +184,13 @@ class ShardReader:
             key=self._sharing.path,
         )
 
-    def _read_stem(self, number: int) -> Piece:
+    def _read_stem(self, number: int) -> Segment:
         run = self._prefix_run(number)
         before = self._contexts.get(run.after, NOTHING)
         states, self._contexts[number] = read_context(
             self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before
         )
-        return run.piece({layer: hidden[0] for layer, hidden in _on_host(states).items()})
+        return run.segment({layer: hidden[0] for layer, hidden in _on_host(states).items()})
 
     @property
     def _most_context(self) -> int:
@@ -204,10 +204,10 @@ class ShardReader:
                 break
             del self._contexts[number]
 
-    def _read_batches(self, runs: Sequence[_Run], ready: Sequence[int]) -> dict[int, Piece]:
-        """Read the runs at some places in batches of like length; their pieces, by the same
+    def _read_batches(self, runs: Sequence[_Run], ready: Sequence[int]) -> dict[int, Segment]:
+        """Read the runs at some places in batches of like length; their segments, by the same
         places."""
-        pieces: dict[int, Piece] = {}
+        segments: dict[int, Segment] = {}
         chosen = [runs[place] for place in ready]
         for batch in plan_batches(
             list(map(len, chosen)), self._batch_tokens, [run.start for run in chosen]
@@ -223,29 +223,29 @@ class ShardReader:
                 contexts = [self._contexts.get(row.after, NOTHING) for row in rows]
                 states = _on_host(read_after(self._teacher, ids_BT, mask_BT, contexts))
             for row, (index, run) in enumerate(zip(batch, rows, strict=True)):
-                pieces[ready[index]] = run.piece(
+                segments[ready[index]] = run.segment(
                     {layer: hidden[row, : len(run)] for layer, hidden in states.items()}
                 )
             self._progress(sum(run.stop for run in rows if run.number == NO_PREFIX))
-        return pieces
+        return segments
 
     def _gathered(
         self,
         indices: Sequence[int],
-        prefixes: dict[int, Piece],
-        examples: Sequence[Piece],
+        prefixes: dict[int, Segment],
+        examples: Sequence[Segment],
         stored: Sequence[int],
     ) -> ShardStates:
-        """All pieces in their order, less those whose states are not finite."""
+        """All segments in their order, less those whose states are not finite."""
         for number in sorted(prefixes):
             if fault := self._fault(prefixes[number]):
                 self._faults[number] = fault
         kept, non_finite = [], {}
-        for index, piece in zip(indices, examples, strict=True):
+        for index, segment in zip(indices, examples, strict=True):
             example = self._examples[index]
-            fault = self._fault(piece)
+            fault = self._fault(segment)
             if fault is None:
-                kept.append((example, piece))
+                kept.append((example, segment))
             elif self._skip:
                 non_finite[example.row_id] = len(example)
             else:
@@ -258,18 +258,18 @@ class ShardReader:
             [example.text for example, _ in kept],
             [len(example) for example, _ in kept],
             [prefixes[number] for number in stored if number not in self._faults]
-            + [piece for _, piece in kept],
+            + [segment for _, segment in kept],
             non_finite,
             self._batch_tokens,
         )
 
-    def _fault(self, piece: Piece) -> str | None:
-        """Why a piece cannot be stored: its states, or those of what comes before it, are not
+    def _fault(self, segment: Segment) -> str | None:
+        """Why a segment cannot be stored: its states, or those of what comes before it, are not
         finite."""
-        for number in self._sharing.path(piece.after):
+        for number in self._sharing.path(segment.after):
             if number in self._faults:
                 return self._faults[number]
-        for layer, hidden_TD in piece.hidden_states.items():
+        for layer, hidden_TD in segment.hidden_states.items():
             if count := int((~np.isfinite(hidden_TD)).sum()):
                 return f"layer {layer}: the teacher gives {count} values that are not finite"
         return None
@@ -294,14 +294,14 @@ class _Run:
         """Token ids `[T]`."""
         return self.example.input_ids[self.start : self.stop]
 
-    def piece(self, hidden_states: dict[int, torch.Tensor]) -> Piece:
+    def segment(self, hidden_states: dict[int, torch.Tensor]) -> Segment:
         """The run with its hidden states `[T, d_teacher]` bfloat16."""
         bits = {
             layer: values.contiguous().view(torch.uint16).numpy()
             for layer, values in hidden_states.items()
         }
         states = {layer: values.view(ml_dtypes.bfloat16) for layer, values in bits.items()}
-        return Piece(
+        return Segment(
             self.ids,
             self.example.loss_mask[self.start : self.stop],
             states,

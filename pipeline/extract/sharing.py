@@ -72,7 +72,7 @@ class SharingPlan:
         return sorted(number for number in needed if self.prefixes[number].example in held)
 
     def stored_lengths(self, examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
-        """Tokens of the pieces of the shard of these examples, whose whole lengths are given:
+        """Tokens of the segments of the shard of these examples, whose whole lengths are given:
         prefixes first."""
         prefixes = [self.prefixes[number] for number in self.stored_with(examples)]
         own = [

@@ -31,7 +31,7 @@ from pipeline.codec_fit.request import PRESETS, AskedCodec
 from pipeline.data.tokens import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import choose_sample, own_lengths, pieces_of
+from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
 from pipeline.extract.forward import read_batch
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import layer_of_lm_head, load_same_teacher
@@ -182,12 +182,12 @@ def _compare_layer(
         for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)
     ]
     step(f"layer {layer}: reading", 0, 0)
-    shared, own_states = _exact_pieces(cache, calibration, layer, teacher)
+    shared, own_states = _exact_segments(cache, calibration, layer, teacher)
     fitted_to = [*shared, *own_states]
-    _, pieces = _exact_pieces(
+    _, segments = _exact_segments(
         cache, measured, layer, teacher
     )  # what they share has been seen in calibration
-    states_ND = np.concatenate(pieces)
+    states_ND = np.concatenate(segments)
     divergence = (
         divergence_of(teacher)
         if teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
@@ -199,7 +199,7 @@ def _compare_layer(
     )
     spectrum_D = eigenvalues(states_ND)
     points, compared, unmet = [], [], list[str]()
-    coded = _coded(fitted_to, states_ND, list(map(len, pieces)), divergence, unmet)
+    coded = _coded(fitted_to, states_ND, list(map(len, segments)), divergence, unmet)
     total = _OTHERS + len(_STEPS) + (len(PRESETS) if divergence is not None else 0)
     if cache.codecs[layer].name != EXACT:
         coded, total = _and_as_stored(coded, cache, layer, measured), total + 1
@@ -283,7 +283,7 @@ def _and_as_stored(
     measured: Sequence[int],
 ) -> Iterator[tuple[str, str, npt.NDArray[Any], float]]:
     yield from coded
-    _, stored = pieces_of(cache, measured, layer)
+    _, stored = segments_of(cache, measured, layer)
     yield (
         cache.codecs[layer].name,
         "as this cache stores it",
@@ -292,13 +292,13 @@ def _and_as_stored(
     )
 
 
-def _exact_pieces(
+def _exact_segments(
     cache: Cache, indices: Sequence[int], layer: int, teacher: Teacher | None
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Exact states of some examples, as from `pieces_of`; from the teacher, where the cache has
+    """Exact states of some examples, as from `segments_of`; from the teacher, where the cache has
     lost something."""
     if cache.codecs[layer].name == EXACT:
-        return pieces_of(cache, indices, layer)
+        return segments_of(cache, indices, layer)
     assert teacher is not None
 
     def live(index: int) -> npt.NDArray[Any]:
@@ -309,4 +309,4 @@ def _exact_pieces(
         bits_TD: npt.NDArray[Any] = states[layer].contiguous().view(torch.uint16).numpy()
         return bits_TD.view(ml_dtypes.bfloat16)
 
-    return pieces_of(cache, indices, layer, live)
+    return segments_of(cache, indices, layer, live)

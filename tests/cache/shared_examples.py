@@ -1,4 +1,4 @@
-"""Examples that share prefixes, cut into pieces by hand, for tests."""
+"""Examples that share prefixes, cut into segments by hand, for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cache import Example, write_cache
 from cache.codecs import Codec
-from cache.shard.content import NO_PREFIX, Piece, shard_of_pieces
+from cache.shard.content import NO_PREFIX, Segment, shard_of_segments
 from tests.cache.examples import make_attachments, make_codecs, make_manifest
 
 Prefix = tuple[int, int]
@@ -36,17 +36,17 @@ SHARDS: list[list[Cut]] = [
 
 @dataclass(frozen=True)
 class SharedExamples:
-    """The same examples whole and in pieces.
+    """The same examples whole and in segments.
 
     Attributes:
         whole: the examples of each shard, as they are to be read.
-        pieces: the pieces of each shard: prefixes first.
+        segments: the segments of each shard: prefixes first.
         cuts: of each shard's examples.
         prefixes: by their numbers.
     """
 
     whole: list[list[Example]]
-    pieces: list[list[Piece]]
+    segments: list[list[Segment]]
     cuts: list[list[Cut]]
     prefixes: list[Prefix]
 
@@ -68,8 +68,12 @@ class SharedExamples:
                 ids, lengths = [example.row_id for example in examples], list(map(len, examples))
                 writer.publish(
                     shard,
-                    shard_of_pieces(
-                        ids, [f"{each} says ü" for each in ids], lengths, self.pieces[shard], codecs
+                    shard_of_segments(
+                        ids,
+                        [f"{each} says ü" for each in ids],
+                        lengths,
+                        self.segments[shard],
+                        codecs,
                     ),
                 )
         return root
@@ -97,17 +101,17 @@ def make_shared(
             values[far - 1 :: far] *= 500
         return values.astype(ml_dtypes.bfloat16)
 
-    def piece(after: int, length: int, number: int = NO_PREFIX) -> Piece:
+    def segment(after: int, length: int, number: int = NO_PREFIX) -> Segment:
         ids, mask = rng.integers(0, 1000, length).astype(np.int32), rng.random(length) < 0.5
-        return Piece(ids, mask, {layer: states(length) for layer in layers}, after, number)
+        return Segment(ids, mask, {layer: states(length) for layer in layers}, after, number)
 
-    stored = [piece(after, length, number) for number, (after, length) in enumerate(prefixes)]
+    stored = [segment(after, length, number) for number, (after, length) in enumerate(prefixes)]
     made = SharedExamples([], [], [list(shard) for shard in shards], list(prefixes))
     seen: set[int] = set()
     for shard, cuts in enumerate(shards):
         needed = {number for prefix, _ in cuts for number in made.path(prefix)}
-        own = [piece(prefix, length) for prefix, length in cuts]
-        made.pieces.append([stored[number] for number in sorted(needed - seen)] + own)
+        own = [segment(prefix, length) for prefix, length in cuts]
+        made.segments.append([stored[number] for number in sorted(needed - seen)] + own)
         made.whole.append(
             [
                 _joined(
@@ -121,15 +125,15 @@ def make_shared(
     return made
 
 
-def _joined(row_id: str, pieces: Sequence[Piece]) -> Example:
+def _joined(row_id: str, segments: Sequence[Segment]) -> Example:
     return Example(
         row_id,
-        np.concatenate([piece.input_ids for piece in pieces]),
-        np.concatenate([piece.loss_mask for piece in pieces]),
+        np.concatenate([segment.input_ids for segment in segments]),
+        np.concatenate([segment.loss_mask for segment in segments]),
         {
-            layer: np.concatenate([piece.hidden_states[layer] for piece in pieces]).astype(
+            layer: np.concatenate([segment.hidden_states[layer] for segment in segments]).astype(
                 ml_dtypes.bfloat16
             )
-            for layer in pieces[0].hidden_states
+            for layer in segments[0].hidden_states
         },
     )

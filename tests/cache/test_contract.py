@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import Example, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from tests.cache.examples import make_cache, make_examples, same_example
 
 RAGGED = st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=6), min_size=1, max_size=4)
@@ -26,7 +26,7 @@ def shards_of(lengths: list[list[int]], seed: int = 0) -> list[list[Example]]:
     return [[next(examples) for _ in shard] for shard in lengths]
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 @settings(max_examples=15, deadline=None)
 @given(lengths=RAGGED, seed=st.integers(0, 9))
 def test_what_is_written_is_read_back(container: str, lengths: list[list[int]], seed: int) -> None:
@@ -50,13 +50,13 @@ def test_zarr_and_hdf5_hold_identical_examples(lengths: list[list[int]]) -> None
     shards = shards_of(lengths)
     with tempfile.TemporaryDirectory() as folder:
         stores = [
-            open_cache(make_cache(Path(folder) / name, shards, name)) for name in FORMAT_NAMES
+            open_cache(make_cache(Path(folder) / name, shards, name)) for name in CONTAINER_NAMES
         ]
         assert all(same_example(left, right) for left, right in zip(*stores, strict=True))
         assert stores[0].content_digest == stores[1].content_digest
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_examples_have_the_types_of_the_contract(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5, 3], [4]]), container))
     example = store[1]
@@ -69,7 +69,7 @@ def test_examples_have_the_types_of_the_contract(container: str, tmp_path: Path)
     assert example.hidden_states[-1].shape == (3, 8)
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_it_is_a_sequence(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5, 3], [4]]), container))
     assert same_example(store[-1], store[2])
@@ -78,7 +78,7 @@ def test_it_is_a_sequence(container: str, tmp_path: Path) -> None:
         store[3]
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_only_the_layers_asked_for_are_read(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5]]), container))
     assert list(store.example(0, [0]).hidden_states) == [0]
@@ -107,7 +107,7 @@ def test_other_tools_can_open_an_hdf5_shard_and_see_what_it_is(tmp_path: Path) -
 
 
 def test_no_format_is_read_with_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    roots = [make_cache(tmp_path / name, [make_examples([5, 3])], name) for name in FORMAT_NAMES]
+    roots = [make_cache(tmp_path / name, [make_examples([5, 3])], name) for name in CONTAINER_NAMES]
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a cache was read with pickle")

@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 from cache import CacheError, files, open_cache, write_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.journal import scan_journal
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import (
@@ -58,7 +58,7 @@ def start_writer(root: Path, name: str) -> subprocess.Popen[str]:
     return writer
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path: Path) -> None:
     """kill -9 at KILLS / 2 random moments of each format; the same cache is continued again and
     again, then begun anew."""
@@ -141,7 +141,7 @@ def moments(folder: Path, name: str) -> list[int]:
     ],
     ids=["crash", "disk full", "I/O error"],
 )
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 def test_a_write_that_fails_at_any_call_loses_nothing(
     name: str, failure: Callable[[], BaseException], tmp_path: Path
 ) -> None:
@@ -194,7 +194,7 @@ def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
     assert [path.name for path in (root / "shards").iterdir()] == ["000000.zarr"]
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(
     name: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import make_cache, make_shards, same_example
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths, swap
@@ -25,7 +25,8 @@ FLIPS = 240
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
-        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES
+        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name)
+        for name in CONTAINER_NAMES
     }
 
 
@@ -48,7 +49,7 @@ def read_all(root: Path) -> int:
     return errors
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 @pytest.mark.parametrize("batch", range(8))
 def test_every_flipped_byte_is_found_and_never_read(
     name: str, batch: int, whole: dict[str, Path], tmp_path: Path
@@ -57,7 +58,7 @@ def test_every_flipped_byte_is_found_and_never_read(
     rng = random.Random(f"{name} {batch}")
     root = shutil.copytree(whole[name], tmp_path / "c")
     kinds = sorted(files_of(root))
-    for number in range(FLIPS // 8 // len(FORMAT_NAMES)):
+    for number in range(FLIPS // 8 // len(CONTAINER_NAMES)):
         victim = rng.choice(files_of(root)[kinds[number % len(kinds)]])
         intact = victim.read_bytes()
         place = flip_byte(victim, rng)
@@ -81,7 +82,7 @@ def test_every_flipped_byte_is_found_and_never_read(
 def test_a_flip_in_the_states_names_the_very_example(
     whole: dict[str, Path], tmp_path: Path
 ) -> None:
-    for name in FORMAT_NAMES:
+    for name in CONTAINER_NAMES:
         root = shutil.copytree(whole[name], tmp_path / name)
         victim = shard_paths(root)[1]
         victim = victim / "hidden_states" / "-1" / "c" / "0" / "0" if victim.is_dir() else victim
@@ -136,7 +137,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], set[int]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_shards_that_are_cut_missing_or_swapped_are_named(
     fault: str, name: str, whole: dict[str, Path], tmp_path: Path

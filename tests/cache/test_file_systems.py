@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache, write_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.files import fsync_path, write_atomically
 from cache.lock import WriterLock, require_unlocked
 from cache.storage.local_copies import Copies
@@ -50,7 +50,7 @@ def refuse_sync(patch: pytest.MonkeyPatch, number: int, *, folders: bool) -> Non
 
 
 @pytest.mark.parametrize("number", NOT_DONE)
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_a_folder_that_cannot_be_synced_is_passed_over(
     container: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, Example, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.shard import pool
 from tests.cache.examples import make_cache, make_shards, same_example
 
 LENGTHS = [[5, 300, 1], [257], [64, 64], [2, 900], [13]]
 
 
-@pytest.fixture(scope="module", params=FORMAT_NAMES)
+@pytest.fixture(scope="module", params=CONTAINER_NAMES)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Example]]:
@@ -98,13 +98,13 @@ def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
     made: tuple[Path, list[Example]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    plain = pool.OpenShard.__init__
+    plain = pool.StoredShard.__init__
 
     def counted(self: object, *arguments: object, check: bool) -> None:
         checked.append("checked" if check else "known")
         plain(self, *arguments, check=check)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pool.OpenShard, "__init__", counted)
+    monkeypatch.setattr(pool.StoredShard, "__init__", counted)
     store = open_cache(made[0])
     list(store)
     list(store)
@@ -124,7 +124,7 @@ def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
 
 
 def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path) -> None:
-    for name in FORMAT_NAMES:
+    for name in CONTAINER_NAMES:
         root = make_cache(tmp_path / name, make_shards([[400, 500]]), name)
         store = open_cache(root)
         assert len(store[1]) == 500

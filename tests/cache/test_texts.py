@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cache import DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
-from cache.containers import FORMAT_NAMES, format_named
-from cache.shard.content import Piece, shard_of_pieces
+from cache.containers import CONTAINER_NAMES, container_named
+from cache.shard.content import Segment, shard_of_segments
 from cache.upkeep.convert import convert_cache
 from cache.upkeep.space import shard_size
 from cache.upkeep.verify import verify_cache
@@ -26,19 +26,21 @@ TEXTS = st.lists(
 def make(root: Path, texts: list[str], container: str) -> Path:
     (examples,) = make_shards([[3] * len(texts)])
     manifest, codecs = make_manifest([examples], container), {layer: Bf16() for layer in (-1, 0)}
-    pieces = [Piece(each.input_ids, each.loss_mask, each.hidden_states) for each in examples]
+    segments = [Segment(each.input_ids, each.loss_mask, each.hidden_states) for each in examples]
     with write_cache(root, manifest, make_attachments(root.with_name("a"))) as writer:
         writer.publish(
             0,
-            shard_of_pieces(
-                [each.row_id for each in examples], texts, [3] * len(texts), pieces, codecs
+            shard_of_segments(
+                [each.row_id for each in examples], texts, [3] * len(texts), segments, codecs
             ),
         )
     return root
 
 
 @settings(max_examples=15, deadline=None)
-@given(texts=TEXTS, container=st.sampled_from(FORMAT_NAMES), other=st.sampled_from(FORMAT_NAMES))
+@given(
+    texts=TEXTS, container=st.sampled_from(CONTAINER_NAMES), other=st.sampled_from(CONTAINER_NAMES)
+)
 def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(
     texts: list[str], container: str, other: str
 ) -> None:
@@ -59,12 +61,12 @@ def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(
             cache.text(len(texts))
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_a_flipped_bit_of_one_names_its_example_and_is_never_read(
     container: str, tmp_path: Path
 ) -> None:
     root = make(tmp_path / "c", ["zero", "one", "two", "three"], container)
-    kind = format_named(container)
+    kind = container_named(container)
     stored = kind.locate(root / "shards" / f"000000{kind.suffix}", ["text_bytes"])["text_bytes"]
     content = bytearray(stored.file.read_bytes())
     content[stored.offset + len("zeroon")] ^= 1

@@ -8,7 +8,7 @@ import click
 import cloup
 
 from cache.location import require_apart
-from cache.names import FORMAT_NAMES
+from cache.names import CONTAINER_NAMES
 from cache.storage import Place
 from pipeline.codec_fit.request import by_layer
 from pipeline.commands.cache_places import cache_places
@@ -26,7 +26,7 @@ from pipeline.commands.shell import command
     click.option(
         "--format",
         "container",
-        type=click.Choice(FORMAT_NAMES),
+        type=click.Choice(CONTAINER_NAMES),
         help="Format of the new cache.  [default: the old one's]",
     ),
 )

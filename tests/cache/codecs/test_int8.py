@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.codecs import CodedStates, concatenated, packing_named
+from cache.codecs import CodedStates, concatenate, packing_named
 from cache.codecs.fit_file import fit_bytes, fit_name, identity_of, read_fit, write_fits
-from cache.codecs.in_memory import Held
+from cache.codecs.in_memory import InMemoryArray
 from cache.codecs.int8 import Int8
 
 BF16_ROUNDING = 2.0**-8
@@ -68,14 +68,14 @@ def test_states_are_coded_alike_however_they_are_batched(cuts: list[int], seed: 
     codec, states = Int8.fit(make_states(500), {}), make_states(50, seed=seed)
     whole, edges = codec.encode(states), [0, *sorted(cuts), 50]
     parts = [codec.encode(states[start:stop]) for start, stop in pairwise(edges)]
-    require_same(concatenated(parts), whole)
+    require_same(concatenate(parts), whole)
     for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
         require_same(part, whole.rows(start, stop))
 
 
 @given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=6), width=st.integers(1, 40))
 @settings(deadline=None, max_examples=40)
-def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(
+def test_every_segment_comes_back_alone_as_it_stands_in_the_whole(
     lengths: Sequence[int], width: int
 ) -> None:
     states = make_states(sum(lengths), width)
@@ -84,12 +84,12 @@ def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(
     packed = packing.pack(coded, lengths)
     spec = packing.spec(sum(lengths), width)
     assert spec is not None and (packed.shape, packed.dtype) == (spec.shape, spec.dtype)
-    pieces = packing.pieces(Held(packed), len(packed), lengths, width)
-    assert len(pieces) == len(lengths)
-    for piece, length in enumerate(lengths):
-        start = sum(lengths[:piece])
-        assert pieces.stored_range(piece) == (start, start + length)
-        require_same(pieces.read(piece), coded.rows(start, start + length))
+    segments = packing.segments(InMemoryArray(packed), len(packed), lengths, width)
+    assert len(segments) == len(lengths)
+    for segment, length in enumerate(lengths):
+        start = sum(lengths[:segment])
+        assert segments.stored_range(segment) == (start, start + length)
+        require_same(segments.read(segment), coded.rows(start, start + length))
 
 
 def test_tokens_of_zeros_come_back_as_zeros() -> None:

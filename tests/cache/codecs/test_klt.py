@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from cache.codecs import CodedStates, packing_named
 from cache.codecs.fit_file import fit_bytes, fit_name, identity_of, read_fit, write_fits
-from cache.codecs.in_memory import Held
+from cache.codecs.in_memory import InMemoryArray
 from cache.codecs.klt import Klt
 from cache.errors import DamagedCacheError
 from cache.sealed_json import canonical_json
@@ -140,8 +140,10 @@ def test_states_of_any_width_come_back_from_their_pages(width: int) -> None:
     lengths = [0, 31, 0, 58, 1]
     packing = packing_named("klt")
     packed = packing.pack(codec.encode(states), lengths)
-    pieces = packing.pieces(Held(packed), len(packed), lengths, width)
-    found = np.concatenate([codec.decode(pieces.read(piece)) for piece in range(len(lengths))])
+    segments = packing.segments(InMemoryArray(packed), len(packed), lengths, width)
+    found = np.concatenate(
+        [codec.decode(segments.read(segment)) for segment in range(len(lengths))]
+    )
     wanted = codec.decode(codec.encode(states))
     np.testing.assert_allclose(
         found.astype(np.float32), wanted.astype(np.float32), rtol=2**-7, atol=1e-6
@@ -192,7 +194,10 @@ def test_no_states_at_all_are_coded_and_decoded() -> None:
     assert (coded.values.shape, exact_rows(coded)) == ((0, 24), [])
     assert codec.decode(coded).shape == (0, 24)
     packed = packing_named("klt").pack(coded, [0, 0])
-    assert len(packing_named("klt").pieces(Held(packed), len(packed), [0, 0], 24).read(1)) == 0
+    assert (
+        len(packing_named("klt").segments(InMemoryArray(packed), len(packed), [0, 0], 24).read(1))
+        == 0
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, -3.25, 1e-3])

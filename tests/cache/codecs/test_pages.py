@@ -1,4 +1,4 @@
-"""Pages: whatever is packed comes back, piece by piece; whatever is broken is told, never a
+"""Pages: whatever is packed comes back, segment by segment; whatever is broken is told, never a
 crash."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.codecs import CodedStates, concatenated, pages
-from cache.codecs.in_memory import Held
-from cache.codecs.pages import PagedPieces, pack_pages, require_packable
+from cache.codecs import CodedStates, concatenate, pages
+from cache.codecs.in_memory import InMemoryArray
+from cache.codecs.pages import PagedSegments, pack_pages, require_packable
 from cache.errors import CacheError, DamagedCacheError
 
 HEAD_BYTES = 8 * 4
@@ -45,10 +45,10 @@ def make_coded(
     )
 
 
-def pieces_in(
+def segments_in(
     packed: npt.NDArray[np.uint8], channels: int, lengths: Sequence[int] | None = None
-) -> PagedPieces:
-    return PagedPieces(Held(packed), len(packed), channels, lengths)
+) -> PagedSegments:
+    return PagedSegments(InMemoryArray(packed), len(packed), channels, lengths)
 
 
 def require_same(found: CodedStates, wanted: CodedStates) -> None:
@@ -86,17 +86,17 @@ def cut_states(draw: st.DrawFn) -> tuple[CodedStates, list[int]]:
 
 @given(cut=cut_states())
 @settings(deadline=None)
-def test_every_piece_comes_back_alone_as_it_stands_in_the_whole(
+def test_every_segment_comes_back_alone_as_it_stands_in_the_whole(
     cut: tuple[CodedStates, list[int]],
 ) -> None:
     coded, lengths = cut
-    pieces = pieces_in(pack_pages(coded, lengths), coded.values.shape[1], lengths)
-    assert (len(pieces), pieces.lengths.tolist()) == (len(lengths), lengths)
+    segments = segments_in(pack_pages(coded, lengths), coded.values.shape[1], lengths)
+    assert (len(segments), segments.lengths.tolist()) == (len(lengths), lengths)
     read: dict[int, CodedStates] = {}
-    for piece in reversed(range(len(lengths))):  # nothing depends on what was read before
-        read[piece] = pieces.read(piece)
-        require_same(read[piece], coded.rows(sum(lengths[:piece]), sum(lengths[: piece + 1])))
-    require_same(concatenated([read[piece] for piece in range(len(lengths))]), coded)
+    for segment in reversed(range(len(lengths))):  # nothing depends on what was read before
+        read[segment] = segments.read(segment)
+        require_same(read[segment], coded.rows(sum(lengths[:segment]), sum(lengths[: segment + 1])))
+    require_same(concatenate([read[segment] for segment in range(len(lengths))]), coded)
 
 
 @given(cut=cut_states())
@@ -114,13 +114,13 @@ def test_packing_the_same_gives_the_same_bytes(cut: tuple[CodedStates, list[int]
 
 @given(cut=cut_states())
 @settings(deadline=None, max_examples=30)
-def test_the_bytes_of_the_pieces_follow_each_other_to_the_end(
+def test_the_bytes_of_the_segments_follow_each_other_to_the_end(
     cut: tuple[CodedStates, list[int]],
 ) -> None:
     coded, lengths = cut
     packed = pack_pages(coded, lengths)
-    pieces = pieces_in(packed, coded.values.shape[1])
-    ranges = [pieces.stored_range(piece) for piece in range(len(lengths))]
+    segments = segments_in(packed, coded.values.shape[1])
+    ranges = [segments.stored_range(segment) for segment in range(len(lengths))]
     assert all(start <= stop for start, stop in ranges)
     assert [stop for _, stop in ranges] == [start for start, _ in ranges[1:]] + [len(packed)]
 
@@ -130,17 +130,17 @@ def test_values_of_no_spread_take_next_to_no_room() -> None:
     assert pack_pages(coded, [1000] * 4).nbytes < 1000
 
 
-def test_a_piece_is_read_from_its_own_bytes_alone() -> None:
+def test_a_segment_is_read_from_its_own_bytes_alone() -> None:
     lengths = [9, 0, 21, 5]
     coded = make_coded(35, 20, exact=[3, 12, 34])
     packed = pack_pages(coded, lengths)
-    whole = pieces_in(packed, 20)
-    for piece in range(len(lengths)):
-        start, stop = whole.stored_range(piece)
+    whole = segments_in(packed, 20)
+    for segment in range(len(lengths)):
+        start, stop = whole.stored_range(segment)
         others_gone = packed.copy()
         others_gone[whole.stored_range(0)[0] : start] = 0xFF
         others_gone[stop:] = 0xFF
-        require_same(pieces_in(others_gone, 20, lengths).read(piece), whole.read(piece))
+        require_same(segments_in(others_gone, 20, lengths).read(segment), whole.read(segment))
 
 
 def read_all(packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]) -> str:
@@ -148,12 +148,12 @@ def read_all(packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]) -
     that is expected."""
     outcome = "numbers"
     try:
-        pieces = pieces_in(packed, channels, lengths)
+        segments = segments_in(packed, channels, lengths)
     except DamagedCacheError:
         return "refused"
-    for piece, length in enumerate(lengths):
+    for segment, length in enumerate(lengths):
         try:
-            read = pieces.read(piece)
+            read = segments.read(segment)
         except DamagedCacheError:
             outcome = "damaged"
             continue
@@ -193,9 +193,9 @@ def test_bytes_cut_anywhere_or_added_are_refused() -> None:
     packed = pack_pages(make_coded(9, 17, exact=[8]), lengths)
     for size in range(len(packed)):
         with pytest.raises(DamagedCacheError):
-            pieces_in(packed[:size], 17, lengths)
+            segments_in(packed[:size], 17, lengths)
     with pytest.raises(DamagedCacheError):
-        pieces_in(np.concatenate([packed, packed[:1]]), 17, lengths)
+        segments_in(np.concatenate([packed, packed[:1]]), 17, lengths)
 
 
 @pytest.mark.parametrize("item", range(5))
@@ -218,16 +218,16 @@ def test_an_index_of_too_many_tokens_is_told_also_where_the_lengths_are_not_know
 
 
 def read_all_of_unknown_lengths(packed: npt.NDArray[np.uint8], channels: int) -> None:
-    pieces = pieces_in(packed, channels)
-    for piece in range(len(pieces)):
-        pieces.read(piece)
+    segments = segments_in(packed, channels)
+    for segment in range(len(segments)):
+        segments.read(segment)
 
 
-def test_pieces_of_other_lengths_or_widths_are_refused() -> None:
+def test_segments_of_other_lengths_or_widths_are_refused() -> None:
     packed = pack_pages(make_coded(9, 17), [6, 3])
     for channels, lengths in [(16, [6, 3]), (18, [6, 3]), (17, [3, 6]), (17, [9]), (17, [6, 3, 0])]:
         with pytest.raises(DamagedCacheError, match="not of the tokens and channels"):
-            pieces_in(packed, channels, lengths)
+            segments_in(packed, channels, lengths)
 
 
 def test_exact_rows_out_of_order_are_told() -> None:
@@ -238,7 +238,7 @@ def test_exact_rows_out_of_order_are_told() -> None:
         start = len(packed) - 2 * (4 + 2 * 17)
         packed[start : start + 8] = np.array(rows, "<u4").view(np.uint8)
         with pytest.raises(DamagedCacheError, match="not in order"):
-            pieces_in(packed, 17, [9]).read(0)
+            segments_in(packed, 17, [9]).read(0)
 
 
 def test_more_rows_than_pcodec_takes_are_refused_with_a_way_out() -> None:
@@ -258,7 +258,7 @@ def test_more_rows_than_pcodec_takes_are_refused_with_a_way_out() -> None:
 
 def test_one_reader_prepares_once_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [5, 0, 9]
-    pieces = pieces_in(pack_pages(make_coded(14, 20, "int8"), lengths), 20, lengths)
+    segments = segments_in(pack_pages(make_coded(14, 20, "int8"), lengths), 20, lengths)
     opened: list[bytes] = []
     new = pages.FileDecompressor.new
     monkeypatch.setattr(
@@ -267,32 +267,34 @@ def test_one_reader_prepares_once_and_lets_go(monkeypatch: pytest.MonkeyPatch) -
         SimpleNamespace(new=lambda header: (opened.append(header), new(header))[1]),
     )
     for _ in range(3):
-        for piece in range(3):
-            pieces.read(piece)
+        for segment in range(3):
+            segments.read(segment)
     assert len(opened) == 1
-    pieces.let_go()
-    pieces.read(0)
+    segments.release()
+    segments.read(0)
     assert len(opened) == 2
 
 
 def test_a_few_bytes_never_ask_for_gigabytes() -> None:
     head = np.array([1, 1, 4096, 16, 1, 0, 0, 0, 1 << 17, 0, *[0] * 256, *[0] * 256], "<u4")
-    with pytest.raises(DamagedCacheError, match="more tokens than a shard or piece can have"):
-        PagedPieces(Held(head.view(np.uint8)), head.nbytes, 4096)
+    with pytest.raises(DamagedCacheError, match="more tokens than a shard or segment can have"):
+        PagedSegments(InMemoryArray(head.view(np.uint8)), head.nbytes, 4096)
 
 
 def test_threads_that_read_at_the_same_time_read_the_same() -> None:
-    lengths = [random.Random(piece).randrange(0, 300) for piece in range(24)]
+    lengths = [random.Random(segment).randrange(0, 300) for segment in range(24)]
     coded = make_coded(sum(lengths), 48, "int8", exact=range(0, sum(lengths), 97))
-    pieces = pieces_in(pack_pages(coded, lengths), 48, lengths)
+    segments = segments_in(pack_pages(coded, lengths), 48, lengths)
     starts = np.cumsum([0, *lengths])
     together = threading.Barrier(8)
 
     def read(seed: int) -> int:
         order = random.Random(seed).choices(range(len(lengths)), k=60)
         together.wait()
-        for piece in order:
-            require_same(pieces.read(piece), coded.rows(int(starts[piece]), int(starts[piece + 1])))
+        for segment in order:
+            require_same(
+                segments.read(segment), coded.rows(int(starts[segment]), int(starts[segment + 1]))
+            )
         return len(order)
 
     with ThreadPoolExecutor(8) as threads:

@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from cache import DamagedCacheError
 from cache.array_spec import ArraySpec
-from cache.containers import FORMAT_NAMES, StoredArray, format_named
+from cache.containers import CONTAINER_NAMES, StoredArray, container_named
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 ATTRIBUTES = {"": {"kind": "shard"}, "hidden_states/-1": {"codec": "bf16", "ünïcode": "é"}}
@@ -65,13 +65,13 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 @settings(max_examples=40, deadline=None)
 @given(**SHAPES)
 def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(
     name: str, **shape: int
 ) -> None:
-    container, arrays = format_named(name), arrays_of(**shape)
+    container, arrays = container_named(name), arrays_of(**shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"shard{container.suffix}"
         container.write(path, arrays, ATTRIBUTES, {})
@@ -84,8 +84,8 @@ def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(
 
 
 def test_a_large_array_takes_what_was_foretold(tmp_path: Path) -> None:
-    for name in FORMAT_NAMES:
-        container, arrays = format_named(name), arrays_of(70_000, 64, 12_000, 1)
+    for name in CONTAINER_NAMES:
+        container, arrays = container_named(name), arrays_of(70_000, 64, 12_000, 1)
         path = tmp_path / f"shard{container.suffix}"
         container.write(path, arrays, ATTRIBUTES, {})
         specs = {array: ArraySpec(values.shape, values.dtype) for array, values in arrays.items()}
@@ -118,7 +118,7 @@ HDF5_TRICKS: dict[str, Callable[[h5py.File], object]] = {
 def test_hdf5_files_that_reach_elsewhere_are_refused(trick: str, tmp_path: Path) -> None:
     hdf5_with(tmp_path / "x.h5", HDF5_TRICKS[trick])
     with pytest.raises(DamagedCacheError, match=r"x\.h5"):
-        format_named("hdf5").locate(tmp_path / "x.h5", ["a"])
+        container_named("hdf5").locate(tmp_path / "x.h5", ["a"])
 
 
 def zarr_with(path: Path, **options: Any) -> None:
@@ -138,7 +138,7 @@ def test_zarr_arrays_laid_out_in_another_way_are_refused(
 ) -> None:
     zarr_with(tmp_path / "x.zarr", **options)
     with pytest.raises(DamagedCacheError, match=r"x\.zarr"):
-        format_named("zarr").locate(tmp_path / "x.zarr", ["a"])
+        container_named("zarr").locate(tmp_path / "x.zarr", ["a"])
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_zarr_arrays_laid_out_in_another_way_are_refused(
 )  # fmt: skip
 def test_hostile_zarr_metadata_is_refused(text: str, replacement: str, tmp_path: Path) -> None:
     zarr_with(tmp_path / "x.zarr", chunks=(256, 2), shards=(512, 2), compressors=None)
-    assert format_named("zarr").locate(tmp_path / "x.zarr", ["a"])["a"].spec.shape == (300, 2)
+    assert container_named("zarr").locate(tmp_path / "x.zarr", ["a"])["a"].spec.shape == (300, 2)
     path = tmp_path / "x.zarr" / "a" / "zarr.json"
     assert text in path.read_text()
     path.write_text(path.read_text().replace(text, replacement, 1))
     with pytest.raises(DamagedCacheError, match=r"x\.zarr"):
-        format_named("zarr").locate(tmp_path / "x.zarr", ["a"])
+        container_named("zarr").locate(tmp_path / "x.zarr", ["a"])

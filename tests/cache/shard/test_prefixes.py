@@ -21,8 +21,8 @@ from zarr.storage import LocalStore, ZipStore
 
 from cache import Cache, CacheError, DamagedCacheError, open_cache
 from cache.codecs import CODEC_NAMES, CodedStates, packing_named
-from cache.codecs.in_memory import Held
-from cache.containers import FORMAT_NAMES, format_named
+from cache.codecs.in_memory import InMemoryArray
+from cache.containers import CONTAINER_NAMES, container_named
 from cache.journal import Journal, scan_journal
 from cache.shard.layout import hidden_states_name
 from cache.shard.prefixes import Prefixes
@@ -33,9 +33,9 @@ from tests.cache.examples import make_cache, same_example
 from tests.cache.shared_examples import Cut, Prefix, make_shared
 
 every_kind = pytest.mark.parametrize(
-    ("container", "codec"), [(f, c) for f in FORMAT_NAMES for c in CODEC_NAMES]
+    ("container", "codec"), [(f, c) for f in CONTAINER_NAMES for c in CODEC_NAMES]
 )
-every_format = pytest.mark.parametrize("container", FORMAT_NAMES)
+every_format = pytest.mark.parametrize("container", CONTAINER_NAMES)
 
 
 def same_coded(left: Cache, right: Cache, index: int) -> bool:
@@ -128,7 +128,7 @@ def cuts_of_a_cache(draw: st.DrawFn) -> tuple[list[Prefix], list[list[Cut]]]:
 
 @given(
     cuts=cuts_of_a_cache(),
-    container=st.sampled_from(FORMAT_NAMES),
+    container=st.sampled_from(CONTAINER_NAMES),
     codec=st.sampled_from(CODEC_NAMES),
     seed=st.integers(0, 9),
 )
@@ -156,7 +156,7 @@ def test_examples_cut_in_any_way_are_read_whole(
 def test_converting_keeps_what_is_shared(container: str, tmp_path: Path) -> None:
     made = make_shared()
     source = made.write(tmp_path / "c", container)
-    other = next(name for name in FORMAT_NAMES if name != container)
+    other = next(name for name in CONTAINER_NAMES if name != container)
     assert convert_cache(source, tmp_path / "other", container=other).same_content
     found, wanted = open_cache(tmp_path / "other"), open_cache(source)
     assert [record.stored.tolist() for record in found.records] == [
@@ -198,11 +198,11 @@ def test_threads_read_shared_prefixes_at_the_same_time(tmp_path: Path) -> None:
         assert all(threads.map(read, range(8)))
 
 
-def damage_piece(root: Path, shard: int, piece: int, layer: int) -> None:
-    """Flip a byte in the middle of a piece's stored states."""
+def damage_segment(root: Path, shard: int, segment: int, layer: int) -> None:
+    """Flip a byte in the middle of a segment's stored states."""
     with open_cache(root) as cache:
         record, manifest = cache.records[shard], cache.manifest
-    container, name = format_named(manifest.format), hidden_states_name(layer)
+    container, name = container_named(manifest.format), hidden_states_name(layer)
     path = root / "shards" / f"{shard:06d}{container.suffix}"
     stored = (
         container.locate(path, [name])[name]
@@ -219,23 +219,25 @@ def damage_piece(root: Path, shard: int, piece: int, layer: int) -> None:
     elif stored:
         size = stored.spec.shape[0]
     held = np.frombuffer(content, np.uint8)[offset : offset + size * row_bytes]
-    pieces = packing_named(manifest.codec_of[layer]).pieces(
-        Held(held), size, record.stored.tolist(), manifest.hidden_size
+    segments = packing_named(manifest.codec_of[layer]).segments(
+        InMemoryArray(held), size, record.stored.tolist(), manifest.hidden_size
     )
-    start, stop = pieces.stored_range(piece)
-    del held, pieces
+    start, stop = segments.stored_range(segment)
+    del held, segments
     content[offset + (start + stop) * row_bytes // 2] ^= 0x40
     file.write_bytes(content)
 
 
 @every_kind
-@pytest.mark.parametrize(("number", "shard", "piece"), [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 2, 0)])
+@pytest.mark.parametrize(
+    ("number", "shard", "segment"), [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 2, 0)]
+)
 def test_a_damaged_prefix_names_every_example_of_every_shard_that_reads_it(
-    container: str, codec: str, number: int, shard: int, piece: int, tmp_path: Path
+    container: str, codec: str, number: int, shard: int, segment: int, tmp_path: Path
 ) -> None:
     made = make_shared()
     root = made.write(tmp_path / "c", container, codec)
-    damage_piece(root, shard, piece, layer=-1)
+    damage_segment(root, shard, segment, layer=-1)
     found = verify_cache(root)
     row_ids = [example.row_id for examples in made.whole for example in examples]
     assert not found.whole
@@ -245,10 +247,10 @@ def test_a_damaged_prefix_names_every_example_of_every_shard_that_reads_it(
         assert damage.row_ids == [row_ids[index] for index in made.reading(number)]
 
 
-def test_a_damaged_piece_of_an_example_names_that_example_alone(tmp_path: Path) -> None:
+def test_a_damaged_segment_of_an_example_names_that_example_alone(tmp_path: Path) -> None:
     made = make_shared()
     root = made.write(tmp_path / "c", "hdf5", "klt")
-    damage_piece(
+    damage_segment(
         root, 2, 1 + 1, layer=0
     )  # after one prefix and one example without tokens of its own
     assert {tuple(damage.examples) for damage in verify_cache(root).damage} == {(7,)}
@@ -261,7 +263,7 @@ def test_what_reads_a_damaged_prefix_is_refused_and_the_rest_is_read(
     made = make_shared()
     root = made.write(tmp_path / "c", container, codec)
     whole = [example for examples in made.whole for example in examples]
-    damage_piece(root, 1, 0, layer=-1)  # prefix 2
+    damage_segment(root, 1, 0, layer=-1)  # prefix 2
     cache = open_cache(root)
     lost = set(made.reading(2)) | {3, 4, 5}  # and all of the shard that stores it
     for index, example in enumerate(whole):
@@ -289,8 +291,8 @@ def changed(
 
 CONTRADICTIONS = {
     "a missing prefix": ("prefixes", 2, 1, 77, "needs shared prefix 77, which no shard"),
-    "a prefix of other length": ("prefixes", 2, 2, 2, "tokens, its pieces have others"),
-    "no prefix": ("prefixes", 2, 2, -1, "tokens, its pieces have others"),
+    "a prefix of other length": ("prefixes", 2, 2, 2, "tokens, its segments have others"),
+    "no prefix": ("prefixes", 2, 2, -1, "tokens, its segments have others"),
     "one that is named twice": ("prefix_numbers", 1, 0, 1, "twice"),
     "one of another number": ("prefix_numbers", 2, 0, 9, "needs shared prefix 3"),
 }
@@ -352,7 +354,7 @@ def test_plain_zarr_gives_the_decoded_rows(codec: str, far: int, tmp_path: Path)
             np.testing.assert_array_equal(array[3:7, ::2], array[...][3:7, ::2])
             np.testing.assert_array_equal(array[2], array[...][2])
             exact = np.concatenate(
-                [piece.hidden_states[layer] for piece in made.pieces[shard]]
+                [segment.hidden_states[layer] for segment in made.segments[shard]]
             ).astype(np.float32)
             np.testing.assert_allclose(array[...], exact, atol=0.4, rtol=0.02)
             if codec == "klt":
@@ -409,7 +411,7 @@ def test_a_store_that_lies_nowhere_says_so(codec: str, tmp_path: Path) -> None:
         zarr.open_group(ZipStore(tmp_path / "shard.zip"), mode="r")["hidden_states/-1"][...]
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_what_stays_is_copied_as_it_is_stored(
     container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache, write_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.journal import begin_journal
 from tests.cache.examples import make_cache, make_content, make_examples, make_manifest
 
@@ -39,7 +39,7 @@ def test_an_incomplete_cache_is_refused(published: int, tmp_path: Path, attachme
         open_cache(tmp_path / "c")
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(
     container: str, tmp_path: Path, attachments: Path
 ) -> None:

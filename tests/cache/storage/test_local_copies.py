@@ -69,7 +69,7 @@ def test_whatever_is_read_is_right_and_the_copies_stay_within_the_limit(
                 limit + brought * max(sizes) if ahead else max(limit, max(sizes))
             )
             if ahead:
-                cache.bring([shard for shard in range(len(sizes)) if (shard + index) % 2])
+                cache.prefetch([shard for shard in range(len(sizes)) if (shard + index) % 2])
 
 
 def test_a_shard_that_is_held_is_not_removed(cached: ObjectStore, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_asking_for_shards_ahead_brings_them_and_errors_are_left_to_the_reader(
 ) -> None:
     place = with_copies(cached, tmp_path, 10**9)
     with open_cache(place) as cache:
-        cache.bring(range(len(SHARDS)))
+        cache.prefetch(range(len(SHARDS)))
         for _ in range(200):
             if len([p for p in place.folder.glob("shards/*") if "partial" not in p.name]) == len(
                 SHARDS
@@ -319,7 +319,7 @@ def test_asking_for_shards_ahead_brings_them_and_errors_are_left_to_the_reader(
         Bucket, "download", lambda *_: (_ for _ in ()).throw(OSError("out of reach"))
     )
     with open_cache(fresh) as cache:
-        cache.bring([0, 1])
+        cache.prefetch([0, 1])
         with pytest.raises((OSError, CacheError), match="out of reach"):
             cache[0]
 

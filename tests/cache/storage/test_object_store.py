@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.journal import scan_journal
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.storage import place_of
@@ -57,7 +57,7 @@ def files_of(root: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 @settings(
     max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

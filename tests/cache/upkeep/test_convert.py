@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cache import CacheError, DamagedCacheError, open_cache, write_cache
 from cache.codecs.bf16 import Bf16
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.upkeep.convert import convert_cache
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import (
@@ -28,7 +28,9 @@ LENGTHS = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=4), min_si
 
 
 @settings(max_examples=12, deadline=None)
-@given(lengths=LENGTHS, there=st.sampled_from(FORMAT_NAMES), back=st.sampled_from(FORMAT_NAMES))
+@given(
+    lengths=LENGTHS, there=st.sampled_from(CONTAINER_NAMES), back=st.sampled_from(CONTAINER_NAMES)
+)
 def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, back: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = make_cache(Path(folder) / "source", make_shards(lengths), back)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, files, open_cache, write_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.errors import OtherContentError
 from cache.upkeep.repair import mend_cache
 from cache.upkeep.verify import verify_cache
@@ -35,7 +35,8 @@ SHARDS = make_shards([[5, 3], [4, 90, 2], [7, 1]])
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
-        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name) for name in FORMAT_NAMES
+        name: make_cache(tmp_path_factory.mktemp(name) / "c", SHARDS, name)
+        for name in CONTAINER_NAMES
     }
 
 
@@ -53,7 +54,9 @@ def mend(root: Path) -> list[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(name=st.sampled_from(FORMAT_NAMES), seed=st.integers(0, 1 << 30), faults=st.integers(1, 4))
+@given(
+    name=st.sampled_from(CONTAINER_NAMES), seed=st.integers(0, 1 << 30), faults=st.integers(1, 4)
+)
 def test_whatever_is_broken_is_mended_to_what_it_was(
     name: str,
     seed: int,
@@ -83,7 +86,7 @@ def test_whatever_is_broken_is_mended_to_what_it_was(
     assert all(same_example(*pair) for pair in zip(store, original, strict=True))
 
 
-@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("container", CONTAINER_NAMES)
 @pytest.mark.parametrize("name", ["manifest.json", "journal.jsonl"])
 def test_manifest_and_journal_are_put_back_without_the_teacher(
     name: str, container: str, whole: dict[str, Path], tmp_path: Path

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.upkeep.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
 from tests.cache.examples import make_cache, make_manifest, make_shards
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 @settings(max_examples=15, deadline=None)
 @given(
     lengths=st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=5), min_size=1, max_size=3),

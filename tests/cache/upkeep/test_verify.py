@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cache import CacheError, Example, write_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.upkeep.summary import published_bytes, summarise_cache
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import (
@@ -26,7 +26,7 @@ from tests.cache.examples import (
 LENGTHS = [[5, 3], [4, 9, 2], [7]]
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 def test_a_whole_cache_is_whole(name: str, tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", make_shards(LENGTHS), name)
     seen: list[int] = []
@@ -71,7 +71,7 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", CONTAINER_NAMES)
 @pytest.mark.parametrize("what", IMPOSSIBLE)
 def test_what_no_extract_can_have_written_is_named(what: str, name: str, tmp_path: Path) -> None:
     change, said = IMPOSSIBLE[what]

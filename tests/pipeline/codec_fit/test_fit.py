@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 USUAL = {"fidelity": (), "bits": (), "calibration_tokens": 100, "seed": 0}
 
 
-def pieces(count: int = 12, width: int = 32) -> list[Any]:
+def segments(count: int = 12, width: int = 32) -> list[Any]:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(width, width)) * np.exp(-np.arange(width) / 6)
     return [
@@ -62,7 +62,7 @@ def test_what_cannot_be_given_is_refused(options: dict[str, Any], said: str) -> 
 
 @pytest.mark.parametrize("target", [0.02, 0.09, 0.4])
 def test_a_relative_error_is_met_on_states_that_the_fit_has_not_seen(target: float) -> None:
-    sample = sample_of(pieces())
+    sample = sample_of(segments())
     codec = fit_codec(AskedCodec("klt", "rel", target), sample, None)
     found = relative_error(sample.held_back, codec.decode(codec.encode(sample.held_back)))
     assert 0.98 * target <= found <= target
@@ -70,7 +70,7 @@ def test_a_relative_error_is_met_on_states_that_the_fit_has_not_seen(target: flo
 
 @pytest.mark.parametrize("target", [1.5, 3.0])
 def test_a_rate_is_met(target: float) -> None:
-    found = fit_codec(AskedCodec("klt", "bits", target), sample_of(pieces(200)), None).settings[
+    found = fit_codec(AskedCodec("klt", "bits", target), sample_of(segments(200)), None).settings[
         "found"
     ]
     assert 0.98 * target <= found["bits_per_value"] <= target
@@ -80,7 +80,7 @@ def test_a_divergence_is_met_with_its_standard_error() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(relative_error(exact, stored) ** 2, 0.0001) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.01), sample_of(pieces()), divergence).settings[
+    found = fit_codec(AskedCodec("klt", "kl", 0.01), sample_of(segments()), divergence).settings[
         "found"
     ]
     assert 0.97 * 0.01 <= found["kl"] + found["kl_error"] <= 0.01
@@ -98,7 +98,7 @@ def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(
     measure: Any, target: float, said: str
 ) -> None:
     with pytest.raises(InputError, match=f"every step gives {said}"):
-        fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
+        fit_codec(AskedCodec("klt", measure, target), sample_of(segments()), None)
 
 
 @pytest.mark.parametrize(("measure", "target"), [("rel", 1e-9), ("rel", 1e-5)])
@@ -109,14 +109,14 @@ def test_what_takes_as_much_as_an_exact_codec_is_refused(measure: Any, target: f
             f"{measure}={target:g} takes 16 bits a value or more, as many as bf16, which is exact"
         ),
     ):
-        fit_codec(AskedCodec("klt", measure, target), sample_of(pieces()), None)
+        fit_codec(AskedCodec("klt", measure, target), sample_of(segments()), None)
 
 
 def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(0.001 if relative_error(exact, stored) < 0.1 else 5.0, 0.0) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(pieces()), divergence).settings[
+    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(segments()), divergence).settings[
         "found"
     ]
     assert found["kl"] == 0.001
@@ -126,8 +126,8 @@ def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
 @pytest.mark.parametrize("name", ["int8", "klt"])
 def test_the_same_sample_gives_the_same_fit_byte_for_byte(name: str) -> None:
     asked = AskedCodec(name, "rel" if name == "klt" else None, 0.1)
-    assert fit_bytes(fit_codec(asked, sample_of(pieces()), None)) == fit_bytes(
-        fit_codec(asked, sample_of(pieces()), None)
+    assert fit_bytes(fit_codec(asked, sample_of(segments()), None)) == fit_bytes(
+        fit_codec(asked, sample_of(segments()), None)
     )
 
 

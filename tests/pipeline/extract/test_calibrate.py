@@ -21,7 +21,7 @@ from pipeline.extract.calibrate import (
     calibrate_on_cache,
     choose_sample,
     own_lengths,
-    pieces_of,
+    segments_of,
 )
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
@@ -46,10 +46,10 @@ def test_seeds_choose_different_samples() -> None:
     assert choose_sample([10] * 100, 200, 0) != choose_sample([10] * 100, 200, 1)
 
 
-def test_pieces_hold_what_examples_share_once(small_cache: Path) -> None:
+def test_segments_hold_what_examples_share_once(small_cache: Path) -> None:
     with open_cache(small_cache) as cache:
         indices = list(range(len(cache)))
-        shared, own = pieces_of(cache, indices, -1)
+        shared, own = segments_of(cache, indices, -1)
         assert list(map(len, own)) == own_lengths(cache)
         assert sum(map(len, [*shared, *own])) == sum(
             int(record.stored.sum()) for record in cache.records

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache import CacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from pipeline.extract.forecast import forecast
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
@@ -29,7 +29,7 @@ def test_bytes_are_foretold_exactly_and_nothing_is_written(
     assert expected.tokens_per_second is not None
     assert expected.tokens_per_second > 0
     assert expected.seconds == round(expected.stored_tokens / expected.tokens_per_second, 1)
-    for name in FORMAT_NAMES:
+    for name in CONTAINER_NAMES:
         made = replace(settings, cache=tmp_path / name, format=name)
         result = extract(prepare(made))
         assert expected.bytes[name]["bf16"] == result.bytes

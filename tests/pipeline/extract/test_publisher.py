@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cache import CacheWriter, Example, open_cache, write_cache
-from cache.shard.content import Piece
+from cache.shard.content import Segment
 from cache.shard.record import ShardRecord
 from pipeline.extract import publisher as publisher_module
 from pipeline.extract.forward import ShardStates
@@ -23,11 +23,11 @@ NOTHING = ShardStates([], [], [], [], {}, 1)
 
 
 def states_of(examples: list[Example]) -> ShardStates:
-    pieces = [
-        Piece(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
+    segments = [
+        Segment(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
     ]
     row_ids = [example.row_id for example in examples]
-    return ShardStates(row_ids, [""] * len(examples), list(map(len, examples)), pieces, {}, 1)
+    return ShardStates(row_ids, [""] * len(examples), list(map(len, examples)), segments, {}, 1)
 
 
 def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(

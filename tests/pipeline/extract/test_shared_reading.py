@@ -95,9 +95,9 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
     plain = ShardReader._read_stem
 
     def read_stem(self: ShardReader, number: int) -> Any:
-        piece = plain(self, number)
+        segment = plain(self, number)
         held.append(sum(map(len, self._contexts.values())))
-        return piece
+        return segment
 
     monkeypatch.setattr(ShardReader, "_read_stem", read_stem)
     shared = extract(prepared)

@@ -70,17 +70,17 @@ def thresholds(request: pytest.FixtureRequest) -> None:
 
 
 def whole_prefix(plan: SharingPlan, examples: Sequence[TokenizedExample], number: int) -> Tokens:
-    pieces = [plan.prefixes[each] for each in plan.path(number)]
+    segments = [plan.prefixes[each] for each in plan.path(number)]
     return [
         each
-        for prefix in pieces
+        for prefix in segments
         for each in tokens_of(examples[prefix.example], prefix.start, prefix.stop)
     ]
 
 
 @given(examples=any_examples)
 @settings(deadline=None)
-def test_the_pieces_of_an_example_are_its_tokens(examples: list[TokenizedExample]) -> None:
+def test_the_segments_of_an_example_are_its_tokens(examples: list[TokenizedExample]) -> None:
     plan = plan_sharing(examples)
     assert len(plan.of_example) == len(examples)
     for index, example in enumerate(examples):

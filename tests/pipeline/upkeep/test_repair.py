@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cache import CacheError, open_cache
-from cache.containers import FORMAT_NAMES
+from cache.containers import CONTAINER_NAMES
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
@@ -33,14 +33,14 @@ Make = Callable[..., ExtractSettings]
 @pytest.fixture(scope="module")
 def extracted(embedded_settings: Make) -> dict[str, Path]:
     made = {}
-    for name in FORMAT_NAMES:
+    for name in CONTAINER_NAMES:
         settings = embedded_settings(limit=25, shard_tokens=600, batch_tokens=777, format=name)
         extract(prepare(settings))
         made[name] = settings.cache
     return made
 
 
-@pytest.fixture(params=FORMAT_NAMES)
+@pytest.fixture(params=CONTAINER_NAMES)
 def root(request: pytest.FixtureRequest, extracted: dict[str, Path], tmp_path: Path) -> Path:
     return shutil.copytree(extracted[request.param], tmp_path / "c")
 
