@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
+from cache import Cache
 from pipeline.errors import InputError
 
 VOCABULARY = "vocabulary"
@@ -67,3 +68,27 @@ def read_lm_head(folder: Path) -> torch.Tensor | None:
         return load_file(path)["weight"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def kept_head(cache: Cache, option: str) -> tuple[list[int], torch.Tensor]:
+    """The tokens that occur in a cache, and the rows `[K, d_teacher]` that the teacher's LM head
+    has for them.
+
+    Args:
+        cache: keeps them.
+        option: what they are needed for.
+
+    Raises:
+        InputError: the cache keeps no LM head, or lacks the states that it reads.
+    """
+    if -1 not in cache.layers:
+        raise InputError(
+            f"{cache.address}: lacks layer -1, the LM head's; {option} needs extract --layers -1,…"
+        )
+    folder = cache.attachment(VOCABULARY)
+    rows_KD = read_lm_head(folder)
+    if rows_KD is None:
+        raise InputError(
+            f"{cache.address}: keeps no LM head for {option}; extract with --keep-head"
+        )
+    return read_vocabulary(folder), rows_KD

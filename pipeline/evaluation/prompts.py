@@ -18,7 +18,7 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
 from pipeline.generation.writer import tokens_before
 from pipeline.model import LLMModulesConfig
-from pipeline.training.examples import teachers_tokenizer
+from pipeline.runs.examples import teachers_tokenizer
 
 
 @dataclass(frozen=True)

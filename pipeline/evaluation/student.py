@@ -14,6 +14,7 @@ from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
 from pipeline.batches.sampler import ValidationBatches
+from pipeline.data.vocabulary import kept_head
 from pipeline.evaluation.ablations import (
     NextOfBatch,
     NoStates,
@@ -29,8 +30,7 @@ from pipeline.evaluation.subjects import Subject
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import Share
-from pipeline.training.distillation import kept_head
-from pipeline.training.examples import examples_of
+from pipeline.runs.examples import examples_of
 
 _LOOKED_INTO = 64
 """Rows that are looked at from the inside."""

@@ -16,10 +16,10 @@ from pipeline.data.transcript import said_of
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
 from pipeline.generation.writer import Sampling, Written, cut_answer, left_padded
+from pipeline.runs.examples import teachers_tokenizer
 from pipeline.teacher.load import teacher_within
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_same_whole
-from pipeline.training.examples import teachers_tokenizer
 
 _AT_ONCE = 256
 """Tokens whose logits are made together."""

@@ -9,33 +9,8 @@ import torch
 from torch import nn
 
 from cache import Cache
-from pipeline.data.vocabulary import VOCABULARY, read_lm_head, read_vocabulary
-from pipeline.errors import InputError
+from pipeline.data.vocabulary import kept_head
 from pipeline.model import LLMModulesForCausalLM, SoftTargets
-
-
-def kept_head(cache: Cache, option: str) -> tuple[list[int], torch.Tensor]:
-    """The tokens that occur in a cache, and the rows `[K, d_teacher]` that the teacher's LM head
-    has for them.
-
-    Args:
-        cache: keeps them.
-        option: what they are needed for.
-
-    Raises:
-        InputError: the cache keeps no LM head, or lacks the states that it reads.
-    """
-    if -1 not in cache.layers:
-        raise InputError(
-            f"{cache.address}: lacks layer -1, the LM head's; {option} needs extract --layers -1,…"
-        )
-    folder = cache.attachment(VOCABULARY)
-    rows_KD = read_lm_head(folder)
-    if rows_KD is None:
-        raise InputError(
-            f"{cache.address}: keeps no LM head for {option}; extract with --keep-head"
-        )
-    return read_vocabulary(folder), rows_KD
 
 
 class TeachersPredictions(nn.Module):

@@ -8,9 +8,9 @@ import random
 import torch
 
 from cache import Cache
+from pipeline.data.vocabulary import kept_head
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.settings import TrainSettings
-from pipeline.training.distillation import kept_head
 
 _SAMPLE_TOKENS = 16384
 

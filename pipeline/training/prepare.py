@@ -19,22 +19,22 @@ from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 from pipeline.data.student_tokens import begin_token
 from pipeline.data.transcript import said_of
-from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
+from pipeline.data.vocabulary import VOCABULARY, kept_head, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
-from pipeline.runs.folder import RunFolder
-from pipeline.runs.rows import rows_of
-from pipeline.runs.settings import TrainSettings
-from pipeline.shapes import SIZES
-from pipeline.training.arguments import find_reporter, training_arguments
-from pipeline.training.distillation import TeachersPredictions, kept_head
-from pipeline.training.examples import (
+from pipeline.runs.examples import (
     examples_of,
     left_out_of,
     students_tokenizer,
     teachers_tokenizer,
 )
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.rows import rows_of
+from pipeline.runs.settings import TrainSettings
+from pipeline.shapes import SIZES
+from pipeline.training.arguments import find_reporter, training_arguments
+from pipeline.training.distillation import TeachersPredictions
 from pipeline.training.head_init import start_head
 
 

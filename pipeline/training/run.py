@@ -23,6 +23,7 @@ from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
 from pipeline.progress import progress_bar, tell
 from pipeline.runs.comparisons import RANDOM_TEACHER, companion, kind_of, why_impossible
+from pipeline.runs.examples import students_hash
 from pipeline.runs.folder import RunFolder, forget_peak_memory, is_over, peak_memory
 from pipeline.runs.record import earlier_record, new_record
 from pipeline.runs.rows import describe_groups, rows_of
@@ -30,7 +31,6 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.training.absence import loaded_rooms, require_no_teacher
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import Stopwatch, progress_columns
-from pipeline.training.examples import students_hash
 from pipeline.training.prepare import PreparedRun, prepare_run, require_fit
 from pipeline.training.trainer import StudentTrainer
 
