@@ -216,8 +216,6 @@ def _evaluated(
     if subject.settings.reads_states:
         step(f"{subject.name}: features", 0, 0)
         entry["features"] = held_out.features(losses.loss)
-        if subject.name == STUDENT:
-            entry["inside"] = held_out.inside()
     answered = answer_prompts(
         subject.name, writer.write, prompts.conversations, scores, settings, step
     )

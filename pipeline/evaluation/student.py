@@ -11,9 +11,7 @@ import torch
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.features import CachedExamples
-from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
-from pipeline.batches.sampler import ValidationBatches
 from pipeline.data.vocabulary import kept_head
 from pipeline.evaluation.ablations import (
     NextOfBatch,
@@ -24,16 +22,11 @@ from pipeline.evaluation.ablations import (
     shut_gates,
 )
 from pipeline.evaluation.cost import training_flops
-from pipeline.evaluation.inside import look_inside
 from pipeline.evaluation.losses import RowLosses, row_losses
 from pipeline.evaluation.subjects import Subject
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
-from pipeline.processes import Share
 from pipeline.runs.examples import examples_of
-
-_LOOKED_INTO = 64
-"""Rows that are looked at from the inside."""
 
 
 class HeldOutStudent:
@@ -105,17 +98,6 @@ class HeldOutStudent:
                 NoStates(self._decoder, number, len(layers))
             )
         return found
-
-    def inside(self) -> dict[str, Any]:
-        """Gates and attention."""
-        examples = self._examples_of(self._rows[:_LOOKED_INTO])
-        batches = CachedBatches(
-            examples, ValidationBatches(self._order_of(examples, BatchSize(1)), Share())
-        )
-        looked = look_inside(self._model, batches, self._decoder, self._device)
-        blocks = self._model.config.cross_blocks if self._settings.condition == "prompt" else None
-        read = [self._settings.layers_read[number] for number in self._model.config.reads or []]
-        return looked | {"blocks": blocks, "reads": read, "rows": len(self._rows[:_LOOKED_INTO])}
 
     def _loss_with(self, decoder: torch.nn.Module) -> float:
         return self._losses_of(self._examples, self._order, decoder).loss

@@ -110,33 +110,6 @@ class EnhancedCrossAttention(nn.Module):
         mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
         return mixed_BTS
 
-    def weights(
-        self,
-        states_BTS: torch.Tensor,
-        key_BHKC: torch.Tensor,
-        visible_B1TK: torch.Tensor | None,
-        at_N: torch.Tensor,
-        *,
-        causal: bool = True,
-    ) -> torch.Tensor:
-        """Where some tokens look, `[B, heads, N, K]`, rows adding up to 1. `forward`, whose
-        arguments the others are, makes none.
-
-        Args:
-            states_BTS, key_BHKC, visible_B1TK, causal: as in `forward`, without a key-value cache.
-            at_N: places of the tokens.
-        """
-        query_BHNC = self._heads(self.query(self.states_norm(states_BTS[:, at_N])))
-        logits_BHNK = query_BHNC @ key_BHKC.transpose(-1, -2) / query_BHNC.shape[-1] ** 0.5
-        if visible_B1TK is not None:
-            seen_B1NK = visible_B1TK.expand(-1, -1, states_BTS.shape[1], -1)[:, :, at_N]
-            logits_BHNK = logits_BHNK.masked_fill(~seen_B1NK, -torch.inf)
-        elif causal:
-            seen_NK = torch.arange(key_BHKC.shape[-2], device=at_N.device) <= at_N[:, None]
-            logits_BHNK = logits_BHNK.masked_fill(~seen_NK, -torch.inf)
-        weights_BHNK: torch.Tensor = logits_BHNK.softmax(dim=-1)
-        return weights_BHNK
-
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
         split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split_BHTC

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from cache.files import write_atomically
 from pipeline.report.plots import (
     as_svg,
-    attention_bars,
-    gate_map,
     loss_curves,
     rate_curves,
     run_bars,
@@ -59,21 +57,6 @@ def _pictures(
     results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Figure]:
     pictures = {"runs": run_bars(results["students"]), "loss": loss_curves(curves)}
-    if inside := results["students"][0].get("inside"):
-        read = [
-            f"layer {number + 1}, reads {layer}" for number, layer in enumerate(inside["reads"])
-        ]
-        if inside["blocks"] is not None:
-            read = [
-                f"before block {block}, reads {layer}"
-                for block, layer in zip(inside["blocks"], inside["reads"], strict=True)
-            ]
-        if inside["gates"]:
-            pictures["gates"] = gate_map(inside["gates"], read)
-        if read:
-            pictures["attention"] = attention_bars(
-                inside["attention"], inside["attention_parts"], read
-            )
     for codec in results["codecs"]:
         if len(codec["tried"]) > 1:
             pictures[f"codec-{codec['layer']}"] = rate_curves(codec["tried"])

@@ -170,66 +170,6 @@ def run_bars(runs: list[dict[str, Any]]) -> Figure:
     return _finished(figure, axes)
 
 
-def gate_map(gates: list[list[float | None]], names: list[str]) -> Figure:
-    """How far each layer's gate is open along a text, from shut (dark) to open (light)."""
-    values = [[float("nan") if value is None else value for value in layer] for layer in gates]
-    figure = Figure(figsize=(8, 0.9 + 0.32 * len(values)), layout="constrained")
-    axes = figure.add_subplot()
-    picture = axes.imshow(
-        values,
-        aspect="auto",
-        cmap="viridis",
-        vmin=0,
-        vmax=1,
-        extent=(0, 1, len(values) - 0.5, -0.5),
-    )
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("place in the text, from its start to its end")
-    bar = figure.colorbar(picture, ax=axes, label="gate opening")
-    bar.ax.tick_params(colors=_INK)
-    bar.ax.yaxis.label.set_color(_INK)
-    return _finished(figure, axes)
-
-
-def attention_bars(shares: list[list[float]], parts: list[str], names: list[str]) -> Figure:
-    """Where each cross-attention layer looks: shares that add up to 1."""
-    figure = Figure(figsize=(8, 1.2 + 0.34 * len(shares)), layout="constrained")
-    axes = figure.add_subplot()
-    starts = [0.0] * len(shares)
-    for part, name in enumerate(parts):
-        widths = [layer[part] for layer in shares]
-        axes.barh(
-            range(len(shares)),
-            widths,
-            left=starts,
-            height=0.62,
-            color=_shade(part, len(parts)),
-            label=name,
-        )
-        starts = [start + width for start, width in zip(starts, widths, strict=True)]
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of attention")
-    figure = _finished(figure, axes)
-    axes.legend(
-        frameon=False,
-        labelcolor=_INK,
-        ncols=min(6, len(parts)),
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        fontsize=8,
-    )
-    return figure
-
-
-def _shade(part: int, parts: int) -> tuple[float, float, float, float]:
-    colour: tuple[float, float, float, float] = matplotlib.colormaps["viridis"](
-        part / max(parts - 1, 1)
-    )
-    return colour
-
-
 def _finished(figure: Figure, axes: Axes) -> Figure:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, labelcolor=_INK)

@@ -17,9 +17,7 @@ from pipeline.evaluation.ablations import (
     shut_gates,
 )
 from pipeline.evaluation.cost import reading_flops, training_flops
-from pipeline.evaluation.inside import BINS, look_inside
 from pipeline.model import LLMModulesForCausalLM, build_student
-from pipeline.model.visible import visible_tokens
 from pipeline.shapes import BridgeShape
 
 
@@ -126,63 +124,6 @@ def test_a_leaking_student_under_causal_attention_sees_no_later_token() -> None:
         twin = student("causal")
         torch.testing.assert_close(model(**given_batch).logits, twin(**given_batch).logits)
     assert not torch.allclose(model(**given_batch).logits, twin(**given_batch).logits, atol=1e-4)
-
-
-@torch.no_grad()
-@settings(max_examples=15, deadline=None)
-@given(lengths=st.lists(st.integers(2, 12), min_size=1, max_size=3), causal=st.booleans())
-def test_the_weights_shown_are_those_that_attention_uses(lengths: list[int], causal: bool) -> None:
-    model, given_batch = student(), batch(lengths)
-    assert model.bridge is not None
-    layer = next(iter(model.bridge.layers))
-    states = torch.randn(len(lengths), max(lengths), model.config.hidden_size)
-    keys, values = layer.keys_and_values(given_batch["hidden_states"])
-    visible = visible_tokens(
-        given_batch["attention_mask"], max(lengths), causal=causal, device=torch.device("cpu")
-    )
-    at = torch.arange(max(lengths))
-    weights = layer.weights(states, keys, visible, at, causal=causal)
-    torch.testing.assert_close(
-        layer.weights(states, keys, visible, at[1:], causal=causal), weights[:, :, 1:]
-    )
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
-    attended = layer.adapter(layer.output((weights @ values).transpose(1, 2).flatten(-2)))
-    gates = layer.gate(torch.cat([states, attended], dim=-1))
-    torch.testing.assert_close(
-        layer(states, keys, values, visible, causal=causal),
-        gates * attended + (1 - gates) * states,
-        atol=1e-5,
-        rtol=1e-4,
-    )
-
-
-def test_gates_and_attention_are_looked_at_while_the_student_runs() -> None:
-    model = student()
-    looked = look_inside(model, [batch([40]), batch([30])], nn.Identity(), torch.device("cpu"))
-    assert looked["attention_parts"][:2] == ["later", "itself"]
-    for shares, gates in zip(looked["attention"], looked["gates"], strict=True):
-        assert shares[0] == 0 and sum(shares) == pytest.approx(1)
-        assert len(gates) == BINS and all(0 < opening < 1 for opening in gates)
-    assert (
-        look_inside(student("bidirectional"), [batch([40])], nn.Identity(), torch.device("cpu"))[
-            "attention"
-        ][0][0]
-        > 0.1
-    )
-    assert (
-        look_inside(student(gate="none"), [batch([40])], nn.Identity(), torch.device("cpu"))[
-            "gates"
-        ]
-        is None
-    )
-    of_prompt = look_inside(
-        student(condition="prompt"),
-        [batch([9], prompts=[20]), batch([7], prompts=[33])],
-        nn.Identity(),
-        torch.device("cpu"),
-    )
-    assert all(sum(shares) == pytest.approx(1) for shares in of_prompt["attention"])
-    assert len(of_prompt["attention_parts"]) == len(of_prompt["attention"][0]) == BINS // 2
 
 
 def test_operations_are_those_that_are_known() -> None:
