@@ -1,5 +1,4 @@
-"""The sizes of new students, and the shape of their bridge: what an option of either may be is
-known without torch."""
+"""Sizes of new students and shape of their bridge, for options; loads without torch."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Body(Protocol):
-    """What a bridge's shape depends on, of a GPT-Neo's configuration."""
+    """The sizes of a GPT-Neo that its bridge depends on."""
 
     hidden_size: int
     num_layers: int
@@ -44,15 +43,23 @@ class _Size:
     num_layers: int
 
 
+def body_of_size(student: str) -> Body | None:
+    """Return the sizes of a new student; None for a pretrained one, whose files have them."""
+    if student not in SIZES:
+        return None
+    size = SIZES[student]
+    return _Size(hidden_size=size["hidden_size"], num_layers=size["num_layers"])
+
+
 @dataclass(frozen=True)
 class BridgeShape:
     """How a bridge is built (the paper leaves it open to study).
 
     Attributes:
-        reads: teacher layers: one that all cross-attention layers look at, or one for each; the
-            rest reads the last one.
-        cross_every: with `condition="prompt"`, one layer stands before the last of every so many of
-            GPT-Neo's blocks.
+        reads: teacher layers: one for all cross-attention layers, or one for each. The rest of the
+            bridge reads the last one.
+        cross_every: with `condition="prompt"`, one layer stands before the last of every
+            `cross_every` of GPT-Neo's blocks.
         cross_layers, cross_heads: Enhanced Cross-Attention layers, and heads of each.
         adapter_size: inner width of their adapters; None: a third of the student's width.
         gate, cross_attention: as in `LLMModulesConfig`.
@@ -68,59 +75,35 @@ class BridgeShape:
 
     @property
     def teacher_layers(self) -> list[int]:
-        """The layers that are read, each once."""
+        """The layers that are read, without repetition."""
         return list(dict.fromkeys(self.reads))
 
-    def layers_in(self, body: Body, condition: str) -> int:
-        """How many cross-attention layers there are with such a GPT-Neo."""
-        return body.num_layers // self.cross_every if condition == "prompt" else self.cross_layers
-
-    def require_possible(self, body: Body, condition: str) -> None:
-        """Refuse what cannot be built.
+    def require_heads(self, body: Body) -> None:
+        """Refuse heads that do not divide the student's width.
 
         Raises:
-            InputError: says which option to change.
+            InputError: lists the numbers that do.
         """
         if body.hidden_size % self.cross_heads:
+            divisors = (str(n) for n in range(1, 33) if body.hidden_size % n == 0)
             raise InputError(
                 f"--cross-heads {self.cross_heads}: do not divide the student's width"
-                f" {body.hidden_size}; name one of"
-                f" {', '.join(str(n) for n in range(1, 33) if body.hidden_size % n == 0)}"
-            )
-        layers = self.layers_in(body, condition)
-        if condition == "prompt":
-            if not layers:
-                raise InputError(
-                    f"--cross-every {self.cross_every}: this GPT-Neo has {body.num_layers} blocks;"
-                    " choose fewer"
-                )
-            if self.gate == "none":
-                raise InputError(
-                    "--gate none: with --condition prompt a gate starts closed; choose channel or"
-                    " scalar"
-                )
-            if self.cross_attention != "causal":
-                raise InputError(
-                    f"--cross-attention {self.cross_attention}: with --condition prompt all is"
-                    " seen; leave it out"
-                )
-        if len(self.reads) not in (1, layers):
-            named, by = (
-                ",".join(map(str, self.reads)),
-                "--cross-every" if condition == "prompt" else "--cross-layers",
-            )
-            raise InputError(
-                f"--layers {named}: name one layer, or one for each of the {layers} cross-attention"
-                f" layers ({by})"
+                f" {body.hidden_size}; name one of {', '.join(divisors)}"
             )
 
-    def require_possible_in_size(self, student: str, condition: str) -> None:
-        """As `require_possible`, where the student is a new one of a known size.
+    def require_reads(self, cross_layers: int, option: str) -> None:
+        """Refuse a number of teacher layers that does not fit the cross-attention layers.
+
+        Args:
+            cross_layers: how many there are.
+            option: sets their number.
 
         Raises:
-            InputError: says which option to change.
+            InputError: says how many layers to name.
         """
-        if student in SIZES:
-            self.require_possible(
-                _Size(SIZES[student]["hidden_size"], SIZES[student]["num_layers"]), condition
+        if len(self.reads) not in (1, cross_layers):
+            layers = ",".join(map(str, self.reads))
+            raise InputError(
+                f"--layers {layers}: name one layer, or one for each of the {cross_layers}"
+                f" cross-attention layers ({option})"
             )

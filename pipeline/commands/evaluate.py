@@ -178,7 +178,9 @@ def _look_at(settings: EvaluateSettings) -> None:
     settings.require_sense()
     RunFolder(settings.run).require_finished()
     require_device(settings.device)
-    needs_teacher = settings.samples and RunFolder(settings.run).settings().condition == "sequence"
+    needs_teacher = (
+        settings.samples and RunFolder(settings.run).settings().conditioning.needs_live_teacher
+    )
     require_teacher(settings.teacher if needs_teacher else None)
     require_data_set(settings.dataset)
     for option, where in (

@@ -10,7 +10,7 @@ import cloup
 
 from cache.location import require_cache_place
 from cache.names import CONTAINER_NAMES
-from pipeline.choices import ENGINES, EXTRACT_CONDITIONS
+from pipeline.choices import ENGINES
 from pipeline.codec_fit.request import asked_codecs
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_data_set, require_teacher
@@ -19,6 +19,7 @@ from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.shell import command
+from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.files import FILE_KINDS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
@@ -49,7 +50,7 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     ),
     click.option("--layers", type=LayerList(), default="-1", show_default=True, help="Teacher layers: 0 embeddings, -1 last."),
     click.option(
-        "--condition", type=click.Choice(EXTRACT_CONDITIONS), default="sequence", show_default=True,
+        "--condition", type=click.Choice(tuple(CACHED_PARTS)), default="sequence", show_default=True,
         help="What is read and cached: whole examples, or of each only what stands before its last answer, for a student that "
         "needs the teacher once.",
     ),

@@ -83,7 +83,10 @@ def train(
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """
     settings = train_settings(options)
-    names = [*(CONTROLS if controls else ()), *(f"layer-{layer}" for layer in control_layers or ())]
+    names = [
+        *(settings.conditioning.controls if controls else ()),
+        *(f"layer-{layer}" for layer in control_layers or ()),
+    ]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
     require_device(settings.device)
     settings.require_companions(names)

@@ -11,8 +11,9 @@ import click
 import cloup
 from click.core import ParameterSource
 
-from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, REPORTERS
+from pipeline.choices import CROSS_ATTENTIONS, GATES, REPORTERS
 from pipeline.commands.list_parameters import LayerList
+from pipeline.conditions.registry import CONDITIONS
 from pipeline.errors import InputError
 from pipeline.runs.settings import PARTS, TrainSettings
 from pipeline.shapes import SIZES
@@ -40,7 +41,7 @@ _GROUPS = (
         ),
         click.option(
             "--condition",
-            type=click.Choice(CONDITIONS),
+            type=click.Choice(tuple(CONDITIONS)),
             default=_DEFAULTS.condition,
             show_default=True,
             help=(
@@ -330,12 +331,12 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     )
     if "condition" in varied:
         return settings
-    unused, used = (
-        ("cross_layers", "--cross-every")
-        if settings.condition == "prompt"
-        else ("cross_every", "--cross-layers")
+    used = settings.conditioning.sizes_bridge_by
+    unused = "cross_every" if used == "cross_layers" else "cross_layers"
+    problem = (
+        f"--{unused.replace('_', '-')}: with --condition {settings.condition} it is"
+        f" --{used.replace('_', '-')}"
     )
-    problem = f"--{unused.replace('_', '-')}: with --condition {settings.condition} it is {used}"
     return _giving_way(settings, unused, "condition", varied, problem)
 
 

@@ -98,10 +98,10 @@ class WriterChoice:
             CacheError, InputError: says what, where and how to mend it.
         """
         RunFolder(self.run).require_finished()
-        reads_each_token = RunFolder(self.run).settings().condition == "sequence"
+        needs_teacher = RunFolder(self.run).settings().conditioning.needs_live_teacher
         require_device(self.device)
         require_device(self.teacher_device, "--teacher-device")
-        require_teacher(self.teacher if reads_each_token else None)  # else it may not be needed
+        require_teacher(self.teacher if needs_teacher else None)  # else it may not be needed
         require_cache(self.cache)
 
     def as_arguments(self) -> dict[str, Any]:

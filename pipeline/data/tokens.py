@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.choices import ExtractCondition
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.sources import bad_row
 from pipeline.data.templates import Segment, TemplateName, render, render_prompt
@@ -117,7 +116,7 @@ def tokenize_conversations(
     template: TemplateName,
     loss_on: LossOn,
     max_tokens: int,
-    condition: ExtractCondition = "sequence",
+    prompts_only: bool = False,
     last_answer_only: bool = False,
     vocab_size: int | None = None,
     skip_bad_rows: bool = False,
@@ -131,8 +130,7 @@ def tokenize_conversations(
         template: how turns become text.
         loss_on: which tokens a student is to predict.
         max_tokens: of an example, as the teacher reads it.
-        condition: whether the teacher reads whole examples, or what stands before their last
-            answers.
+        prompts_only: keep of each example what precedes its last answer.
         last_answer_only: learn no answer but the last: the teacher's states of a token know what
             comes after it.
         vocab_size: rows of the teacher's embeddings; a token beyond them cannot be read.
@@ -150,7 +148,7 @@ def tokenize_conversations(
                 tokenizer,
                 template,
                 loss_on,
-                condition,
+                prompts_only=prompts_only,
                 last_answer_only=last_answer_only,
             )
             require_within(example.input_ids, vocab_size, tokenizer)
@@ -162,7 +160,7 @@ def tokenize_conversations(
             continue
         if len(example) > max_tokens:
             dataset.leave_out(f"over {max_tokens} tokens")
-        elif condition == "sequence" and not example.loss_mask[1:].any():
+        elif not prompts_only and not example.loss_mask[1:].any():
             dataset.leave_out("nothing to learn (no assistant turn that carries loss)")
         elif not len(example):
             dataset.leave_out("without a prompt (nothing before an assistant turn)")
@@ -184,8 +182,8 @@ def _tokenized(
     tokenizer: PreTrainedTokenizerBase,
     template: TemplateName,
     loss_on: LossOn,
-    condition: ExtractCondition,
     *,
+    prompts_only: bool,
     last_answer_only: bool,
 ) -> TokenizedExample:
     if row.tokens is not None:
@@ -203,7 +201,7 @@ def _tokenized(
     answers = _answers(row.turns, segments, pieces)
     ids = [token for piece in pieces for token in piece]
     mask = _loss_mask(segments, pieces, loss_on)
-    if condition == "prompt":
+    if prompts_only:
         ids = ids[: answers[-1].start] if answers else []
         mask = [False] * len(ids)
     text = Said(row.turns, answers[-1:] if last_answer_only else answers).as_text()

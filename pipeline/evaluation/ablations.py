@@ -12,19 +12,7 @@ from torch import nn
 
 from pipeline.batches.features import CachedExamples, Features
 from pipeline.model import LLMModulesForCausalLM
-
-TRIVIAL = {
-    "sequence": (
-        "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the"
-        " states alone, and cannot do without them. Gates shut are not: the rest of the bridge"
-        " stays open."
-    ),
-    "prompt": (
-        "Shuffled is trivial here: attention to a prompt has no order of its own, for its states"
-        " carry their positions."
-    ),
-}
-"""Which of these say nothing of a student, by what it reads."""
+from pipeline.model.bridges.sequence import SequenceBridge
 
 
 class OtherPrompts(CachedExamples):
@@ -134,7 +122,6 @@ class NextOfBatch(_Changed):
 @contextmanager
 def shut_gates(model: LLMModulesForCausalLM) -> Iterator[None]:
     """Cross-attention layers leave the states as they were."""
-    assert model.bridge is not None
     with ExitStack() as stack:
         for layer in model.bridge.layers:
             handle = layer.register_forward_hook(lambda _layer, given, _output: given[0])
@@ -147,7 +134,7 @@ def causal_attention(model: LLMModulesForCausalLM) -> Iterator[None]:
     """A student of the published code's attention sees, in the meantime, no later token than its
     own."""
     bridge = model.bridge
-    assert bridge is not None
+    assert isinstance(bridge, SequenceBridge)
     was, bridge.causal = bridge.causal, True
     try:
         yield

@@ -14,7 +14,6 @@ import torch
 from cache.files import write_atomically
 from pipeline.device import choose_device
 from pipeline.errors import InputError, RunError
-from pipeline.evaluation.ablations import TRIVIAL
 from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.codecs import described_codecs
 from pipeline.evaluation.harness import HarnessTasks
@@ -134,7 +133,7 @@ def evaluate(
             "not_measured": not_measured,
             "students": entries,
             "extract": extract,
-            "trivial": TRIVIAL.get(student.settings.condition, ""),
+            "trivial": student.settings.conditioning.trivial_note,
             "codecs": described_codecs(student.cache),
             "score": scores.described() if prompts.conversations else None,
             "samples": shown_samples(prompts.conversations, answers),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.conditions.registry import condition_named
 from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.split import FEWEST_HELD_OUT
 from pipeline.evaluation.answer_scores import AnswerScores
@@ -35,7 +36,11 @@ def verdict(students: list[dict[str, Any]], score: dict[str, Any] | None = None)
             f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the"
             " answers themselves."
         )
-    features = student.get("features", {}) if student["condition"] == "prompt" else {}
+    features = student.get("features", {})
+    trivial = condition_named(student["condition"]).trivial_ablations
+    features = {
+        name: features[name] for name in _OTHER_FEATURES if name in features and name not in trivial
+    }
     if features:
         others = ", ".join(
             f"{features[name]:.3f} {how}"
@@ -57,9 +62,7 @@ def verdict(students: list[dict[str, Any]], score: dict[str, Any] | None = None)
         )
     least = min(scores, key=lambda score: score["interval"][0])
     better = least["interval"][0] > 0
-    looks = all(
-        student["val_loss"] < other for name, other in features.items() if name in _OTHER_FEATURES
-    )
+    looks = all(student["val_loss"] < other for other in features.values())
     finding = "Transferred" if better and looks else "No transfer shown"
     beside = ", ".join(f"{control['val_loss']:.3f} ({control['name']})" for control in controls)
     text = f"{loss}, against {beside}" if features else f"{loss} against {beside}"

@@ -77,12 +77,12 @@ class HeldOutStudent:
         """Losses with the states changed, and with the gates forced shut; `matched` is that of the
         states as they are."""
         found = {"matched": matched}
-        prompts = self._settings.condition == "prompt"
-        if prompts and len(set(self._examples.indices)) > 1:
+        aligned = self._settings.conditioning.is_aligned
+        if not aligned and len(set(self._examples.indices)) > 1:
             found["mismatched"] = self._losses_of(
                 OtherPrompts(self._examples), self._order, self._decoder
             ).loss
-        elif not prompts and len(self._rows) > 1:
+        elif aligned and len(self._rows) > 1:
             order = BatchOrder([Window([], _pairs(len(self._rows)))], 0)
             found["mismatched"] = self._losses_of(
                 self._examples, order, NextOfBatch(self._decoder)

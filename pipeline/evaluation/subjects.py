@@ -46,17 +46,11 @@ class Subject:
         named = f"{whose} layer {', '.join(map(str, layers))}" + (
             " (embeddings only)" if layers == [0] else ""
         )
-        reads = {
-            "sequence": named,
-            "prompt": f"{named}, of the prompt",
-            "none": "the tokens themselves, no teacher",
-            "text": "prompt and answer in its own tokens, no teacher",
-        }
         return {
             "name": self.name,
             "kind": self.kind,
             "about": about(self.name),
-            "reads": reads[self.settings.condition],
+            "reads": self.settings.conditioning.describe_input(named),
             "condition": self.settings.condition,
             "layers": layers,
             "leaks": self.record["leaks"],

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cache import Cache
+from pipeline.conditions.cached import cached_part_of
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, end_token_id, render
 from pipeline.data.tokens import tokenize_prompt, tokenize_segments
@@ -79,7 +80,7 @@ class TeacherAlone:
     def _tokens_of(self, row: int) -> tuple[list[int], list[bool]]:
         """Token ids and loss mask of a whole example; a cache of prompts has them as text alone."""
         identity = self._cache.identity
-        if identity["condition"] == "sequence":
+        if cached_part_of(identity).is_whole:
             example = self._cache.coded_example(row, ())
             return example.input_ids.tolist(), example.loss_mask.tolist()
         segments = render(said_of(self._cache, row).turns, identity["template"], self._tokenizer)

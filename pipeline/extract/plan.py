@@ -213,6 +213,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     config = source.load_config()
     shape = decoder_config(config, settings.teacher_kind)
     asked = _asked_codecs(settings, shape)
+    prompts_only = not settings.cached_part.is_whole
     conversations = load_conversations(
         settings.dataset,
         config=settings.dataset_config,
@@ -222,7 +223,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         skip_bad_rows=settings.skip_bad_rows,
         group_by=settings.group_by,
     )
-    if conversations.form == "tokens" and settings.condition == "prompt":
+    if conversations.form == "tokens" and prompts_only:
         raise InputError(
             f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"
             " it out"
@@ -237,8 +238,8 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         template=settings.template,
         loss_on=settings.loss_on,
         max_tokens=longest,
-        condition=settings.condition,
-        last_answer_only=settings.condition == "prompt" and settings.teacher_kind == "encoder",
+        prompts_only=prompts_only,
+        last_answer_only=prompts_only and settings.teacher_kind == "encoder",
         vocab_size=int(shape.vocab_size),
         skip_bad_rows=settings.skip_bad_rows,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cache.storage import Place, Where, place_of
+from pipeline.conditions.cached import CACHED_PARTS, CachedPart
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.choices import ExtractCondition
     from pipeline.data.forms import FormName
     from pipeline.data.templates import TemplateName
     from pipeline.data.tokens import LossOn
@@ -53,7 +53,7 @@ class ExtractSettings:
     bits: tuple[str, ...] = ()
     calibration_tokens: int = 32768
     calibration_seed: int = 0
-    condition: ExtractCondition = "sequence"
+    condition: str = "sequence"
     sharing: bool = True
     keep_head: bool = False
     layers: tuple[int, ...] = (-1,)
@@ -79,6 +79,11 @@ class ExtractSettings:
         return place_of(self.cache)
 
     @property
+    def cached_part(self) -> CachedPart:
+        """What of each example the cache is to hold."""
+        return CACHED_PARTS[self.condition]
+
+    @property
     def shares(self) -> bool:
         """Whether states of leading tokens are shared: an encoder's depend on what comes after
         them."""
@@ -92,12 +97,12 @@ class ExtractSettings:
         """
         if self.keep_head and self.teacher_kind == "encoder":
             raise InputError("--keep-head: an encoder has no LM head; leave it out")
-        if self.condition == "prompt" and self.keep_head:
+        if not self.cached_part.is_whole and self.keep_head:
             raise InputError(
                 "--keep-head: with --condition prompt the student has an LM head of its own; leave"
                 " it out"
             )
-        if self.condition == "prompt" and self.loss_on == "all":
+        if not self.cached_part.is_whole and self.loss_on == "all":
             raise InputError(
                 "--loss-on all: with --condition prompt the student learns the answers alone; leave"
                 " it out"

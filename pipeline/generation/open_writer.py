@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cache import Cache, CacheError, open_cache
 from cache.storage import Place, place_of
+from pipeline.conditions.cached import cached_part_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
@@ -56,12 +57,13 @@ def open_writer(
     def load() -> Teacher:
         return load_same_teacher(name, settings.layers_read, record["identity"]["cache"], teachers)
 
-    if cache is not None and settings.condition != "prompt":
+    reads_prompts = settings.conditioning.reads_prompt_states
+    if cache is not None and not reads_prompts:
         raise InputError(
             f"--cache: prompts are looked for in it, and {run} is a run of --condition"
             f" {settings.condition}; leave it out"
         )
-    prompts = _prompts_at_hand(folder, cache) if settings.condition == "prompt" else None
+    prompts = _prompts_at_hand(folder, cache) if reads_prompts else None
     return StudentWriter(
         folder,
         load if settings.reads_states else None,
@@ -87,7 +89,7 @@ def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
         if named is not None:
             raise
         return None
-    holds_prompts = cache.identity.get("condition") == "prompt"
+    holds_prompts = not cached_part_of(cache.identity).is_whole
     if named is not None and not holds_prompts:
         raise InputError(
             f"--cache {named.address}: holds whole examples, and no prompts to look for; leave"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoConfig
 
-from pipeline.choices import OWN_TOKENS
+from pipeline.conditions.registry import condition_named
 from pipeline.errors import InputError
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
@@ -54,8 +54,9 @@ def build_student(
     """
     bridge = bridge or BridgeShape()
     body = student_body(student, condition, longest)
-    bridge.require_possible(body, condition)
-    own_tokens = condition in OWN_TOKENS
+    conditioning = condition_named(condition)
+    conditioning.require_bridge(bridge, body)
+    own_tokens = conditioning.own_tokens
     if own_tokens and student not in SIZES:
         if vocab_size > body.vocab_size:
             raise InputError(
@@ -64,7 +65,8 @@ def build_student(
             )
         vocab_size = body.vocab_size
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
-    layers, cross_layers = bridge.teacher_layers, bridge.layers_in(body, condition)
+    layers = bridge.teacher_layers
+    cross_layers = conditioning.cross_layers(bridge, body.num_layers)
     config = LLMModulesConfig(
         gpt_neo=body,
         vocab_size=vocab_size,
@@ -134,7 +136,7 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
             f"student {student}: is a {body.model_type}, not a GPT-Neo; name one, or"
             f" {', '.join(SIZES)}"
         )
-    if condition in OWN_TOKENS and longest > body.max_position_embeddings:
+    if condition_named(condition).own_tokens and longest > body.max_position_embeddings:
         raise InputError(
             f"student {student}: has {body.max_position_embeddings} positions, the longest example"
             f" {longest} tokens; leave longer answers out with --max-answer-tokens"
@@ -179,6 +181,6 @@ def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
         raise InputError(
             f"student {student}: its weights do not fit GPT-Neo ({loaded}); name another"
         )
-    if model.bridge is None:
+    if not model.bridge.replaces_embeddings:
         with torch.no_grad():
             model.body.wpe.weight[: len(positions_PS)].copy_(positions_PS)

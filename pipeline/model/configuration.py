@@ -7,7 +7,9 @@ from typing import Any
 
 from transformers import GPTNeoConfig, PreTrainedConfig
 
-from pipeline.choices import CONDITIONS, CROSS_ATTENTIONS, GATES, OWN_TOKENS, READS_STATES
+from pipeline.choices import CROSS_ATTENTIONS, GATES
+from pipeline.conditions.interface import Condition
+from pipeline.conditions.registry import condition_named
 
 
 class LLMModulesConfig(PreTrainedConfig):
@@ -16,30 +18,29 @@ class LLMModulesConfig(PreTrainedConfig):
     Args:
         gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with
             `condition="sequence"`.
-        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of GPT-Neo's own.
-        head_size: tokens that the LM head spans, named by the model's `head_tokens`; None: the
+        vocab_size: size of the teacher's vocabulary; with `prompt` and `text` of GPT-Neo's own.
+        head_size: tokens that the LM head spans, listed by the model's `head_tokens`; None: the
             whole vocabulary.
         condition: what the student reads. `sequence`: the teacher's hidden states of every token,
             causally. `prompt`: its own tokens of the answer, and the teacher's hidden states of
-            what the answer answers. The two controls have no teacher: `none` reads the teacher's
+            everything before it. The two controls have no teacher: `none` reads the teacher's
             tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
         teacher_hidden_size: width `d_teacher` of the hidden states.
-        teacher_layers: which teacher layers they come from, as in transformers' `hidden_states`;
-            they are given side by side.
-        reads: for each cross-attention layer, which of `teacher_layers` it looks at, counted from
-            0; the bridge's own path reads the one that the last of them looks at. None: all read
-            the first.
+        teacher_layers: teacher layers they come from, as in transformers' `hidden_states`;
+            their states are concatenated.
+        reads: for each cross-attention layer, the index in `teacher_layers` of the layer that it
+            reads; the bridge's direct path reads that of the last one. None: all read the first.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
-        cross_layers: Enhanced Cross-Attention layers; with `prompt` as many as `cross_every` comes
-            to.
-        cross_every: with `prompt`, one stands before the last of every so many of GPT-Neo's blocks.
+        cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
+        cross_every: with `prompt`, one stands before the last of every `cross_every` of GPT-Neo's
+            blocks.
         cross_heads: heads of each.
-        gate: what mixes old and new states in each: a gate for each `channel` (the paper's), one
-            `scalar` a token, or `none`: the new states are added to the old ones. With `prompt`
-            there is one, and it starts closed.
+        gate: mixes old and new states in each: one gate per `channel` (the paper's), one `scalar`
+            per token, or `none`: the new states are added to the old ones. With `prompt` there is
+            one, and it starts closed.
         adapter_size: inner width of their adapters.
-        intermediate_size: inner width of the FFN that starts the student's states.
+        intermediate_size: inner width of the FFN that computes the student's initial states.
     """
 
     model_type = "llm_modules"
@@ -72,8 +73,7 @@ class LLMModulesConfig(PreTrainedConfig):
             self.gpt_neo = GPTNeoConfig()
         elif isinstance(self.gpt_neo, dict):
             self.gpt_neo = GPTNeoConfig(**self.gpt_neo)
-        if self.condition not in CONDITIONS:
-            raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
+        condition_named(self.condition)
         if self.cross_attention not in CROSS_ATTENTIONS:
             raise ValueError(
                 f"cross_attention {self.cross_attention!r} is not one of"
@@ -81,11 +81,12 @@ class LLMModulesConfig(PreTrainedConfig):
             )
         if self.gate not in GATES:
             raise ValueError(f"gate {self.gate!r} is not one of {', '.join(GATES)}")
-        if self.condition == "prompt":
+        if self.cross_blocks is not None:
             self.cross_layers = len(self.cross_blocks)
             if self.gate == "none":
                 raise ValueError(
-                    "condition 'prompt' needs a gate that can start closed, gate is 'none'"
+                    f"condition {self.condition!r} needs a gate that can start closed, gate is"
+                    " 'none'"
                 )
         self.teacher_layers = list(self.teacher_layers)
         self.reads = [0] * self.cross_layers if self.reads is None else list(self.reads)
@@ -116,37 +117,43 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def states_width(self) -> int:
-        """Width of what is read: the hidden states of all layers side by side."""
+        """Width of the hidden states of all layers, concatenated."""
         return self.teacher_hidden_size * len(self.teacher_layers)
+
+    @property
+    def conditioning(self) -> Condition:
+        """What follows from the condition."""
+        return condition_named(self.condition)
 
     @property
     def reads_states(self) -> bool:
         """Whether the student reads a teacher's hidden states."""
-        return self.condition in READS_STATES
+        return self.conditioning.reads_states
 
     @property
     def own_tokens(self) -> bool:
-        """Whether its tokens are GPT-Neo's own, and not the teacher's."""
-        return self.condition in OWN_TOKENS
+        """Whether its tokens are GPT-Neo's own, not the teacher's."""
+        return self.conditioning.own_tokens
 
     @property
-    def cross_blocks(self) -> list[int]:
-        """Numbers of the blocks before which it looks at the prompt."""
-        return list(range(self.cross_every - 1, int(self.body.num_layers), self.cross_every))
+    def cross_blocks(self) -> list[int] | None:
+        """Blocks with a cross-attention layer before them; None: the layers precede GPT-Neo."""
+        return self.conditioning.cross_blocks(self.cross_every, int(self.body.num_layers))
 
     @property
     def layer_of_path(self) -> int:
-        """Which of `teacher_layers` the bridge's own path reads."""
+        """Index in `teacher_layers` of the layer that the bridge's direct path reads."""
         return int(self.reads[-1]) if self.reads else 0
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers with a key-value cache in generation, which transformers sizes by this name:
-        GPT-Neo's, then the bridge's."""
+        """Layers of the key-value cache: GPT-Neo's, then the bridge's.
+
+        transformers sizes the cache by this name.
+        """
         return int(self.body.num_layers) + (self.cross_layers if self.reads_states else 0)
 
     @property
     def leaks(self) -> bool:
-        """True where a token's prediction can see later tokens, so that its loss says little about
-        generation."""
-        return self.condition == "sequence" and self.cross_attention == "bidirectional"
+        """Whether a prediction can see later tokens: the loss then says little about generation."""
+        return self.conditioning.may_leak and self.cross_attention == "bidirectional"

@@ -1,5 +1,4 @@
-"""Enhanced Cross-Attention: how the student looks at the teacher's hidden states (arXiv 2502.08213,
-section 3.2)."""
+"""Enhanced Cross-Attention to the teacher's states (arXiv 2502.08213, section 3.2)."""
 
 from __future__ import annotations
 
@@ -21,36 +20,39 @@ class Adapter(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
-        """`[B, T, d_student]` to the same shape."""
+        """Return `[B, T, d_student]`, as the input."""
         adapted: torch.Tensor = self.norm(hidden_BTS + self.up(self.act(self.down(hidden_BTS))))
         return adapted
 
 
 class Gate(nn.Linear):
-    """How much of the new states there is to be in place of the old ones."""
+    """The share of the new states in the mix of old and new."""
 
     def __init__(self, size: int, gates: int, *, closed: bool) -> None:
-        """Make so many gates of two times `size` channels; one that starts `closed` is a `tanh` of
-        what starts as zero."""
+        """Build `gates` gates over `2 * size` channels.
+
+        One that starts `closed` is a `tanh` whose argument is initially zero.
+        """
         super().__init__(2 * size, gates)
         self.starts_closed = closed
 
     def forward(self, both_BTC: torch.Tensor) -> torch.Tensor:
-        """`[B, T, gates]` of old and new states side by side."""
+        """Return `[B, T, gates]` for old and new states, concatenated."""
         opening_BTG = super().forward(both_BTC)
         return torch.tanh(opening_BTG) if self.starts_closed else torch.sigmoid(opening_BTG)
 
 
 class EnhancedCrossAttention(nn.Module):
-    """Attention from the student's states to the teacher's, then an adapter, then a gate between
-    old and new states.
+    """Attention from the student's states to the teacher's, an adapter, and a gate.
 
-    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, for
-    each channel or one a token; without a gate `attended + states`. A layer within a pretrained
-    GPT-Neo (`condition="prompt"`) starts closed: its gate is a `tanh` of what starts as zero, so
-    that the states pass as if it were not there, while its weights learn from the first step."""
+    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, one
+    per channel or one per token; without a gate `attended + states`. A layer inside a pretrained
+    GPT-Neo (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument is initially
+    zero, so that the states pass unchanged, while its weights learn from the first step."""
 
-    def __init__(self, config: LLMModulesConfig, layer_index: int) -> None:
+    def __init__(
+        self, config: LLMModulesConfig, layer_index: int, *, starts_closed: bool = False
+    ) -> None:
         """Build the layer; `layer_index` is its place in the key-value cache."""
         super().__init__()
         size, teacher_size = config.hidden_size, config.teacher_hidden_size
@@ -68,12 +70,12 @@ class EnhancedCrossAttention(nn.Module):
             else Gate(
                 size,
                 {"channel": size, "scalar": 1}[config.gate],
-                closed=config.condition == "prompt",
+                closed=starts_closed,
             )
         )
 
     def keys_and_values(self, teacher_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values `[B, heads, K, d_head]` of the teacher's hidden states."""
+        """Return keys and values `[B, heads, K, d_head]` of the teacher's hidden states."""
         teacher_BKD = self.teacher_norm(teacher_BKD)
         return self._heads(self.key(teacher_BKD)), self._heads(self.value(teacher_BKD))
 
@@ -86,14 +88,13 @@ class EnhancedCrossAttention(nn.Module):
         *,
         causal: bool = True,
     ) -> torch.Tensor:
-        """New student states `[B, T, d_student]`.
+        """Return new student states `[B, T, d_student]`.
 
         Args:
             states_BTS: the student's states.
             key_BHKC, value_BHKC: of the teacher's hidden states.
-            visible_B1TK: True where token t may see teacher state k; None: the states up to its
-                own, or all.
-            causal: which of the two.
+            visible_B1TK: True where token t may see teacher state k; None: as `causal` says.
+            causal: without a mask, whether a token sees the states up to its own, or all.
         """
         attended_BHTC = scaled_dot_product_attention(
             self._heads(self.query(self.states_norm(states_BTS))),

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from cache.storage import Where
+from pipeline.conditions.registry import CONDITIONS
 from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 
-CONTROLS = ("layer-0", "no-teacher")
+CONTROLS = tuple(dict.fromkeys(name for each in CONDITIONS.values() for name in each.controls))
 """Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the
 tokens without a teacher."""
 BASELINES = (
@@ -101,8 +102,9 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
         "condition": "text", "layers": (-1,), "head_init": "random", "distill": 0.0, "cross_attention": "causal", "freeze": (),
     }  # fmt: skip
     tokens = text | {"condition": "none"}
+    without_teacher = text | {"condition": settings.conditioning.without_teacher}
     known: dict[str, dict[str, Any]] = {
-        "no-teacher": text if settings.own_tokens else tokens,
+        "no-teacher": without_teacher,
         "gpt-neo-untouched": text | {"max_steps": 0},
         "gpt-neo-fine-tuned": text,
         "gpt-neo-scratch": text | {"new_weights": settings.student not in SIZES},
@@ -130,7 +132,7 @@ def why_impossible(settings: TrainSettings, name: str) -> str | None:
         return f"with --condition {settings.condition} this would be the control no-teacher"
     if name == "distilled" and settings.own_tokens:
         return "the teacher predicts its own tokens, and this student has others"
-    if name == "bidirectional" and settings.condition != "sequence":
+    if name == "bidirectional" and not settings.conditioning.may_leak:
         return "a student of prompts sees nothing of the answer, so nothing can leak"
     if name == "bidirectional" and not settings.cross_layers:
         return "the student has no cross-attention"

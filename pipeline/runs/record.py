@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.identity import differences
 from cache.storage import Place, place_of
+from pipeline.conditions.cached import cached_part_of
 from pipeline.errors import InputError
 from pipeline.runs.folder import RunFolder, environment
 from pipeline.runs.rows import describe_groups
@@ -43,8 +44,7 @@ def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
     """Whether the states that are read know the answer: an encoder's of the whole text do, but for
     its embeddings."""
     knows = (
-        cache.identity.get("teacher_kind") == "encoder"
-        and cache.identity.get("condition") != "prompt"
+        cache.identity.get("teacher_kind") == "encoder" and cached_part_of(cache.identity).is_whole
     )
     return knows and set(settings.layers_read) - {0} != set()
 

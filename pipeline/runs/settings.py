@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cache.storage import Where, place_of
 from pipeline.batches.order import BatchSize
-from pipeline.choices import OWN_TOKENS, READS_STATES
+from pipeline.conditions.cached import cached_part_of
+from pipeline.conditions.interface import Condition
+from pipeline.conditions.registry import condition_named
 from pipeline.errors import InputError
-from pipeline.shapes import SIZES, BridgeShape
+from pipeline.shapes import SIZES, BridgeShape, body_of_size
 
 if TYPE_CHECKING:
     from cache.manifest import Manifest
@@ -100,15 +102,15 @@ class TrainSettings:
     @property
     def bridge(self) -> BridgeShape:
         """How the bridge is built."""
-        shape = (
-            self.cross_layers,
-            self.cross_every,
-            self.cross_heads,
-            self.adapter_size,
-            self.gate,
-            self.cross_attention,
+        return BridgeShape(
+            reads=self.layers,
+            cross_layers=self.cross_layers,
+            cross_every=self.cross_every,
+            cross_heads=self.cross_heads,
+            adapter_size=self.adapter_size,
+            gate=self.gate,
+            cross_attention=self.cross_attention,
         )
-        return BridgeShape(self.layers, *shape)
 
     @property
     def layers_read(self) -> list[int]:
@@ -129,14 +131,19 @@ class TrainSettings:
         return self.layers_used.index(-1) if self.distill else None
 
     @property
+    def conditioning(self) -> Condition:
+        """What follows from the condition."""
+        return condition_named(self.condition)
+
+    @property
     def reads_states(self) -> bool:
         """Whether the student reads a teacher's hidden states."""
-        return self.condition in READS_STATES
+        return self.conditioning.reads_states
 
     @property
     def own_tokens(self) -> bool:
         """Whether the student's tokens are its own, and not the teacher's."""
-        return self.condition in OWN_TOKENS
+        return self.conditioning.own_tokens
 
     @property
     def size_of_batches(self) -> BatchSize:
@@ -163,7 +170,7 @@ class TrainSettings:
     def leaks(self) -> bool:
         """True where a prediction can see the answer, so that its loss says little about
         generation."""
-        return self.condition == "sequence" and self.cross_attention == "bidirectional"
+        return self.conditioning.may_leak and self.cross_attention == "bidirectional"
 
     def require_companions(self, companions: Sequence[str]) -> None:
         """Refuse a run that cannot have companions beside it.
@@ -216,8 +223,8 @@ class TrainSettings:
                 f"--freeze {' --freeze '.join(self.freeze)}: nothing is left to train (--condition"
                 f" {self.condition})"
             )
-        if self.reads_states:
-            self.bridge.require_possible_in_size(self.student, self.condition)
+        if self.reads_states and (body := body_of_size(self.student)) is not None:
+            self.conditioning.require_bridge(self.bridge, body)
 
     def require_states_of(self, address: str, manifest: Manifest) -> None:
         """Refuse a cache that lacks what the student reads.
@@ -225,9 +232,10 @@ class TrainSettings:
         Raises:
             InputError: says what it holds, and how to extract the rest.
         """
-        if manifest.identity.get("condition") == "prompt" and not self.own_tokens:
+        part = cached_part_of(manifest.identity)
+        if part not in self.conditioning.caches:
             raise InputError(
-                f"{address}: holds the states of prompts alone; train with --condition prompt"
+                f"{address}: holds the states of {part.holds}; train with --condition {part.name}"
             )
         if missing := [layer for layer in self.layers_read if layer not in manifest.layers]:
             there = ",".join(map(str, manifest.layers))

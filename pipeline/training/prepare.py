@@ -73,7 +73,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max())
     )
     if settings.reads_states:
-        settings.bridge.require_possible(body, settings.condition)
+        settings.conditioning.require_bridge(settings.bridge, body)
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
         if not any(said_of(cache, index).answers for index in range(len(cache))):
@@ -173,10 +173,12 @@ def build_optimizer(
 
 
 def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
-    part: nn.Module | None = {"gpt-neo": model.body, "bridge": model.bridge, "head": model.lm_head}[
-        name
-    ]
-    return part if part is not None else nn.Module()  # without a teacher there is no bridge
+    parts: dict[str, nn.Module] = {
+        "gpt-neo": model.body,
+        "bridge": model.bridge,
+        "head": model.lm_head,
+    }
+    return parts[name]
 
 
 def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cache import CacheError, Manifest
 from cache.storage import Where
-from pipeline.choices import EXTRACT_CONDITIONS
+from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.extract.settings import ExtractSettings
@@ -84,7 +84,7 @@ def settings_of(
         "teacher_kind": settings.teacher_kind in TEACHER_KINDS,
         "template": settings.template in TEMPLATE_NAMES,
         "loss_on": settings.loss_on in ("assistant", "all"),
-        "condition": settings.condition in EXTRACT_CONDITIONS,
+        "condition": settings.condition in tuple(CACHED_PARTS),
         "sharing": type(manifest.identity.get("sharing")) is bool,
         "lm_head": type(manifest.identity.get("lm_head")) is bool,
         "max_tokens": type(settings.max_tokens) is int and settings.max_tokens > 0,

@@ -29,7 +29,7 @@ def student(
         "tiny", vocab_size=60, longest=64, teacher_hidden_size=12, condition=condition, eos_token_id=1, pad_token_id=0,
         bridge=BridgeShape(cross_attention=cross_attention, gate=gate),
     )  # fmt: skip
-    for layer in model.bridge.layers if model.bridge is not None else ():
+    for layer in model.bridge.layers:
         if layer.gate is not None:
             nn.init.normal_(layer.gate.weight, std=0.3)
     return model.eval()
@@ -93,7 +93,6 @@ def test_gates_forced_shut_are_gates_that_learned_to_be(gate: str) -> None:
     with shut_gates(model):
         shut = model(**given_batch).loss
     assert torch.equal(model(**given_batch).loss, open_loss) and shut != open_loss
-    assert model.bridge is not None
     for layer in model.bridge.layers:
         assert layer.gate is not None
         nn.init.zeros_(layer.gate.weight)

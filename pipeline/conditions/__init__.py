@@ -1,0 +1,1 @@
+"""What a student reads: one object per condition, and what follows from it."""

@@ -1,0 +1,30 @@
+"""`sequence`: the teacher's hidden states of every token take the place of token embeddings."""
+
+from __future__ import annotations
+
+from pipeline.conditions.cached import WHOLE_EXAMPLES
+from pipeline.conditions.interface import Condition
+
+
+class SequenceCondition(Condition):
+    """Hidden states of every token, prompt and answer, in the teacher's tokens."""
+
+    name = "sequence"
+    reads_states = True
+    own_tokens = False
+    reads_prompt_tokens = True
+    is_aligned = True
+    may_leak = True
+    caches = (WHOLE_EXAMPLES,)
+    sizes_bridge_by = "cross_layers"
+    without_teacher = "none"
+    trivial_ablations = frozenset({"mismatched", "shuffled", "zeroed"})
+    trivial_note = (
+        "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the"
+        " states alone, and cannot do without them. Gates shut are not: the rest of the bridge"
+        " stays open."
+    )
+
+    def describe_input(self, layers: str) -> str:
+        """Return the layers."""
+        return layers

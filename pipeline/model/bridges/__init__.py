@@ -1,0 +1,1 @@
+"""How a student takes what it reads: one bridge class per condition."""

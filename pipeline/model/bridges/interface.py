@@ -1,0 +1,126 @@
+"""What a student needs from its bridge, whatever it reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import Cache
+
+from pipeline.model.configuration import LLMModulesConfig
+from pipeline.model.cross_attention import EnhancedCrossAttention
+
+
+class HiddenStatesReader(Protocol):
+    """Source of hidden states during generation: a live teacher with its key-value cache."""
+
+    def read(
+        self, input_ids_BK: torch.Tensor, attention_mask_BK: torch.Tensor | None, first: int
+    ) -> torch.Tensor:
+        """Return hidden states `[B, K - first, layers * d_teacher]` from token `first` on."""
+        ...
+
+
+class CrossLayers(nn.ModuleList):
+    """Enhanced Cross-Attention layers; in a key-value cache they follow GPT-Neo's."""
+
+    def __init__(self, config: LLMModulesConfig, count: int) -> None:
+        first, closed = int(config.body.num_layers), config.cross_blocks is not None
+        super().__init__(
+            EnhancedCrossAttention(config, first + number, starts_closed=closed)
+            for number in range(count)
+        )
+
+    def __iter__(self) -> Iterator[EnhancedCrossAttention]:  # all have one type
+        return super().__iter__()  # type: ignore[return-value]
+
+
+class Bridge(nn.Module, ABC):
+    """Turns the arguments of a student's `forward` into those of its GPT-Neo.
+
+    Attributes:
+        layers: its cross-attention layers.
+        replaces_embeddings: whether GPT-Neo has no token and position embeddings.
+    """
+
+    layers: CrossLayers
+    replaces_embeddings = False
+
+    @abstractmethod
+    def body_inputs(
+        self,
+        *,
+        input_ids: torch.Tensor | None,
+        hidden_states: torch.Tensor | None,
+        states_mask: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past: Cache | None,
+    ) -> dict[str, Any]:
+        """Return the arguments of `GPTNeoBody.forward` that depend on the condition.
+
+        Args:
+            input_ids: `[B, T]`.
+            hidden_states: `[B, K, layers * d_teacher]`.
+            states_mask: `[B, K]`, 1 for states, 0 for padding.
+            attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past`, over all tokens so
+                far.
+            past: key-value cache of the preceding tokens; extended in place.
+
+        Raises:
+            ValueError: an argument is missing or has the wrong width.
+        """
+
+    def generation_inputs(
+        self,
+        *,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        seen: int,
+        reader: HiddenStatesReader | None,
+        hidden_states: torch.Tensor | None,
+        states_mask: torch.Tensor | None,
+    ) -> dict[str, Any]:
+        """Return the arguments of `forward` that one step of `generate` adds to its own.
+
+        Args:
+            input_ids: all tokens so far.
+            attention_mask: of all tokens so far.
+            seen: how many of them the key-value cache has.
+            reader, hidden_states, states_mask: as passed to `generate`.
+        """
+        return {}
+
+
+def require_tokens(input_ids: torch.Tensor | None) -> torch.Tensor:
+    """Return the tokens.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if input_ids is None:
+        raise ValueError("this student reads input_ids; none were given")
+    return input_ids
+
+
+def require_width(hidden_states: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the hidden states.
+
+    Raises:
+        ValueError: their width is not that of the student's teacher layers.
+    """
+    if hidden_states.shape[-1] != width:
+        raise ValueError(
+            f"this student reads hidden_states [B, T, {width}]; they are"
+            f" {hidden_states.shape[-1]} wide"
+        )
+    return hidden_states
+
+
+def positions(read_BT: torch.Tensor, attention_mask_BK: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the positions `[B, T]` of the last tokens, not counting padding."""
+    if attention_mask_BK is None:
+        return None
+    return (attention_mask_BK.long().cumsum(-1) - 1).clamp(min=0)[:, -read_BT.shape[1] :]
