@@ -89,7 +89,7 @@ def train(
     ]
     names += [RANDOM_TEACHER] if random_teacher is not None else []
     require_device(settings.device)
-    settings.require_companions(names)
+    settings.require_comparisons(names)
     require_student(settings.student)
     if manifest := require_cache(options["cache"]):
         settings.require_states_of(options["cache"].address, manifest)

@@ -1,1 +1,1 @@
-"""What was transferred: losses, answers and scores beside companions."""
+"""What was transferred: losses, answers and scores, against comparison runs."""

@@ -1,4 +1,4 @@
-"""What was transferred: the student beside its companions, on rows that none of them was trained
+"""What was transferred: the student against its comparison runs, on rows that none of them was trained
 on."""
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from pipeline.evaluation.subjects import STUDENT, Subject, opened_subjects, rows
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, name_of_teacher
 from pipeline.generation.writer import StudentWriter
-from pipeline.runs.comparisons import BASELINES, about
+from pipeline.runs.comparisons import BASELINES, describe
 from pipeline.runs.folder import RunFolder, environment
 from pipeline.runs.record import trained_from
-from pipeline.training.run import train, unfit_companions
+from pipeline.training.run import train, unfit_comparisons
 from pipeline.training.validation import perplexity
 
 ASKED = (
@@ -55,7 +55,7 @@ ASKED = (
 def evaluate(
     settings: EvaluateSettings, step: Step = lambda what, done, total: None
 ) -> dict[str, Any]:
-    """Evaluate a run and its companions; returns what is written to `evaluation/results.json`.
+    """Evaluate a run and its comparison runs; returns what is written to `evaluation/results.json`.
 
     What cannot be measured of the teacher alone, or of a task, is said under `not_measured`, and
     costs nothing else.
@@ -67,7 +67,7 @@ def evaluate(
     """
     folder = RunFolder(settings.run)
     folder.require_finished()
-    folder.companions()  # none of them is missing, before anything is done
+    folder.comparisons()  # none of them is missing, before anything is done
     tasks = HarnessTasks(
         settings.tasks, settings.task_path, settings.task_limit, settings.batch_size
     )
@@ -181,14 +181,14 @@ def _trained_baselines(
     )
     asked, left_out = list(dict.fromkeys(settings.baselines)), dict[str, str]()
     if "all" in asked:
-        left_out = unfit_companions(student, BASELINES)
+        left_out = unfit_comparisons(student, BASELINES)
         asked = [*(name for name in BASELINES if name not in left_out), TEACHER]
     if TEACHER in asked and run.read_record()["identity"]["cache"]["teacher_kind"] == "encoder":
         left_out[TEACHER] = "is an encoder, and does not write"
         asked.remove(TEACHER)
     if trained := [name for name in asked if name != TEACHER]:
         _require_prompts(settings, run)  # before hours are spent on them
-        train(student, companions=trained, resume=True)
+        train(student, comparisons=trained, resume=True)
     return asked, left_out
 
 
@@ -263,7 +263,7 @@ def _teacher_alone(
     entry = {
         "name": TEACHER,
         "kind": "baseline",
-        "about": about(TEACHER),
+        "about": describe(TEACHER),
         "reads": "prompt and answer, as it was",
         "condition": TEACHER,
         "layers": [],

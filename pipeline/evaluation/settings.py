@@ -29,7 +29,7 @@ class EvaluateSettings:
         score: how answers are compared with the references, as `choose_score` names it.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
-        baselines: names of companions that are trained first where they are not there (`teacher`:
+        baselines: names of comparison runs that are trained first where they are not there (`teacher`:
             never trained).
         tasks: of lm-evaluation-harness, to be answered by the student, too.
         task_path: a folder with further tasks.

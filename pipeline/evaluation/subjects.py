@@ -1,4 +1,4 @@
-"""What an evaluation compares: a finished run and its companions, each with the cache that it
+"""What an evaluation compares: a finished run and its comparison runs, each with the cache that it
 learned from."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from cache import Cache, CacheError, open_cache
 from cache.storage import Place, Where, place_of
 from pipeline.evaluation.settings import no_cache
-from pipeline.runs.comparisons import about, kind_of
+from pipeline.runs.comparisons import describe, kind_of
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.record import require_same_cache, trained_from
 from pipeline.runs.rows import rows_of as split_of
@@ -49,7 +49,7 @@ class Subject:
         return {
             "name": self.name,
             "kind": self.kind,
-            "about": about(self.name),
+            "about": describe(self.name),
             "reads": self.settings.conditioning.describe_input(named),
             "condition": self.settings.condition,
             "layers": layers,
@@ -65,7 +65,7 @@ class Subject:
 def opened_subjects(
     run: RunFolder, cache: Where | None, random_teacher: Where | None
 ) -> Iterator[list[Subject]]:
-    """The student first, then its companions, in the order in which they are told of.
+    """The student first, then its comparison runs, in the order in which they are told of.
 
     Args:
         run: the student's.
@@ -87,7 +87,7 @@ def opened_subjects(
 
         own = open_once(place_of(cache or trained_from(run)), "--cache")
         subjects = []
-        for name, folder in {STUDENT: run, **run.companions()}.items():
+        for name, folder in {STUDENT: run, **run.comparisons()}.items():
             record = folder.read_record()
             is_same = record["identity"]["cache"] == run.read_record()["identity"]["cache"]
             read = (

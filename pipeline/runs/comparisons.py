@@ -1,10 +1,10 @@
-"""A student's companions, the runs that it is held against: what each of them changes, all else
-being equal."""
+"""A student's comparison runs: what each changes in its settings, all else being equal."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cache.storage import Where
@@ -25,8 +25,16 @@ BASELINES = (
 )
 """The paper's table 1, distillation, and the published code's attention, which leaks."""
 RANDOM_TEACHER = "random-teacher"
+FOLDER, OLD_FOLDER = "comparisons", "companions"
+"""Folder of the comparison runs, and field of run.json; runs of release 0.1 have the old name."""
 _DISTILL = 0.5
 _LAYER = re.compile(r"layer-(-?\d+)")
+
+
+def comparisons_folder(run: Path) -> Path:
+    """Return the folder with the comparison runs of a run."""
+    old = run / OLD_FOLDER
+    return old if old.is_dir() else run / FOLDER
 
 
 def kind_of(name: str) -> str:
@@ -37,8 +45,8 @@ def kind_of(name: str) -> str:
     return "layer" if _LAYER.fullmatch(name) else "baseline"
 
 
-def told_order(name: str) -> tuple[int, int, str]:
-    """Where a companion stands among the others: controls before baselines, those on layers
+def display_order(name: str) -> tuple[int, int, str]:
+    """Where a comparison run stands among the others: controls before baselines, those on layers
     first."""
     if layer := _LAYER.fullmatch(name):
         return 0, int(layer[1]), ""
@@ -47,8 +55,8 @@ def told_order(name: str) -> tuple[int, int, str]:
     return 2, BASELINES.index(name) if name in BASELINES else len(BASELINES), name
 
 
-def about(name: str) -> str:
-    """What a student or companion is, in a few words."""
+def describe(name: str) -> str:
+    """What a student or comparison run is, in a few words."""
     known = {
         "student": "the student",
         "no-teacher": "the same GPT-Neo on the tokens",
@@ -66,10 +74,10 @@ def about(name: str) -> str:
     return known.get(name) or f"the teacher's layer {name.removeprefix('layer-')}"
 
 
-def companion(
+def comparison_settings(
     settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None
 ) -> TrainSettings:
-    """The companion of a name: same data, seed, steps and tokens, nothing to stop it early.
+    """The comparison run of a name: same data, seed, steps and tokens, nothing to stop it early.
 
     Args:
         settings: the student's.
@@ -78,10 +86,10 @@ def companion(
         random_teacher: the cache of a teacher of random weights.
 
     Raises:
-        InputError: this student can have no such companion, or it would be the student itself.
+        InputError: this student can have no such comparison run, or it would be the student itself.
     """
     same: dict[str, Any] = {
-        "run": settings.run / "companions" / name,
+        "run": comparisons_folder(settings.run) / name,
         "max_steps": steps,
         "patience": 0,
     }
@@ -120,7 +128,7 @@ def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -
 
 
 def why_impossible(settings: TrainSettings, name: str) -> str | None:
-    """Why a student can have no such companion; None where it can."""
+    """Why a student can have no such comparison run; None where it can."""
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"

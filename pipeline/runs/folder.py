@@ -15,11 +15,11 @@ from typing import Any
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
-from pipeline.runs.comparisons import told_order
+from pipeline.runs.comparisons import FOLDER, OLD_FOLDER, comparisons_folder, display_order
 from pipeline.runs.settings import TrainSettings
 
 _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
-_RECORD_FIELDS = {"finished", "leaks", "companions", "settings", "identity", "provenance"}
+_RECORD_FIELDS = {"finished", "leaks", "comparisons", "settings", "identity", "provenance"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunFolder:
     """A run's folder.
 
     It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`,
-    `loss.png`, `companions/` (the runs it is held against) and `evaluation/`."""
+    `loss.png`, `comparisons/` and `evaluation/`."""
 
     root: Path
 
@@ -71,14 +71,14 @@ class RunFolder:
         """Results and report."""
         return self.root / "evaluation"
 
-    def companions(self) -> dict[str, RunFolder]:
-        """The companions that were asked for, by name, in the order in which they are told of.
+    def comparisons(self) -> dict[str, RunFolder]:
+        """The comparison runs that were asked for, by name, in the order in which they are told of.
 
         Raises:
             InputError: one of them is not finished.
         """
-        finished = self.finished_companions()
-        for name in self.read_record()["companions"]:
+        finished = self.finished_comparisons()
+        for name in self.read_record()["comparisons"]:
             if name not in finished:
                 raise InputError(
                     f"{self.root}: {name} is not finished; run the same train command again, with"
@@ -86,10 +86,10 @@ class RunFolder:
                 )
         return finished
 
-    def finished_companions(self) -> dict[str, RunFolder]:
-        """The companions that are finished, by name, in the order in which they are told of."""
-        names = sorted(self.read_record()["companions"], key=told_order)
-        runs = {name: RunFolder(self.root / "companions" / name) for name in names}
+    def finished_comparisons(self) -> dict[str, RunFolder]:
+        """The comparison runs that are finished, by name, in the order in which they are told of."""
+        names = sorted(self.read_record()["comparisons"], key=display_order)
+        runs = {name: RunFolder(comparisons_folder(self.root) / name) for name in names}
         return {
             name: run
             for name, run in runs.items()
@@ -97,10 +97,10 @@ class RunFolder:
         }
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The logged steps of this run and of its finished companions, by name."""
+        """The logged steps of this run and of its finished comparison runs, by name."""
         return {
             name: run.read_metrics()
-            for name, run in {"student": self, **self.finished_companions()}.items()
+            for name, run in {"student": self, **self.finished_comparisons()}.items()
         }
 
     def exists(self) -> bool:
@@ -129,6 +129,8 @@ class RunFolder:
             raise InputError(
                 f"{path}: damaged ({error}); train again, into a new folder"
             ) from error
+        if isinstance(record, dict) and OLD_FOLDER in record:
+            record[FOLDER] = record.pop(OLD_FOLDER)
         if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
             raise InputError(
                 f"{path}: damaged or not a run's record; train again, into a new folder"

@@ -20,14 +20,14 @@ _NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report
 
 
 def new_record(
-    settings: TrainSettings, cache: Cache, companions: Sequence[str], tokenizer: str
+    settings: TrainSettings, cache: Cache, comparisons: Sequence[str], tokenizer: str
 ) -> dict[str, Any]:
     """The record of a run that is about to begin; `tokenizer` is the hash of the student's."""
     return {
         "kind": "llm-modules run",
         "finished": False,
         "leaks": settings.leaks or _is_told_what_comes(settings, cache),
-        "companions": sorted(companions),
+        "comparisons": sorted(comparisons),
         "settings": settings.as_json(),
         "identity": {
             "cache": cache.identity,

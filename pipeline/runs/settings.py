@@ -172,21 +172,21 @@ class TrainSettings:
         generation."""
         return self.conditioning.may_leak and self.cross_attention == "bidirectional"
 
-    def require_companions(self, companions: Sequence[str]) -> None:
-        """Refuse a run that cannot have companions beside it.
+    def require_comparisons(self, comparisons: Sequence[str]) -> None:
+        """Refuse comparison runs that this run cannot have.
 
         Raises:
             InputError: says what to leave out.
         """
-        if companions and not self.reads_states:
+        if comparisons and not self.reads_states:
             raise InputError(
-                f"{companions[0]}: a student of --condition {self.condition} reads no teacher to"
+                f"{comparisons[0]}: a student of --condition {self.condition} reads no teacher to"
                 " compare with; train it without --controls, --control-layers and --random-teacher"
             )
-        if companions and self.report_to:
+        if comparisons and self.report_to:
             raise InputError(
-                "--report-to: tells of one run; train its companions afterwards, with --resume and"
-                " without --report-to"
+                "--report-to: reports one run; train its comparison runs afterwards, with --resume"
+                " and without --report-to"
             )
 
     def require_sense(self) -> None:

@@ -1,4 +1,4 @@
-"""A training run from a cache: the student, and its companions at equal steps and tokens. No
+"""A training run from a cache: the student, and its comparison runs at equal steps and tokens. No
 teacher anywhere."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
 from pipeline.progress import progress_bar, tell
-from pipeline.runs.comparisons import RANDOM_TEACHER, companion, kind_of, why_impossible
+from pipeline.runs.comparisons import RANDOM_TEACHER, comparison_settings, kind_of, why_impossible
 from pipeline.runs.examples import students_hash
 from pipeline.runs.folder import RunFolder, forget_peak_memory, is_over, peak_memory
 from pipeline.runs.record import earlier_record, new_record
@@ -38,18 +38,18 @@ from pipeline.training.trainer import StudentTrainer
 def train(
     settings: TrainSettings,
     *,
-    companions: Sequence[str] = (),
+    comparisons: Sequence[str] = (),
     random_teacher: Where | None = None,
     resume: bool = False,
     options: str = "",
 ) -> dict[str, Any]:
-    """Train a student from a cache, then its companions; returns the student's record (run.json).
+    """Train a student from a cache, then its comparison runs; returns the student's record (run.json).
 
     Where torchrun has started several processes, all call this, and train together.
 
     Args:
         settings: of the student.
-        companions: the names of the runs to hold it against (see `companions`).
+        comparisons: names of the comparison runs (see `pipeline.runs.comparisons`).
         random_teacher: the cache of a teacher of random weights, for the control of that name.
         resume: go on with what was begun.
         options: the command's, kept beside the run as what repeats it.
@@ -60,38 +60,38 @@ def train(
             such student.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
-    settings.require_companions(companions)
+    settings.require_comparisons(comparisons)
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
         if own_share().rank == 0 and (together := describe_groups(cache)):
             tell(together)
-        if companions and own_share().rank == 0:
+        if comparisons and own_share().rank == 0:
             _tell_if_too_few(cache, settings)
-        for name in companions:
-            _require_companion(
+        for name in comparisons:
+            _require_comparison(
                 settings,
                 cache,
                 name,
-                companion(settings, name, steps=1, random_teacher=random_teacher),
+                comparison_settings(settings, name, steps=1, random_teacher=random_teacher),
             )
-        asked = [name for name in companions if kind_of(name) != "baseline"]
-        in_all = len(companions) + 1
-        title = f"student (1 of {in_all})" if companions else "student"
+        asked = [name for name in comparisons if kind_of(name) != "baseline"]
+        in_all = len(comparisons) + 1
+        title = f"student (1 of {in_all})" if comparisons else "student"
         record = _train_one(settings, cache, title, asked, resume=resume, options=options)
-        for number, name in enumerate(companions, start=2):
-            own = companion(
+        for number, name in enumerate(comparisons, start=2):
+            own = comparison_settings(
                 settings, name, steps=record["result"]["steps"], random_teacher=random_teacher
             )
             with _opened(own, settings, cache) as read:
                 title = f"{name} ({number} of {in_all})"
                 _train_one(own, read, title, (), resume=resume or RunFolder(own.run).exists())
-            record["companions"] = sorted(
-                {*record["companions"], name}
+            record["comparisons"] = sorted(
+                {*record["comparisons"], name}
             )  # a baseline that was stopped is not missed
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
-        if companions and own_share().rank == 0:
+        if comparisons and own_share().rank == 0:
             RunFolder(settings.run).write_options(
                 options
             )  # those that a run was begun with may have named none
@@ -112,13 +112,15 @@ def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
         )
 
 
-def unfit_companions(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
-    """The names of companions that a finished student cannot have, each with the reason."""
+def unfit_comparisons(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
+    """The names of comparison runs that a finished student cannot have, each with the reason."""
     reasons = {}
     with open_cache(settings.cache) as cache:
         for name in names:
             try:
-                _require_companion(settings, cache, name, companion(settings, name, steps=1))
+                _require_comparison(
+                    settings, cache, name, comparison_settings(settings, name, steps=1)
+                )
             except InputError as error:
                 reasons[name] = why_impossible(settings, name) or str(error).removeprefix(
                     f"{name}: "
@@ -129,14 +131,14 @@ def unfit_companions(settings: TrainSettings, names: Sequence[str]) -> dict[str,
 def _opened(
     own: TrainSettings, settings: TrainSettings, cache: Cache
 ) -> AbstractContextManager[Cache]:
-    """A companion's cache: most often the student's, which is open already."""
+    """A comparison run's cache: most often the student's, which is open already."""
     return nullcontext(cache) if own.cache == settings.cache else open_cache(own.cache)
 
 
-def _require_companion(
+def _require_comparison(
     settings: TrainSettings, cache: Cache, name: str, own: TrainSettings
 ) -> None:
-    """Find out whether a companion can be trained.
+    """Find out whether a comparison run can be trained.
 
     Raises:
         InputError: it cannot, or the cache of its own is not of random weights, or of other
@@ -162,18 +164,18 @@ def _train_one(
     settings: TrainSettings,
     cache: Cache,
     title: str,
-    companions: Sequence[str],
+    comparisons: Sequence[str],
     *,
     resume: bool,
     options: str = "",
 ) -> dict[str, Any]:
     folder, share = RunFolder(settings.run), own_share()
-    record = new_record(settings, cache, companions, students_hash(settings, cache))
+    record = new_record(settings, cache, comparisons, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
-        record["companions"] = sorted({*earlier["companions"], *companions})
+        record["comparisons"] = sorted({*earlier["comparisons"], *comparisons})
         if earlier["finished"]:
-            if record["companions"] != earlier["companions"] and share.rank == 0:
-                folder.write_record(earlier | {"companions": record["companions"]})
+            if record["comparisons"] != earlier["comparisons"] and share.rank == 0:
+                folder.write_record(earlier | {"comparisons": record["comparisons"]})
             return earlier
     with progress_bar(
         TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -18,13 +18,13 @@ from pipeline.training.run import train
 
 def train_and_tell(
     settings: TrainSettings,
-    companions: list[str],
+    comparisons: list[str],
     random_teacher: Place | None,
     *,
     resume: bool,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Train a student and its companions; its record, which is printed in words unless it is to be
+    """Train a student and its comparison runs; its record, which is printed in words unless it is to be
     JSON.
 
     Raises:
@@ -32,7 +32,7 @@ def train_and_tell(
     """
     record = train(
         settings,
-        companions=companions,
+        comparisons=comparisons,
         random_teacher=random_teacher,
         resume=resume,
         options=options_as_yaml(),
@@ -48,7 +48,7 @@ def train_and_tell(
             f" {counted(result['tokens'], 'token')} in {result['seconds']:.0f} s; best validation"
             f" loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
         )
-        for name, run in folder.finished_companions().items():
+        for name, run in folder.finished_comparisons().items():
             click.echo(
                 f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}"
             )

@@ -27,7 +27,7 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scores") / "run"
     train(
         TrainSettings(small_cache, folder, max_steps=2, batch_size=8, device="cpu"),
-        companions=CONTROLS,
+        comparisons=CONTROLS,
     )
     return folder
 

@@ -36,7 +36,7 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = TrainSettings(
         small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu"
     )
-    train(options, companions=CONTROLS)
+    train(options, comparisons=CONTROLS)
     return folder
 
 
@@ -283,7 +283,7 @@ def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> Non
 
 def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/companions/no-teacher")
+    shutil.rmtree(tmp_path / "run/comparisons/no-teacher")
     with pytest.raises(InputError, match="no-teacher is not finished"):
         evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
 
@@ -295,7 +295,7 @@ def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
                 run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
             )
         )
-    assert not (run / "companions/gpt-neo-scratch").exists()
+    assert not (run / "comparisons/gpt-neo-scratch").exists()
 
 
 def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: RunCli) -> None:

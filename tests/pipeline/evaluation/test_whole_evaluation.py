@@ -93,7 +93,7 @@ def run(
         TrainSettings(
             settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options
         ),
-        companions=("layer-0", "layer-2", "no-teacher", "random-teacher"),
+        comparisons=("layer-0", "layer-2", "no-teacher", "random-teacher"),
         random_teacher=random.cache,
     )
     return folder / "run"
@@ -200,7 +200,7 @@ def test_every_control_and_baseline_is_there_with_its_figures(
         for name in ("student", "layer-0", "distilled", "teacher")
     ]
     assert same == pytest.approx([same[0]] * 4)
-    assert RunFolder(run).companions().keys() == {*NAMES} - {"student", "teacher"}
+    assert RunFolder(run).comparisons().keys() == {*NAMES} - {"student", "teacher"}
 
 
 def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(
@@ -294,7 +294,7 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
     }
     assert [each["name"] for each in found["students"]] == [
         "student",
-        *RunFolder(own).finished_companions(),
+        *RunFolder(own).finished_comparisons(),
     ]
 
 
@@ -302,7 +302,7 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
     results: dict[str, Any], run: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
-    control = RunFolder(moved / "companions/random-teacher")
+    control = RunFolder(moved / "comparisons/random-teacher")
     record = control.read_record()
     was = record["settings"]["cache"]
     control.write_record(
@@ -442,11 +442,11 @@ def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
     [
         (["--compare"], "--compare: name at least two evaluated runs"),
         (["--compare", "RUN", "RUN"], "a run is named twice"),
-        (["--compare", "RUN", "RUN/companions/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
+        (["--compare", "RUN", "RUN/comparisons/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
         ([], "name one run with --run"),
         (["--run", "RUN", "RUN"], "name one run with --run"),
         (["--run", "RUN", "--baselines", "nobody"], f"--baselines nobody: there are teacher, {', '.join(BASELINES)}, or all"),
-        (["--run", "RUN/companions/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
+        (["--run", "RUN/comparisons/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said_so(

@@ -1,4 +1,4 @@
-"""A student's companions: what each changes, and which would be no comparison."""
+"""A student's comparison runs: what each changes, and which would be no comparison."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.model import LLMModulesForCausalLM
-from pipeline.runs.comparisons import BASELINES, CONTROLS, about, companion, kind_of, told_order
+from pipeline.runs.comparisons import (
+    BASELINES,
+    CONTROLS,
+    comparison_settings,
+    describe,
+    display_order,
+    kind_of,
+)
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
 from pipeline.training import run as run_module
 from pipeline.training.callbacks import Stopwatch
-from pipeline.training.run import train, unfit_companions
+from pipeline.training.run import train, unfit_comparisons
 from tests.conftest import write_rows
 
 STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")
@@ -30,8 +37,8 @@ ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None:
-    changed = companion(STUDENT, name, steps=7, random_teacher="random")
-    assert (changed.run, changed.patience) == (Path("run/companions") / name, 0)
+    changed = comparison_settings(STUDENT, name, steps=7, random_teacher="random")
+    assert (changed.run, changed.patience) == (Path("run/comparisons") / name, 0)
     assert changed.max_steps == (0 if name == "gpt-neo-untouched" else 7)
     kept = set(vars(STUDENT)) - {"run", "max_steps", "patience"}
     differs = {field for field in kept if getattr(changed, field) != getattr(STUDENT, field)}
@@ -49,8 +56,8 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
             "bidirectional": {"cross_attention"},
         }[name]
     )
-    assert about(name)
-    frozen = companion(
+    assert describe(name)
+    frozen = comparison_settings(
         replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random"
     ).freeze
     assert frozen == (
@@ -83,7 +90,7 @@ def test_what_would_be_no_comparison_is_said_so(
     changes: dict[str, Any], name: str, said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        companion(replace(STUDENT, **changes), name, steps=1)
+        comparison_settings(replace(STUDENT, **changes), name, steps=1)
 
 
 def test_middle_layers_know_something_so_they_are_no_controls() -> None:
@@ -95,7 +102,7 @@ def test_middle_layers_know_something_so_they_are_no_controls() -> None:
 
 def test_controls_are_told_of_before_baselines_and_layers_in_their_order() -> None:
     mixed = ["distilled", "layer-12", "random-teacher", "gpt-neo-scratch", "layer-2", "no-teacher"]
-    assert sorted(mixed, key=told_order) == [
+    assert sorted(mixed, key=display_order) == [
         "layer-2", "layer-12", "no-teacher", "random-teacher", "gpt-neo-scratch", "distilled",
     ]  # fmt: skip
 
@@ -119,16 +126,16 @@ def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
     options = TrainSettings(
         small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu"
     )
-    train(options, companions=("gpt-neo-untouched", "gpt-neo-scratch"))
-    companions = RunFolder(tmp_path / "run").companions()
-    record = companions["gpt-neo-untouched"].read_record()
+    train(options, comparisons=("gpt-neo-untouched", "gpt-neo-scratch"))
+    comparisons = RunFolder(tmp_path / "run").comparisons()
+    record = comparisons["gpt-neo-untouched"].read_record()
     assert record["result"]["steps"] == record["result"]["tokens"] == 0
     assert record["result"]["best_val_loss"] > 1
     untouched = LLMModulesForCausalLM.from_pretrained(
-        companions["gpt-neo-untouched"].model
+        comparisons["gpt-neo-untouched"].model
     ).body.state_dict()
     scratch = LLMModulesForCausalLM.from_pretrained(
-        companions["gpt-neo-scratch"].model
+        comparisons["gpt-neo-scratch"].model
     ).body.state_dict()
     whole = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
     assert all(torch.equal(value, untouched[name]) for name, value in whole.items())
@@ -149,7 +156,7 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
     train(options)
     train(
         replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")),
-        companions=(),
+        comparisons=(),
     )
     learned = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
     for condition in ("sequence", "text", "none"):
@@ -186,7 +193,7 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     small_cache: Path, embedded_settings: Any, tmp_path: Path
 ) -> None:
     tiny = TrainSettings(small_cache, tmp_path / "run", device="cpu")
-    reasons = unfit_companions(tiny, BASELINES)
+    reasons = unfit_comparisons(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
     assert "keeps no LM head" in reasons["distilled"]
     assert (
@@ -198,14 +205,14 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     ):
         train(
             tiny,
-            companions=("random-teacher",),
+            comparisons=("random-teacher",),
             random_teacher=shutil.copytree(small_cache, tmp_path / "copy"),
         )
-    assert unfit_companions(
+    assert unfit_comparisons(
         replace(tiny, cross_attention="bidirectional"), ["bidirectional"]
     ).keys() == {"bidirectional"}
     assert (
-        unfit_companions(
+        unfit_comparisons(
             replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]
         )
         == {}
@@ -213,7 +220,7 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
     text = embedded_settings(dataset=str(rows), limit=None)
     extract(prepare(text))
-    reasons = unfit_companions(replace(tiny, cache=text.cache), BASELINES)
+    reasons = unfit_comparisons(replace(tiny, cache=text.cache), BASELINES)
     assert all(
         "holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch")
     )
@@ -234,14 +241,14 @@ def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
     monkeypatch.setattr(run_module, "_train_one", stopped)
     for name in ("bidirectional", "layer-0"):
         with pytest.raises(KeyboardInterrupt):
-            train(options, companions=(name,), resume=True)
+            train(options, comparisons=(name,), resume=True)
     folder = RunFolder(options.run)
-    assert folder.read_record()["companions"] == ["layer-0"]
+    assert folder.read_record()["comparisons"] == ["layer-0"]
     with pytest.raises(InputError, match="layer-0 is not finished"):
-        folder.companions()
+        folder.comparisons()
     monkeypatch.setattr(run_module, "_train_one", whole)
-    train(options, companions=("layer-0", "bidirectional"), resume=True)
-    assert list(folder.companions()) == ["layer-0", "bidirectional"]
+    train(options, comparisons=("layer-0", "bidirectional"), resume=True)
+    assert list(folder.comparisons()) == ["layer-0", "bidirectional"]
 
 
 def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
@@ -260,12 +267,12 @@ def test_too_few_rows_for_a_verdict_are_said_before_training(
     small_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = TrainSettings(small_cache, tmp_path / "few", max_steps=1, device="cpu")
-    train(settings, companions=("layer-0",))
+    train(settings, comparisons=("layer-0",))
     line = (
         "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows,"
         " or --validation 0.25\n"
     )
     assert line in capsys.readouterr().err
-    train(replace(settings, run=tmp_path / "enough", validation=0.25), companions=("layer-0",))
+    train(replace(settings, run=tmp_path / "enough", validation=0.25), comparisons=("layer-0",))
     train(replace(settings, run=tmp_path / "alone"))
     assert "held out" not in capsys.readouterr().err

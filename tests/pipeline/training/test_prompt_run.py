@@ -256,7 +256,7 @@ def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(
         InputError,
         match=r"has 450 positions, the longest example \d+ tokens; leave longer answers out",
     ):
-        train(quick(prompts, tmp_path / "run", student=str(narrow)), companions=CONTROLS)
+        train(quick(prompts, tmp_path / "run", student=str(narrow)), comparisons=CONTROLS)
     assert not (tmp_path / "run").exists()
 
 
@@ -303,7 +303,7 @@ def run_with_controls(
     prompts: Path, gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     run = tmp_path_factory.mktemp("prompt") / "run"
-    train(quick(prompts, run, student=str(gpt_neo), epochs=3), companions=CONTROLS)
+    train(quick(prompts, run, student=str(gpt_neo), epochs=3), comparisons=CONTROLS)
     return run
 
 
@@ -548,7 +548,7 @@ def test_controls_that_would_be_the_student_itself_are_refused(
     changes: dict[str, Any], said: str, prompts: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        train(quick(prompts, tmp_path / "run", **changes), companions=CONTROLS)
+        train(quick(prompts, tmp_path / "run", **changes), comparisons=CONTROLS)
 
 
 def test_what_is_gone_or_does_not_apply_is_said_so(
@@ -584,9 +584,9 @@ def test_a_head_that_is_the_embeddings_is_frozen_with_them(prompts: Path, tmp_pa
             train(quick(prompts, tmp_path / "run", **changes))
     train(
         quick(prompts, tmp_path / "run", freeze=("gpt-neo",), max_steps=1),
-        companions=("no-teacher",),
+        comparisons=("no-teacher",),
     )
-    control = RunFolder(tmp_path / "run").companions()["no-teacher"].settings()
+    control = RunFolder(tmp_path / "run").comparisons()["no-teacher"].settings()
     assert control.freeze == ()  # what has no teacher to learn from learns with all of its weights
 
 
@@ -610,5 +610,5 @@ def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(
             own + seen for own, seen in zip(looking.lengths, states, strict=True)
         ]
     layers = quick(prompts, tmp_path / "run", layers=(0, -1), cross_every=1, max_steps=1)
-    train(layers, companions=("no-teacher",))
-    assert RunFolder(tmp_path / "run" / "companions" / "no-teacher").read_record()["finished"]
+    train(layers, comparisons=("no-teacher",))
+    assert RunFolder(tmp_path / "run" / "comparisons" / "no-teacher").read_record()["finished"]

@@ -67,7 +67,7 @@ def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
 @pytest.fixture(scope="module")
 def run_with_controls(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("train") / "run"
-    train(quick(small_cache, run), companions=CONTROLS)
+    train(quick(small_cache, run), comparisons=CONTROLS)
     return run
 
 
@@ -147,7 +147,7 @@ def test_the_model_is_the_best_one_with_its_tokenizer(
 
 
 def test_controls_get_equal_steps_and_tokens(run_with_controls: Path) -> None:
-    controls = RunFolder(run_with_controls).companions()
+    controls = RunFolder(run_with_controls).comparisons()
     assert sorted(controls) == sorted(CONTROLS)
     result = RunFolder(run_with_controls).read_record()["result"]
     for control in controls.values():
@@ -179,7 +179,7 @@ from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.settings import TrainSettings
-train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), companions=CONTROLS)
+train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), comparisons=CONTROLS)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
@@ -255,7 +255,7 @@ def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
     train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
     assert len(told) >= 2
     with pytest.raises(InputError, match="--report-to: tells of one run"):
-        train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), companions=CONTROLS)
+        train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), comparisons=CONTROLS)
     with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
         train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
 
