@@ -54,7 +54,7 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
 
 
 @contextmanager
-def same_bits(device: torch.device) -> Iterator[None]:
+def deterministic(device: torch.device) -> Iterator[None]:
     """Meanwhile a GPU computes by those algorithms that give the same bits each time; what training
     uses on a CPU does anyway."""
     if device.type != "cuda":

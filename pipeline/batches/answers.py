@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.features import CachedExamples, Features
 from pipeline.data.student_tokens import answer_tokens, prompt_tokens
-from pipeline.data.transcript import Answer, Said, said_of
+from pipeline.data.transcript import Answer, Transcript, transcript_of
 
 RowStep = Callable[[int, int], None]
 """Told how many examples have been looked at, of how many."""
@@ -65,9 +65,9 @@ class CachedAnswers(CachedExamples):
         self.occurring: set[int] = set()
         for done, index in enumerate(indices):
             step(done, len(indices))
-            said = said_of(cache, index)
-            for answer in said.answers:
-                ids, learned = self._tokens(said, answer)
+            transcript = transcript_of(cache, index)
+            for answer in transcript.answers:
+                ids, learned = self._tokens(transcript, answer)
                 if longest is not None and learned > longest:
                     self.left_out += 1
                 else:
@@ -94,12 +94,12 @@ class CachedAnswers(CachedExamples):
     def learned_bytes(self, place: int) -> int:
         """Bytes of the answer at a place."""
         item = self._items[place]
-        return len(said_of(self.cache, item.index).words_of(item.answer).encode())
+        return len(transcript_of(self.cache, item.index).answer_text(item.answer).encode())
 
     def at(self, place: int) -> Features:
         """The answer at a place."""
         item = self._items[place]
-        ids, learned = self._tokens(said_of(self.cache, item.index), item.answer)
+        ids, learned = self._tokens(transcript_of(self.cache, item.index), item.answer)
         features: Features = {
             "row_id": self.cache.row_ids[item.index],
             "input_ids": torch.tensor(ids),
@@ -112,12 +112,12 @@ class CachedAnswers(CachedExamples):
         mask = torch.ones(min(start, len(example.input_ids)), dtype=torch.long)
         return features | _before(states, start) | {"states_mask": mask}
 
-    def _tokens(self, said: Said, answer: Answer) -> tuple[list[int], int]:
+    def _tokens(self, transcript: Transcript, answer: Answer) -> tuple[list[int], int]:
         """The student's tokens of an answer, and how many of them, at the end, are to be
         learned."""
-        written = answer_tokens(said.words_of(answer), self._tokenizer)
+        written = answer_tokens(transcript.answer_text(answer), self._tokenizer)
         return prompt_tokens(
-            said.prompt_of(answer) if self._with_prompts else None, self._tokenizer
+            transcript.prompt_of(answer) if self._with_prompts else None, self._tokenizer
         ) + written, len(written)
 
 

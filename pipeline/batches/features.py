@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from cache import Cache
 from cache.codecs import EXACT, CodedStates
 from cache.example import CodedExample
-from pipeline.data.transcript import said_of
+from pipeline.data.transcript import transcript_of
 
 _MOST_THREADS = 8
 
@@ -138,7 +138,7 @@ class CachedFeatures(CachedExamples):
 
     def learned_bytes(self, place: int) -> int:
         """Bytes of the answers of the example at a place, or of its plain text."""
-        return said_of(self.cache, self._indices[place]).learned_bytes
+        return transcript_of(self.cache, self._indices[place]).learned_bytes
 
     def at(self, place: int) -> Features:
         """The example at a place."""

@@ -46,16 +46,16 @@ def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:
         InputError: it is not there, or has no such layer.
     """
     from pipeline.teacher.layers import (
-        indices_of,
+        layer_indices,
     )  # here, for a training run is to import nothing of teachers
     from pipeline.teacher.source import find_teacher
 
     if name is None:
         return
     source = find_teacher(name)
-    source.require_there()
-    if layers and (last := source.known_layers()) is not None:
-        indices_of(layers, last)
+    source.require_exists()
+    if layers and (last := source.declared_layers()) is not None:
+        layer_indices(layers, last)
 
 
 def require_data_set(source: str | None) -> None:
@@ -64,10 +64,10 @@ def require_data_set(source: str | None) -> None:
     Raises:
         InputError: it is not there.
     """
-    from pipeline.data.sources import require_there
+    from pipeline.data.sources import require_exists
 
     if source is not None:
-        require_there(source)
+        require_exists(source)
 
 
 def require_student(name: str) -> None:

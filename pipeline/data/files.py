@@ -25,7 +25,7 @@ _FIRST_LINES = 20
 FileRow = dict[str, Any] | RowError
 
 
-def names_files(source: str) -> bool:
+def is_file_source(source: str) -> bool:
     """Whether a data set's name is that of a file, folder or pattern here, and no hub id."""
     path = Path(source)
     kind = _kind(path)[0] if path.suffix else None

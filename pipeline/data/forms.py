@@ -63,7 +63,7 @@ def read_row(row: Row, form: FormName) -> tuple[Turn, ...] | TokenRow:
     return FORMS[form].read(row)
 
 
-def unread_fields(row: Row, form: FormName) -> Iterator[str]:
+def ignored_fields(row: Row, form: FormName) -> Iterator[str]:
     """The columns and message fields with content that the form does not read."""
     known = FORMS[form]
     yield from (

@@ -11,15 +11,15 @@ from typing import Any
 
 from pipeline.data.conversations import Conversation, TokenRow
 from pipeline.data.fields import require_unicode
-from pipeline.data.files import find_files, names_files, rows_of_file
+from pipeline.data.files import find_files, is_file_source, rows_of_file
 from pipeline.data.forms import (
     FORMS,
     FormName,
     Row,
     describe_forms,
     detect_form,
+    ignored_fields,
     read_row,
-    unread_fields,
 )
 from pipeline.errors import InputError, RowError, reason
 
@@ -87,10 +87,10 @@ def load_conversations(
                 raise row
             form = form or _detected(row)
             conversations.append(_conversation(str(index), row, form, group_by, where))
-            unread.update({*unread_fields(row, form)} - {group_by})
+            unread.update({*ignored_fields(row, form)} - {group_by})
         except RowError as error:
             if not skip_bad_rows:
-                raise bad_row(where, error) from error
+                raise bad_row_error(where, error) from error
             malformed, first = malformed + 1, first or f"{where}: {error}"
     if not conversations or form is None:
         found = (
@@ -102,18 +102,18 @@ def load_conversations(
     )
 
 
-def require_there(source: str) -> None:
+def require_exists(source: str) -> None:
     """Find out whether a data set's files are there, before anything slow is done. What only the
     hub can know passes.
 
     Raises:
         InputError: there is no such file, or it is of no known kind.
     """
-    if names_files(source):
+    if is_file_source(source):
         find_files(source)
 
 
-def bad_row(where: str, error: RowError) -> InputError:
+def bad_row_error(where: str, error: RowError) -> InputError:
     """What to say of a row that cannot be used, with file and row."""
     return InputError(
         f"{where}: {error} (extract --skip-bad-rows leaves such rows out, and counts them)"
@@ -162,7 +162,7 @@ def _detected(row: Row) -> FormName:
 
 def _rows(source: str, config: str | None, split: str) -> Iterator[tuple[str, Row | RowError]]:
     """Each row with the file and its place in it."""
-    if not names_files(source):
+    if not is_file_source(source):
         for index, row in enumerate(_hub_rows(source, config, split)):
             yield f"{source}: row {index}", row
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-FEWEST_HELD_OUT = 10
+MIN_HELD_OUT = 10
 """Of fewer rows no interval is given, and no verdict."""
 
 

@@ -12,10 +12,10 @@ from pipeline.data.templates import end_token, render_paper
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError, RowError
-from pipeline.pretrained.load import why
+from pipeline.pretrained.load import load_error_reason
 
 
-def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_student_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A student's tokenizer, by hub id or folder.
 
     Raises:
@@ -25,13 +25,15 @@ def load_own_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: holds no tokenizer ({why(error)}); --student-tokenizer takes a hub id or"
+            f"{name}: holds no tokenizer ({load_error_reason(error)}); --student-tokenizer takes a hub id or"
             " folder that does"
         ) from error
-    return require_end(tokenizer, name)
+    return require_end_token(tokenizer, name)
 
 
-def require_end(tokenizer: PreTrainedTokenizerBase, name: str | Path) -> PreTrainedTokenizerBase:
+def require_end_token(
+    tokenizer: PreTrainedTokenizerBase, name: str | Path
+) -> PreTrainedTokenizerBase:
     """The tokenizer, which can end an answer.
 
     Raises:
@@ -71,9 +73,9 @@ def _text_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
         return tokenize_prompt(turns, "paper", tokenizer)
     except RowError:
         end, ids = end_token(tokenizer), list[int]()
-        for segment in render_paper([*turns, Turn("assistant", "")], end)[:-1]:
-            is_answer = segment.learn or segment.masked
-            ids += _words(segment.text.removesuffix(end) if is_answer else segment.text, tokenizer)
+        for part in render_paper([*turns, Turn("assistant", "")], end)[:-1]:
+            is_answer = part.learn or part.masked
+            ids += _words(part.text.removesuffix(end) if is_answer else part.text, tokenizer)
             ids += [int(tokenizer.eos_token_id)] * is_answer
         return ids
 

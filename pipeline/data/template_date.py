@@ -17,7 +17,7 @@ _DIRECTIVES = [
 ]
 
 
-def with_fixed_date(template: str) -> str:
+def fix_template_date(template: str) -> str:
     """A chat template whose `strftime_now` gives `TEMPLATE_DATE`.
 
     Transformers passes no functions to a template, so a macro of this name takes the place of its
@@ -33,7 +33,7 @@ def with_fixed_date(template: str) -> str:
     )
 
 
-def recorded_date(template_name: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def template_date_of(template_name: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The date that the chat template writes, to be recorded with a cache; None where it writes
     none."""
     writes = template_name == "chat" and _FUNCTION in str(tokenizer.chat_template)

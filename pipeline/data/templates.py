@@ -1,7 +1,7 @@
 """Conversations as text: which words surround the turns, and which of the text a student learns to
 write.
 
-A template yields segments. Their texts, end to end, are what the teacher reads; their borders are
+A template yields parts. Their texts, end to end, are what the teacher reads; their borders are
 where answers begin and end."""
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.data.control_tokens import require_no_control_tokens
 from pipeline.data.conversations import Turn
-from pipeline.data.kept_words import require_all_rendered
-from pipeline.data.template_date import with_fixed_date
+from pipeline.data.render_check import require_all_rendered
+from pipeline.data.template_date import fix_template_date
 from pipeline.errors import InputError, RowError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ REFUSED_BY_TEMPLATE = "refused by the chat template"
 
 
 @dataclass(frozen=True)
-class Segment:
+class TextPart:
     """A stretch of text.
 
     Attributes:
@@ -45,7 +45,7 @@ class Segment:
 
 def render(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
-) -> list[Segment]:
+) -> list[TextPart]:
     """Render a whole conversation.
 
     Raises:
@@ -55,7 +55,7 @@ def render(
     """
     require_no_control_tokens(turns, tokenizer)
     if turns and turns[0].role == "text":
-        return [Segment(turns[0].text + end_token(tokenizer), learn=True)]
+        return [TextPart(turns[0].text + end_token(tokenizer), learn=True)]
     return (
         render_paper(turns, end_token(tokenizer))
         if template == "paper"
@@ -65,8 +65,8 @@ def render(
 
 def render_prompt(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
-) -> list[Segment]:
-    """Render turns up to where the assistant begins to write; the same segments that `render` puts
+) -> list[TextPart]:
+    """Render turns up to where the assistant begins to write; the same parts that `render` puts
     before the answer.
 
     Raises:
@@ -79,16 +79,16 @@ def render_prompt(
     whole = _apply_chat_template(turns, tokenizer, ask=True)
     try:
         earlier = _render_chat(turns, tokenizer)
-    # a template that rewrites earlier turns: nothing is learned from such rows, so no segment has
+    # a template that rewrites earlier turns: nothing is learned from such rows, so no part has
     # to match
     except RowError:
-        return [Segment(whole, learn=False)]
+        return [TextPart(whole, learn=False)]
     while earlier and not (earlier[-1].learn or earlier[-1].masked):
         earlier.pop()
-    done = "".join(segment.text for segment in earlier)
+    done = "".join(part.text for part in earlier)
     if not whole.startswith(done):
-        return [Segment(whole, learn=False)]
-    return [*earlier, Segment(whole[len(done) :], learn=False)]
+        return [TextPart(whole, learn=False)]
+    return [*earlier, TextPart(whole[len(done) :], learn=False)]
 
 
 def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -125,26 +125,26 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
 _HEADINGS = {"user": "User:\n", "tool": "Tool:\n", "tools": "Tools:\n", "system": ""}
 
 
-def render_paper(turns: Sequence[Turn], end: str) -> list[Segment]:
+def render_paper(turns: Sequence[Turn], end: str) -> list[TextPart]:
     """The Stratos form: the system prompt, then question and answer under plain headings, each
     answer ended."""
-    segments: list[Segment] = []
+    parts: list[TextPart] = []
     before = ""
     for turn in turns:
         if turn.role == "assistant":
-            answer = Segment(turn.plain_text + end, learn=turn.learn, masked=not turn.learn)
-            segments += [Segment(f"{before}Assistant:\n", learn=False), answer]
+            answer = TextPart(turn.plain_text + end, learn=turn.learn, masked=not turn.learn)
+            parts += [TextPart(f"{before}Assistant:\n", learn=False), answer]
             before = "\n\n"
         else:
             before += f"{_HEADINGS[turn.role]}{turn.text}\n\n"
     if before.strip():
-        segments.append(Segment(before.rstrip("\n"), learn=False))
-    return segments
+        parts.append(TextPart(before.rstrip("\n"), learn=False))
+    return parts
 
 
-def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[TextPart]:
     """The tokenizer's own chat template, split where each assistant turn begins and ends."""
-    segments: list[Segment] = []
+    parts: list[TextPart] = []
     answers: dict[int, str] = {}
     done = ""
     for index, turn in enumerate(turns):
@@ -159,17 +159,17 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
                 REFUSED_BY_TEMPLATE,
             )
         answer = after[len(before) :].rstrip()
-        segments += [
-            Segment(before[len(done) :], learn=False),
-            Segment(answer, learn=turn.learn, masked=not turn.learn),
+        parts += [
+            TextPart(before[len(done) :], learn=False),
+            TextPart(answer, learn=turn.learn, masked=not turn.learn),
         ]
         answers[index] = answer
         done = before + answer
     whole = _apply_chat_template(turns, tokenizer, ask=False)
     if rest := whole[len(done) :].rstrip():
-        segments.append(Segment(rest, learn=False))
+        parts.append(TextPart(rest, learn=False))
     require_all_rendered(turns, whole, answers)
-    return segments
+    return parts
 
 
 def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -205,7 +205,7 @@ def _apply_chat_template(
         tool for turn in turns if turn.role == "tools" for tool in json.loads(turn.text)
     ] or None
     try:
-        template = with_fixed_date(tokenizer.get_chat_template(None, tools))
+        template = fix_template_date(tokenizer.get_chat_template(None, tools))
         return str(
             tokenizer.apply_chat_template(
                 messages,

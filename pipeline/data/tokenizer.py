@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from cache.sealed_json import canonical_json
 from pipeline.errors import InputError
 from pipeline.pretrained.files import require_no_pointers
-from pipeline.pretrained.load import NO_CODE, why
+from pipeline.pretrained.load import NO_CODE, load_error_reason
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -46,7 +46,7 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
     return tokenizer
 
 
-def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:
+def load_verified_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer that was saved beside a cache or a model.
 
     Raises:
@@ -56,7 +56,9 @@ def load_same_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizer
     try:
         tokenizer = load_tokenizer(folder)
     except Exception as error:
-        raise InputError(f"{folder}: the tokenizer cannot be loaded ({why(error)})") from error
+        raise InputError(
+            f"{folder}: the tokenizer cannot be loaded ({load_error_reason(error)})"
+        ) from error
     found = tokenizer_hash(tokenizer)
     if found != expected_hash:
         raise InputError(

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.conversations import Conversation, Turn
-from pipeline.data.sources import bad_row
-from pipeline.data.templates import Segment, TemplateName, render, render_prompt
+from pipeline.data.sources import bad_row_error
+from pipeline.data.templates import TemplateName, TextPart, render, render_prompt
 from pipeline.data.token_pieces import token_pieces
-from pipeline.data.transcript import Answer, Said
+from pipeline.data.transcript import Answer, Transcript
 from pipeline.errors import RowError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TokenizedExample:
         row_id: the conversation's row id.
         input_ids: `[T]` int32.
         loss_mask: `[T]` bool, True where the student is to predict this token.
-        text: what is said, as `Said` puts it.
+        text: what is said, as `Transcript` puts it.
     """
 
     row_id: str
@@ -77,27 +77,27 @@ class TokenizedDataset:
         self.left_out[reason] = self.left_out.get(reason, 0) + count
 
 
-def tokenize_segments(
-    segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn = "assistant"
+def tokenize_parts(
+    parts: Sequence[TextPart], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn = "assistant"
 ) -> tuple[list[int], list[bool]]:
-    """Token ids and loss mask of rendered segments.
+    """Token ids and loss mask of rendered parts.
 
-    The loss mask covers the segments that the assistant writes, or, with `loss_on="all"`,
+    The loss mask covers the parts that the assistant writes, or, with `loss_on="all"`,
     everything (the paper's way) but what a row says is not to be learned."""
-    pieces = token_pieces([segment.text for segment in segments], tokenizer)
+    pieces = token_pieces([part.text for part in parts], tokenizer)
     ids = [token for piece in pieces for token in piece]
-    return ids, _loss_mask(segments, pieces, loss_on)
+    return ids, _loss_mask(parts, pieces, loss_on)
 
 
 def _loss_mask(
-    segments: Sequence[Segment], pieces: Sequence[Sequence[int]], loss_on: LossOn
+    parts: Sequence[TextPart], pieces: Sequence[Sequence[int]], loss_on: LossOn
 ) -> list[bool]:
-    """The mask of the tokens of some segments; the first piece is what the tokenizer puts before
+    """The mask of the tokens of some parts; the first piece is what the tokenizer puts before
     every text."""
     everything = loss_on == "all"
     learned = [
         everything,
-        *(segment.learn or (everything and not segment.masked) for segment in segments),
+        *(part.learn or (everything and not part.masked) for part in parts),
     ]
     return [learn for learn, piece in zip(learned, pieces, strict=True) for _ in piece]
 
@@ -106,7 +106,7 @@ def tokenize_prompt(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
     """Token ids of a prompt, ending where the assistant begins to write."""
-    return tokenize_segments(render_prompt(turns, template, tokenizer), tokenizer)[0]
+    return tokenize_parts(render_prompt(turns, template, tokenizer), tokenizer)[0]
 
 
 def tokenize_conversations(
@@ -151,10 +151,12 @@ def tokenize_conversations(
                 prompts_only=prompts_only,
                 last_answer_only=last_answer_only,
             )
-            require_within(example.input_ids, vocab_size, tokenizer)
+            require_known_tokens(example.input_ids, vocab_size, tokenizer)
         except RowError as error:
             if not skip_bad_rows:
-                raise bad_row(conversation.where or f"row {conversation.row_id}", error) from error
+                raise bad_row_error(
+                    conversation.where or f"row {conversation.row_id}", error
+                ) from error
             dataset.leave_out(error.kind)
             dataset.first.setdefault(error.kind, f"{conversation.where}: {error}")
             continue
@@ -190,42 +192,40 @@ def _tokenized(
         learned = str(
             tokenizer.decode(row.tokens.input_ids[row.tokens.loss_mask], skip_special_tokens=True)
         )
-        text = Said((Turn("text", learned),), ()).as_text()
+        text = Transcript((Turn("text", learned),), ()).to_json()
         return TokenizedExample(row.row_id, row.tokens.input_ids, row.tokens.loss_mask, text)
     if loss_on == "all" and any(not turn.learn and turn.role != "assistant" for turn in row.turns):
         raise RowError(
             "a message that is no answer has weight 0, which --loss-on all cannot leave out"
         )
-    segments = render(row.turns, template, tokenizer)
-    pieces = token_pieces([segment.text for segment in segments], tokenizer)
-    answers = _answers(row.turns, segments, pieces)
+    parts = render(row.turns, template, tokenizer)
+    pieces = token_pieces([part.text for part in parts], tokenizer)
+    answers = _answers(row.turns, parts, pieces)
     ids = [token for piece in pieces for token in piece]
-    mask = _loss_mask(segments, pieces, loss_on)
+    mask = _loss_mask(parts, pieces, loss_on)
     if prompts_only:
         ids = ids[: answers[-1].start] if answers else []
         mask = [False] * len(ids)
-    text = Said(row.turns, answers[-1:] if last_answer_only else answers).as_text()
+    text = Transcript(row.turns, answers[-1:] if last_answer_only else answers).to_json()
     return TokenizedExample(row.row_id, np.asarray(ids, np.int32), np.asarray(mask, np.bool_), text)
 
 
 def _answers(
-    turns: Sequence[Turn], segments: Sequence[Segment], pieces: Sequence[Sequence[int]]
+    turns: Sequence[Turn], parts: Sequence[TextPart], pieces: Sequence[Sequence[int]]
 ) -> tuple[Answer, ...]:
     """Where in the tokens each answer begins that is to be learned."""
     starts = list(
         accumulate(len(piece) for piece in pieces)
-    )  # pieces[0] stands before the first segment
+    )  # pieces[0] stands before the first part
     written = [
-        start
-        for segment, start in zip(segments, starts, strict=False)
-        if segment.learn or segment.masked
+        start for part, start in zip(parts, starts, strict=False) if part.learn or part.masked
     ]
     turned = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
     found = zip(turned, written, strict=False)  # plain text is nobody's answer
     return tuple(Answer(number, start) for number, start in found if turns[number].learn)
 
 
-def require_within(
+def require_known_tokens(
     ids: Sequence[int] | npt.NDArray[np.int32],
     vocab_size: int | None,
     tokenizer: PreTrainedTokenizerBase,

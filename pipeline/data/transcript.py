@@ -22,7 +22,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Said:
+class Transcript:
     """The turns of a conversation, and its answers as the teacher's tokens have them; none where
     nobody asks anything."""
 
@@ -33,19 +33,19 @@ class Said:
         """The turns before an answer."""
         return self.turns[: answer.turn]
 
-    def words_of(self, answer: Answer) -> str:
+    def answer_text(self, answer: Answer) -> str:
         """What the answer says."""
         return self.turns[answer.turn].plain_text
 
     @property
     def learned_bytes(self) -> int:
         """Bytes of UTF-8 of the answers, or of text that nobody says."""
-        words = [self.words_of(answer) for answer in self.answers] or [
+        words = [self.answer_text(answer) for answer in self.answers] or [
             turn.text for turn in self.turns if turn.role == "text"
         ]
         return sum(len(each.encode()) for each in words)
 
-    def as_text(self) -> str:
+    def to_json(self) -> str:
         """As a cache keeps it."""
         turns = [_turn_as_list(turn) for turn in self.turns]
         return json.dumps(
@@ -54,7 +54,7 @@ class Said:
         )
 
     @classmethod
-    def from_text(cls, text: str, where: str) -> Said:
+    def from_json(cls, text: str, where: str) -> Transcript:
         """Read what a cache has kept; `where` names it in errors.
 
         Raises:
@@ -73,13 +73,13 @@ class Said:
         return cls(turns, answers)
 
 
-def said_of(cache: Cache, index: int) -> Said:
+def transcript_of(cache: Cache, index: int) -> Transcript:
     """What an example of a cache says.
 
     Raises:
         InputError: the cache keeps no texts of this program's making.
     """
-    return Said.from_text(cache.text(index), f"{cache.address}: row {cache.row_ids[index]}")
+    return Transcript.from_json(cache.text(index), f"{cache.address}: row {cache.row_ids[index]}")
 
 
 def _turn_as_list(turn: Turn) -> list[str | bool]:

@@ -27,7 +27,7 @@ from transformers import (
 
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TEMPLATE_NAMES, render
-from pipeline.data.tokens import tokenize_segments
+from pipeline.data.tokens import tokenize_parts
 from pipeline.embedded.problems import SYSTEM_PROMPT, Problem, generate_problems
 from pipeline.labels import IGNORE
 
@@ -118,7 +118,7 @@ class EndlessProblems(IterableDataset[dict[str, list[int]]]):
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         for index, problem in enumerate(generate_problems(self.seed, held_out=False)):
             template = TEMPLATE_NAMES[index % 4 == 3]
-            ids, mask = tokenize_segments(
+            ids, mask = tokenize_parts(
                 render(_turns(problem), template, self.tokenizer), self.tokenizer
             )
             yield {

@@ -44,7 +44,7 @@ class AnswerScores:
         """What the results say of the score."""
         return {
             "name": self.name,
-            "why": self.choice.why,
+            "why": self.choice.reason,
             "definition": self.choice.score.definition,
             "graded": self.choice.score.graded,
             "scored": sum(self._usable),

@@ -15,7 +15,7 @@ from pipeline.batches.features import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder
 from pipeline.batches.sampler import ValidationBatches
-from pipeline.data.split import FEWEST_HELD_OUT
+from pipeline.data.split import MIN_HELD_OUT
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import Share
@@ -54,7 +54,7 @@ class RowLosses:
 
     def interval(self) -> Interval | None:
         """Bootstrap confidence interval of the loss, over rows; None where they are too few."""
-        if len(self.nats) < FEWEST_HELD_OUT:
+        if len(self.nats) < MIN_HELD_OUT:
             return None
         weights = _draws(len(self.nats))
         return _middle((weights @ self.nats) / np.maximum(weights @ self.tokens, 1))
@@ -92,7 +92,7 @@ def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore | None
     if not pairs:
         return None
     score, interval = float(1 - own.sum() / others.sum()), None
-    if len(pairs) >= FEWEST_HELD_OUT:
+    if len(pairs) >= MIN_HELD_OUT:
         weights = _draws(len(pairs))
         interval = _middle(
             1 - (weights @ own) / np.maximum(weights @ others, np.finfo(np.float64).tiny)
@@ -111,7 +111,7 @@ def share_interval(right: int, count: int) -> Interval:
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Bootstrap confidence interval of a mean over rows; None where they are too few."""
-    if len(values) < FEWEST_HELD_OUT:
+    if len(values) < MIN_HELD_OUT:
         return None
     return _middle(_draws(len(values)) @ np.asarray(values, np.float64) / len(values))
 

@@ -10,9 +10,9 @@ from cache import Cache
 from pipeline.data.conversations import Conversation
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
-from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.tokenizer import load_verified_tokenizer
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.data.transcript import said_of
+from pipeline.data.transcript import transcript_of
 from pipeline.errors import InputError, RowError
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
@@ -43,7 +43,7 @@ def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
         InputError: the cache keeps no texts of this program's making.
     """
     for index in indices:
-        yield Conversation(cache.row_ids[index], said_of(cache, index).turns)
+        yield Conversation(cache.row_ids[index], transcript_of(cache, index).turns)
 
 
 def held_out_prompts(
@@ -105,7 +105,7 @@ class _Reader:
             subject.folder.model, trust_remote_code=False
         )
         self.positions = int(self._config.body.max_position_embeddings)
-        self._tokenizer = load_same_tokenizer(
+        self._tokenizer = load_verified_tokenizer(
             subject.folder.model, subject.record["identity"]["student_tokenizer"]
         )
         self._teachers_tokenizer = teachers_tokenizer(subject.cache)

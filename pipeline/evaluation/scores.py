@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.conditions.registry import condition_named
 from pipeline.data.conversations import Conversation, Turn
-from pipeline.data.split import FEWEST_HELD_OUT
+from pipeline.data.split import MIN_HELD_OUT
 from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.answers import has_form, repetition
 from pipeline.evaluation.settings import EvaluateSettings
@@ -57,7 +57,7 @@ def verdict(students: list[dict[str, Any]], score: dict[str, Any] | None = None)
     if any(score["interval"] is None for score in scores):
         return (
             f"No verdict: {loss}, and too few rows are held out to say what of it comes from the"
-            f" teacher; {FEWEST_HELD_OUT} are needed: train with more rows, or a larger"
+            f" teacher; {MIN_HELD_OUT} are needed: train with more rows, or a larger"
             " --validation."
         )
     least = min(scores, key=lambda score: score["interval"][0])

@@ -12,15 +12,15 @@ from cache import Cache
 from pipeline.conditions.cached import cached_part_of
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, end_token_id, render
-from pipeline.data.tokens import tokenize_prompt, tokenize_segments
-from pipeline.data.transcript import said_of
+from pipeline.data.tokens import tokenize_parts, tokenize_prompt
+from pipeline.data.transcript import transcript_of
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
 from pipeline.generation.writer import Sampling, Written, cut_answer, left_padded
 from pipeline.runs.examples import teachers_tokenizer
-from pipeline.teacher.load import teacher_within
+from pipeline.teacher.load import teacher_from_causal_lm
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.verified_load import load_same_whole
+from pipeline.teacher.verified_load import load_verified_causal_lm
 
 _AT_ONCE = 256
 """Tokens whose logits are made together."""
@@ -36,7 +36,7 @@ class TeacherAlone:
         Raises:
             InputError: it is not there, or its weights are others.
         """
-        self._model: Any = load_same_whole(name, cache.identity, device)
+        self._model: Any = load_verified_causal_lm(name, cache.identity, device)
         self._cache, self._device = cache, device
         self._tokenizer = teachers_tokenizer(cache)
         self._template: TemplateName = (
@@ -61,7 +61,7 @@ class TeacherAlone:
             InputError: it does more than its LM head to predict.
         """
         nats, tokens, sizes = [], [], []
-        teacher = teacher_within(self._model, [-1])
+        teacher = teacher_from_causal_lm(self._model, [-1])
         for done, row in enumerate(rows):
             step(done, len(rows))
             ids, learned = self._tokens_of(row)
@@ -71,7 +71,7 @@ class TeacherAlone:
                 self._nats(teacher, states_TD, torch.tensor(ids, device=self._device), places)
             )
             tokens.append(len(places))
-            sizes.append(said_of(self._cache, row).learned_bytes)
+            sizes.append(transcript_of(self._cache, row).learned_bytes)
         row_ids = tuple(self._cache.row_ids[row] for row in rows)
         return RowLosses(
             row_ids, np.array(nats), np.array(tokens, np.int64), np.array(sizes, np.int64)
@@ -83,8 +83,10 @@ class TeacherAlone:
         if cached_part_of(identity).is_whole:
             example = self._cache.coded_example(row, ())
             return example.input_ids.tolist(), example.loss_mask.tolist()
-        segments = render(said_of(self._cache, row).turns, identity["template"], self._tokenizer)
-        return tokenize_segments(segments, self._tokenizer, identity["loss_on"])
+        segments = render(
+            transcript_of(self._cache, row).turns, identity["template"], self._tokenizer
+        )
+        return tokenize_parts(segments, self._tokenizer, identity["loss_on"])
 
     def _nats(
         self, teacher: Teacher, states_TD: torch.Tensor, ids_T: torch.Tensor, places: Sequence[int]

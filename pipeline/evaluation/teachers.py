@@ -10,7 +10,7 @@ import torch
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.verified_load import load_same_teacher
+from pipeline.teacher.verified_load import load_verified_teacher
 
 
 def name_of_teacher(settings: EvaluateSettings, subject: Subject) -> str:
@@ -48,7 +48,7 @@ class KeptTeacher:
             layers, identity = sorted(self._layers[weights]), subject.cache.identity
             self._kept = (
                 weights,
-                load_same_teacher(
+                load_verified_teacher(
                     name_of_teacher(self._settings, subject), layers, identity, self._device
                 ),
             )

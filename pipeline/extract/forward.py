@@ -20,7 +20,7 @@ from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.sharing import SharingPlan
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.prefix_kv import NOTHING, Context, read_after, read_context
+from pipeline.teacher.prefix_kv import EMPTY_PREFIX, PrefixKV, extend_prefix, read_with_prefixes
 
 _LEAST_BATCH = 256
 """Tokens below which a batch is not halved any further: it is a single example already."""
@@ -85,7 +85,7 @@ class ShardReader:
         """
         self._teacher, self._examples, self._sharing = teacher, examples, sharing
         self._batch_tokens, self._skip, self._progress = batch_tokens, skip_non_finite, progress
-        self._contexts: dict[int, Context] = {}
+        self._contexts: dict[int, PrefixKV] = {}
         self._faults: dict[int, str] = {}
         require_going_on(teacher, sharing)
 
@@ -186,8 +186,8 @@ class ShardReader:
 
     def _read_stem(self, number: int) -> Segment:
         run = self._prefix_run(number)
-        before = self._contexts.get(run.after, NOTHING)
-        states, self._contexts[number] = read_context(
+        before = self._contexts.get(run.after, EMPTY_PREFIX)
+        states, self._contexts[number] = extend_prefix(
             self._teacher, torch.from_numpy(run.ids.astype(np.int64))[None], before
         )
         return run.segment({layer: hidden[0] for layer, hidden in _on_host(states).items()})
@@ -220,8 +220,8 @@ class ShardReader:
                 }
             else:
                 ids_BT, mask_BT = _padded([row.ids for row in rows])
-                contexts = [self._contexts.get(row.after, NOTHING) for row in rows]
-                states = _on_host(read_after(self._teacher, ids_BT, mask_BT, contexts))
+                contexts = [self._contexts.get(row.after, EMPTY_PREFIX) for row in rows]
+                states = _on_host(read_with_prefixes(self._teacher, ids_BT, mask_BT, contexts))
             for row, (index, run) in enumerate(zip(batch, rows, strict=True)):
                 segments[ready[index]] = run.segment(
                     {layer: hidden[row, : len(run)] for layer, hidden in states.items()}
@@ -316,7 +316,7 @@ def require_going_on(teacher: Teacher, sharing: SharingPlan) -> None:
     Raises:
         InputError: says what to do.
     """
-    if sharing.prefixes and not teacher.goes_on:
+    if sharing.prefixes and not teacher.continues_from_kv:
         raise InputError(
             f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract"
             " with --no-sharing"
@@ -327,7 +327,7 @@ def read_batch(teacher: Teacher, rows: Sequence[TokenizedExample]) -> list[dict[
     """Hidden states `[T, d_teacher]` in bfloat16, on the host, of whole examples, from one forward
     pass."""
     ids_BT, mask_BT = _padded([row.input_ids for row in rows])
-    states = _on_host(read_after(teacher, ids_BT, mask_BT, [NOTHING] * len(rows)))
+    states = _on_host(read_with_prefixes(teacher, ids_BT, mask_BT, [EMPTY_PREFIX] * len(rows)))
     return [
         {layer: hidden[row, : len(example)] for layer, hidden in states.items()}
         for row, example in enumerate(rows)

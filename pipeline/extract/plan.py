@@ -34,7 +34,7 @@ from pipeline.extract.provenance import cache_provenance, most_batch_tokens, sha
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing
 from pipeline.teacher.lm_head import lm_head_rows
-from pipeline.teacher.shape import context_of, decoder_config, resolve_layers, why_unshared
+from pipeline.teacher.shape import context_length, decoder_config, resolve_layers, sharing_obstacle
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
@@ -229,7 +229,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
             " it out"
         )
     longest = min(
-        settings.max_tokens, context_of(config, settings.teacher_kind) or settings.max_tokens
+        settings.max_tokens, context_length(config, settings.teacher_kind) or settings.max_tokens
     )
     tokenizer = source.load_tokenizer()
     dataset = tokenize_conversations(
@@ -258,7 +258,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         )
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    unshared = why_unshared(config, longest) if settings.shares else None
+    unshared = sharing_obstacle(config, longest) if settings.shares else None
     shares = settings.shares and unshared is None
     sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
     identity: Identity = {

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.sources import ConversationSet
-from pipeline.data.template_date import recorded_date
+from pipeline.data.template_date import template_date_of
 from pipeline.data.tokens import TokenizedDataset
 from pipeline.device import choose_device
 from pipeline.extract.settings import ExtractSettings
@@ -66,7 +66,7 @@ def cache_provenance(
         "dataset_config": settings.dataset_config,
         "split": settings.split,
         "form": conversations.form,
-        "template_date": recorded_date(settings.template, tokenizer),
+        "template_date": template_date_of(settings.template, tokenizer),
         "system_prompt": _usual_system_prompt(conversations),
         "limit": settings.limit,
         "skip_bad_rows": settings.skip_bad_rows,

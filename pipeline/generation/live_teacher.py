@@ -40,7 +40,7 @@ class LiveTeacher:
             mask_BK = (
                 None if attention_mask_BK is None else attention_mask_BK.to(self._teacher.device)
             )
-            if self._teacher.goes_on:
+            if self._teacher.continues_from_kv:
                 found = self._teacher.hidden_states(ids_BK[:, known:], mask_BK, self._past)
             else:  # all once more: dearer with each token, and right
                 whole = self._teacher.hidden_states(ids_BK, mask_BK)

@@ -13,7 +13,7 @@ from pipeline.generation.writer import StudentWriter
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.record import require_same_cache, trained_from
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.verified_load import load_same_teacher
+from pipeline.teacher.verified_load import load_verified_teacher
 
 _SMALL = 1_000_000_000
 """Bytes of a cache that is looked into unasked."""
@@ -55,7 +55,9 @@ def open_writer(
     name = teacher or record["provenance"]["teacher"]
 
     def load() -> Teacher:
-        return load_same_teacher(name, settings.layers_read, record["identity"]["cache"], teachers)
+        return load_verified_teacher(
+            name, settings.layers_read, record["identity"]["cache"], teachers
+        )
 
     reads_prompts = settings.conditioning.reads_prompt_states
     if cache is not None and not reads_prompts:

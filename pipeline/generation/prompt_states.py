@@ -76,9 +76,9 @@ class PromptStates:
     def _read_live(self, prompts: Sequence[list[int]]) -> list[torch.Tensor]:
         teacher = self._teacher = self._teacher or self._load()
         longest = max(map(len, prompts))
-        if teacher.context is not None and longest > teacher.context:
+        if teacher.context_length is not None and longest > teacher.context_length:
             raise InputError(
-                f"the prompt has {longest} tokens, the teacher reads {teacher.context}; ask"
+                f"the prompt has {longest} tokens, the teacher reads {teacher.context_length}; ask"
                 " something shorter"
             )
         if (most := max(map(max, prompts))) >= teacher.vocab_size:

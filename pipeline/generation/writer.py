@@ -14,13 +14,13 @@ from cache import Cache
 from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
-from pipeline.data.tokenizer import load_same_tokenizer
-from pipeline.data.tokens import require_within, tokenize_prompt
+from pipeline.data.tokenizer import load_verified_tokenizer
+from pipeline.data.tokens import require_known_tokens, tokenize_prompt
 from pipeline.errors import InputError
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
-from pipeline.pretrained.load import load_weights, why
+from pipeline.pretrained.load import load_error_reason, load_weights
 from pipeline.runs.folder import RunFolder
 from pipeline.teacher.model import Teacher
 
@@ -97,11 +97,13 @@ class StudentWriter:
             self.model = load_weights(LLMModulesForCausalLM, run.model).eval()
             torch.nn.Module.to(self.model, device)
         except (OSError, ValueError, SafetensorError) as error:
-            raise InputError(f"{run.model}: the student cannot be loaded ({why(error)})") from error
+            raise InputError(
+                f"{run.model}: the student cannot be loaded ({load_error_reason(error)})"
+            ) from error
         config = self.model.config
-        self.tokenizer = load_same_tokenizer(run.model, identity["student_tokenizer"])
+        self.tokenizer = load_verified_tokenizer(run.model, identity["student_tokenizer"])
         self._teachers_tokenizer = (
-            load_same_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
+            load_verified_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
             if config.own_tokens
             else self.tokenizer
         )
@@ -145,15 +147,15 @@ class StudentWriter:
             for turns in prompts
         ]
         for prompt in ids:
-            require_within(prompt, self.model.config.vocab_size, self.tokenizer)
+            require_known_tokens(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
         who, most = "this student", self.model.config.body.max_position_embeddings
         if (
             self._teacher is not None
-            and self._teacher.context is not None
-            and self._teacher.context < most
+            and self._teacher.context_length is not None
+            and self._teacher.context_length < most
         ):
-            who, most = "its teacher", self._teacher.context
+            who, most = "its teacher", self._teacher.context_length
         if (room := most - longest) < 1:
             raise InputError(
                 f"the prompt has {longest} tokens, {who} reads {most}; ask something shorter"

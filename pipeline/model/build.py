@@ -12,7 +12,7 @@ from pipeline.conditions.registry import condition_named
 from pipeline.errors import InputError
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.student import LLMModulesForCausalLM
-from pipeline.pretrained.load import load_config, load_weights, why
+from pipeline.pretrained.load import load_config, load_error_reason, load_weights
 from pipeline.shapes import SIZES, BridgeShape
 
 _POSITIONS = 2048
@@ -121,7 +121,7 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
             if Path(student).is_dir()
             else "no such folder, and no such model on the hub"
         )
-        raise InputError(f"student {student}: {found} ({why(error)})") from error
+        raise InputError(f"student {student}: {found} ({load_error_reason(error)})") from error
     if isinstance(body, LLMModulesConfig):
         if body.reads_states or body.head_size is not None:
             raise InputError(
@@ -160,7 +160,7 @@ def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         model = load_weights(AutoModelForCausalLM, student)
     except Exception as error:
         raise InputError(
-            f"student {student}: its weights could not be loaded ({why(error)})"
+            f"student {student}: its weights could not be loaded ({load_error_reason(error)})"
         ) from error
     return model.base_model.state_dict(), model.get_output_embeddings().weight.detach()
 

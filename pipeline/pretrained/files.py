@@ -144,7 +144,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def is_gguf_readers(error: BaseException) -> bool:
+def is_gguf_reader_error(error: BaseException) -> bool:
     """Whether an error was raised by the library that reads GGUF files, which has no errors of its
     own."""
     from gguf import gguf_reader

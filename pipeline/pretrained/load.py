@@ -52,7 +52,7 @@ def load_weights(kind: Any, location: str | Path, **options: Any) -> Any:
     return model
 
 
-def why(error: BaseException) -> str:
+def load_error_reason(error: BaseException) -> str:
     """In a few words, why something could not be loaded."""
     told = str(error)
     if "trust_remote_code" in told or "custom code" in told:

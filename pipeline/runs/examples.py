@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.answers import CachedAnswers, RowStep
 from pipeline.batches.features import CachedExamples, CachedFeatures
-from pipeline.data.student_tokens import load_own_tokenizer, require_end
-from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
+from pipeline.data.student_tokens import load_student_tokenizer, require_end_token
+from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
@@ -22,7 +22,7 @@ def teachers_tokenizer(cache: Cache) -> PreTrainedTokenizerBase:
     Raises:
         InputError: these libraries would make other tokens with it.
     """
-    return load_same_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
+    return load_verified_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
 
 
 def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedTokenizerBase:
@@ -35,11 +35,11 @@ def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedToken
         InputError: there is none, or it has no token that ends an answer.
     """
     if settings.own_tokens and settings.student_tokenizer is not None:
-        return load_own_tokenizer(settings.student_tokenizer)
+        return load_student_tokenizer(settings.student_tokenizer)
     if settings.own_tokens and settings.student not in SIZES:
-        return load_own_tokenizer(settings.student)
+        return load_student_tokenizer(settings.student)
     tokenizer = teachers_tokenizer(cache)
-    return require_end(tokenizer, cache.address) if settings.own_tokens else tokenizer
+    return require_end_token(tokenizer, cache.address) if settings.own_tokens else tokenizer
 
 
 def students_hash(settings: TrainSettings, cache: Cache) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.scoring.choice import ChoiceScore, normal_label, option_letter
+from pipeline.scoring.custom_score import load_custom_score
 from pipeline.scoring.final_part import final_part
 from pipeline.scoring.interface import Score
 from pipeline.scoring.math_score import MathScore
 from pipeline.scoring.mathematics.final_answer import has_marked_answer
 from pipeline.scoring.mathematics.notation import plain
 from pipeline.scoring.mathematics.results import is_result
-from pipeline.scoring.own import load_own
 from pipeline.scoring.structures import CallScore, JsonScore, json_value
 from pipeline.scoring.text import ChrfScore, ContainsScore, ExactScore, RougeScore
 
@@ -30,11 +30,11 @@ _LABEL = 8
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenScore:
     """A score, and why it is the one."""
 
     score: Score
-    why: str
+    reason: str
 
 
 def require_score(name: str) -> None:
@@ -52,7 +52,7 @@ def require_score(name: str) -> None:
     )
 
 
-def choose_score(name: str, references: Sequence[str]) -> Choice:
+def choose_score(name: str, references: Sequence[str]) -> ChosenScore:
     """The score of a name; `auto` looks at the references.
 
     Raises:
@@ -62,7 +62,7 @@ def choose_score(name: str, references: Sequence[str]) -> Choice:
     if name == "auto":
         return _fitting(references)
     if ":" in name:
-        return Choice(load_own(name), "named")
+        return ChosenScore(load_custom_score(name), "named")
     scores: dict[str, Score] = {
         each.name: each
         for each in (
@@ -76,34 +76,34 @@ def choose_score(name: str, references: Sequence[str]) -> Choice:
             ChrfScore(),
         )
     }
-    return Choice(scores[name], "named")
+    return ChosenScore(scores[name], "named")
 
 
-def _fitting(references: Sequence[str]) -> Choice:
+def _fitting(references: Sequence[str]) -> ChosenScore:
     known = [part for reference in references if (part := final_part(reference).strip())]
     if not known:
-        return Choice(ExactScore(), "no row has a reference")
+        return ChosenScore(ExactScore(), "no row has a reference")
 
     def most(fits: Sequence[bool]) -> bool:
         return sum(fits) >= _MOST * len(known)
 
     if most([CallScore().can_score(each) for each in known]):
-        return Choice(CallScore(), "the references are calls")
+        return ChosenScore(CallScore(), "the references are calls")
     if most([_is_json_structure(each) for each in known]):
-        return Choice(JsonScore(), "the references are JSON")
+        return ChosenScore(JsonScore(), "the references are JSON")
     if most([has_marked_answer(each) for each in known]):
-        return Choice(MathScore(), "the references end in a box or ####")
+        return ChosenScore(MathScore(), "the references end in a box or ####")
     if most([option_letter(each)[0] is not None for each in known]):
-        return Choice(ChoiceScore(), "the references are letters of options")
+        return ChosenScore(ChoiceScore(), "the references are letters of options")
     if most([len(each) <= _RESULT and is_result(plain(each)) for each in known]):
-        return Choice(MathScore(), "the references are numbers or expressions")
+        return ChosenScore(MathScore(), "the references are numbers or expressions")
     words = [len(each.split()) for each in known]
     labels = {normal_label(each) for each in known}
     if most([count <= _LABEL for count in words]) and 2 * len(labels) <= len(known):
-        return Choice(ChoiceScore(), f"the references are {len(labels)} labels")
+        return ChosenScore(ChoiceScore(), f"the references are {len(labels)} labels")
     if most([count <= _SHORT for count in words]):
-        return Choice(ExactScore(), "the references are short")
-    return Choice(RougeScore(), "the references are free text")
+        return ChosenScore(ExactScore(), "the references are short")
+    return ChosenScore(RougeScore(), "the references are free text")
 
 
 def _is_json_structure(text: str) -> bool:

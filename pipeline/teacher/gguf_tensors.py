@@ -19,7 +19,7 @@ _MAY_BE_THERE = re.compile(r"^output\.|^rope_(freqs|factors_\w+)\.|^dec\.|\.rota
 _NAMED = 3
 
 
-def require_all_used(file: Path, model: PreTrainedModel) -> None:
+def require_all_tensors_used(file: Path, model: PreTrainedModel) -> None:
     """Refuse a file whose tensors the model has no place for: an architecture that transformers
     reads as another.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.errors import InputError
 
 
-def indices_of(layers: Sequence[int], last: int) -> dict[int, int]:
+def layer_indices(layers: Sequence[int], last: int) -> dict[int, int]:
     """Each layer asked for with its index counted from the embeddings (0) to the output after the
     final norm (`last`).
 

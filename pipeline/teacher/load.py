@@ -18,8 +18,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError
-from pipeline.pretrained.load import NO_CODE, load_weights, why
-from pipeline.teacher.gguf_tensors import require_all_used
+from pipeline.pretrained.load import NO_CODE, load_error_reason, load_weights
+from pipeline.teacher.gguf_tensors import require_all_tensors_used
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
 
@@ -42,11 +42,13 @@ def load_teacher(
         InputError: the weights cannot be had, or have no such layer.
     """
     if with_lm_head:
-        return teacher_within(load_whole(source, device, dtype), layers)
-    return Teacher(load_body(source, device, dtype), layers, kind=source.kind)
+        return teacher_from_causal_lm(load_causal_lm(source, device, dtype), layers)
+    return Teacher(load_base_model(source, device, dtype), layers, kind=source.kind)
 
 
-def load_body(source: TeacherSource, device: torch.device, dtype: DtypeName) -> PreTrainedModel:
+def load_base_model(
+    source: TeacherSource, device: torch.device, dtype: DtypeName
+) -> PreTrainedModel:
     """The teacher's body as transformers has it; of a model of encoder and decoder that is named as
     an encoder, its encoder.
 
@@ -60,7 +62,7 @@ def load_body(source: TeacherSource, device: torch.device, dtype: DtypeName) -> 
     return found
 
 
-def teacher_within(whole: Any, layers: Sequence[int]) -> Teacher:
+def teacher_from_causal_lm(whole: Any, layers: Sequence[int]) -> Teacher:
     """The body and the LM head of a whole model.
 
     Raises:
@@ -74,7 +76,9 @@ def teacher_within(whole: Any, layers: Sequence[int]) -> Teacher:
     return teacher
 
 
-def load_whole(source: TeacherSource, device: torch.device, dtype: DtypeName) -> PreTrainedModel:
+def load_causal_lm(
+    source: TeacherSource, device: torch.device, dtype: DtypeName
+) -> PreTrainedModel:
     """The teacher as transformers has it, with its LM head, frozen: to write by itself.
 
     Raises:
@@ -98,12 +102,12 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
         # anew.
         how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
         model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
-        require_all_used(Path(source.name), model)
+        require_all_tensors_used(Path(source.name), model)
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"teacher {source.name}: its weights cannot be loaded ({why(error)})"
+            f"teacher {source.name}: its weights cannot be loaded ({load_error_reason(error)})"
         ) from error
     return model
 

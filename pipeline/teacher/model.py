@@ -12,8 +12,8 @@ from torch.nn.functional import linear
 from transformers import Cache, PreTrainedModel
 
 from pipeline.errors import InputError
-from pipeline.teacher.body_reader import BodyReader
-from pipeline.teacher.shape import context_of, decoder_config, resolve_layers
+from pipeline.teacher.hidden_states_reader import HiddenStatesReader
+from pipeline.teacher.shape import context_length, decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherKind
 
 
@@ -41,7 +41,7 @@ class Teacher:
         self._shape = decoder_config(body.config, kind)
         self._kind = kind
         self.layers = resolve_layers(layers, self._shape)
-        self._reader = BodyReader(body, self.layers.values())
+        self._reader = HiddenStatesReader(body, self.layers.values())
         self._require_shape()
         self._lm_head: Any = lm_head
         self._head_weights: tuple[torch.Tensor, torch.Tensor | None] | None = None
@@ -70,9 +70,9 @@ class Teacher:
         return int(decoder_config(self.body.config).vocab_size)
 
     @property
-    def context(self) -> int | None:
+    def context_length(self) -> int | None:
         """Tokens that it reads; None where its configuration does not say."""
-        return context_of(self.body.config, self._kind)
+        return context_length(self.body.config, self._kind)
 
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the one that the LM head reads."""
@@ -144,16 +144,16 @@ class Teacher:
             input_ids_BT: token ids.
             attention_mask_BT: 1 for tokens, 0 for padding; with `past`, over all tokens so far.
             past: the teacher's key-value cache of the tokens before these; extended in place. Only
-                where it `goes_on`.
+                where it `continues_from_kv`.
         """
         states = self._reader.read(input_ids_BT, attention_mask_BT, past)
         return {layer: states[index] for layer, index in self.layers.items()}
 
     @property
-    def goes_on(self) -> bool:
+    def continues_from_kv(self) -> bool:
         """Whether tokens read in two parts, the second from the key-value cache of the first, get
         the states of one pass."""
-        return self.causal and self._reader.goes_on
+        return self.causal and self._reader.continues_from_kv
 
     @property
     def _family(self) -> str:

@@ -14,7 +14,7 @@ from pipeline.teacher.model import Teacher
 
 
 @dataclass(frozen=True)
-class Context:
+class PrefixKV:
     """Keys and values `[1, heads, P, d_head]` of each of the teacher's blocks after `P` tokens."""
 
     keys_values: list[tuple[torch.Tensor, torch.Tensor]]
@@ -23,14 +23,14 @@ class Context:
         return self.keys_values[0][0].shape[2] if self.keys_values else 0
 
 
-NOTHING = Context([])
+EMPTY_PREFIX = PrefixKV([])
 """Before the first token."""
 
 
 @torch.inference_mode()
-def read_context(
-    teacher: Teacher, ids_1T: torch.Tensor, before: Context
-) -> tuple[dict[int, torch.Tensor], Context]:
+def extend_prefix(
+    teacher: Teacher, ids_1T: torch.Tensor, before: PrefixKV
+) -> tuple[dict[int, torch.Tensor], PrefixKV]:
     """Read some tokens alone: their hidden states `[1, T, d_teacher]` of each layer, and what to go
     on from after them."""
     past = DynamicCache()
@@ -39,12 +39,12 @@ def read_context(
     mask_1K = torch.ones(1, len(before) + ids_1T.shape[1], dtype=torch.long, device=teacher.device)
     states = teacher.hidden_states(ids_1T.to(teacher.device), mask_1K, past)
     layers: list[Any] = past.layers
-    return states, Context([(layer.keys, layer.values) for layer in layers])
+    return states, PrefixKV([(layer.keys, layer.values) for layer in layers])
 
 
 @torch.inference_mode()
-def read_after(
-    teacher: Teacher, ids_BT: torch.Tensor, mask_BT: torch.Tensor, contexts: Sequence[Context]
+def read_with_prefixes(
+    teacher: Teacher, ids_BT: torch.Tensor, mask_BT: torch.Tensor, contexts: Sequence[PrefixKV]
 ) -> dict[int, torch.Tensor]:
     """Hidden states `[B, T, d_teacher]` of each layer, of tokens that go on from contexts of any
     lengths, one a row.
@@ -71,7 +71,7 @@ class _BlockContexts(DynamicLayer):
     for them and not kept: a batch holds those of one block at a time, and a row that goes on from a
     long text is not much dearer than another."""
 
-    def __init__(self, contexts: Sequence[Context], block: int, longest: int) -> None:
+    def __init__(self, contexts: Sequence[PrefixKV], block: int, longest: int) -> None:
         super().__init__()
         self._contexts, self._block, self._longest = contexts, block, longest
 

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from pipeline.errors import InputError
 from pipeline.pretrained.load import NO_CODE
-from pipeline.teacher.layers import indices_of
+from pipeline.teacher.layers import layer_indices
 from pipeline.teacher.source import TeacherKind
 
 _ATTENTION = {"full_attention", "sliding_attention"}
@@ -42,7 +42,7 @@ def decoder_config(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> P
     return part
 
 
-def context_of(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> int | None:
+def context_length(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> int | None:
     """Tokens that a teacher reads; None where its configuration does not say.
 
     Raises:
@@ -61,10 +61,10 @@ def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int,
     Raises:
         InputError: no such layer, or one asked for twice.
     """
-    return indices_of(layers, int(config.num_hidden_layers))
+    return layer_indices(layers, int(config.num_hidden_layers))
 
 
-def why_unshared(config: PreTrainedConfig, longest: int = 0) -> str | None:
+def sharing_obstacle(config: PreTrainedConfig, longest: int = 0) -> str | None:
     """Why a decoder of this architecture cannot go on from the keys and values of tokens read
     before; None where it can.
 
@@ -81,7 +81,7 @@ def why_unshared(config: PreTrainedConfig, longest: int = 0) -> str | None:
     types = {str(layer) for layer in getattr(part, "layer_types", None) or ()}
     if others := sorted(types - _ATTENTION):
         return f"it has layers of the kind {others[0]}"
-    limit = length_that_matters(config)
+    limit = length_dependence_limit(config)
     if limit is not None and longest > limit:
         return (
             f"its rotary embeddings depend on the whole length of a text of more than {limit}"
@@ -90,7 +90,7 @@ def why_unshared(config: PreTrainedConfig, longest: int = 0) -> str | None:
     return None
 
 
-def length_that_matters(config: PreTrainedConfig) -> int | None:
+def length_dependence_limit(config: PreTrainedConfig) -> int | None:
     """Tokens from which on a text's states depend on how long it is, so that it is read alone;
     None: they never do."""
     part = config.get_text_config(decoder=True)

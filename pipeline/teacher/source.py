@@ -48,7 +48,7 @@ class TeacherSource:
     kind: TeacherKind = "decoder"
     random_seed: int | None = None
 
-    def require_there(self) -> None:
+    def require_exists(self) -> None:
         """Find out whether a folder is a model's, before anything slow is done.
 
         Raises:
@@ -61,7 +61,7 @@ class TeacherSource:
                 " `save_pretrained` has written"
             )
 
-    def known_layers(self) -> int | None:
+    def declared_layers(self) -> int | None:
         """How many layers a folder's configuration says, where it says so plainly; None:
         transformers has to be asked."""
         try:
@@ -86,7 +86,7 @@ class TeacherSource:
         Raises:
             InputError: it cannot be had.
         """
-        self.require_there()
+        self.require_exists()
         from pipeline.pretrained.files import require_gguf  # seconds to load: not for a wrong path
         from pipeline.pretrained.load import load_config
 
@@ -174,17 +174,17 @@ class TeacherSource:
         return "" if self.random_seed is None else f"random:{self.random_seed}:"
 
     def _unusable(self, part: str, error: Exception) -> InputError:
-        from pipeline.pretrained.files import DAMAGED, is_gguf_readers
-        from pipeline.pretrained.load import why
+        from pipeline.pretrained.files import DAMAGED, is_gguf_reader_error
+        from pipeline.pretrained.load import load_error_reason
 
         folder = Path(self.location)
-        if self.is_gguf and is_gguf_readers(error):
+        if self.is_gguf and is_gguf_reader_error(error):
             return InputError(
                 f"teacher {self.name}: it is {DAMAGED}"
             )  # its table names tensors beyond its end
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(
-            f"teacher {self.name}: the {part} cannot be had from this {kind} ({why(error)})"
+            f"teacher {self.name}: the {part} cannot be had from this {kind} ({load_error_reason(error)})"
         )
 
 

@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from pipeline.device import DtypeName
 from pipeline.errors import InputError
-from pipeline.teacher.load import load_body, load_teacher, load_whole
+from pipeline.teacher.load import load_base_model, load_causal_lm, load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.shape import decoder_config, resolve_layers
 from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
-def layer_of_lm_head(name: str, layers: Sequence[int], identity: dict[str, Any]) -> int | None:
+def lm_head_layer(name: str, layers: Sequence[int], identity: dict[str, Any]) -> int | None:
     """Which of a cache's layers its teacher's LM head reads; None where none of them is.
 
     Raises:
@@ -31,7 +31,7 @@ def layer_of_lm_head(name: str, layers: Sequence[int], identity: dict[str, Any])
     )
 
 
-def load_same_teacher(
+def load_verified_teacher(
     name: str,
     layers: list[int],
     identity: dict[str, Any],
@@ -49,22 +49,26 @@ def load_same_teacher(
     )
 
 
-def load_same_body(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:
+def load_verified_base_model(
+    name: str, identity: dict[str, Any], device: torch.device
+) -> PreTrainedModel:
     """Load its body as transformers has it, and nothing of this project around it.
 
     Raises:
-        InputError: as `load_same_teacher`.
+        InputError: as `load_verified_teacher`.
     """
-    return load_body(_same_source(name, identity), device, _dtype(identity))
+    return load_base_model(_same_source(name, identity), device, _dtype(identity))
 
 
-def load_same_whole(name: str, identity: dict[str, Any], device: torch.device) -> PreTrainedModel:
+def load_verified_causal_lm(
+    name: str, identity: dict[str, Any], device: torch.device
+) -> PreTrainedModel:
     """Load it as transformers has it, to write by itself.
 
     Raises:
-        InputError: as `load_same_teacher`.
+        InputError: as `load_verified_teacher`.
     """
-    return load_whole(_same_source(name, identity), device, _dtype(identity))
+    return load_causal_lm(_same_source(name, identity), device, _dtype(identity))
 
 
 def _dtype(identity: dict[str, Any]) -> DtypeName:

@@ -18,7 +18,7 @@ from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 from pipeline.data.student_tokens import begin_token
-from pipeline.data.transcript import said_of
+from pipeline.data.transcript import transcript_of
 from pipeline.data.vocabulary import VOCABULARY, kept_head, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
@@ -76,7 +76,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         settings.conditioning.require_bridge(settings.bridge, body)
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
-        if not any(said_of(cache, index).answers for index in range(len(cache))):
+        if not any(transcript_of(cache, index).answers for index in range(len(cache))):
             raise InputError(
                 f"{cache.address}: holds plain text, and --condition prompt and text learn what"
                 " answers say"

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
 from cache.storage import Where
-from pipeline.data.split import FEWEST_HELD_OUT
+from pipeline.data.split import MIN_HELD_OUT
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
@@ -103,11 +103,11 @@ def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
     if rows < 2:  # is refused in a moment
         return
     held_out = len(rows_of(cache, settings)[1])
-    if held_out < FEWEST_HELD_OUT:
-        share = math.ceil(100 * FEWEST_HELD_OUT / rows) / 100
+    if held_out < MIN_HELD_OUT:
+        share = math.ceil(100 * MIN_HELD_OUT / rows) / 100
         mend = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
         tell(
-            f"{held_out} of {rows} rows are held out; from fewer than {FEWEST_HELD_OUT} `evaluate`"
+            f"{held_out} of {rows} rows are held out; from fewer than {MIN_HELD_OUT} `evaluate`"
             f" gives no verdict: take {mend}"
         )
 

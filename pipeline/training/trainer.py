@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.loader import CachedBatches
-from pipeline.device import same_bits
+from pipeline.device import deterministic
 from pipeline.errors import RunError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
@@ -60,7 +60,7 @@ class StudentTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer`, and to the same weights each time."""
-        with same_bits(self.args.device):
+        with deterministic(self.args.device):
             return super().train(*args, **kwargs)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from pipeline.errors import InputError
 from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
 from pipeline.extract.forward import read_batch
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.verified_load import layer_of_lm_head, load_same_teacher
+from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
 Step = Callable[[str, int, int], None]
@@ -152,7 +152,7 @@ def compare(
             else settings.teacher
         )
         with_head = bool(
-            settings.kl and name and layer_of_lm_head(name, layers, cache.identity) is not None
+            settings.kl and name and lm_head_layer(name, layers, cache.identity) is not None
         )
         if with_head or any(cache.codecs[layer].name != EXACT for layer in layers):
             step("loading the teacher", 0, 0)
@@ -160,7 +160,7 @@ def compare(
                 name or recorded(cache.manifest, "teacher"),
                 choose_device(settings.device),
             )
-            teacher = load_same_teacher(
+            teacher = load_verified_teacher(
                 name, list(layers), cache.identity, device, with_lm_head=with_head
             )
         return [_compare_layer(cache, layer, settings, teacher, step) for layer in layers]

@@ -20,7 +20,7 @@ from cache import CacheError, open_cache
 from cache.codecs import Codec
 from cache.storage import Where
 from pipeline.device import choose_device
-from pipeline.teacher.verified_load import load_same_body
+from pipeline.teacher.verified_load import load_verified_base_model
 from pipeline.upkeep.recorded_settings import recorded
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
@@ -95,7 +95,7 @@ def recheck(
             raise CacheError(f"{cache.address}: has no examples to compare")
         teacher = teacher or recorded(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
-        live = load_same_body(teacher, cache.identity, choose_device(device))
+        live = load_verified_base_model(teacher, cache.identity, choose_device(device))
         errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {
             layer: [] for layer in cache.layers
         }

@@ -13,7 +13,7 @@ from pipeline.codec_fit.request import ANY_LAYER, PRESETS, AskedCodec, asked_cod
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head
-from pipeline.teacher.verified_load import layer_of_lm_head, load_same_teacher
+from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
 
@@ -74,7 +74,7 @@ def new_codecs(
         if needs_lm_head(asked):
             step("loading the LM head", 0, 0)
             name = settings.teacher or recorded(cache.manifest, "teacher")
-            teacher = load_same_teacher(
+            teacher = load_verified_teacher(
                 name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True
             )
         return calibrate_on_cache(cache, asked, teacher, step)
@@ -112,6 +112,6 @@ def _layer_of_lm_head(cache: Cache, settings: RecodeSettings) -> int | None:
         for text in settings.fidelity
     ):
         return None
-    return layer_of_lm_head(
+    return lm_head_layer(
         settings.teacher or recorded(cache.manifest, "teacher"), cache.layers, cache.identity
     )

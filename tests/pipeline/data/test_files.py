@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.files import find_files, names_files, rows_of_file
+from pipeline.data.files import find_files, is_file_source, rows_of_file
 from pipeline.data.json_rows import json_array, parse_row
 from pipeline.errors import InputError, RowError
 
@@ -211,7 +211,7 @@ def test_a_file_with_a_patterns_marks_in_its_name_is_that_file(tmp_path: Path) -
 
 
 def test_hub_ids_are_no_files() -> None:
-    assert not names_files("openai/gsm8k")
-    assert not names_files("HuggingFaceTB/smol-v1.5")
-    assert names_files("rows.txt")
-    assert names_files("data/*.jsonl")
+    assert not is_file_source("openai/gsm8k")
+    assert not is_file_source("HuggingFaceTB/smol-v1.5")
+    assert is_file_source("rows.txt")
+    assert is_file_source("data/*.jsonl")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.conversations import Conversation, TokenRow, Turn
-from pipeline.data.forms import FORMS, detect_form, read_row, unread_fields
+from pipeline.data.forms import FORMS, detect_form, ignored_fields, read_row
 from pipeline.errors import RowError
 
 
@@ -172,8 +172,8 @@ def test_what_no_form_reads_is_named() -> None:
         "note": "",
         "tools": [],
     }
-    assert set(unread_fields(row, "chat")) == {"id", "messages[].mood"}
-    assert set(unread_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
+    assert set(ignored_fields(row, "chat")) == {"id", "messages[].mood"}
+    assert set(ignored_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
 
 
 def test_no_form_hides_one_that_comes_after_it() -> None:

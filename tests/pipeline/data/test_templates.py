@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Turn
-from pipeline.data.template_date import TEMPLATE_DATE, recorded_date, with_fixed_date
+from pipeline.data.template_date import TEMPLATE_DATE, fix_template_date, template_date_of
 from pipeline.data.templates import render, render_prompt
 from pipeline.errors import RowError
 
@@ -46,7 +46,7 @@ def rendered(
     turns: list[Turn], chat: PreTrainedTokenizerBase, template: str
 ) -> list[tuple[str, bool]]:
     chat.chat_template = template
-    return [(segment.text, segment.learn) for segment in render(turns, "chat", chat)]
+    return [(part.text, part.learn) for part in render(turns, "chat", chat)]
 
 
 def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokenizerBase) -> None:
@@ -56,15 +56,15 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
         json.dumps({"reasoning_content": "Ask the tool.", "tool_calls": [CALL]}),
     )
     turns = [TOOLS, QUESTION, answer, Turn("tool", "12 degrees"), Turn("assistant", "12 degrees.")]
-    segments = rendered(turns, chat, QWEN)
-    assert [learn for _, learn in segments] == [False, True, False, True]
-    assert '"name": "weather"' in segments[0][0]
-    assert "Ask the tool." in segments[1][0]
-    assert '"city": "Ulm' in segments[1][0]
-    assert segments[1][0].endswith("</tool_call><|im_end|>")
-    assert "12 degrees" in segments[2][0]
+    parts = rendered(turns, chat, QWEN)
+    assert [learn for _, learn in parts] == [False, True, False, True]
+    assert '"name": "weather"' in parts[0][0]
+    assert "Ask the tool." in parts[1][0]
+    assert '"city": "Ulm' in parts[1][0]
+    assert parts[1][0].endswith("</tool_call><|im_end|>")
+    assert "12 degrees" in parts[2][0]
     prompt = render_prompt(turns[:-1], "chat", chat)
-    assert [(segment.text, segment.learn) for segment in prompt] == segments[:3]
+    assert [(part.text, part.learn) for part in prompt] == parts[:3]
 
 
 @pytest.mark.parametrize(
@@ -129,15 +129,15 @@ def test_a_template_may_trim_and_escape(chat: PreTrainedTokenizerBase) -> None:
 def test_a_conversation_may_begin_with_the_assistant(chat: PreTrainedTokenizerBase) -> None:
     strict = "{% if not messages %}{{ raise_exception('nothing') }}{% endif %}" + each("m.content")
     for template in (strict, each("m.content")):
-        segments = rendered(
+        parts = rendered(
             [Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], chat, template
         )
-        assert [(text, learn) for text, learn in segments if learn] == [
+        assert [(text, learn) for text, learn in parts if learn] == [
             ("Hello.<|im_end|>", True),
             ("12<|im_end|>", True),
         ]
     paper = render([Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], "paper", chat)
-    assert "".join(segment.text for segment in paper).startswith(
+    assert "".join(part.text for part in paper).startswith(
         "Assistant:\nHello.<|im_end|>\n\nUser:\n"
     )
 
@@ -157,13 +157,13 @@ def test_where_the_answer_cannot_be_found_the_row_is_refused(
 
 def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) -> None:
     dated = "Today: {{ strftime_now('%d %b %Y') }}\n" + each("m.content")
-    segments = rendered([QUESTION, Turn("assistant", "12")], chat, dated)
-    assert segments[0][0].startswith("Today: 26 Jul 2024\n")
-    assert render_prompt([QUESTION], "chat", chat)[0].text == segments[0][0]
-    assert recorded_date("chat", chat) == "2024-07-26"
-    assert recorded_date("paper", chat) is None
+    parts = rendered([QUESTION, Turn("assistant", "12")], chat, dated)
+    assert parts[0][0].startswith("Today: 26 Jul 2024\n")
+    assert render_prompt([QUESTION], "chat", chat)[0].text == parts[0][0]
+    assert template_date_of("chat", chat) == "2024-07-26"
+    assert template_date_of("paper", chat) is None
     chat.chat_template = each("m.content")
-    assert recorded_date("chat", chat) is None
+    assert template_date_of("chat", chat) is None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) ->
 def test_every_form_of_a_date_is_that_of_strftime(form: str, chat: PreTrainedTokenizerBase) -> None:
     template = "\n{% macro today() %}{{ DATE }}{% endmacro %}\n[{{ today() }}]"
     expected = template.replace("DATE", repr(TEMPLATE_DATE.strftime(form)))
-    dated = with_fixed_date(template.replace("DATE", f"strftime_now({form!r})"))
+    dated = fix_template_date(template.replace("DATE", f"strftime_now({form!r})"))
     one, two = (
         chat.apply_chat_template([QUESTION.message], chat_template=each_template, tokenize=False)
         for each_template in (expected, dated)
@@ -185,10 +185,10 @@ def test_the_paper_template_writes_thought_and_calls_in_marks(
     chat: PreTrainedTokenizerBase,
 ) -> None:
     answer = Turn("assistant", "", json.dumps({"reasoning_content": "so", "tool_calls": [CALL]}))
-    segments = render(
+    parts = render(
         [TOOLS, QUESTION, answer, Turn("tool", "12"), Turn("assistant", "12.")], "paper", chat
     )
-    text = "".join(segment.text for segment in segments)
+    text = "".join(part.text for part in parts)
     assert text.startswith("Tools:\n[")
     assert "Assistant:\n<think>\nso\n</think>\n\n<tool_call>\n{" in text
     assert "\n\nTool:\n12\n\nAssistant:\n12.<|im_end|>" in text

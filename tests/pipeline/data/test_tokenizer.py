@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
-from pipeline.data.student_tokens import load_own_tokenizer
-from pipeline.data.tokenizer import load_same_tokenizer, tokenizer_hash
+from pipeline.data.student_tokens import load_student_tokenizer
+from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
 from pipeline.teacher.source import find_teacher
 
@@ -19,11 +19,11 @@ def test_a_saved_one_is_the_same_and_another_one_is_refused(
 ) -> None:
     tokenizer.save_pretrained(tmp_path)
     assert (
-        load_same_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab()
+        load_verified_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab()
         == tokenizer.get_vocab()
     )
     with pytest.raises(InputError, match="these libraries make other tokens"):
-        load_same_tokenizer(tmp_path, "0" * 64)
+        load_verified_tokenizer(tmp_path, "0" * 64)
 
 
 @pytest.mark.parametrize("added", [False, True], ids=["nothing", "added-tokens"])
@@ -38,9 +38,9 @@ def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Pa
         }
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="no tokens are there"):
-        load_own_tokenizer(str(tmp_path))
+        load_student_tokenizer(str(tmp_path))
     with pytest.raises(InputError, match="no tokens are there"):
-        load_same_tokenizer(tmp_path, "0" * 64)
+        load_verified_tokenizer(tmp_path, "0" * 64)
     with pytest.raises(InputError, match="no tokens are there"):
         find_teacher(str(tmp_path)).load_tokenizer()
 
@@ -49,9 +49,9 @@ def test_a_damaged_one_is_said_so(tokenizer: PreTrainedTokenizerBase, tmp_path: 
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="the tokenizer cannot be loaded"):
-        load_same_tokenizer(tmp_path, "0" * 64)
+        load_verified_tokenizer(tmp_path, "0" * 64)
 
 
 def test_one_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the tokenizer cannot be loaded"):
-        load_same_tokenizer(tmp_path / "nowhere", "0" * 64)
+        load_verified_tokenizer(tmp_path / "nowhere", "0" * 64)

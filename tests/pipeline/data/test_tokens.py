@@ -22,10 +22,10 @@ from pipeline.data.templates import (
 from pipeline.data.tokens import (
     TokenizedDataset,
     tokenize_conversations,
+    tokenize_parts,
     tokenize_prompt,
-    tokenize_segments,
 )
-from pipeline.data.transcript import Said
+from pipeline.data.transcript import Transcript
 from pipeline.errors import InputError, RowError
 
 WORDS = st.text(
@@ -54,7 +54,7 @@ def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of(rounds[:1], system)
-    ids, mask = tokenize_segments(render(turns, template, tokenizer), tokenizer)
+    ids, mask = tokenize_parts(render(turns, template, tokenizer), tokenizer)
     prompt = tokenize_prompt(turns[:-1], template, tokenizer)
     assert ids[: len(prompt)] == prompt
     assert not any(mask[: len(prompt)])
@@ -70,7 +70,7 @@ def test_the_loss_mask_covers_each_answer_with_its_end_token_and_nothing_else(
     system: str | None,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    ids, mask = tokenize_segments(render(turns_of(rounds, system), template, tokenizer), tokenizer)
+    ids, mask = tokenize_parts(render(turns_of(rounds, system), template, tokenizer), tokenizer)
     learned = [token for token, learn in zip(ids, mask, strict=True) if learn]
     ends = [
         index
@@ -87,17 +87,17 @@ def test_the_loss_mask_covers_each_answer_with_its_end_token_and_nothing_else(
 
 
 def test_loss_on_all_covers_everything(tokenizer: PreTrainedTokenizerBase) -> None:
-    segments = render(turns_of([("Q", "A")], "S"), "paper", tokenizer)
-    assert all(tokenize_segments(segments, tokenizer, "all")[1])
+    parts = render(turns_of([("Q", "A")], "S"), "paper", tokenizer)
+    assert all(tokenize_parts(parts, tokenizer, "all")[1])
 
 
 def test_the_paper_template_is_the_system_prompt_then_question_and_answer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of([("Q", "A")], "S")
-    text = "".join(segment.text for segment in render(turns, "paper", tokenizer))
+    text = "".join(part.text for part in render(turns, "paper", tokenizer))
     assert text == "S\n\nUser:\nQ\n\nAssistant:\nA<|im_end|>"
-    assert [segment.text for segment in render_prompt(turns[:2], "paper", tokenizer)] == [
+    assert [part.text for part in render_prompt(turns[:2], "paper", tokenizer)] == [
         "S\n\nUser:\nQ\n\nAssistant:\n"
     ]
 
@@ -126,7 +126,7 @@ def test_rows_without_an_answer_are_left_out_and_counted(
 
 
 def test_plain_text_is_learned_whole_with_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
-    ids, mask = tokenize_segments(render([Turn("text", "a b")], "chat", tokenizer), tokenizer)
+    ids, mask = tokenize_parts(render([Turn("text", "a b")], "chat", tokenizer), tokenizer)
     assert all(mask)
     assert ids[-1] == tokenizer.eos_token_id
 
@@ -190,7 +190,7 @@ def test_a_later_turns_prompt_has_the_tokens_that_stand_before_its_answer(
         max_tokens=9999,
     )
     (example,) = found.examples
-    answers = Said.from_text(example.text, "test").answers
+    answers = Transcript.from_json(example.text, "test").answers
     assert len(answers) == len(rounds)
     for answer in answers:
         assert (
@@ -235,7 +235,7 @@ def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
     assert [bool(found[0].loss_mask[end]) for end in ends] == [
         number not in unlearned for number in range(len(rounds))
     ]
-    answers = Said.from_text(found[0].text, "test").answers
+    answers = Transcript.from_json(found[0].text, "test").answers
     assert [answer.turn // 2 for answer in answers] == [
         number for number in range(len(rounds)) if number not in unlearned
     ]
@@ -290,7 +290,9 @@ def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBas
         [5, 6, 7],
         [False, True, True],
     )
-    assert Said.from_text(example.text, "test").turns == (Turn("text", tokenizer.decode([6, 7])),)
+    assert Transcript.from_json(example.text, "test").turns == (
+        Turn("text", tokenizer.decode([6, 7])),
+    )
 
 
 def test_characters_that_a_tokenizer_does_not_know_are_counted(

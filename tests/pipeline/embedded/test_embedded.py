@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import render
-from pipeline.data.tokens import tokenize_prompt, tokenize_segments
+from pipeline.data.tokens import tokenize_parts, tokenize_prompt
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, main
 from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
@@ -52,9 +52,9 @@ def test_the_answers_follow_from_the_worked_steps() -> None:
 def test_the_tokenizer_is_what_the_script_fits(tokenizer: PreTrainedTokenizerBase) -> None:
     fitted = train_tokenizer(0, problems=5000)
     for row in load_conversations(EMBEDDED_DATASET, limit=50).conversations:
-        for segment in render(row.turns, "paper", tokenizer):
-            ids = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
-            assert ids == fitted(segment.text, add_special_tokens=False)["input_ids"]
+        for part in render(row.turns, "paper", tokenizer):
+            ids = tokenizer(part.text, add_special_tokens=False)["input_ids"]
+            assert ids == fitted(part.text, add_special_tokens=False)["input_ids"]
 
 
 def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(
@@ -81,5 +81,5 @@ def test_the_teacher_solves_problems_that_it_was_not_trained_on() -> None:
             final_answer(str(tokenizer.decode(answer))), final_answer(row.reference)
         )
     assert right >= 20
-    ids, _ = tokenize_segments(render(rows[0].turns, "chat", tokenizer), tokenizer)
+    ids, _ = tokenize_parts(render(rows[0].turns, "chat", tokenizer), tokenizer)
     assert model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.isfinite()

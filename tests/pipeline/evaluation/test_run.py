@@ -25,7 +25,7 @@ from pipeline.generation.writer import Sampling, StudentWriter
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
-from pipeline.teacher.verified_load import load_same_teacher
+from pipeline.teacher.verified_load import load_verified_teacher
 from pipeline.training.run import train
 from tests.conftest import RunCli, write_rows
 
@@ -43,7 +43,7 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def writer(run: Path) -> StudentWriter:
     record = RunFolder(run).read_record()
-    teacher = load_same_teacher(
+    teacher = load_verified_teacher(
         EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu")
     )
     return StudentWriter(RunFolder(run), lambda: teacher, choose_device("cpu"))

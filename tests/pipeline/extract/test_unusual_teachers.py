@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.teacher.body_reader import BodyReader
+from pipeline.teacher.hidden_states_reader import HiddenStatesReader
 from pipeline.upkeep.recheck import recheck
 from tests.cli_process import run_process
 from tests.conftest import RunCli
@@ -108,7 +108,7 @@ def test_beside_a_tower_the_texts_decoder_is_cached(
 def test_a_teacher_that_turns_out_not_to_go_on_leaves_nothing_behind(
     embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BodyReader, "goes_on", False)
+    monkeypatch.setattr(HiddenStatesReader, "continues_from_kv", False)
     settings = embedded_settings(limit=30)
     with pytest.raises(
         InputError, match="cannot go on from tokens read before; extract with --no-sharing"

@@ -12,7 +12,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from pipeline.pretrained.load import load_config, load_weights, why
+from pipeline.pretrained.load import load_config, load_error_reason, load_weights
 
 Tensors = dict[str, torch.Tensor]
 SIZE = {
@@ -224,6 +224,8 @@ def test_code_beside_a_model_is_not_run_and_nobody_is_prompted(
     for load in (load_config, lambda location: load_weights(AutoModel, location)):
         with pytest.raises(ValueError) as refused:
             load(str(tmp_path))
-        assert why(refused.value).startswith("it needs code of its own, which is never run; ")
+        assert load_error_reason(refused.value).startswith(
+            "it needs code of its own, which is never run; "
+        )
     assert not ran.exists()
     assert capsys.readouterr().out == ""

@@ -38,7 +38,7 @@ LONG = (
 def test_the_references_say_which_score_fits(references: list[str], name: str) -> None:
     choice = choose_score("auto", references)
     assert choice.score.name == name
-    assert choice.why
+    assert choice.reason
 
 
 def test_the_embedded_problems_are_mathematics() -> None:

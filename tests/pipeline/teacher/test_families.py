@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from pipeline.errors import InputError
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.prefix_kv import NOTHING, read_after, read_context
-from pipeline.teacher.shape import context_of, why_unshared
+from pipeline.teacher.prefix_kv import EMPTY_PREFIX, extend_prefix, read_with_prefixes
+from pipeline.teacher.shape import context_length, sharing_obstacle
 from pipeline.teacher.source import TeacherKind, find_teacher
 from tests.pipeline.teacher.families import (
     DECODERS,
@@ -111,14 +111,15 @@ def test_from_shared_beginnings_states_are_plain(
     family: str, texts: list[list[int]], begun: list[list[int]]
 ) -> None:
     body, teacher = made(DECODERS[family], "decoder")
-    assert teacher.goes_on
-    assert why_unshared(body.config) is None
+    assert teacher.continues_from_kv
+    assert sharing_obstacle(body.config) is None
     before = begun[: len(texts)]
     contexts = [
-        read_context(teacher, torch.tensor([ids]), NOTHING)[1] if ids else NOTHING for ids in before
+        extend_prefix(teacher, torch.tensor([ids]), EMPTY_PREFIX)[1] if ids else EMPTY_PREFIX
+        for ids in before
     ]
     ids_BT, mask_BT = padded(texts)
-    states = read_after(teacher, ids_BT, mask_BT, contexts)
+    states = read_with_prefixes(teacher, ids_BT, mask_BT, contexts)
     for row, (shared, own) in enumerate(zip(before, texts, strict=True)):
         one = {layer: states_BTD[row : row + 1] for layer, states_BTD in states.items()}
         require_plain(one, mask_BT[row : row + 1], [plain_pass(body, shared + own)], len(shared))
@@ -136,19 +137,19 @@ def test_padding_on_the_left_does_not_leak_either(family: str) -> None:
 @pytest.mark.parametrize("family", UNSHARED)
 def test_what_cannot_go_on_is_known_from_the_configuration_alone(family: str) -> None:
     config = UNSHARED[family]()
-    assert why_unshared(config, 100)
+    assert sharing_obstacle(config, 100)
     if family not in ("long_rope", "dynamic_rope"):
-        assert why_unshared(config)
-        assert not made(UNSHARED[family], "decoder")[1].goes_on
+        assert sharing_obstacle(config)
+        assert not made(UNSHARED[family], "decoder")[1].continues_from_kv
     else:
-        assert why_unshared(config, 8) is None
+        assert sharing_obstacle(config, 8) is None
 
 
 @pytest.mark.parametrize(
     ("family", "most"), [("roberta", 510), ("longformer", 64), ("esm", 1024), ("bert", 512)]
 )
 def test_an_encoders_context_leaves_out_positions_that_no_token_has(family: str, most: int) -> None:
-    assert context_of(ENCODERS[family](), "encoder") == most
+    assert context_length(ENCODERS[family](), "encoder") == most
 
 
 def test_the_longest_text_that_roberta_reads_is_read() -> None:
@@ -156,7 +157,7 @@ def test_the_longest_text_that_roberta_reads_is_read() -> None:
         **(ENCODERS["roberta"]().to_diff_dict() | {"max_position_embeddings": 14})
     )
     body = tiny_body(config)
-    ids = list(range(3, 3 + int(context_of(config, "encoder") or 0)))
+    ids = list(range(3, 3 + int(context_length(config, "encoder") or 0)))
     assert len(ids) == 12
     found = Teacher(tiny_body(config), (-1,), kind="encoder").hidden_states(torch.tensor([ids]))
     torch.testing.assert_close(found[-1][0], plain_pass(body, ids)[-1])

@@ -10,7 +10,7 @@ import torch
 from transformers import Qwen2Config, Qwen2Model
 
 from cache import open_cache
-from pipeline.data.tokenizer import load_same_tokenizer
+from pipeline.data.tokenizer import load_verified_tokenizer
 from pipeline.embedded import EMBEDDED_DATASET
 from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
@@ -125,7 +125,7 @@ def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
     )
     assert extract(prepare(settings)).examples == 2
     store = open_cache(tmp_path / "c")
-    tokenizer = load_same_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
+    tokenizer = load_verified_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
     assert tokenizer.eos_token_id == store.manifest.end_token_id
     options = [
         "--max-steps",

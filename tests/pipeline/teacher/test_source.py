@@ -16,7 +16,7 @@ from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.teacher.verified_load import load_same_teacher
+from pipeline.teacher.verified_load import load_verified_teacher
 from tests.cli_process import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,7 +89,7 @@ def test_a_teacher_that_has_moved_is_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"neither a folder .*; if it has moved, name it with --teacher$"
     ):
-        load_same_teacher(str(tmp_path / "gone"), [-1], {}, torch.device("cpu"))
+        load_verified_teacher(str(tmp_path / "gone"), [-1], {}, torch.device("cpu"))
 
 
 def test_damaged_weights_are_said_so(tmp_path: Path) -> None:

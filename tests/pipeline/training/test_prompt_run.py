@@ -32,7 +32,7 @@ from pipeline.data.conversations import Turn
 from pipeline.data.sources import load_conversations
 from pipeline.data.split import split_rows
 from pipeline.data.tokens import tokenize_prompt
-from pipeline.data.transcript import Said
+from pipeline.data.transcript import Transcript
 from pipeline.device import choose_device
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import InputError
@@ -118,8 +118,8 @@ def test_of_each_example_only_what_is_asked_is_cached_and_its_states_are_the_who
     assert asked.row_ids == whole.row_ids
     assert asked.bytes < whole.bytes
     for index in range(len(asked)):
-        said = Said.from_text(asked.text(index), "test")
-        assert said == Said.from_text(whole.text(index), "test")
+        said = Transcript.from_json(asked.text(index), "test")
+        assert said == Transcript.from_json(whole.text(index), "test")
         example, other = asked[index], whole[index]
         length = len(example)
         assert length == said.answers[-1].start == int(other.loss_mask.argmax())
@@ -315,7 +315,7 @@ def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether
     run_with_controls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pipeline.evaluation.teachers.load_same_teacher", lambda *_, **__: no_teacher()
+        "pipeline.evaluation.teachers.load_verified_teacher", lambda *_, **__: no_teacher()
     )
     results = evaluate(
         EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu")
@@ -345,7 +345,7 @@ def test_cached_or_live_batched_or_alone_the_answers_are_the_same(
     run_with_controls: Path, prompts: Path
 ) -> None:
     cache, cpu = open_cache(prompts), choose_device("cpu")
-    asked = [Said.from_text(cache.text(index), "test").turns[:-1] for index in (0, 7)]
+    asked = [Transcript.from_json(cache.text(index), "test").turns[:-1] for index in (0, 7)]
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
     cached = StudentWriter(RunFolder(run_with_controls), no_teacher, cpu, cache).write(
         asked, Sampling(15)
@@ -437,7 +437,8 @@ def test_rows_that_train_are_not_asked(
             cache.row_ids, validation=settings.validation, seed=settings.seed
         )
         said = [
-            Said.from_text(cache.text(index), "test").turns for index in (training[0], held_out[0])
+            Transcript.from_json(cache.text(index), "test").turns
+            for index in (training[0], held_out[0])
         ]
     rows = write_rows(
         tmp_path / "rows.jsonl",
@@ -530,7 +531,9 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
     )
     assert record["leaks"] is False
     with open_cache(settings.cache) as cache:
-        assert [len(Said.from_text(cache.text(index), "test").answers) for index in range(3)] == [
+        assert [
+            len(Transcript.from_json(cache.text(index), "test").answers) for index in range(3)
+        ] == [
             1,
             1,
             1,

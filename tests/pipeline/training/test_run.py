@@ -42,7 +42,7 @@ from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import PARTS, TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.teacher.verified_load import load_same_teacher
+from pipeline.teacher.verified_load import load_verified_teacher
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from tests.cache.examples import rewrite_manifest
@@ -449,7 +449,7 @@ def test_the_student_learns_to_stop(
         gpt_neo_lr=3e-3,
     )
     record = train(replace(options, eval_every=60))
-    teacher = load_same_teacher(
+    teacher = load_verified_teacher(
         record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu")
     )
     writer = StudentWriter(RunFolder(tmp_path / "run"), lambda: teacher, choose_device("cpu"))

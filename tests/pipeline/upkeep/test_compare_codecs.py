@@ -86,7 +86,7 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the teacher was loaded")
 
-    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", never)
+    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_verified_teacher", never)
     (layer,) = compare(
         FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False)
     )
@@ -126,7 +126,7 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
 def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(
     small_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_same_teacher", None)
+    monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_verified_teacher", None)
     (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
     assert layer.kl_tokens == 0
 

@@ -20,9 +20,9 @@ from pipeline.extract import forward as reading
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.teacher.hooks import HiddenStateHooks
 from pipeline.teacher.model import Teacher
-from pipeline.teacher.prefix_kv import Context
-from pipeline.teacher.taps import Taps
+from pipeline.teacher.prefix_kv import PrefixKV
 from pipeline.upkeep.recheck import recheck
 from tests.cache.examples import make_content
 
@@ -119,26 +119,28 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
 
 def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tokens of a batch, each at twice its position."""
-    plain = reading.read_after
+    plain = reading.read_with_prefixes
 
     def stretched(teacher: Teacher, *batch: Any) -> dict[int, torch.Tensor]:
-        def doubled(taps: Taps, **inputs: Any) -> dict[int, torch.Tensor]:
-            return read(taps, **inputs | {"position_ids": 2 * inputs["position_ids"]})
+        def doubled(hooks: HiddenStateHooks, **inputs: Any) -> dict[int, torch.Tensor]:
+            return read(hooks, **inputs | {"position_ids": 2 * inputs["position_ids"]})
 
-        read = Taps.read
+        read = HiddenStateHooks.read
         with monkeypatch.context() as patch:
-            patch.setattr(Taps, "read", doubled)
+            patch.setattr(HiddenStateHooks, "read", doubled)
             return plain(teacher, *batch)
 
-    monkeypatch.setattr(reading, "read_after", stretched)
+    monkeypatch.setattr(reading, "read_with_prefixes", stretched)
 
 
 def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Taps, "read", partialmethod(of_other_blocks, Taps.read))
+    monkeypatch.setattr(
+        HiddenStateHooks, "read", partialmethod(of_other_blocks, HiddenStateHooks.read)
+    )
 
 
 def of_other_blocks(
-    self: Taps, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any
+    self: HiddenStateHooks, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any
 ) -> dict[int, torch.Tensor]:
     found = plain(self, **inputs)
     return dict(zip(found, reversed(list(found.values())), strict=True))
@@ -146,18 +148,18 @@ def of_other_blocks(
 
 def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """What texts go on from is all zeros."""
-    plain = reading.read_context
+    plain = reading.extend_prefix
 
     def forgetful(*arguments: Any) -> Any:
         states, context = plain(*arguments)
-        return states, Context(
+        return states, PrefixKV(
             [
                 (torch.zeros_like(keys), torch.zeros_like(values))
                 for keys, values in context.keys_values
             ]
         )
 
-    monkeypatch.setattr(reading, "read_context", forgetful)
+    monkeypatch.setattr(reading, "extend_prefix", forgetful)
 
 
 @pytest.mark.parametrize("broken", [wrong_positions, wrong_blocks, wrong_context])

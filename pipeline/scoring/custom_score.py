@@ -14,7 +14,7 @@ from pipeline.scoring.interface import Score
 
 
 @dataclass(frozen=True)
-class OwnScore(Score):
+class CustomScore(Score):
     """What a function of the user's gives.
 
     Attributes:
@@ -60,7 +60,7 @@ class OwnScore(Score):
         return float(value)
 
 
-def load_own(path: str) -> OwnScore:
+def load_custom_score(path: str) -> CustomScore:
     """Import a function; modules of the current folder are found.
 
     Raises:
@@ -80,4 +80,4 @@ def load_own(path: str) -> OwnScore:
             f"--score {path}: is a {type(function).__name__}, not a function of answer and"
             " reference"
         )
-    return OwnScore(path, function)
+    return CustomScore(path, function)

@@ -11,8 +11,8 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from pipeline.errors import InputError
-from pipeline.teacher.shape import decoder_config, length_that_matters, why_unshared
-from pipeline.teacher.taps import Taps, plain_states
+from pipeline.teacher.hooks import HiddenStateHooks, reference_states
+from pipeline.teacher.shape import decoder_config, length_dependence_limit, sharing_obstacle
 
 _CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Largest relative difference of states that another order of the same sums brings, by the type
@@ -22,7 +22,7 @@ _PROBE = 5
 as it is."""
 
 
-class BodyReader:
+class HiddenStatesReader:
     """Gives the hidden states that a plain pass of each text would give, by as few and as large
     passes as the body allows."""
 
@@ -40,10 +40,10 @@ class BodyReader:
         self._body = body
         self._ids_T = torch.tensor(_plain_tokens(body.config, _PROBE + 1), device=body.device)
         with torch.inference_mode():
-            self._taps = Taps(body, self._ids_T[None, :_PROBE])
+            self._taps = HiddenStateHooks(body, self._ids_T[None, :_PROBE])
             self._takes_positions = self._has_plain_positions()
             self._taps.keep_only(indices)
-        self._length_that_matters = length_that_matters(body.config)
+        self._length_that_matters = length_dependence_limit(body.config)
 
     @property
     def depth(self) -> int:
@@ -63,7 +63,7 @@ class BodyReader:
             ids_BT: token ids.
             mask_BK: 1 for tokens, 0 for padding; with `past`, over all tokens so far.
             past: keys and values of the tokens before these; extended in place. Only where it
-                `goes_on`.
+                `continues_from_kv`.
         """
         if past is None and mask_BK is not None and self._needs_rows_alone(mask_BK):
             return self._read_alone(ids_BT, mask_BK)
@@ -84,10 +84,10 @@ class BodyReader:
 
     @cached_property
     @torch.inference_mode()
-    def goes_on(self) -> bool:
+    def continues_from_kv(self) -> bool:
         """Whether tokens read in two parts, the second from the key-value cache of the first, get
         the states of one pass, in a batch with padding on the left."""
-        if why_unshared(self._body.config) is not None:
+        if sharing_obstacle(self._body.config) is not None:
             return False
         rows_BT, mask_BT = self._padded_probe(left=True)
         past = DynamicCache()
@@ -157,7 +157,7 @@ class BodyReader:
         RoBERTa's are not."""
         ids_BT = self._ids_T[None, :_PROBE]
         try:
-            counted = plain_states(
+            counted = reference_states(
                 self._body, ids_BT, position_ids=torch.arange(_PROBE, device=ids_BT.device)[None]
             )
         except InputError:

@@ -18,7 +18,9 @@ _INPUT = -1
 """In place of a block's number: what enters the first one."""
 
 
-def plain_states(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) -> list[torch.Tensor]:
+def reference_states(
+    body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any
+) -> list[torch.Tensor]:
     """Hidden states `[B, T, d_teacher]` of all layers as transformers gives them, the last one
     after the final norm.
 
@@ -28,7 +30,7 @@ def plain_states(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) ->
     return _all_layers(body, _plain_output(body, ids_BT, **options))
 
 
-class Taps:
+class HiddenStateHooks:
     """Takes the states of some layers out of a body's forward pass, and lets nothing run that none
     of them needs.
 
@@ -41,7 +43,7 @@ class Taps:
         """Find the blocks by reading some tokens.
 
         Raises:
-            InputError: as `plain_states`.
+            InputError: as `reference_states`.
         """
         self._body, self._ids_BT = body, ids_BT
         lists = [module for module in body.modules() if isinstance(module, nn.ModuleList)]
