@@ -26,8 +26,8 @@ from pipeline.data.conversations import Turn
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.generation.answers import Sampling
 from pipeline.generation.open_writer import open_writer
-from pipeline.generation.writer import Sampling
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings

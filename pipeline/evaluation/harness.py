@@ -14,7 +14,8 @@ from cache.errors import CacheError
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError, RunError, reason
 from pipeline.evaluation.settings import require_harness
-from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.generation.answers import Sampling
+from pipeline.generation.writer import StudentWriter
 
 
 class HarnessTasks:

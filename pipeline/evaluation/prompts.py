@@ -16,7 +16,7 @@ from pipeline.data.transcript import transcript_of
 from pipeline.errors import InputError, RowError
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.evaluation.subjects import Subject
-from pipeline.generation.writer import tokens_before
+from pipeline.generation.prompts import tokens_before
 from pipeline.model import LLMModulesConfig
 from pipeline.runs.examples import teachers_tokenizer
 

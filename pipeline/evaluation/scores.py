@@ -13,7 +13,7 @@ from pipeline.data.split import MIN_HELD_OUT
 from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.answers import has_form, repetition
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.writer import Sampling, Written
+from pipeline.generation.answers import Sampling, Written
 
 Step = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""

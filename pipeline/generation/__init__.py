@@ -1,1 +1,1 @@
-"""A trained student that writes, with its teacher live."""
+"""A trained student that generates text."""

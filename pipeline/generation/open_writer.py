@@ -1,4 +1,4 @@
-"""A finished run's student, ready to write, with whatever it reads."""
+"""Open the student of a finished run for generation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_teacher
 
 _SMALL = 1_000_000_000
-"""Bytes of a cache that is looked into unasked."""
+"""Most bytes of a cache that is searched for prompts by default."""
 
 
 def open_writer(
@@ -28,16 +28,16 @@ def open_writer(
     cache: Place | None = None,
     keep_teacher: bool = True,
 ) -> StudentWriter:
-    """Load a finished run's student, and its teacher if it reads one for every token.
+    """Load a finished run's student, and the teacher if it needs one for every token.
 
     Args:
         run: its folder.
-        teacher: where its teacher is now, if that has moved.
+        teacher: where its teacher is now, if it has moved.
         device: of the student.
         teacher_device: of the teacher, if it is another one.
         cache: of prompts that need no teacher; None: the run's own, where it is small and in a
             folder.
-        keep_teacher: whether more than one prompt will be asked.
+        keep_teacher: keep the teacher in memory between prompts.
 
     Raises:
         InputError: the run is not finished, or the teacher is not the one it learned from.
@@ -62,10 +62,10 @@ def open_writer(
     reads_prompts = settings.conditioning.reads_prompt_states
     if cache is not None and not reads_prompts:
         raise InputError(
-            f"--cache: prompts are looked for in it, and {run} is a run of --condition"
+            f"--cache: it is searched for prompts, and {run} is a run of --condition"
             f" {settings.condition}; leave it out"
         )
-    prompts = _prompts_at_hand(folder, cache) if reads_prompts else None
+    prompts = _cached_prompts(folder, cache) if reads_prompts else None
     return StudentWriter(
         folder,
         load if settings.reads_states else None,
@@ -75,11 +75,11 @@ def open_writer(
     )
 
 
-def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
-    """The cache of prompts that a run learned from: the one that is named, or its own where it is
-    in a folder still, and small.
+def _cached_prompts(run: RunFolder, named: Place | None) -> Cache | None:
+    """Return the cache of prompts to search, if there is one.
 
-    To look for a prompt can open many shards, and to open one is to read all of it.
+    Without a named cache it is the run's, if that is a small local folder: a search may open many
+    shards, and each is read whole.
     """
     place = named or place_of(trained_from(run))
     if named is None and place.is_remote:
@@ -94,7 +94,7 @@ def _prompts_at_hand(run: RunFolder, named: Place | None) -> Cache | None:
     holds_prompts = not cached_part_of(cache.identity).is_whole
     if named is not None and not holds_prompts:
         raise InputError(
-            f"--cache {named.address}: holds whole examples, and no prompts to look for; leave"
+            f"--cache {named.address}: holds whole examples, and no prompts to search for; leave"
             " it out"
         )
     return cache if holds_prompts and (named is not None or cache.bytes <= _SMALL) else None

@@ -1,69 +1,33 @@
-"""A trained student that writes: loaded once, asked as often as one likes."""
+"""A trained student that generates text; loaded once, for any number of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
+from transformers import set_seed
 
 from cache import Cache
 from pipeline.data.conversations import Turn
-from pipeline.data.student_tokens import prompt_tokens
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_verified_tokenizer
-from pipeline.data.tokens import require_known_tokens, tokenize_prompt
+from pipeline.data.tokens import require_known_tokens
 from pipeline.errors import InputError
-from pipeline.generation.live_teacher import LiveTeacher
-from pipeline.generation.prompt_states import PromptStates
-from pipeline.model import LLMModulesConfig, LLMModulesForCausalLM
+from pipeline.generation.answers import AnswerStream, Sampling, Written, cut_answer
+from pipeline.generation.prompts import left_padded, tokens_before
+from pipeline.generation.sources.interface import SourceOptions, StatesSource
+from pipeline.generation.sources.registry import SOURCES
+from pipeline.generation.sources.tokens import NoSource
+from pipeline.model import LLMModulesForCausalLM
 from pipeline.pretrained.load import load_error_reason, load_weights
 from pipeline.runs.folder import RunFolder
 from pipeline.teacher.model import Teacher
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen, and what ends an answer beside its end token.
-
-    Attributes:
-        temperature: 0 always takes the likeliest.
-        stop: texts; an answer ends before the first of them.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Written:
-    """One answer: its text, whether the student ended it itself, and its length in tokens."""
-
-    text: str
-    stopped: bool
-    tokens: int
-
-
-def tokens_before(
-    turns: Sequence[Turn],
-    config: LLMModulesConfig,
-    template: TemplateName,
-    tokenizer: PreTrainedTokenizerBase,
-) -> list[int]:
-    """The tokens of its own tokenizer that a student itself reads before it writes."""
-    if config.own_tokens:
-        return prompt_tokens(turns if config.condition == "text" else None, tokenizer)
-    return tokenize_prompt(turns, template, tokenizer)
-
-
 class StudentWriter:
-    """A student with its tokenizer and, where it reads hidden states, what gives them."""
+    """A student with its tokenizer and the source of its hidden states."""
 
     def __init__(
         self,
@@ -78,12 +42,11 @@ class StudentWriter:
 
         Args:
             run: the run.
-            load_teacher: gives its teacher; called now where the student needs it for every token,
-                else when a prompt asks for it. None: nothing will be written.
+            load_teacher: loads its teacher; called now where the student needs it for every token,
+                else when a prompt needs it. None: nothing will be generated.
             device: of the student.
             cache: of prompts whose states need no teacher.
-            keep_teacher: keep it in memory for the next prompts, where it is needed for prompts
-                alone.
+            keep_teacher: keep a teacher that is needed for prompts alone in memory between prompts.
 
         Raises:
             InputError: the run is not finished, its model cannot be loaded, or its teacher is an
@@ -102,30 +65,31 @@ class StudentWriter:
             ) from error
         config = self.model.config
         self.tokenizer = load_verified_tokenizer(run.model, identity["student_tokenizer"])
-        self._teachers_tokenizer = (
-            load_verified_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
-            if config.own_tokens
-            else self.tokenizer
-        )
         self._pad = config.pad_token_id
-        self._teacher: Teacher | None = None
-        self._prompts: PromptStates | None = None
-        if load_teacher is not None and config.condition == "sequence":
-            self._teacher = load_teacher()
-            if not self._teacher.causal:
-                raise InputError(
-                    f"{run.root}: its teacher is an encoder, whose states of the prompt change with"
-                    " each token that is written: this student cannot write; evaluate it with"
-                    " --samples 0"
-                )
-        elif load_teacher is not None and config.condition == "prompt":
-            self._prompts = PromptStates(
-                config.teacher_layers, load_teacher, cache, keep_teacher=keep_teacher
+        self._source: StatesSource = NoSource()
+        if load_teacher is not None:
+            options = SourceOptions(
+                run=str(run.root),
+                layers=config.teacher_layers,
+                load_teacher=load_teacher,
+                device=device,
+                template=self.template,
+                teachers_tokenizer=(
+                    load_verified_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
+                    if config.own_tokens
+                    else self.tokenizer
+                ),
+                cache=cache,
+                keep_teacher=keep_teacher,
             )
+            self._source = SOURCES[config.condition](options)
 
     def opening(self, system: str | None = None) -> list[Turn]:
-        """How a conversation begins: with this system prompt ('' for none), or the one that the
-        student has learned with."""
+        """Return how a conversation begins.
+
+        Args:
+            system: the system prompt, '' for none; None: the one that the student learned with.
+        """
         text = self.record["provenance"]["system_prompt"] if system is None else system
         return [Turn("system", text)] if text else []
 
@@ -135,58 +99,36 @@ class StudentWriter:
         sampling: Sampling,
         streamer: Callable[[str], None] | None = None,
     ) -> list[Written]:
-        """Answer some prompts as one batch; `streamer` is called with each new piece of text (one
-        prompt only).
+        """Answer some prompts as one batch.
+
+        Args:
+            prompts: the turns before each answer.
+            sampling: how to choose tokens.
+            streamer: called with each new piece of text (one prompt only).
 
         Raises:
             InputError: a prompt leaves no room for an answer, or has tokens that the model has no
                 embedding for.
         """
-        ids = [
-            tokens_before(turns, self.model.config, self.template, self.tokenizer)
-            for turns in prompts
-        ]
+        ids = [self._tokens_before(turns) for turns in prompts]
         for prompt in ids:
             require_known_tokens(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
-        who, most = "this student", self.model.config.body.max_position_embeddings
-        if (
-            self._teacher is not None
-            and self._teacher.context_length is not None
-            and self._teacher.context_length < most
-        ):
-            who, most = "its teacher", self._teacher.context_length
-        if (room := most - longest) < 1:
-            raise InputError(
-                f"the prompt has {longest} tokens, {who} reads {most}; ask something shorter"
-            )
+        room = self._require_room(longest)
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
-        options: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            options = {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": 0,
-            }
-        if sampling.stop:
-            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
-        if (
-            self.model.config.leaks
-        ):  # as in the published code, whose tokens see all states up to now, at each token anew
-            options["use_cache"] = False
-        if self._teacher is not None:
-            options["reader"] = LiveTeacher(
-                self._teacher, self.model.config.teacher_layers, self.device
-            )
-        options |= self._states_of(prompts)
+        arguments: dict[str, Any] = sampling.generate_arguments(self.tokenizer)
+        if self.model.config.leaks:  # as the published code: every step reads all states again
+            arguments["use_cache"] = False
         written_BT = self.model.generate(
             ids_BT,
             attention_mask=mask_BT,
             max_new_tokens=min(sampling.max_new_tokens, room),
-            streamer=None if streamer is None else _Stream(self.tokenizer, streamer, sampling.stop),
-            **options,
+            streamer=(
+                None if streamer is None else AnswerStream(self.tokenizer, streamer, sampling.stop)
+            ),
+            **arguments,
+            **self._source.generate_arguments(prompts),
         )[:, longest:]
         ends = (self.model.config.eos_token_id, self._pad)
         return [
@@ -196,8 +138,7 @@ class StudentWriter:
 
     @torch.no_grad()
     def log_likelihood(self, turns: Sequence[Turn], answer: str) -> tuple[float, bool]:
-        """Log-probability (nats) of an answer's tokens after a prompt, and whether each is the
-        likeliest one.
+        """Return the log-probability (nats) of an answer, and whether it is the greedy one.
 
         Raises:
             InputError: prompt and answer are longer than the student reads, or it sees what it is
@@ -205,95 +146,35 @@ class StudentWriter:
         """
         if self.model.config.leaks:
             raise InputError(
-                "this student sees the text that it is to predict, so nothing can be said of its"
-                " likelihood"
+                "this student sees the text that it is to predict, so its likelihood means nothing"
             )
-        ids = tokens_before(turns, self.model.config, self.template, self.tokenizer)
+        ids = self._tokens_before(turns)
         written = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         whole_1T = torch.tensor([ids + written], device=self.device)
         if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
             raise InputError(
                 f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads"
             )
-        given = self._states_of([turns])
-        if self._teacher is not None:
-            reader = LiveTeacher(self._teacher, self.model.config.teacher_layers, self.device)
-            given["hidden_states"] = reader.read(whole_1T, None, 0)
-        logits_TV = self.model(input_ids=whole_1T, **given).logits[0, len(ids) - 1 : -1].float()
-        said_T = whole_1T[0, len(ids) :]
-        found_T = logits_TV.log_softmax(dim=-1).gather(-1, said_T[:, None])
-        return float(found_T.sum()), bool((logits_TV.argmax(dim=-1) == said_T).all())
+        states = self._source.forward_arguments(turns, whole_1T)
+        logits_TV = self.model(input_ids=whole_1T, **states).logits[0, len(ids) - 1 : -1].float()
+        answer_T = whole_1T[0, len(ids) :]
+        nats_T = logits_TV.log_softmax(dim=-1).gather(-1, answer_T[:, None])
+        return float(nats_T.sum()), bool((logits_TV.argmax(dim=-1) == answer_T).all())
 
-    def _states_of(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, torch.Tensor]:
-        """The teacher's states of whole prompts and their mask, by the names of the model's
-        arguments, where it looks at them."""
-        if self._prompts is None:
-            return {}
-        read = [
-            tokenize_prompt(turns, self.template, self._teachers_tokenizer) for turns in prompts
-        ]
-        hidden_BKD, mask_BK = self._prompts.read(read)
-        return {"hidden_states": hidden_BKD.to(self.device), "states_mask": mask_BK.to(self.device)}
+    def _tokens_before(self, turns: Sequence[Turn]) -> list[int]:
+        return tokens_before(turns, self.model.config, self.template, self.tokenizer)
 
+    def _require_room(self, tokens: int) -> int:
+        """Return how many tokens fit after a prompt of `tokens`.
 
-def left_padded(
-    ids: Sequence[list[int]], pad: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts as one batch `[B, T]` that ends where each of them does, and its mask, 0 for
-    padding."""
-    longest = max(map(len, ids))
-    ids_BT = torch.tensor([[pad] * (longest - len(each)) + each for each in ids], device=device)
-    mask_BT = torch.tensor(
-        [[0] * (longest - len(each)) + [1] * len(each) for each in ids], device=device
-    )
-    return ids_BT, mask_BT
-
-
-def cut_answer(
-    ids: list[int],
-    ends: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
-    stop: Sequence[str] = (),
-) -> Written:
-    """An answer without what comes after its end.
-
-    Args:
-        ids: its tokens.
-        ends: tokens that end it, or fill up a batch behind its end.
-        tokenizer: decodes them.
-        stop: texts before the first of which it ends.
-    """
-    length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-    text = str(tokenizer.decode(ids[:length]))
-    cuts = [place for each in stop if (place := text.find(each)) >= 0]
-    return Written(text[: min(cuts)] if cuts else text, bool(cuts) or length < len(ids), length)
-
-
-class _Stream(TextStreamer):
-    """Hands each finished piece of text on, but for what may become a text that stops the
-    answer."""
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        receive: Callable[[str], None],
-        stop: Sequence[str],
-    ) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._receive, self._stop, self._held = receive, stop, ""
-        self._longest, self._is_over = max(map(len, stop), default=1) - 1, False
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Called by `generate` as words are finished."""
-        self._held += text
-        cuts = [place for each in self._stop if (place := self._held.find(each)) >= 0]
-        ready = (
-            min(cuts)
-            if cuts
-            else len(self._held)
-            if stream_end
-            else max(0, len(self._held) - self._longest)
-        )
-        if not self._is_over:
-            self._receive(self._held[:ready])
-        self._held, self._is_over = self._held[ready:], self._is_over or bool(cuts)
+        Raises:
+            InputError: none do.
+        """
+        reader, most = "this student", int(self.model.config.body.max_position_embeddings)
+        if self._source.context is not None and self._source.context < most:
+            reader, most = "its teacher", self._source.context
+        if most <= tokens:
+            raise InputError(
+                f"the prompt has {tokens} tokens, {reader} reads {most}; ask something shorter"
+            )
+        return most - tokens

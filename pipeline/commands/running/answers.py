@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.commands.counted import counted
-from pipeline.generation.writer import Written
+from pipeline.generation.answers import Written
 
 
 def tell_end(written: Written) -> None:

@@ -13,8 +13,8 @@ from pipeline.commands.terminal import reader_has_gone
 from pipeline.commands.writing_options import WriterChoice
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
+from pipeline.generation.answers import Sampling, Written
 from pipeline.generation.open_writer import open_writer
-from pipeline.generation.writer import Sampling, Written
 
 
 def converse(

@@ -10,8 +10,8 @@ import click
 from pipeline.commands.running.answers import tell_end
 from pipeline.commands.writing_options import WriterChoice
 from pipeline.data.conversations import Turn
+from pipeline.generation.answers import Sampling
 from pipeline.generation.open_writer import open_writer
-from pipeline.generation.writer import Sampling
 
 
 def answer_prompt(

@@ -20,11 +20,13 @@ from pipeline.errors import InputError
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.generation.answers import Sampling
 from pipeline.generation.live_teacher import LiveTeacher
-from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.generation.writer import StudentWriter
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
+from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_teacher
 from pipeline.training.run import train
 from tests.conftest import RunCli, write_rows
@@ -41,11 +43,13 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def writer(run: Path) -> StudentWriter:
-    record = RunFolder(run).read_record()
-    teacher = load_verified_teacher(
-        EMBEDDED_TEACHER, [-1], record["identity"]["cache"], choose_device("cpu")
-    )
+def teacher(run: Path) -> Teacher:
+    identity = RunFolder(run).read_record()["identity"]["cache"]
+    return load_verified_teacher(EMBEDDED_TEACHER, [-1], identity, choose_device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def writer(run: Path, teacher: Teacher) -> StudentWriter:
     return StudentWriter(RunFolder(run), lambda: teacher, choose_device("cpu"))
 
 
@@ -57,13 +61,12 @@ PROMPTS = [
 
 @torch.no_grad()
 def test_generation_with_caches_equals_recomputing_everything_for_each_token(
-    writer: StudentWriter,
+    writer: StudentWriter, teacher: Teacher
 ) -> None:
     (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=12))
     ids = tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)
-    assert writer._teacher is not None
     for _ in range(12):
-        states = writer._teacher.hidden_states(torch.tensor([ids]))[-1].bfloat16()
+        states = teacher.hidden_states(torch.tensor([ids]))[-1].bfloat16()
         ids.append(int(writer.model(hidden_states=states, logits_to_keep=1).logits[0, -1].argmax()))
         if ids[-1] == writer.model.config.eos_token_id:
             break
@@ -114,7 +117,9 @@ def test_an_answer_ends_before_a_text_that_stops_it(
     assert json.loads(done.stdout)["text"] == stopped[0].text
 
 
-def test_the_likelihood_of_what_it_writes_is_that_of_its_choices(writer: StudentWriter) -> None:
+def test_the_likelihood_of_an_answer_is_that_of_its_tokens(
+    writer: StudentWriter, teacher: Teacher
+) -> None:
     (written,) = writer.write(PROMPTS[:1], Sampling(max_new_tokens=6))
     nats, is_likeliest = writer.log_likelihood(PROMPTS[0], written.text)
     assert is_likeliest and nats < 0
@@ -122,8 +127,7 @@ def test_the_likelihood_of_what_it_writes_is_that_of_its_choices(writer: Student
     assert not is_likeliest and worse < nats
     ids = tokenize_prompt(PROMPTS[0], writer.template, writer.tokenizer)
     said = writer.tokenizer(written.text, add_special_tokens=False)["input_ids"]
-    assert writer._teacher is not None
-    states = writer._teacher.hidden_states(torch.tensor([ids + said]))[-1].bfloat16()
+    states = teacher.hidden_states(torch.tensor([ids + said]))[-1].bfloat16()
     with torch.no_grad():
         labels = torch.tensor([[-100] * len(ids) + said])
         summed = writer.model(hidden_states=states, labels=labels, num_items_in_batch=1).loss
@@ -135,9 +139,8 @@ def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -
         writer.write([[Turn("user", "word " * 4000)]], Sampling())
 
 
-def test_the_live_teacher_rounds_as_the_cache_does(writer: StudentWriter) -> None:
-    assert writer._teacher is not None
-    reader = LiveTeacher(writer._teacher, [-1], torch.device("cpu"))
+def test_the_live_teacher_rounds_as_the_cache_does(teacher: Teacher) -> None:
+    reader = LiveTeacher(teacher, [-1], torch.device("cpu"))
     assert reader.read(torch.tensor([[5, 6, 7]]), None, 0).dtype == torch.bfloat16
     assert isinstance(reader._past, DynamicCache)
     assert reader._past.get_seq_length() == 3

@@ -33,7 +33,8 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.generation.writer import Sampling, StudentWriter
+from pipeline.generation.answers import Sampling
+from pipeline.generation.writer import StudentWriter
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.body import FusedSelfAttention
 from pipeline.processes import Share
