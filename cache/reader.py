@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.codecs import Codec
-from cache.codecs.fit_file import FITS, fit_name, identity_of, read_fit
+from cache.codecs.fit_file import fit_name, identity_of, read_fit
 from cache.errors import CacheError, DamagedCacheError
 from cache.example import CodedExample, Example
 from cache.files import MEND, inside
 from cache.identity import Identity
 from cache.journal import read_journal
 from cache.manifest import Manifest, read_manifest
-from cache.names import ATTACHMENTS
+from cache.names import ATTACHMENTS, FITS
 from cache.shard.content import ShardContent
 from cache.shard.pool import ShardPool
 from cache.shard.prefix_cache import CodedSegment, PrefixCache, joined

@@ -14,10 +14,9 @@ from safetensors.numpy import load, save
 from cache.codecs import EXACT, Codec, codec_of
 from cache.codecs.bf16 import Bf16
 from cache.errors import CacheError, DamagedCacheError
+from cache.names import FITS
 from cache.sealed_json import canonical_json
 
-FITS = "codecs"
-"""Folder of these files among a cache's attachments."""
 _KINDS = {
     "int8": {"channel_scales": ("float32", 1)},
     "klt": {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,62 +16,50 @@ import h5py
 import numpy as np
 
 from cache.array_spec import ArraySpec
-from cache.containers.interface import Arrays, Attributes, Presented, StoredArray
+from cache.containers.interface import Arrays, Attributes, DecodedArray, StoredArray
 from cache.errors import DamagedCacheError
 
 
 @dataclass(frozen=True)
 class Hdf5Container:
-    """HDF5 as h5py writes it; contiguous, because whole examples are read and contiguous reads are
-    the fastest."""
+    """HDF5 as h5py writes it; contiguous, the fastest layout to read whole examples from."""
 
     name: str = "hdf5"
     suffix: str = ".h5"
 
     def write(
-        self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]
+        self,
+        path: Path,
+        arrays: Arrays,
+        attributes: Attributes,
+        decoded: Mapping[str, DecodedArray],
     ) -> None:
-        """Write the arrays into a new file; packed ones as the bytes that they are, described by
-        their attributes."""
-        whole = (
-            io.BytesIO()
-        )  # HDF5 does not say in an orderly way that a disk is full; writing a file does
-        _write(whole, arrays, attributes)
-        path.write_bytes(whole.getbuffer())
+        """Write the arrays into a new file; packed states as bytes that attributes describe."""
+        content = io.BytesIO()  # a full disk fails a plain write cleanly, HDF5 may crash on it
+        _write(content, arrays, attributes)
+        path.write_bytes(content.getbuffer())
 
     def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
-        """The one file."""
+        """Return the name of the one file."""
         return {name}
 
     def attributes(self, path: Path) -> dict[str, Any]:
-        """The file's."""
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                return dict(file.attrs)
-        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-            raise DamagedCacheError(
-                f"{path}: damaged, or not an HDF5 file of this project ({error})"
-            ) from error
+        """Return the attributes of the file."""
+        with _opened(path) as file:
+            return dict(file.attrs)
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
-        """Find the data sets; those that are chunked, virtual, or lie in other files are
-        refused."""
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                return {name: _located(path, file, name) for name in names}
-        except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-            raise DamagedCacheError(
-                f"{path}: damaged, or not an HDF5 file of this project ({error})"
-            ) from error
+        """Return the data sets' locations; refuse chunked, virtual and external ones."""
+        with _opened(path) as file:
+            return {name: _locate(path, file, name) for name in names}
 
     def size(
         self,
         specs: Mapping[str, ArraySpec],
         attributes: Attributes,
-        presented: Mapping[str, Presented],
+        decoded: Mapping[str, DecodedArray],
     ) -> int:
-        """Values lie one data set after the other; what stands around them does not depend on how
-        many there are."""
+        """Return the bytes of all values, and of what surrounds them, whatever their number."""
         layout = tuple(
             (name, spec.dtype.str, len(spec.shape), bool(math.prod(spec.shape)))
             for name, spec in specs.items()
@@ -79,41 +68,42 @@ class Hdf5Container:
         return values + _overhead(layout, json.dumps(attributes))
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except Exception as error:  # arbitrary bytes fail in arbitrary ways
+        raise DamagedCacheError(
+            f"{path}: damaged, or not an HDF5 file of this project ({error})"
+        ) from error
+
+
 def _write(target: io.BytesIO, arrays: Arrays, attributes: Attributes) -> None:
-    # Without HDF5's management of free space the size of a file follows from the sizes of its
-    # arrays.
+    # Without HDF5's management of free space the file's size follows from its arrays' sizes.
     with h5py.File(target, "w", libver="v110", fs_strategy="none") as file:
         file.attrs.update(attributes.get("", {}))
         for name, values in arrays.items():
             file.create_dataset(name, data=values).attrs.update(attributes.get(name, {}))
 
 
-def _located(path: Path, file: h5py.File, name: str) -> StoredArray:
-    group = file
+def _locate(path: Path, file: h5py.File, name: str) -> StoredArray:
+    array = file
     for part in name.split("/"):
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        if not isinstance(array.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"array {name!r} is missing or a link")
-        group = group[part]
-    if (
-        isinstance(group, h5py.Dataset)
-        and not group.size
-        and not group.is_virtual
-        and not group.external
-    ):
-        return StoredArray(path, 0, ArraySpec(tuple(map(int, group.shape)), group.dtype))
-    offset = (
-        group.id.get_offset()
-        if isinstance(group, h5py.Dataset) and not (group.external or group.is_virtual)
-        else None
-    )
+        array = array[part]
+    offset = None
+    if isinstance(array, h5py.Dataset) and not (array.external or array.is_virtual):
+        offset = array.id.get_offset() if array.size else 0
     if offset is None:
-        raise ValueError(f"{name!r} is not an array whose values lie in one piece in this file")
-    return StoredArray(path, int(offset), ArraySpec(tuple(map(int, group.shape)), group.dtype))
+        raise ValueError(f"{name!r} is not an array of contiguous values in this file")
+    return StoredArray(path, int(offset), ArraySpec(tuple(map(int, array.shape)), array.dtype))
 
 
 @functools.lru_cache
 def _overhead(layout: tuple[tuple[str, str, int, bool], ...], attributes: str) -> int:
-    """Bytes around the values: the same however many there are."""
+    """Return the bytes around the values, which do not depend on their number."""
     arrays = {
         name: np.ones((int(filled),) * dimensions, dtype)
         for name, dtype, dimensions, filled in layout

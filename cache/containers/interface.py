@@ -1,4 +1,4 @@
-"""What a shard container can do: write named arrays once, then say where their values lie."""
+"""The interface of shard containers: write named arrays once, then locate their values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Presented:
-    """The array that stored bytes stand for, to be shown by containers that have codecs of their
-    own.
+class DecodedArray:
+    """The array that a codec makes of packed bytes, shown by containers that support codecs.
 
     Attributes:
-        spec: shape and type of that array.
-        codec: name of the codec that turns the stored bytes into it.
-        configuration: what that codec is told.
+        spec: shape and type of the decoded array.
+        codec: name of the codec.
+        configuration: arguments of the codec.
     """
 
     spec: ArraySpec
@@ -33,8 +32,7 @@ class Presented:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where an array's values lie: raw, one row after the other, from `offset` bytes into a
-    file."""
+    """The location of an array's values: raw, row after row, from `offset` bytes into a file."""
 
     file: Path
     offset: int
@@ -42,32 +40,41 @@ class StoredArray:
 
 
 class Container(Protocol):
-    """A kind of container. Any tool that knows it can open what is written; reading goes straight
-    to the values."""
+    """A file format of shards. Other tools can open it; our reader goes straight to the values."""
 
     @property
     def name(self) -> str:
-        """The format's name in manifests and on the command line."""
+        """The container's name in manifests and on the command line."""
         ...
 
     @property
     def suffix(self) -> str:
-        """How the names of its shards end."""
+        """The ending of a shard's file name."""
         ...
 
     def write(
-        self, path: Path, arrays: Arrays, attributes: Attributes, presented: Mapping[str, Presented]
+        self,
+        path: Path,
+        arrays: Arrays,
+        attributes: Attributes,
+        decoded: Mapping[str, DecodedArray],
     ) -> None:
-        """Write one shard. `attributes[name]` describes the array of that name, `attributes[""]`
-        the shard."""
+        """Write one shard.
+
+        Args:
+            path: of the new shard.
+            arrays: by name.
+            attributes: of each array by its name; `""` for those of the shard.
+            decoded: how to show packed arrays, by name.
+        """
         ...
 
     def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
-        """Names of the files that tell of and hold some arrays of the shard of that name."""
+        """Return the names of the files that describe and hold the arrays of a shard."""
         ...
 
     def attributes(self, path: Path) -> dict[str, Any]:
-        """What the shard says of itself.
+        """Return the attributes of a shard.
 
         Raises:
             DamagedCacheError: it is not such a container.
@@ -75,11 +82,11 @@ class Container(Protocol):
         ...
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
-        """Find some arrays in a shard; nothing is read but what describes them.
+        """Locate the arrays of a shard, reading only their metadata.
 
         Raises:
-            DamagedCacheError: it is not such a container, lacks an array, or holds one laid out in
-                another way.
+            DamagedCacheError: it is not such a container, lacks an array, or has one of another
+                layout.
         """
         ...
 
@@ -87,7 +94,7 @@ class Container(Protocol):
         self,
         specs: Mapping[str, ArraySpec],
         attributes: Attributes,
-        presented: Mapping[str, Presented],
+        decoded: Mapping[str, DecodedArray],
     ) -> int:
-        """Exactly how many bytes `write` would take."""
+        """Return the exact number of bytes that `write` would write."""
         ...

@@ -28,7 +28,7 @@ import xxhash
 from cache.array_spec import ArraySpec
 from cache.codecs import CodedStates, Segments, packing_named
 from cache.codecs.in_memory import InMemoryArray
-from cache.containers import Arrays, Presented
+from cache.containers import Arrays, DecodedArray
 from cache.sealed_json import canonical_json
 from cache.shard.content import ShardContent
 
@@ -146,9 +146,9 @@ def shard_attributes(
     return described
 
 
-def presented_arrays(
+def decoded_arrays(
     codecs: Mapping[int, str], fits: Mapping[int, str], tokens: int, hidden_size: int
-) -> dict[str, Presented]:
+) -> dict[str, DecodedArray]:
     """The arrays that a container with codecs of its own may show as the hidden states that they
     stand for.
 
@@ -158,7 +158,7 @@ def presented_arrays(
         tokens, hidden_size: shape of the hidden states.
     """
     return {
-        hidden_states_name(layer): Presented(
+        hidden_states_name(layer): DecodedArray(
             ArraySpec((tokens, hidden_size), np.dtype(np.float32)),
             codecs[layer],
             {"layer": layer, "fit": fit},

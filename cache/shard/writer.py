@@ -24,9 +24,9 @@ from cache.shard.content import ShardContent
 from cache.shard.layout import (
     FIXED_ARRAYS,
     content_digest,
+    decoded_arrays,
     hidden_states_name,
     packed_segments,
-    presented_arrays,
     segment_checksums,
     shard_arrays,
     shard_attributes,
@@ -99,8 +99,8 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
     remove(staged)
     try:
         attributes = shard_attributes(manifest.codec_of, sealed.seal)
-        presented = presented_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
-        container_named(manifest.format).write(staged, sealed.arrays, attributes, presented)
+        decoded = decoded_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
+        container_named(manifest.format).write(staged, sealed.arrays, attributes, decoded)
         remove(
             final
         )  # a damaged one, or one that its writer could not name in the journal before it died

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.codecs import EXACT, Codec, CodedStates
-from cache.codecs.fit_file import FITS, codec_identity, expected_bits, write_fits
+from cache.codecs.fit_file import codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
 from cache.location import require_apart
-from cache.names import ATTACHMENTS
+from cache.names import ATTACHMENTS, FITS
 from cache.reader import Cache, open_cache
 from cache.shard.content import ShardContent
 from cache.storage import Where, place_of

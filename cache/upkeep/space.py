@@ -13,7 +13,7 @@ from cache.errors import CacheError
 from cache.files import files_below
 from cache.manifest import Manifest
 from cache.names import SHARDS
-from cache.shard.layout import array_specs, presented_arrays, shard_attributes, shard_seal
+from cache.shard.layout import array_specs, decoded_arrays, shard_attributes, shard_seal
 from cache.storage import Where, place_of
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
@@ -52,11 +52,9 @@ def shard_size(
         hidden_size=manifest.hidden_size,
         codecs=manifest.codec_of,
     )
-    presented = presented_arrays(
-        manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size
-    )
+    decoded = decoded_arrays(manifest.codec_of, manifest.fits, sum(stored), manifest.hidden_size)
     return container_named(manifest.format).size(
-        specs, shard_attributes(manifest.codec_of, _SEAL), presented
+        specs, shard_attributes(manifest.codec_of, _SEAL), decoded
     )
 
 
