@@ -1,4 +1,4 @@
-"""Which device computes, in which type, and on a GPU with the same bits each time."""
+"""The compute device, its dtype, and deterministic algorithms on a GPU."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-# oneDNN keeps what it prepares for each shape of a bfloat16 product, a thousand of them: with
-# lengths that hardly ever come again that is memory without end. A forward pass uses a handful of
-# shapes, again and again.
+# oneDNN caches a kernel for each shape of a bfloat16 product, 1,024 by default. Sequence lengths
+# rarely recur, so most of them only take memory; a forward pass reuses a handful.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "32")
-# cuBLAS gives the same bits each time if its workspace is fixed before it first multiplies.
+# cuBLAS is deterministic if its workspace is fixed before the first product.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import torch  # noqa: E402  # reads them when it first multiplies
+import torch  # noqa: E402  # after the environment variables, which its libraries read
 
 from pipeline.errors import InputError, reason  # noqa: E402
 
@@ -24,10 +23,10 @@ DtypeName = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str = "auto", option: str = "--device") -> torch.device:
-    """The device of that name, or with `auto` the first accelerator there is, else the CPU.
+    """Return the named device; `auto` is the accelerator, or the CPU if there is none.
 
     Raises:
-        InputError: no such device on this machine.
+        InputError: this machine has no such device.
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -43,10 +42,9 @@ def choose_device(name: str = "auto", option: str = "--device") -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> DtypeName:
-    """The compute dtype asked for, or with `auto` bf16 where the device has instructions for it,
-    else fp32.
+    """Return the named compute dtype; `auto` is bf16 if the device has instructions for it.
 
-    fp16 is not offered: the attention-sink tokens of middle layers overflow it.
+    fp16 is not supported: the attention-sink tokens of middle layers overflow it.
     """
     if name == "bf16" or (name == "auto" and _has_fast_bf16(device)):
         return "bf16"
@@ -55,31 +53,27 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Meanwhile a GPU computes by those algorithms that give the same bits each time; what training
-    uses on a CPU does anyway."""
+    """Use deterministic GPU algorithms within a block; those for training on a CPU already are."""
     if device.type != "cuda":
         yield
         return
     settings: Any = torch.utils.deterministic
-    was, warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    filled = settings.fill_uninitialized_memory
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill_memory = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    settings.fill_uninitialized_memory = (
-        False  # costs time, and nothing here reads what it has not written
-    )
+    settings.fill_uninitialized_memory = False  # slow, and no code here reads uninitialised memory
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(was, warn_only=warned)
-        settings.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        settings.fill_uninitialized_memory = fill_memory
 
 
 def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    if device.type != "cpu":
+        return False
+    instructions = torch.cpu.get_capabilities()
+    return bool(instructions.get("avx512_bf16") or instructions.get("amx_tile"))

@@ -61,7 +61,7 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
         "a folder without data": (["--dataset", bare], "no data file in this folder"),
         "broken character": (
             ["--dataset", write_rows(folder / "half.jsonl", [{"text": "\ud83d"}])],
-            "broken character",
+            "is not valid Unicode",
         ),
         "no such device": (["--dataset", good, "--device", "warp"], "--device warp"),
     }

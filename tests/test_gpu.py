@@ -86,7 +86,7 @@ def cache_of_gpu(embedded_settings: Make) -> Path:
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("fp32", 3e-3), ("bf16", 3e-2)])
-def test_a_teachers_states_are_those_of_a_cpu(
+def test_hidden_states_match_the_cpu(
     dtype: str, most: float, small_cache: Path, embedded_settings: Make
 ) -> None:
     """Apart from rounding, that of bfloat16 storage included."""
@@ -98,7 +98,7 @@ def test_a_teachers_states_are_those_of_a_cpu(
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
-def test_a_batch_decoded_there_is_what_the_cache_reads(codec: str, tmp_path: Path) -> None:
+def test_batches_decoded_on_the_gpu_match_the_cache(codec: str, tmp_path: Path) -> None:
     shards = make_shards([[5, 3, 9]], hidden_size=24)
     shards[0][1].hidden_states[-1][2] *= 1000
     cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
@@ -114,7 +114,7 @@ def test_a_batch_decoded_there_is_what_the_cache_reads(codec: str, tmp_path: Pat
         assert np.allclose(states[: len(wanted)], wanted, rtol=1e-2, atol=1e-2)
 
 
-def test_an_extract_that_is_killed_resumes_to_the_same_content(tmp_path: Path) -> None:
+def test_a_killed_extract_resumes_to_the_same_content(tmp_path: Path) -> None:
     options = [
         "--layers",
         "-1,0",
@@ -146,7 +146,7 @@ def test_an_extract_that_is_killed_resumes_to_the_same_content(tmp_path: Path) -
     assert result["content_digest"] == json.loads(whole.stdout)["content_digest"]
 
 
-def test_where_memory_is_small_the_teachers_batches_are_halved(
+def test_batches_are_halved_when_memory_runs_out(
     embedded_settings: Make, small_cache: Path
 ) -> None:
     settings = embedded_settings(device="cuda", shard_tokens=65536, limit=400)
@@ -197,9 +197,7 @@ def test_the_same_run_gives_the_same_weights(
     assert record["result"]["peak_memory"]["gpu_bytes"] > 1e6
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    cache_of_gpu: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(cache_of_gpu: Path, tmp_path: Path) -> None:
     options: list[object] = [
         "train", "--cache", cache_of_gpu, "--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
         "--eval-every", 2, "--log-every", 1, "--patience", 0, "--device", "cuda",
@@ -222,7 +220,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_it_learns_what_a_cpu_does_and_writes(small_cache: Path, tmp_path: Path) -> None:
+def test_training_matches_the_cpu_and_the_student_generates(
+    small_cache: Path, tmp_path: Path
+) -> None:
     runs = {device: tmp_path / device for device in ("cpu", "cuda")}
     losses = {
         device: train(quick(small_cache, run, device=device, precision="fp32"))["result"][
@@ -246,7 +246,7 @@ def test_it_learns_what_a_cpu_does_and_writes(small_cache: Path, tmp_path: Path)
     assert 1 <= written.tokens <= 8
 
 
-def test_a_run_is_evaluated_with_all_that_is_offered(cache_of_gpu: Path, tmp_path: Path) -> None:
+def test_a_run_is_evaluated_with_all_baselines(cache_of_gpu: Path, tmp_path: Path) -> None:
     trained = run_process(
         "train",
         "--cache",

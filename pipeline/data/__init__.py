@@ -1,1 +1,1 @@
-"""From a data set's rows to tokens with a loss mask."""
+"""From rows of a data set to tokens with a loss mask."""

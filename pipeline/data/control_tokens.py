@@ -1,5 +1,7 @@
-"""Control tokens, such as `<|im_end|>`, in what people wrote: a tokenizer would read the words as
-the token itself."""
+"""Control tokens, such as `<|im_end|>`, within the text of a row.
+
+A tokenizer would read the characters as the token itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ CONTROL_TOKENS = "control tokens in the text"
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts that a tokenizer reads as control tokens, the longest first."""
+    """Return the strings that a tokenizer reads as control tokens, longest first."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return sorted(
         {*added, *map(str, tokenizer.all_special_tokens)} - {""},
@@ -27,9 +29,9 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def find_control_token(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The first control token in a text."""
-    found = _pattern(tokenizer).search(text)
-    return found[0] if found else None
+    """Return the first control token in a text, or None."""
+    match = _pattern(tokenizer).search(text)
+    return match[0] if match else None
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,18 +40,19 @@ def _pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 
 def require_no_control_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a row whose words contain control tokens: they would end a turn where its author only
-    wrote about one.
+    """Refuse a row whose text contains control tokens.
+
+    Text that only mentions an end token would end the turn.
 
     Raises:
         RowError: names the turn and the token.
     """
     for number, turn in enumerate(turns):
         for text in _texts(turn):
-            if found := find_control_token(text, tokenizer):
+            if token := find_control_token(text, tokenizer):
                 raise RowError(
-                    f"turn {number} ({turn.role}) has the control token {found!r} in its text,"
-                    " which the tokenizer reads as a token of its own; write it in another way",
+                    f"the text of turn {number} ({turn.role}) contains the control token {token!r};"
+                    " write it in another way",
                     CONTROL_TOKENS,
                 )
 

@@ -1,4 +1,4 @@
-"""What a data set is made of, whatever its columns were called: conversations of turns."""
+"""Conversations of turns: the common representation of all forms of rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Role = Literal["tools", "system", "user", "assistant", "tool", "text"]
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""The names that data sets and chat templates give to an answer's thought."""
+"""Names of an answer's reasoning in data sets and chat templates."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,12 @@ class Turn:
     """One message.
 
     Attributes:
-        role: `text` is plain running text, outside any conversation; `tools` are the definitions of
-            the functions that the assistant may call, as JSON; `tool` is what one of them returned.
-        text: the message's content.
-        fields: what else a chat template renders of the message, as a canonical JSON object:
-            `reasoning_content`, `tool_calls`, `tool_call_id`, `name`. Empty where there is nothing
-            else.
-        learn: False for an assistant's turn that carries no loss.
+        role: `text` is plain text without a conversation; `tools` are the definitions of functions
+            that the assistant may call, as JSON; `tool` is the result of a call.
+        text: the content.
+        fields: further fields that a chat template renders, as a JSON object:
+            `reasoning_content`, `tool_calls`, `tool_call_id`, `name`. Empty if there are none.
+        learn: False for an assistant turn that carries no loss.
     """
 
     role: Role
@@ -36,46 +35,44 @@ class Turn:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The further fields as an object."""
+        """Return the further fields as an object."""
         return dict(json.loads(self.fields)) if self.fields else {}
 
     @property
     def is_answer(self) -> bool:
-        """Whether a student learns to write this turn."""
+        """Return whether a student learns to write this turn."""
         return self.role == "assistant" and self.learn
 
     @property
     def message(self) -> dict[str, Any]:
-        """The message that a chat template renders. A thought is there under each name that
-        templates give it."""
+        """Return the message for a chat template, its reasoning under every name in use."""
         extra = self.extra
-        if thought := extra.pop("reasoning_content", None):
-            extra |= dict.fromkeys(REASONING_FIELDS, thought)
+        if reasoning := extra.pop("reasoning_content", None):
+            extra |= dict.fromkeys(REASONING_FIELDS, reasoning)
         return {"role": self.role, "content": self.text, **extra}
 
     @property
     def plain_text(self) -> str:
-        """The whole turn as text, for readers without a chat template.
+        """Return the whole turn as text, for use without a chat template.
 
-        Thought and calls stand between the marks of Hermes and Qwen: `<think>`, `<tool_call>`.
+        Reasoning and calls are marked as by Hermes and Qwen: `<think>`, `<tool_call>`.
         """
         extra = self.extra
-        thought = (
+        reasoning = (
             f"<think>\n{extra['reasoning_content']}\n</think>\n\n"
             if "reasoning_content" in extra
             else ""
         )
         calls = [
-            f"<tool_call>\n{canonical(call.get('function', call))}\n</tool_call>"
+            f"<tool_call>\n{json_text(call.get('function', call))}\n</tool_call>"
             for call in extra.get("tool_calls", ())
         ]
-        return thought + "\n".join([*([self.text] if self.text else []), *calls])
+        return reasoning + "\n".join([*([self.text] if self.text else []), *calls])
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A row that was tokenised elsewhere: token ids `[T]` int32 and loss mask `[T]` bool, taken as
-    they are."""
+    """A row that is already tokenised: token ids `[T]` int32 and loss mask `[T]` bool."""
 
     input_ids: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.bool_]
@@ -87,10 +84,9 @@ class Conversation:
 
     Attributes:
         row_id: the row's index in its source, as a string.
-        turns: in order; none where the row is tokenised already.
-        tokens: the tokens of a row that is tokenised already.
-        group: rows of the same group are never split between training and validation; empty for
-            none.
+        turns: in order; empty if the row is already tokenised.
+        tokens: the tokens of a row that is already tokenised.
+        group: name of the row's group, which the split never divides; empty for none.
         where: file and row, for messages.
     """
 
@@ -102,12 +98,12 @@ class Conversation:
 
     @property
     def prompt_turns(self) -> tuple[Turn, ...]:
-        """The turns before the last answer: the prompt of an evaluation. Empty for plain text."""
+        """Return the turns before the last answer; empty for plain text."""
         return self.turns[: self._last_answer] if self._last_answer is not None else ()
 
     @property
     def reference(self) -> str:
-        """The last answer's text, by the data set. Empty for plain text."""
+        """Return the text of the last answer in the data set; empty for plain text."""
         return self.turns[self._last_answer].plain_text if self._last_answer is not None else ""
 
     @property
@@ -117,9 +113,8 @@ class Conversation:
             None,
         )
 
-    def canonical(self) -> bytes:
-        """Row id and content as bytes that are the same for the same row, whatever release wrote
-        them."""
+    def canonical_bytes(self) -> bytes:
+        """Return row id and content as bytes that are stable across releases."""
         turns = [
             {"role": turn.role, "text": turn.text}
             | ({"fields": turn.fields} if turn.fields else {})
@@ -135,6 +130,6 @@ class Conversation:
         return json.dumps(content, sort_keys=True).encode()
 
 
-def canonical(value: Any) -> str:
-    """A JSON value as text, keys in their own order: it is read by people and models."""
+def json_text(value: Any) -> str:
+    """Return a JSON value as readable text, keys in their original order."""
     return json.dumps(value, ensure_ascii=False)

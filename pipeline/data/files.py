@@ -1,5 +1,4 @@
-"""Rows of files on this machine: one file, a folder of files, or a pattern such as
-`data/*.jsonl.gz`."""
+"""Rows of local files: one file, a folder, or a pattern such as `data/*.jsonl.gz`."""
 
 from __future__ import annotations
 
@@ -18,58 +17,58 @@ from pipeline.errors import InputError, RowError
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _KINDS = (".jsonl", ".json", ".csv", ".parquet")
 FILE_KINDS = f"{', '.join(_KINDS)}, the first three also with {', '.join(_COMPRESSION)}"
-"""The endings that are read, for messages and help."""
+"""Supported file name endings, for messages and help."""
 _FIRST_LINES = 20
-"""Lines of a `.json` file of which one has to be an object, for the file to be read as lines."""
+"""A `.json` file is read as JSON lines if one of its first lines, this many, is an object."""
 
 FileRow = dict[str, Any] | RowError
 
 
 def is_file_source(source: str) -> bool:
-    """Whether a data set's name is that of a file, folder or pattern here, and no hub id."""
+    """Return whether a data set's name is a local file, folder or pattern, not a hub id."""
     path = Path(source)
     kind = _kind(path)[0] if path.suffix else None
     return (
         kind is not None
         or path.exists()
         or _is_pattern(source)
-        or bool(path.suffix and "/" not in source)
-    )  # an id has an owner
+        or bool(path.suffix and "/" not in source)  # a hub id has an owner
+    )
 
 
 def find_files(source: str) -> list[Path]:
-    """The files that a name stands for, in order.
+    """Return the data files that a name stands for, in order.
 
     Raises:
-        InputError: there is none, or one is of no known kind.
+        InputError: there are none, or one has an unknown ending.
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(
+        files = sorted(
             file
             for file in path.rglob("*")
             if file.is_file() and _kind(file)[0] and not _is_hidden(file, path)
         )
-        if not found:
+        if not files:
             raise InputError(f"{path}: no data file in this folder; known endings: {FILE_KINDS}")
-        return found
+        return files
     if not path.exists() and _is_pattern(source):
         matches = glob.iglob(source, recursive=True)  # noqa: PTH207, a pattern may be absolute
-        found = sorted(path for path in map(Path, matches) if path.is_file())
-        if not found:
-            raise InputError(f"{source}: no file has such a name")
+        files = sorted(path for path in map(Path, matches) if path.is_file())
+        if not files:
+            raise InputError(f"{source}: no file matches this pattern")
     else:
-        found = [path]
-    for file in found:
+        files = [path]
+    for file in files:
         if not file.is_file():
             raise InputError(f"{file}: no such file")
         if _kind(file)[0] is None:
-            raise InputError(f"{file}: not a data set file; known endings: {FILE_KINDS}")
-    return found
+            raise InputError(f"{file}: not a data file; known endings: {FILE_KINDS}")
+    return files
 
 
 def rows_of_file(path: Path) -> Iterator[FileRow]:
-    """The rows of a file; a row that cannot be read is an error in its place.
+    """Yield the rows of a file, and a `RowError` for each row that cannot be read.
 
     Raises:
         InputError: the file as a whole cannot be read.
@@ -86,7 +85,7 @@ def rows_of_file(path: Path) -> Iterator[FileRow]:
 
 
 def _kind(path: Path) -> tuple[str | None, str | None]:
-    """A file's kind by its ending, and how it is compressed."""
+    """Return a file's format and compression, according to its name."""
     name = path.name.lower()
     compression = next((ending for ending in _COMPRESSION if name.endswith(ending)), None)
     kind = next(
@@ -106,14 +105,16 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _text(path: Path, compression: str | None) -> io.TextIOWrapper:
-    """A file as text: a byte order mark is no data, and bytes that are no UTF-8 become lone
-    surrogates, so that the row and field that hold them can be named."""
+    """Open a file as UTF-8, without its byte order mark.
+
+    Invalid bytes become lone surrogates, so that messages can name their row and field.
+    """
     import pyarrow
 
     with path.open("rb") as raw:
         start = raw.read(4)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path}: is text in UTF-16 or UTF-32; save it as UTF-8")
+        raise InputError(f"{path}: encoded in UTF-16 or UTF-32; save it as UTF-8")
     stream = (
         path.open("rb")
         if compression is None
@@ -128,25 +129,21 @@ def _json_lines(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
 
 
 def _json(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
-    """An array of rows; or one object a line, whatever the file's name says."""
+    """Read an array of rows, or JSON lines despite the file's name."""
     with text:
         content = text.read()
     if content.lstrip().startswith("{"):
         lines = io.StringIO(content, newline=None)
-        begun = itertools.islice((line for line in lines if line.strip()), _FIRST_LINES)
-        if all(isinstance(parse_row(line, ""), RowError) for line in begun):
-            raise InputError(
-                f"{path}: not a JSON array of rows (for one object a line, name the file .jsonl)"
-            )
+        first_lines = itertools.islice((line for line in lines if line.strip()), _FIRST_LINES)
+        if all(isinstance(parse_row(line, ""), RowError) for line in first_lines):
+            raise InputError(f"{path}: not a JSON array of rows; name a file of JSON lines .jsonl")
         lines.seek(0)
         yield from json_lines(lines)
         return
     try:
         yield from json_array(content)
     except ValueError as error:
-        raise InputError(
-            f"{path}: not JSON: {error} (for one object a line, name the file .jsonl)"
-        ) from error
+        raise InputError(f"{path}: not JSON ({error}); name a file of JSON lines .jsonl") from error
 
 
 def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
@@ -156,30 +153,28 @@ def _csv_rows(path: Path, text: io.TextIOWrapper) -> Iterator[FileRow]:
         header = next(rows, [])
         if len({*header}) < len(header):
             raise InputError(
-                f"{path}: the first line names a column twice; it has to hold the columns' names"
+                f"{path}: the first line repeats a column; put the names of the columns there"
             )
         while True:
-            began = rows.line_num + 1
+            line = rows.line_num + 1
             try:
                 values = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                found = (
-                    "a quote is opened and never closed"
+                problem = (
+                    "unclosed quote"
                     if "unexpected end" in str(error)
-                    else f"not CSV ({error})"
+                    else f"not CSV ({error}); write a quote within quotes twice"
                 )
-                raise InputError(
-                    f"{path}: line {began}: {found}; where the next row begins cannot be known"
-                ) from error
+                raise InputError(f"{path}: line {line}: {problem}") from error
             if not values:
                 continue
             if len(values) == len(header):
                 yield dict(zip(header, values, strict=True))
             else:
                 yield RowError(
-                    f"line {began} has {len(values)} values, the first line names {len(header)}"
+                    f"line {line} has {len(values)} values, but the first line has {len(header)}"
                     " columns"
                 )
 
@@ -192,26 +187,28 @@ def _parquet_rows(path: Path) -> Iterator[FileRow]:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
         if len({*names}) < len(names):
-            raise InputError(f"{path}: two columns have the same name; rename one")
+            raise InputError(f"{path}: two columns of the same name; rename one")
         for batch in file.iter_batches():
             yield from _rows_of_batch(batch)
     except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: not a Parquet file that can be read ({error})") from error
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from error
 
 
 def _rows_of_batch(batch: Any) -> Iterator[FileRow]:
-    """The rows of a batch of Arrow; one by one where a value is none that Python has, such as a
-    date of the year 10,000."""
+    """Yield the rows of an Arrow batch.
+
+    Rows are converted one by one if Python cannot represent a value, such as a date after 9999.
+    """
     try:
         yield from batch.to_pylist()
         return
-    except Exception:  # Arrow and Python raise errors of many kinds for such values
+    except Exception:  # Arrow and Python raise various errors for such values
         pass
     for index in range(batch.num_rows):
         try:
             yield from batch.slice(index, 1).to_pylist()
         except Exception as error:
-            yield RowError(f"has a value that cannot be read ({type(error).__name__}: {error})")
+            yield RowError(f"a value cannot be read ({type(error).__name__}: {error})")
 
 
 _READERS: dict[str, Callable[[Path, io.TextIOWrapper], Iterator[FileRow]]] = {

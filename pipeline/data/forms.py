@@ -1,4 +1,4 @@
-"""The forms that rows come in, by their columns, and how each becomes turns or tokens."""
+"""Forms of rows: which columns identify each, and how it becomes turns or tokens."""
 
 from __future__ import annotations
 
@@ -19,57 +19,55 @@ class Form:
     """A form of rows.
 
     Attributes:
-        columns: the columns that identify it; of a group of names any one is enough.
-        also: further columns that its reader uses where they are there.
-        read: from a row to its turns, or to its tokens. Raises `RowError`.
-        messages: columns that hold lists of messages.
+        columns: the columns that identify the form; any one name of a tuple is enough.
+        read: turns a row into turns or tokens. Raises `RowError`.
+        optional: further columns that `read` uses if they exist.
+        messages: columns with lists of messages.
     """
 
     columns: tuple[str | tuple[str, ...], ...]
     read: Callable[[Row], tuple[Turn, ...] | TokenRow]
-    also: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
 
     def fits(self, columns: Sequence[str]) -> bool:
-        """Whether these columns are of this form."""
-        return all(any(name in columns for name in _names(needed)) for needed in self.columns)
+        """Return whether all columns of this form exist."""
+        return all(any(name in columns for name in _names(column)) for column in self.columns)
 
     @property
-    def used(self) -> set[str]:
-        """All columns that are read."""
-        return {name for needed in self.columns for name in _names(needed)} | {*self.also}
+    def used_columns(self) -> set[str]:
+        """Return all columns that the form reads."""
+        return {name for column in self.columns for name in _names(column)} | {*self.optional}
 
     def describe(self) -> str:
-        """The columns that identify it, for messages and help."""
-        return ", ".join(" or ".join(_names(needed)) for needed in self.columns)
+        """Return the columns that identify the form, for messages and help."""
+        return ", ".join(" or ".join(_names(column)) for column in self.columns)
 
 
 def detect_form(columns: Sequence[str]) -> FormName | None:
-    """The first known form whose columns are all there, or None."""
+    """Return the first form whose columns all exist, or None."""
     return next((name for name, form in FORMS.items() if form.fits(columns)), None)
 
 
 def describe_forms() -> str:
-    """The known forms with their columns, for messages and help."""
+    """Return the known forms with their columns, for messages and help."""
     return "; ".join(f"{name}: {form.describe()}" for name, form in FORMS.items())
 
 
 def read_row(row: Row, form: FormName) -> tuple[Turn, ...] | TokenRow:
-    """The turns of a row of a known form, or its tokens.
+    """Return the turns of a row, or its tokens.
 
     Raises:
-        RowError: a field is missing, empty, of the wrong type, or names an unknown role.
+        RowError: a field is missing, empty, of another type, or names an unknown role.
     """
     return FORMS[form].read(row)
 
 
 def ignored_fields(row: Row, form: FormName) -> Iterator[str]:
-    """The columns and message fields with content that the form does not read."""
-    known = FORMS[form]
-    yield from (
-        str(name) for name, value in row.items() if name not in known.used and has_content(value)
-    )
-    for column in known.messages:
+    """Yield the names of columns and message fields with content that a form does not read."""
+    used = FORMS[form].used_columns
+    yield from (str(name) for name, value in row.items() if name not in used and has_content(value))
+    for column in FORMS[form].messages:
         messages = row.get(column)
         fields = {
             str(name): name
@@ -81,8 +79,8 @@ def ignored_fields(row: Row, form: FormName) -> Iterator[str]:
         yield from (f"{column}[].{name}" for name in fields)
 
 
-def _names(needed: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (needed,) if isinstance(needed, str) else needed
+def _names(column: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (column,) if isinstance(column, str) else column
 
 
 def _stratos(row: Row) -> tuple[Turn, ...]:
@@ -99,15 +97,15 @@ def _gsm8k(row: Row) -> tuple[Turn, ...]:
 
 
 def _completion(row: Row) -> tuple[Turn, ...]:
-    """TRL's form: two texts, or two lists of messages; the completion alone is learned."""
+    """Read TRL's form: two texts or two lists of messages; only the completion is learned."""
     prompt = (
         replace(turn, learn=False) if turn.role == "assistant" else turn
-        for turn in _side(row, "prompt", "user")
+        for turn in _text_or_messages(row, "prompt", "user")
     )
-    return (*tools_of(row), *prompt, *_side(row, "completion", "assistant"))
+    return (*tools_of(row), *prompt, *_text_or_messages(row, "completion", "assistant"))
 
 
-def _side(row: Row, field: str, role: Literal["user", "assistant"]) -> tuple[Turn, ...]:
+def _text_or_messages(row: Row, field: str, role: Literal["user", "assistant"]) -> tuple[Turn, ...]:
     return (
         (Turn(role, text_of(row, field)),)
         if isinstance(row.get(field), str)
@@ -116,7 +114,7 @@ def _side(row: Row, field: str, role: Literal["user", "assistant"]) -> tuple[Tur
 
 
 def _instruction(row: Row) -> tuple[Turn, ...]:
-    """Alpaca's form; `input`, where there is one, follows the instruction after an empty line."""
+    """Read Alpaca's form; an `input` follows the instruction after an empty line."""
     request = text_of(row, "instruction")
     if has_content(row.get("input")):
         request += "\n\n" + text_of(row, "input")
@@ -129,18 +127,20 @@ def _plain(row: Row) -> tuple[Turn, ...]:
 
 
 FORMS: dict[FormName, Form] = {
-    "tokens": Form(("input_ids", ("loss_mask", "labels")), tokens_of, also=("attention_mask",)),
+    "tokens": Form(("input_ids", ("loss_mask", "labels")), tokens_of, optional=("attention_mask",)),
     "stratos": Form(
-        ("conversations",), _stratos, also=("system", "tools"), messages=("conversations",)
+        ("conversations",), _stratos, optional=("system", "tools"), messages=("conversations",)
     ),
-    "chat": Form(("messages",), _chat, also=("tools",), messages=("messages",)),
+    "chat": Form(("messages",), _chat, optional=("tools",), messages=("messages",)),
     "gsm8k": Form(("question", "answer"), _gsm8k),
     "completion": Form(
-        ("prompt", "completion"), _completion, also=("tools",), messages=("prompt", "completion")
+        ("prompt", "completion"),
+        _completion,
+        optional=("tools",),
+        messages=("prompt", "completion"),
     ),
-    "instruction": Form(("instruction", "output"), _instruction, also=("input", "system")),
+    "instruction": Form(("instruction", "output"), _instruction, optional=("input", "system")),
     "text": Form(("text",), _plain),
 }
-"""A row has the first form whose columns are all there: one with more columns comes before one with
-fewer."""
+"""In order of detection: a form with more columns precedes one with fewer."""
 FORM_NAMES: tuple[FormName, ...] = tuple(FORMS)

@@ -1,28 +1,30 @@
-"""Rows that belong together: those of the same content, and those that the user's data puts into
-one group."""
+"""Groups of rows: those with equal content, and those that the data set assigns to one group."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.data.attachments import read_json, write_json
 from pipeline.data.conversations import Conversation
 from pipeline.errors import InputError
 
 GROUPS = "groups"
-"""Name of the attachment of a cache that holds them."""
+"""Name of the cache's attachment."""
 _FILE = "groups.json"
 
 
 def find_groups(rows: Iterable[Conversation]) -> dict[str, int]:
-    """The group of each row that shares one with another, by row id; groups are numbered in the
-    order of their first rows.
+    """Return the group of each row that shares one, by row id.
 
-    Rows are of one group where their words are the same, white space and case aside, or their
-    group's name is; and where a third row joins them."""
+    Rows share a group if their text is equal apart from white space and case, if the data set gives
+    them the same group, or if both share one with a third row. Groups are numbered in the order of
+    their first rows.
+    """
     parents: dict[str, str] = {}
     first: dict[bytes, str] = {}
     order = []
@@ -40,25 +42,26 @@ def find_groups(rows: Iterable[Conversation]) -> dict[str, int]:
 
 
 def write_groups(folder: Path, groups: dict[str, int]) -> None:
-    """Write the groups as an attachment; nothing where there are none."""
+    """Write the groups as an attachment, if there are any."""
     if groups:
-        folder.mkdir(parents=True)
-        (folder / _FILE).write_text(json.dumps(groups) + "\n")
+        write_json(folder / _FILE, groups)
 
 
 def read_groups(folder: Path) -> dict[str, int]:
-    """The groups of an attachment.
+    """Return the groups of an attachment, which is parsed once; do not change them.
 
     Raises:
-        InputError: the file holds something else.
+        InputError: the file is unreadable, or does not map row ids to numbers.
     """
     path = folder / _FILE
-    try:
-        groups = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    return _parsed(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(path: Path, _modified: int) -> dict[str, int]:
+    groups = read_json(path)
     if not isinstance(groups, dict) or not all(type(number) is int for number in groups.values()):
-        raise InputError(f"{path}: does not give a group for each row")
+        raise InputError(f"{path}: not a mapping of row ids to groups; extract the cache again")
     return groups
 
 

@@ -1,5 +1,4 @@
-"""Rows in JSON: one object a line, or an array of objects. A row that cannot be read costs no other
-row."""
+"""Rows in JSON: JSON lines, or an array of objects. An unreadable row affects no other row."""
 
 from __future__ import annotations
 
@@ -13,22 +12,22 @@ from typing import Any
 from pipeline.errors import RowError
 
 _LONGEST_INTEGER = 4000
-"""Digits of an integer; Python refuses more than 4,300."""
-_NEXT = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{},]', re.DOTALL)
+"""In digits; Python refuses integers of more than 4,300."""
+_NEXT_MARK = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{},]', re.DOTALL)
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a file of one object a line; empty lines are passed over."""
+    """Yield the rows of JSON lines; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield parse_row(line, f"line {number} ")
 
 
 def json_array(text: str) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of an array.
+    """Yield the rows of an array.
 
     Raises:
-        ValueError: the text is no array, or ends before it does.
+        ValueError: the text is not an array, or the array is incomplete.
     """
     try:
         rows = _parse(text)
@@ -42,17 +41,15 @@ def json_array(text: str) -> Iterator[dict[str, Any] | RowError]:
 
 
 def parse_row(text: str, where: str) -> dict[str, Any] | RowError:
-    """One row's object, or what is wrong with it."""
+    """Return a row's object, or an error that says why it cannot be read."""
     try:
-        row = _parse(
-            text.lstrip("\ufeff")
-        )  # a byte order mark also begins each of several files that were joined
+        row = _parse(text.lstrip("\ufeff"))  # concatenated files have several byte order marks
     except json.JSONDecodeError as error:
         return RowError(f"{where}is not JSON ({error.msg} at character {error.pos + 1})")
     except ValueError as error:
         return RowError(f"{where}is not JSON ({error})")
     except RecursionError:
-        return RowError(f"{where}nests too deep to be read as JSON")
+        return RowError(f"{where}is JSON that is nested too deeply")
     return row if isinstance(row, dict) else RowError(f"{where}is not a JSON object")
 
 
@@ -66,14 +63,12 @@ def _finite(digits: str) -> float | Decimal:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice in"
-            " one object"
-        )
-    return found
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {repeated!r} occurs twice in one object")
+    return fields
 
 
 def _integer(digits: str) -> int | Decimal:
@@ -81,23 +76,22 @@ def _integer(digits: str) -> int | Decimal:
 
 
 def _elements(text: str, error: Exception) -> Iterator[str]:
-    """The elements of an array that has at least one that cannot be parsed, found by their brackets
-    and commas."""
+    """Split an array with an unparsable element at its brackets and commas."""
     if not text.lstrip().startswith("["):
         raise ValueError(f"not an array of rows ({error})")
     start, depth = text.index("[") + 1, 0
-    for found in _NEXT.finditer(text, start):
-        mark = found[0]
+    for match in _NEXT_MARK.finditer(text, start):
+        mark = match[0]
         if mark in "[{":
             depth += 1
         elif mark in "]}" and depth:
             depth -= 1
         elif mark in "],}" and not depth:
-            if element := text[start : found.start()].strip():
+            if element := text[start : match.start()].strip():
                 yield element
-            start = found.end()
+            start = match.end()
             if mark != ",":
                 if rest := text[start:].strip():
                     raise ValueError(f"{rest[:20]!r} follows the array")
                 return
-    raise ValueError(f"the array does not end ({error})")
+    raise ValueError(f"the array is incomplete ({error})")

@@ -1,4 +1,4 @@
-"""Lists of messages, as chat data sets have them."""
+"""Lists of messages in chat data sets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ROLES: dict[str, Role] = {
     "observation": "tool",
 }
 _KEYS = (("role", "content"), ("from", "value"))
-"""The names of a message's role and text: OpenAI's, and ShareGPT's."""
+"""Names of a message's role and text: OpenAI's, and ShareGPT's."""
 _WEIGHTS = ("weight", "train", "training", "trainable", "loss")
-"""Fields that say whether an assistant's message carries loss."""
+"""Fields that decide whether an assistant message carries loss."""
 _RENDERED = ("tool_call_id", "name")
 _REFUSED = {
     "function_call": "give it as 'tool_calls'",
-    "audio": "only text can be read",
-    "images": "only text can be read",
+    "audio": "leave it out, as only text is supported",
+    "images": "leave it out, as only text is supported",
 }
 MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {
     *REASONING_FIELDS,
@@ -39,15 +39,14 @@ MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {
     *_REFUSED,
     "tool_calls",
 }
-"""The fields of a message that are read for sure; a template is free to leave `name` and
-`tool_call_id` out."""
+"""The fields of a message that are always used; a template may ignore `name` and `tool_call_id`."""
 
 
 def messages_of(row: Mapping[str, Any], field: str) -> tuple[Turn, ...]:
-    """The turns of a list of messages, with `role` and `content` or with `from` and `value`.
+    """Return the turns of a list of messages, with `role` and `content` or `from` and `value`.
 
     Raises:
-        RowError: the field is not such a list; names the message and its field.
+        RowError: names the message and the field at fault.
     """
     messages = row.get(field)
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
@@ -69,29 +68,29 @@ def _turn(message: Any, where: str) -> Turn:
             and message.get(two) is not None
             and message[one] != message[two]
         ):
-            raise RowError(f"fields {where}.{one} and {where}.{two} differ; leave one")
+            raise RowError(f"fields {where}.{one} and {where}.{two} differ; keep one of them")
     name = text_of(message, role_field, f"{where}.")
     if name not in _ROLES:
         raise RowError(
             f"field '{where}.{role_field}' is {name!r}; known roles: {', '.join(_ROLES)}"
         )
     role = _ROLES[name]
-    for refused, mend in _REFUSED.items():
-        if has_content(message.get(refused)):
-            raise RowError(f"field '{where}.{refused}' cannot be read; {mend}")
+    for field, fix in _REFUSED.items():
+        if has_content(message.get(field)):
+            raise RowError(f"field '{where}.{field}' is not supported; {fix}")
     extra = {
         key: text_of(message, key, f"{where}.")
         for key in _RENDERED
         if has_content(message.get(key))
     }
     if role == "assistant":
-        extra |= _thought(message, where) | _tool_calls(message, where)
-    elif found := next(
+        extra |= _reasoning(message, where) | _tool_calls(message, where)
+    elif misplaced := next(
         (key for key in (*REASONING_FIELDS, "tool_calls") if has_content(message.get(key))), None
     ):
         raise RowError(
-            f"field '{where}.{found}' belongs to an assistant's message, and this is of role"
-            f" {name!r}"
+            f"field '{where}.{misplaced}' is only allowed in an assistant message, and this one has"
+            f" the role {name!r}"
         )
     text = text_of(
         message, text_field, f"{where}.", may_be_empty=role == "tool" or "tool_calls" in extra
@@ -100,20 +99,20 @@ def _turn(message: Any, where: str) -> Turn:
     return Turn(role, text, fields, learn=_is_learned(message, where))
 
 
-def _thought(message: Mapping[str, Any], where: str) -> dict[str, str]:
-    given = {
+def _reasoning(message: Mapping[str, Any], where: str) -> dict[str, str]:
+    fields = {
         name: text_of(message, name, f"{where}.")
         for name in REASONING_FIELDS
         if has_content(message.get(name))
     }
-    if len({*given.values()}) > 1:
-        raise RowError(f"fields {', '.join(f'{where}.{name}' for name in given)} differ; leave one")
-    return {"reasoning_content": next(iter(given.values()))} if given else {}
+    if len({*fields.values()}) > 1:
+        names = ", ".join(f"{where}.{name}" for name in fields)
+        raise RowError(f"fields {names} differ; keep one of them")
+    return {"reasoning_content": next(iter(fields.values()))} if fields else {}
 
 
 def _tool_calls(message: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The calls, each with its function's name and, where they are a JSON object, its arguments as
-    one."""
+    """Return the calls, each with its function's name and arguments."""
     if not has_content(message.get("tool_calls")):
         return {}
     field = f"{where}.tool_calls"
@@ -130,25 +129,30 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _object_or_text(arguments)
-    unread = {*call} - {"id", "type", "index", "function", "name", "arguments"} | {*function} - {
+    unused = {*call} - {"id", "type", "index", "function", "name", "arguments"} | {*function} - {
         "name",
         "arguments",
         *call,
     }
-    if bad := next(
-        (key for key in sorted(map(str, unread)) if has_content({**call, **function}.get(key))),
-        None,
+    fields = {**call, **function}
+    if extra := next(
+        (key for key in sorted(map(str, unused)) if has_content(fields.get(key))), None
     ):
-        raise RowError(f"field '{where}.{bad}' cannot be read; a call has a name and arguments")
-    found = {"name": function["name"], "arguments": {} if arguments is None else arguments}
+        raise RowError(
+            f"field '{where}.{extra}' is not supported; keep a call's name and arguments only"
+        )
     kept = {
         key: value for key, value in call.items() if key in ("id", "type") and has_content(value)
     }
-    return {"type": "function", **kept, "function": found}
+    return {
+        "type": "function",
+        **kept,
+        "function": {"name": function["name"], "arguments": {} if arguments is None else arguments},
+    }
 
 
 def _object_or_text(text: str) -> dict[str, Any] | str:
-    """The JSON object that a text is; the text itself where it is none that JSON can say again."""
+    """Return the JSON object that a text represents losslessly, or else the text itself."""
     parsed = parse_row(text, "")
     try:
         return text if isinstance(parsed, RowError) else json_of(parsed, "arguments")
@@ -164,8 +168,8 @@ def _is_learned(message: Mapping[str, Any], where: str) -> bool:
             continue
         if value not in (0, 1):
             raise RowError(
-                f"field '{where}.{name}' is {value!r}; a message is learned (1, true) or not (0,"
-                " false)"
+                f"field '{where}.{name}' is {value!r}; use 1 or true for a message to learn, 0 or"
+                " false otherwise"
             )
         learned = learned and bool(value)
     return learned

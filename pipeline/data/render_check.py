@@ -1,5 +1,7 @@
-"""Whether a rendered conversation has all that its row says: a chat template is free to drop or
-rewrite any of it."""
+"""A check that a rendered conversation contains all of its row's content.
+
+A chat template is free to drop or rewrite any of it.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +17,34 @@ REWRITTEN = "rewritten by the chat template"
 
 
 def require_all_rendered(turns: Sequence[Turn], whole: str, answers: Mapping[int, str]) -> None:
-    """Compare what a chat template wrote with what the row says, white space at the edges aside.
+    """Require each field of a row in its rendered text, apart from white space at the edges.
 
     Args:
         turns: of the row.
-        whole: all of them, rendered.
-        answers: what was rendered of each assistant's turn, by the turn's number.
+        whole: the rendered conversation.
+        answers: the rendered text of each assistant turn, by the turn's index.
 
     Raises:
-        RowError: names the turn and the field that is not in the text.
+        RowError: names the turn and the field that is missing.
     """
-    for number, turn in enumerate(turns):
-        for what, words in _words_of(turn):
-            _require(words, answers.get(number, whole), f"turn {number} ({turn.role})", what)
+    for index, turn in enumerate(turns):
+        for field, value in _fields(turn):
+            _require(value, answers.get(index, whole), f"turn {index} ({turn.role})", field)
 
 
-def _require(words: str, text: str, turn: str, what: str) -> None:
-    if not any(
-        form in text
-        for form in (words, json.dumps(words)[1:-1], json.dumps(words, ensure_ascii=False)[1:-1])
-    ):
-        shown = words if len(words) <= 40 else words[:37] + "…"
+def _require(value: str, rendered: str, turn: str, field: str) -> None:
+    encodings = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+    if not any(encoding in rendered for encoding in encodings):
+        excerpt = value if len(value) <= 40 else value[:37] + "…"
         raise RowError(
-            f"the tokenizer's chat template drops or rewrites {what} of {turn}: {shown!r} is not in"
-            " what it wrote; use --template paper",
+            f"the tokenizer's chat template drops or rewrites {field} of {turn}: its output lacks"
+            f" {excerpt!r}; use --template paper",
             REWRITTEN,
         )
 
 
-def _words_of(turn: Turn) -> Iterator[tuple[str, str]]:
-    """The texts that a turn is made of, each with the name of its field."""
+def _fields(turn: Turn) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each text in a turn."""
     if turn.role == "tools":
         for function in map(function_of, json.loads(turn.text)):
             yield "the function", str(function["name"])
@@ -62,12 +62,12 @@ def _words_of(turn: Turn) -> Iterator[tuple[str, str]]:
     for call in extra.get("tool_calls", ()):
         yield "a tool_call's name", str(call["function"]["name"])
         yield from (
-            ("a tool_call's arguments", words) for words in _leaves(call["function"]["arguments"])
+            ("a tool_call's arguments", leaf) for leaf in _leaves(call["function"]["arguments"])
         )
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers within a JSON value, and the names of its fields."""
+    """Yield the texts, numbers and field names within a JSON value."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield str(key)

@@ -1,4 +1,4 @@
-"""Where conversations come from: files on this machine, or a data set of the Hugging Face hub."""
+"""Sources of conversations: local files, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ class ConversationSet:
     """The conversations of a data set.
 
     Attributes:
-        source: the path or hub id they were read from.
-        form: the form of its rows.
+        source: path or hub id.
+        form: of the rows.
         conversations: in the data set's order.
-        malformed: rows passed over because they do not have the form.
-        first_malformed: the first of them, with its fault; empty where there is none.
-        unread: columns and message fields with content that the form does not read, each with its
-            number of rows.
+        malformed: number of skipped rows that do not fit the form.
+        unread: number of rows with content, by column or message field that the form ignores.
+        first_malformed: the first skipped row and its problem; empty if there is none.
     """
 
     source: str
@@ -47,10 +46,10 @@ class ConversationSet:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what was read, wherever it lies and whatever file type it came in."""
+        """Return the SHA-256 of the content, regardless of location and file format."""
         digest = hashlib.sha256()
         for conversation in self.conversations:
-            digest.update(conversation.canonical() + b"\n")
+            digest.update(conversation.canonical_bytes() + b"\n")
         return digest.hexdigest()
 
 
@@ -64,19 +63,19 @@ def load_conversations(
     skip_bad_rows: bool = False,
     group_by: str | None = None,
 ) -> ConversationSet:
-    """Read a data set's conversations.
+    """Return a data set's conversations.
 
     Args:
         source: a file, a folder of files, a pattern, or a hub id.
-        config: which configuration of a hub data set, where it has several.
-        split: which split of a hub data set.
-        form: the form of the rows; detected from the columns of the first row if None.
-        limit: read only this many rows.
-        skip_bad_rows: count malformed rows instead of stopping at the first.
-        group_by: the column that names each row's group.
+        config: the configuration of a hub data set that has several.
+        split: the split of a hub data set.
+        form: of the rows; if None, detected from the columns of the first row.
+        limit: the number of rows to read.
+        skip_bad_rows: count malformed rows instead of failing at the first.
+        group_by: the column with each row's group.
 
     Raises:
-        InputError: there is no such data set, it is empty, of no known form, or a row is malformed.
+        InputError: the data set is missing, empty or of unknown form, or a row is malformed.
     """
     conversations: list[Conversation] = []
     malformed, first = 0, ""
@@ -93,31 +92,26 @@ def load_conversations(
                 raise bad_row_error(where, error) from error
             malformed, first = malformed + 1, first or f"{where}: {error}"
     if not conversations or form is None:
-        found = (
-            f"all {malformed} rows are malformed, {first}" if malformed else "the data set is empty"
-        )
-        raise InputError(f"{source}: {found}")
+        problem = f"all {malformed} rows are malformed; the first, {first}"
+        raise InputError(f"{source}: {problem if malformed else 'the data set is empty'}")
     return ConversationSet(
         source, form, conversations, malformed, dict(sorted(unread.items())), first
     )
 
 
 def require_exists(source: str) -> None:
-    """Find out whether a data set's files are there, before anything slow is done. What only the
-    hub can know passes.
+    """Refuse a missing local data set early; hub ids are not looked up.
 
     Raises:
-        InputError: there is no such file, or it is of no known kind.
+        InputError: there is no such file, or its ending is unknown.
     """
     if is_file_source(source):
         find_files(source)
 
 
 def bad_row_error(where: str, error: RowError) -> InputError:
-    """What to say of a row that cannot be used, with file and row."""
-    return InputError(
-        f"{where}: {error} (extract --skip-bad-rows leaves such rows out, and counts them)"
-    )
+    """Return the error of an unusable row, with file and row."""
+    return InputError(f"{where}: {error} (`extract --skip-bad-rows` skips and counts such rows)")
 
 
 def _conversation(
@@ -134,24 +128,20 @@ def _group(row: Row, column: str) -> str:
     value = row.get(column)
     if isinstance(value, str):
         require_unicode(value, column)
-    if (
-        not isinstance(value, (str, int, float)) or value == "" or value != value
-    ):  # the last: not a number
-        raise RowError(
-            f"field {column!r} names no group (--group-by): it is"
-            f" {'missing' if value is None else repr(value)[:40]}"
-        )
+    is_nan = value != value
+    if not isinstance(value, (str, int, float)) or value == "" or is_nan:
+        problem = "missing" if value is None else f"{value!r:.40}, not a name or number"
+        raise RowError(f"field {column!r}, the row's group (--group-by), is {problem}")
     return str(value)
 
 
 def _detected(row: Row) -> FormName:
     form = detect_form(list(row))
     if form is None:
-        near = FORMS["tokens"]
         hint = (
-            f"input_ids needs {near.describe()}"
+            f"tokenised rows need {FORMS['tokens'].describe()}"
             if "input_ids" in row
-            else "rename them, or name a form with --form"
+            else "rename them, or choose a form with --form"
         )
         raise RowError(
             f"columns {', '.join(map(repr, row)) or '(none)'} fit no known form"
@@ -161,14 +151,14 @@ def _detected(row: Row) -> FormName:
 
 
 def _rows(source: str, config: str | None, split: str) -> Iterator[tuple[str, Row | RowError]]:
-    """Each row with the file and its place in it."""
+    """Yield each row after its file and index, for messages."""
     if not is_file_source(source):
         for index, row in enumerate(_hub_rows(source, config, split)):
             yield f"{source}: row {index}", row
         return
     for path in find_files(source):
-        for index, found in enumerate(rows_of_file(path)):
-            yield f"{path}: row {index}", found
+        for index, file_row in enumerate(rows_of_file(path)):
+            yield f"{path}: row {index}", file_row
 
 
 def _hub_rows(source: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
@@ -178,6 +168,5 @@ def _hub_rows(source: str, config: str | None, split: str) -> Iterator[Mapping[s
         yield from datasets.load_dataset(source, config, split=split)
     except Exception as error:  # the hub client's errors have no common base
         raise InputError(
-            f"{source}: neither a file here nor a data set that could be had from the hub"
-            f" ({reason(error)})"
+            f"{source}: neither a local file nor a data set that the hub provides ({reason(error)})"
         ) from error

@@ -1,4 +1,4 @@
-"""Which examples train and which validate."""
+"""The split into training and validation examples."""
 
 from __future__ import annotations
 
@@ -6,50 +6,49 @@ import random
 from collections.abc import Mapping, Sequence
 
 MIN_HELD_OUT = 10
-"""Of fewer rows no interval is given, and no verdict."""
+"""With fewer held-out rows, evaluation reports no intervals and no verdict."""
 
 
 def split_rows(
     row_ids: Sequence[str], *, validation: float, seed: int, groups: Mapping[str, int] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the validation examples, each in order; a pure function of its
-    arguments.
+    """Return the indices of training and validation examples, each in order.
 
-    At least one example is held out, and at least one is left to train on. Rows of one group are on
-    the same side, so that the held-out share may differ from `validation` by up to one group.
+    The result depends on the arguments alone. Each side has at least one example. A group is never
+    divided, so the held-out share may differ from `validation` by up to one group.
 
     Args:
         row_ids: of the examples.
         validation: share to hold out.
-        seed: chooses the rows.
-        groups: the group of each row that is in one, by row id; other rows stand alone.
+        seed: of the random choice.
+        groups: the group of each row that shares one, by row id.
 
     Raises:
         ValueError: fewer than two examples or groups, or `validation` is not between 0 and 1.
     """
     if len(row_ids) < 2:
-        raise ValueError(f"{len(row_ids)} example(s) cannot be split; at least 2 are needed")
+        raise ValueError(f"{len(row_ids)} examples cannot be split; at least 2 are needed")
     if not 0 < validation < 1:
         raise ValueError(f"validation share {validation} is not between 0 and 1")
     count = min(max(round(len(row_ids) * validation), 1), len(row_ids) - 1)
     members = _members(row_ids, groups or {})
     if len(members) < 2:
         raise ValueError(
-            "all examples are of one group (rows of the same content, or of one --group-by value):"
-            " nothing to hold out"
+            "all examples share one group (equal content, or one --group-by value), so none can be"
+            " held out"
         )
     held_out: set[int] = set()
     for group in random.Random(seed).sample(members, min(count, len(members) - 1)):
         if len(held_out) + len(group) <= count:
             held_out.update(group)
-    if not held_out:  # every group that was drawn is larger than the share
+    if not held_out:  # every sampled group is larger than the share
         held_out.update(sorted(members, key=len)[0])
     return [i for i in range(len(row_ids)) if i not in held_out], sorted(held_out)
 
 
 def _members(row_ids: Sequence[str], groups: Mapping[str, int]) -> list[list[int]]:
-    """The indices of each group, in the order of their first rows."""
-    found: dict[int | str, list[int]] = {}
+    """Return the indices of each group, in the order of their first rows."""
+    members: dict[int | str, list[int]] = {}
     for index, row_id in enumerate(row_ids):
-        found.setdefault(groups.get(row_id, row_id), []).append(index)
-    return list(found.values())
+        members.setdefault(groups.get(row_id, row_id), []).append(index)
+    return list(members.values())

@@ -1,8 +1,7 @@
-"""Conversations as text: which words surround the turns, and which of the text a student learns to
-write.
+"""Rendering of conversations as text by the paper's template or the tokenizer's chat template.
 
-A template yields parts. Their texts, end to end, are what the teacher reads; their borders are
-where answers begin and end."""
+A template yields parts. The teacher reads their concatenation; answers begin and end at borders.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +19,6 @@ from pipeline.errors import InputError, RowError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 TemplateName = Literal["paper", "chat"]
 TEMPLATE_NAMES: tuple[TemplateName, ...] = ("paper", "chat")
 REFUSED_BY_TEMPLATE = "refused by the chat template"
@@ -30,12 +26,12 @@ REFUSED_BY_TEMPLATE = "refused by the chat template"
 
 @dataclass(frozen=True)
 class TextPart:
-    """A stretch of text.
+    """A part of a rendered conversation.
 
     Attributes:
         text: the characters.
-        learn: whether it is an answer to learn, its end token included.
-        masked: whether it carries no loss even where everything else is learned.
+        learn: whether it is an answer to learn, including its end token.
+        masked: whether it carries no loss even with `--loss-on all`.
     """
 
     text: str
@@ -46,12 +42,11 @@ class TextPart:
 def render(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
 ) -> list[TextPart]:
-    """Render a whole conversation.
+    """Return the parts of a whole conversation.
 
     Raises:
         InputError: the tokenizer has no chat template.
-        RowError: the template refuses the conversation, or rewrites or drops some of it; or a text
-            has control tokens.
+        RowError: the template refuses, rewrites or drops a turn, or a text contains control tokens.
     """
     require_no_control_tokens(turns, tokenizer)
     if turns and turns[0].role == "text":
@@ -66,8 +61,7 @@ def render(
 def render_prompt(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
 ) -> list[TextPart]:
-    """Render turns up to where the assistant begins to write; the same parts that `render` puts
-    before the answer.
+    """Return the parts that `render` puts before the next answer.
 
     Raises:
         InputError: as `render`.
@@ -79,9 +73,7 @@ def render_prompt(
     whole = _apply_chat_template(turns, tokenizer, ask=True)
     try:
         earlier = _render_chat(turns, tokenizer)
-    # a template that rewrites earlier turns: nothing is learned from such rows, so no part has
-    # to match
-    except RowError:
+    except RowError:  # unusable for training, so there are no parts to match
         return [TextPart(whole, learn=False)]
     while earlier and not (earlier[-1].learn or earlier[-1].masked):
         earlier.pop()
@@ -92,32 +84,32 @@ def render_prompt(
 
 
 def end_token_id(template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends an answer under a template, at which a student is to stop.
+    """Return the token that ends an answer under a template, at which generation stops.
 
     Raises:
-        InputError: the chat template ends answers with no token of its own.
+        InputError: the chat template ends answers without a special token.
     """
     answer = render([Turn("user", "a"), Turn("assistant", "b")], template, tokenizer)[1].text
     last = int(tokenizer(answer, add_special_tokens=False)["input_ids"][-1])
     if last not in tokenizer.added_tokens_decoder:
         raise InputError(
-            "the tokenizer's chat template ends answers with no token of its own; use --template"
+            "the tokenizer's chat template ends answers without a special token; use --template"
             " paper"
         )
     return last
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that ends an answer, as text.
+    """Return the token that ends an answer, as text.
 
     Raises:
-        InputError: the tokenizer names none.
+        InputError: the tokenizer has none.
     """
     token = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(token, str):
         raise InputError(
-            "the teacher's tokenizer names no end token (eos_token or sep_token), so a student"
-            " could never learn to stop; add one to its tokenizer_config.json"
+            "the teacher's tokenizer has no end token (eos_token or sep_token), so a student could"
+            " never stop; add one to its tokenizer_config.json"
         )
     return token
 
@@ -126,8 +118,7 @@ _HEADINGS = {"user": "User:\n", "tool": "Tool:\n", "tools": "Tools:\n", "system"
 
 
 def render_paper(turns: Sequence[Turn], end: str) -> list[TextPart]:
-    """The Stratos form: the system prompt, then question and answer under plain headings, each
-    answer ended."""
+    """Return the paper's format: system prompt, then turns under headings, `end` after answers."""
     parts: list[TextPart] = []
     before = ""
     for turn in turns:
@@ -143,7 +134,7 @@ def render_paper(turns: Sequence[Turn], end: str) -> list[TextPart]:
 
 
 def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[TextPart]:
-    """The tokenizer's own chat template, split where each assistant turn begins and ends."""
+    """Return the chat template's output, split where each assistant turn begins and ends."""
     parts: list[TextPart] = []
     answers: dict[int, str] = {}
     done = ""
@@ -154,7 +145,7 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
         before = _before_answer(turns[: index + 1], after, tokenizer)
         if not (before.startswith(done) and after.startswith(before)):
             raise RowError(
-                "the tokenizer's chat template rewrites earlier turns when later ones follow; use"
+                "the tokenizer's chat template changes earlier turns when later ones follow; use"
                 " --template paper",
                 REFUSED_BY_TEMPLATE,
             )
@@ -173,10 +164,10 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
 
 
 def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands before the last of these turns; `after` is all of them rendered.
+    """Return the rendered text before the last turn; `after` is the rendering of all turns.
 
-    Many templates render no prompt without a user's turn: there the answer begins with its own
-    first words."""
+    Many templates render no prompt without a user turn; there, the answer's text is searched for.
+    """
     if any(turn.role == "user" for turn in turns):
         return _apply_chat_template(turns[:-1], tokenizer, ask=True)
     try:
@@ -185,14 +176,14 @@ def _before_answer(turns: Sequence[Turn], after: str, tokenizer: PreTrainedToken
         before = ""
     if before and after.startswith(before):
         return before
-    words = turns[-1].text.strip()
-    if not words or after.count(words) != 1:
+    answer = turns[-1].text.strip()
+    if not answer or after.count(answer) != 1:
         raise RowError(
-            "the tokenizer's chat template renders no prompt without a user's message, so that"
-            " nobody can tell where the answer begins; use --template paper",
+            "the tokenizer's chat template renders no prompt without a user message, so the start"
+            " of the answer is unknown; use --template paper",
             REFUSED_BY_TEMPLATE,
         )
-    return after[: after.find(words)]
+    return after[: after.find(answer)]
 
 
 def _apply_chat_template(
@@ -215,8 +206,8 @@ def _apply_chat_template(
                 add_generation_prompt=ask,
             )
         )
-    except Exception as error:  # a template is a program of its author's: it may raise anything
+    except Exception as error:  # a template is a program and may raise anything
         raise RowError(
-            f"the tokenizer's chat template refused a conversation ({error}); use --template paper",
+            f"the tokenizer's chat template refused the row ({error}); use --template paper",
             REFUSED_BY_TEMPLATE,
         ) from error

@@ -1,5 +1,4 @@
-"""Token ids of a text that is put together from pieces, each token in the piece that it belongs
-to."""
+"""Tokenisation of a text in consecutive pieces."""
 
 from __future__ import annotations
 
@@ -11,18 +10,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _Spans = list[tuple[int, int]] | None
+"""Begin and end of each token in the text, in characters."""
 
 
 def token_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of some texts end to end, by text; the first list is what the tokenizer puts before
-    every text.
+    """Return the token ids of consecutive texts, after those that precede every text.
 
-    The tokens are those of the whole text: a SentencePiece tokenizer puts its blank before the
-        first piece alone. Where a
-    token would reach over a border, the text is split there: the tokens before an answer are then
-    the same in training, where the answer follows, and in generation, where it does not."""
+    The tokens are those of the whole text, so SentencePiece adds its blank to the first piece only.
+    If a token would cross a border, the text is split there: then the tokens before an answer are
+    the same in training, where the answer follows, as in generation, where it does not.
+    """
     leading = _leading_ids(tokenizer, texts)
-    ids, spans = _read("".join(texts), tokenizer)
+    ids, spans = _tokenize("".join(texts), tokenizer)
     cuts = _cuts(list(accumulate(map(len, texts))), len(ids), spans)
     if cuts is None:
         return [leading, *_piece_by_piece(texts, tokenizer)]
@@ -30,42 +29,41 @@ def token_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def _piece_by_piece(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokens of each text that depend on no later one: where a text changes the tokens before it,
-    it is read by itself."""
+    """Return tokens that depend on no later text; a text that changes earlier ones stands alone."""
     pieces: list[list[int]] = []
-    before, known, read = "", list[int](), _read
+    before, ids_before, tokenize = "", list[int](), _tokenize
     for text in texts:
-        ids, _ = read(before + text, tokenizer)
-        if ids[: len(known)] == known:
-            pieces.append(ids[len(known) :])
-            before, known = before + text, ids
+        ids, _ = tokenize(before + text, tokenizer)
+        if ids[: len(ids_before)] == ids_before:
+            pieces.append(ids[len(ids_before) :])
+            before, ids_before = before + text, ids
         else:
-            read = _read_on
-            known, _ = read(text, tokenizer)
-            pieces.append(known)
+            tokenize = _tokenize_continuation
+            ids_before, _ = tokenize(text, tokenizer)
+            pieces.append(ids_before)
             before = text
     return pieces
 
 
-def _read(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], _Spans]:
-    """Token ids of a text, and where each begins and ends in it; None where the tokenizer cannot
-    say."""
+def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], _Spans]:
+    """Return a text's token ids, and their spans if the tokenizer provides them."""
     if not tokenizer.is_fast:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"]), None
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return list(found["input_ids"]), list(found["offset_mapping"])
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(encoding["input_ids"]), list(encoding["offset_mapping"])
 
 
-def _read_on(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], _Spans]:
-    """The same of a text in the middle of another: it follows the end token, which is no part of
-    any word."""
+def _tokenize_continuation(
+    text: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], _Spans]:
+    """Tokenise a text as if it followed the end token, which merges with no other token."""
     anchor = tokenizer.eos_token or tokenizer.sep_token
     if not isinstance(anchor, str):
-        return _read(text, tokenizer)
-    first, _ = _read(anchor, tokenizer)
-    ids, spans = _read(anchor + text, tokenizer)
+        return _tokenize(text, tokenizer)
+    first, _ = _tokenize(anchor, tokenizer)
+    ids, spans = _tokenize(anchor + text, tokenizer)
     if ids[: len(first)] != first:
-        return _read(text, tokenizer)
+        return _tokenize(text, tokenizer)
     moved = (
         None
         if spans is None
@@ -75,17 +73,13 @@ def _read_on(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], 
 
 
 def _cuts(borders: Sequence[int], tokens: int, spans: _Spans) -> list[int] | None:
-    """How many tokens stand before each border; None unless at each a token ends and another
-    begins, or the text does."""
+    """Return the number of tokens before each border; None if a token crosses one."""
     if spans is None:
         return None
-    whole = [
-        (place, begin, end) for place, (begin, end) in enumerate(spans) if begin < end
-    ]  # a blank may have been trimmed away
-    begins, ends = (
-        {begin: place for place, begin, _ in reversed(whole)},
-        {end for _, _, end in whole},
-    )
+    # A token whose blank was trimmed away is empty.
+    nonempty = [(index, begin, end) for index, (begin, end) in enumerate(spans) if begin < end]
+    begins = {begin: index for index, begin, _ in reversed(nonempty)}
+    ends = {end for _, _, end in nonempty}
     cuts = []
     for border in borders:
         if border == borders[-1]:
@@ -100,8 +94,7 @@ def _cuts(borders: Sequence[int], tokens: int, spans: _Spans) -> list[int] | Non
 
 
 def _leading_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
-    """The begin token, for tokenizers that put one before every text and unless the template wrote
-    it."""
+    """Return the begin token if the tokenizer adds one and the template did not write it."""
     bos = tokenizer.bos_token_id
     if bos is None or tokenizer("a")["input_ids"][:1] != [bos]:
         return []

@@ -1,4 +1,4 @@
-"""A saved tokenizer, and what makes it the same one."""
+"""Loading of tokenizers, and the hash that identifies them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.pretrained.load import NO_CODE, load_error_reason
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of everything that decides how text becomes tokens, the chat template included."""
+    """Return the SHA-256 of a tokenizer's rules and chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else tokenizer.get_vocab()
     return hashlib.sha256(
@@ -23,12 +23,12 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerBase:
-    """A tokenizer by hub id or folder; `options` are transformers' own.
+    """Return a tokenizer, by hub id or folder; `options` are those of transformers.
 
     Raises:
-        ValueError: it has no tokens but added ones: where files are missing, transformers makes an
-            empty one of many kinds; or a file is a Git LFS pointer.
-        Exception: it cannot be had; transformers and tokenizers raise whatever they like.
+        ValueError: a file is a Git LFS pointer, or the tokenizer is empty, which transformers
+            allows if files are missing.
+        Exception: it cannot be loaded; transformers and tokenizers raise various errors.
     """
     if Path(location).is_dir():
         require_no_pointers(Path(location))
@@ -40,18 +40,17 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
         *tokenizer.get_added_vocab(),
     }:
         raise ValueError(
-            "no tokens are there: copy tokenizer.json, or what stands in its place, from where the"
-            " model is from"
+            "the tokenizer is empty; copy the missing file, such as tokenizer.json, from the"
+            " model's source"
         )
     return tokenizer
 
 
 def load_verified_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that was saved beside a cache or a model.
+    """Load the tokenizer of a cache or run, and compare it with the recorded hash.
 
     Raises:
-        InputError: it cannot be loaded, or would not make the same tokens (another release of the
-            libraries may rebuild a tokenizer by other rules).
+        InputError: it cannot be loaded, or differs, as other library releases may rebuild it.
     """
     try:
         tokenizer = load_tokenizer(folder)
@@ -59,11 +58,11 @@ def load_verified_tokenizer(folder: Path, expected_hash: str) -> PreTrainedToken
         raise InputError(
             f"{folder}: the tokenizer cannot be loaded ({load_error_reason(error)})"
         ) from error
-    found = tokenizer_hash(tokenizer)
-    if found != expected_hash:
+    actual_hash = tokenizer_hash(tokenizer)
+    if actual_hash != expected_hash:
         raise InputError(
-            f"{folder}: these libraries make other tokens with it ({found!r}) than it was recorded"
-            f" with ({expected_hash!r}); install the releases of transformers and tokenizers that"
-            " the record names (run.json, or cache inspect --json)"
+            f"{folder}: the tokenizer's hash is {actual_hash!r}, not the recorded {expected_hash!r};"
+            " install the recorded releases of transformers and tokenizers (see run.json, or"
+            " `cache inspect --json`)"
         )
     return tokenizer

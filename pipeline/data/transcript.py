@@ -1,5 +1,4 @@
-"""What a cached example says, beside its tokens: the turns that these were made from, as the
-cache's text."""
+"""Transcripts: the turns behind a cached example's tokens, stored as JSON with the example."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class Answer:
-    """An assistant turn: which turn it is, and how many of the teacher's tokens come before it."""
+    """An assistant turn: its index, and the number of the teacher's tokens before it."""
 
     turn: int
     start: int
@@ -23,42 +22,39 @@ class Answer:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The turns of a conversation, and its answers as the teacher's tokens have them; none where
-    nobody asks anything."""
+    """The turns of a conversation, and its answers' positions in the teacher's tokens."""
 
     turns: tuple[Turn, ...]
     answers: tuple[Answer, ...]
 
     def prompt_of(self, answer: Answer) -> tuple[Turn, ...]:
-        """The turns before an answer."""
+        """Return the turns before an answer."""
         return self.turns[: answer.turn]
 
     def answer_text(self, answer: Answer) -> str:
-        """What the answer says."""
+        """Return the text of an answer."""
         return self.turns[answer.turn].plain_text
 
     @property
     def learned_bytes(self) -> int:
-        """Bytes of UTF-8 of the answers, or of text that nobody says."""
-        words = [self.answer_text(answer) for answer in self.answers] or [
+        """Return the length in UTF-8 bytes of the answers, or of plain text."""
+        texts = [self.answer_text(answer) for answer in self.answers] or [
             turn.text for turn in self.turns if turn.role == "text"
         ]
-        return sum(len(each.encode()) for each in words)
+        return sum(len(text.encode()) for text in texts)
 
     def to_json(self) -> str:
-        """As a cache keeps it."""
+        """Return the transcript in the cache's format."""
         turns = [_turn_as_list(turn) for turn in self.turns]
-        return json.dumps(
-            {"turns": turns, "answers": [[each.turn, each.start] for each in self.answers]},
-            ensure_ascii=False,
-        )
+        answers = [[answer.turn, answer.start] for answer in self.answers]
+        return json.dumps({"turns": turns, "answers": answers}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Transcript:
-        """Read what a cache has kept; `where` names it in errors.
+        """Return the transcript in a cached text; `where` names it in messages.
 
         Raises:
-            InputError: it is something else.
+            InputError: the text is not a transcript.
         """
         try:
             content = json.loads(text)
@@ -66,29 +62,29 @@ class Transcript:
             answers = tuple(Answer(turn, start) for turn, start in content["answers"])
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{where}: the text of an example is not of this program's making ({error})"
+                f"{where}: the text is not a transcript ({error}); extract the cache again"
             ) from error
-        if not _is_sound(turns, answers):
-            raise InputError(f"{where}: the text of an example contradicts itself")
+        if not _is_valid(turns, answers):
+            raise InputError(f"{where}: the transcript is invalid; extract the cache again")
         return cls(turns, answers)
 
 
 def transcript_of(cache: Cache, index: int) -> Transcript:
-    """What an example of a cache says.
+    """Return the transcript of a cached example.
 
     Raises:
-        InputError: the cache keeps no texts of this program's making.
+        InputError: the cache has no transcripts.
     """
     return Transcript.from_json(cache.text(index), f"{cache.address}: row {cache.row_ids[index]}")
 
 
 def _turn_as_list(turn: Turn) -> list[str | bool]:
-    """Role and text, and the rest where it is not as usual."""
+    """Return role and text, then further fields and `learn` unless they have their defaults."""
     whole: list[str | bool] = [turn.role, turn.text, turn.fields, turn.learn]
     return whole if not turn.learn else whole[:3] if turn.fields else whole[:2]
 
 
-def _is_sound_turn(turn: Turn) -> bool:
+def _is_valid_turn(turn: Turn) -> bool:
     if (
         turn.role not in get_args(Role)
         or not type(turn.text) is type(turn.fields) is str
@@ -101,8 +97,8 @@ def _is_sound_turn(turn: Turn) -> bool:
         return False
 
 
-def _is_sound(turns: Sequence[Turn], answers: Sequence[Answer]) -> bool:
-    return all(map(_is_sound_turn, turns)) and all(
+def _is_valid(turns: Sequence[Turn], answers: Sequence[Answer]) -> bool:
+    return all(map(_is_valid_turn, turns)) and all(
         type(answer.turn) is type(answer.start) is int
         and 0 <= answer.turn < len(turns)
         and answer.start >= 0

@@ -12,7 +12,7 @@ from cache.manifest import Manifest
 from cache.upkeep.space import disk_needed, free_bytes
 from cache.writer import require_continuable
 from pipeline.codec_fit.request import ANY_LAYER, AskedCodec
-from pipeline.data.tokens import TokenizedExample
+from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.calibrate import earlier_codecs

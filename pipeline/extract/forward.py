@@ -15,7 +15,7 @@ import torch
 
 from cache.codecs import Codec
 from cache.shard.content import NO_PREFIX, Segment, ShardContent, shard_of_segments
-from pipeline.data.tokens import TokenizedExample
+from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.sharing import SharingPlan

@@ -24,8 +24,12 @@ from pipeline.codec_fit.request import AskedCodec, asked_codecs
 from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
+from pipeline.data.tokenized_dataset import (
+    TokenizedDataset,
+    TokenizedExample,
+    tokenize_conversations,
+)
 from pipeline.data.tokenizer import tokenizer_hash
-from pipeline.data.tokens import TokenizedDataset, TokenizedExample, tokenize_conversations
 from pipeline.data.vocabulary import VOCABULARY, special_tokens, write_vocabulary
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.sources import ConversationSet
 from pipeline.data.template_date import template_date_of
-from pipeline.data.tokens import TokenizedDataset
+from pipeline.data.tokenized_dataset import TokenizedDataset
 from pipeline.device import choose_device
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TeacherSource

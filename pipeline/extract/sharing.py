@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.shard.content import NO_PREFIX
-from pipeline.data.tokens import TokenizedExample
+from pipeline.data.tokenized_dataset import TokenizedExample
 
 _SHORTEST = 8
 """Tokens that a prefix must add to the one before it: shorter ones are not worth a read of their

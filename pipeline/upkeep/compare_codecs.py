@@ -28,7 +28,7 @@ from pipeline.codec_fit.measures import (
 )
 from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
 from pipeline.codec_fit.request import PRESETS, AskedCodec
-from pipeline.data.tokens import TokenizedExample
+from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of

@@ -46,9 +46,7 @@ def packed(content: bytes) -> bytes:
         ("a.csv.gz", packed(CSV)),
     ],
 )
-def test_the_same_rows_whatever_they_are_written_as(
-    name: str, content: bytes, tmp_path: Path
-) -> None:
+def test_rows_are_the_same_in_every_file_format(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert list(rows_of_file(tmp_path / name)) == ROWS
 
@@ -60,7 +58,7 @@ def test_zstandard_is_read(tmp_path: Path) -> None:
     assert list(rows_of_file(path)) == ROWS
 
 
-def test_csv_has_line_breaks_commas_and_long_fields(tmp_path: Path) -> None:
+def test_csv_fields_may_contain_line_breaks_and_commas_and_be_long(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f'question,answer\n"a, ""b""\nc",{"x" * 200_000}\n')
     assert list(rows_of_file(tmp_path / "a.csv")) == [
         {"question": 'a, "b"\nc', "answer": "x" * 200_000}
@@ -77,47 +75,47 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.mark.parametrize(
-    ("bad", "named"),
+    ("bad", "problem"),
     [
         ("not json", "is not JSON"),
         ("[1]", "is not a JSON object"),
-        ('{"question": ' + DEEP + "}", "nests too deep"),
+        ('{"question": ' + DEEP + "}", "nested too deeply"),
         ('{"question": "Q", "question"}', "is not JSON"),
-        ('{"question": "Q", "question": "R"}', "the name 'question' is there twice"),
+        ('{"question": "Q", "question": "R"}', "the name 'question' occurs twice"),
     ],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_one_bad_row_costs_no_other(bad: str, named: str, name: str, tmp_path: Path) -> None:
+def test_a_bad_row_affects_no_other_row(bad: str, problem: str, name: str, tmp_path: Path) -> None:
     rows = [json.dumps(ROWS[0]), bad, json.dumps({**ROWS[1], "tricky": 'a "}]", b'})]
     (tmp_path / name).write_text("\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]")
     found = list(rows_of_file(tmp_path / name))
     assert [isinstance(row, RowError) for row in found] == [False, True, False]
-    assert named in str(found[1])
+    assert problem in str(found[1])
 
 
-def test_a_csv_line_of_another_length_costs_no_other(tmp_path: Path) -> None:
+def test_a_csv_line_of_another_length_affects_no_other_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question,answer\nQ0,A0\nQ1\nQ3,A3\n")
     assert errors_of(tmp_path / "a.csv").keys() == {1}
     assert "line 3 has 1 values" in errors_of(tmp_path / "a.csv")[1]
 
 
-def test_a_parquet_value_that_python_has_not_costs_no_other_row(tmp_path: Path) -> None:
+def test_an_unrepresentable_parquet_value_affects_no_other_row(tmp_path: Path) -> None:
     table = pyarrow.table(
         {"question": ["Q0", "Q1"], "when": pyarrow.array([0, 10**15], pyarrow.timestamp("s"))}
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     found = list(rows_of_file(tmp_path / "a.parquet"))
     assert isinstance(found[0], dict)
-    assert "has a value that cannot be read" in str(found[1])
+    assert "a value cannot be read" in str(found[1])
 
 
-def test_a_bad_first_line_of_json_lines_costs_no_other(tmp_path: Path) -> None:
+def test_a_bad_first_line_of_json_lines_affects_no_other_row(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"question": \n' + LINES.decode())
     assert errors_of(tmp_path / "a.json").keys() == {0}
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_an_integer_of_any_length_is_read_where_nobody_needs_it(name: str, tmp_path: Path) -> None:
+def test_unused_integers_may_have_any_length(name: str, tmp_path: Path) -> None:
     row = f'{{"question": "Q", "meta": {"9" * 5000}}}'
     (tmp_path / name).write_text(row if name == "a.jsonl" else f"[{row}]")
     (found,) = rows_of_file(tmp_path / name)
@@ -135,7 +133,7 @@ def test_an_integer_of_any_length_is_read_where_nobody_needs_it(name: str, tmp_p
         max_size=5,
     )
 )
-def test_the_elements_of_a_broken_array_are_those_of_a_whole_one(values: list[object]) -> None:
+def test_a_broken_array_has_the_elements_of_the_intact_array(values: list[object]) -> None:
     rows = [{"value": value} for value in values]
     broken = json.dumps([*rows, "BAD"]).replace('"BAD"', "bad")
     found = list(json_array(broken))
@@ -144,44 +142,44 @@ def test_the_elements_of_a_broken_array_are_those_of_a_whole_one(values: list[ob
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
-    [('[{"a": 1}', "does not end"), ('[{"a": 1}] x', "follows the array"), ("3", "not an array")],
+    ("text", "problem"),
+    [('[{"a": 1}', "is incomplete"), ('[{"a": 1}] x', "follows the array"), ("3", "not an array")],
 )
-def test_a_broken_array_is_an_error_of_the_file(text: str, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_an_incomplete_array_is_an_error_of_the_file(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         list(json_array(text))
 
 
-def test_the_last_row_may_be_cut() -> None:
+def test_a_truncated_row_is_a_row_error() -> None:
     assert "is not JSON" in str(parse_row('{"question": "Q"', "line 3 "))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "named"),
+    ("name", "content", "problem"),
     [
         ("a.jsonl.gz", packed(LINES)[:-20], "cannot be read"),
         ("a.jsonl.gz", b"plain", "cannot be read"),
         (
             "a.csv",
             b'question,answer\nQ,"open\nQ2,A2\n',
-            "line 2: a quote is opened and never closed",
+            "line 2: unclosed quote",
         ),
-        ("a.csv", b"question,question\n", "names a column twice"),
+        ("a.csv", b"question,question\n", "the first line repeats a column"),
         ("a.csv", b'question,answer\nQ,"He said "hi" there"\n', "line 2: not CSV"),
         ("a.jsonl", "{}".encode("utf-16"), "UTF-16"),
-        ("a.json", b"{\n}", "name the file .jsonl"),
-        ("a.parquet", b"PAR1", "not a Parquet file"),
+        ("a.json", b"{\n}", "name a file of JSON lines .jsonl"),
+        ("a.parquet", b"PAR1", "not a readable Parquet file"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(
-    name: str, content: bytes, named: str, tmp_path: Path
+def test_unreadable_files_are_named(
+    name: str, content: bytes, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name}.*{named}"):
+    with pytest.raises(InputError, match=rf"{name}.*{problem}"):
         list(rows_of_file(tmp_path / name))
 
 
-def test_a_folder_and_a_pattern_stand_for_their_files_in_order(tmp_path: Path) -> None:
+def test_folders_and_patterns_give_their_files_in_order(tmp_path: Path) -> None:
     for name in (
         "b.jsonl",
         "a.jsonl",
@@ -197,20 +195,20 @@ def test_a_folder_and_a_pattern_stand_for_their_files_in_order(tmp_path: Path) -
     ]
     assert find_files(str(tmp_path / "*.jsonl")) == [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     assert find_files(str(tmp_path / "**/*.csv")) == [tmp_path / "sub/c.csv"]
-    with pytest.raises(InputError, match="no file has such a name"):
+    with pytest.raises(InputError, match="no file matches this pattern"):
         find_files(str(tmp_path / "*.parquet"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no data file in this folder"):
         find_files(str(tmp_path / "empty"))
 
 
-def test_a_file_with_a_patterns_marks_in_its_name_is_that_file(tmp_path: Path) -> None:
+def test_a_file_name_may_look_like_a_pattern(tmp_path: Path) -> None:
     path = tmp_path / "rows[1].jsonl"
     path.write_bytes(LINES)
     assert find_files(str(path)) == [path]
 
 
-def test_hub_ids_are_no_files() -> None:
+def test_hub_ids_are_not_files() -> None:
     assert not is_file_source("openai/gsm8k")
     assert not is_file_source("HuggingFaceTB/smol-v1.5")
     assert is_file_source("rows.txt")

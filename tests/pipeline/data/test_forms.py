@@ -8,7 +8,7 @@ from pipeline.data.forms import FORMS, detect_form, ignored_fields, read_row
 from pipeline.errors import RowError
 
 
-def test_each_form_is_told_by_its_columns() -> None:
+def test_columns_identify_the_form() -> None:
     assert detect_form(["system", "conversations"]) == "stratos"
     assert detect_form(["messages", "id"]) == "chat"
     assert detect_form(["question", "answer"]) == "gsm8k"
@@ -54,7 +54,7 @@ def test_chat_gsm8k_and_text_rows_become_turns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "form", "named"),
+    ("row", "form", "problem"),
     [
         ({"question": "Q", "answer": None}, "gsm8k", "'answer' is missing"),
         ({"question": "Q", "answer": 3}, "gsm8k", "'answer' is of type int"),
@@ -66,19 +66,21 @@ def test_chat_gsm8k_and_text_rows_become_turns() -> None:
         ({"messages": [{"role": "judge", "content": "x"}]}, "chat", "'judge'"),
     ],
 )
-def test_malformed_rows_name_the_field(row: dict[str, object], form: str, named: str) -> None:
-    with pytest.raises(RowError, match=named):
+def test_errors_of_malformed_rows_name_the_field(
+    row: dict[str, object], form: str, problem: str
+) -> None:
+    with pytest.raises(RowError, match=problem):
         read_row(row, form)  # type: ignore[arg-type]
 
 
-def test_the_prompt_is_what_comes_before_the_last_answer() -> None:
+def test_the_prompt_precedes_the_last_answer() -> None:
     turns = (Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d"))
     assert Conversation("0", turns).prompt_turns == turns[:3]
     assert Conversation("0", turns).reference == "d"
     assert Conversation("0", (Turn("text", "x"),)).prompt_turns == ()
 
 
-def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
+def test_a_completion_row_has_two_texts_or_two_lists_of_messages() -> None:
     turns = (Turn("user", "Q"), Turn("assistant", "A"))
     assert read_row({"prompt": "Q", "completion": "A"}, "completion") == turns
     row = {
@@ -92,7 +94,7 @@ def test_a_completion_is_two_texts_or_two_lists_of_messages() -> None:
     assert [turn.learn for turn in read] == [False, True, True]
 
 
-def test_an_instructions_input_follows_it() -> None:
+def test_an_instruction_is_followed_by_its_input() -> None:
     row = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
     assert read_row(row, "instruction") == (Turn("user", "Add.\n\n1 and 2"), Turn("assistant", "3"))
     assert read_row({**row, "input": ""}, "instruction") == (
@@ -101,7 +103,7 @@ def test_an_instructions_input_follows_it() -> None:
     )
 
 
-def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
+def test_tool_definitions_become_a_turn() -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
     read = read_row({"messages": messages, "tools": tools}, "chat")
@@ -111,7 +113,7 @@ def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
     with pytest.raises(RowError, match="'tools' is not a list"):
         read_row({"messages": messages, "tools": {"name": "weather"}}, "chat")
     for bad in ({"type": "web", "function": None}, {"function": "x"}, {"function": {"name": 3}}):
-        with pytest.raises(RowError, match="defines no function with a 'name'"):
+        with pytest.raises(RowError, match="has no function with a 'name'"):
             read_row({"messages": messages, "tools": [bad]}, "chat")
 
 
@@ -120,7 +122,7 @@ def test_definitions_of_tools_are_a_turn_of_their_own() -> None:
         st.tuples(st.integers(0, 2**31 - 1), st.booleans(), st.booleans()), min_size=1, max_size=20
     )
 )
-def test_token_rows_are_taken_as_they_are_less_their_padding(
+def test_token_rows_keep_everything_but_padding(
     tokens: list[tuple[int, bool, bool]],
 ) -> None:
     ids, learned, kept = [list(each) for each in zip(*tokens, strict=True)]
@@ -140,32 +142,30 @@ def test_token_rows_are_taken_as_they_are_less_their_padding(
 
 
 @pytest.mark.parametrize(
-    ("row", "named"),
+    ("row", "problem"),
     [
         (
             {"input_ids": [1, 2], "labels": [2, -100]},
-            "'labels' has 2 at token 0, where input_ids has 1",
+            "'labels' is 2 at index 0, where input_ids is 1",
         ),
-        ({"input_ids": [1, 2], "labels": [1]}, "'labels' has 1 values, input_ids 2"),
-        ({"input_ids": [1, 2], "loss_mask": [0, 2]}, "'loss_mask' has 2"),
-        ({"input_ids": [1, "x"], "loss_mask": [0, 1]}, "'input_ids' has 'x' at place 1"),
-        ({"input_ids": [1, 2**31], "loss_mask": [0, 1]}, "at place 1"),
+        ({"input_ids": [1, 2], "labels": [1]}, "'labels' has 1 values, but input_ids has 2"),
+        ({"input_ids": [1, 2], "loss_mask": [0, 2]}, "'loss_mask' contains 2"),
+        ({"input_ids": [1, "x"], "loss_mask": [0, 1]}, "'input_ids' is 'x' at index 1"),
+        ({"input_ids": [1, 2**31], "loss_mask": [0, 1]}, "'2147483648' at index 1"),
         ({"input_ids": [1, 2], "loss_mask": None}, "'labels' is missing"),
-        ({"input_ids": [-100, 2], "loss_mask": [0, 1]}, "'input_ids' has '-100' at place 0"),
+        ({"input_ids": [-100, 2], "loss_mask": [0, 1]}, "'input_ids' is '-100' at index 0"),
         (
             {"input_ids": [1, 2], "loss_mask": [0, 1], "attention_mask": [1]},
             "'attention_mask' has 1 values",
         ),
     ],
 )
-def test_token_rows_that_contradict_themselves_are_refused(
-    row: dict[str, object], named: str
-) -> None:
-    with pytest.raises(RowError, match=named):
+def test_inconsistent_token_rows_are_refused(row: dict[str, object], problem: str) -> None:
+    with pytest.raises(RowError, match=problem):
         read_row(row, "tokens")
 
 
-def test_what_no_form_reads_is_named() -> None:
+def test_ignored_fields_are_listed() -> None:
     row = {
         "messages": [{"role": "user", "content": "Q", "mood": "glad", "weight": 1}],
         "id": 3,
@@ -176,7 +176,7 @@ def test_what_no_form_reads_is_named() -> None:
     assert set(ignored_fields({"question": "Q", "answer": "A", "meta": {}}, "gsm8k")) == set()
 
 
-def test_no_form_hides_one_that_comes_after_it() -> None:
+def test_every_form_can_be_detected() -> None:
     for name, form in FORMS.items():
         columns = [needed if isinstance(needed, str) else needed[0] for needed in form.columns]
         assert detect_form(columns) == name

@@ -22,7 +22,7 @@ def rows_of(content: list[tuple[int, str]]) -> list[Conversation]:
 
 
 @given(ROWS, st.floats(0.05, 0.95), st.integers(0, 5))
-def test_no_content_and_no_group_is_on_both_sides(
+def test_neither_content_nor_group_is_on_both_sides(
     content: list[tuple[int, str]], validation: float, seed: int
 ) -> None:
     rows = rows_of(content)
@@ -42,7 +42,7 @@ def test_no_content_and_no_group_is_on_both_sides(
 
 
 @given(ROWS)
-def test_rows_alone_are_in_no_group(content: list[tuple[int, str]]) -> None:
+def test_unrelated_rows_have_no_group(content: list[tuple[int, str]]) -> None:
     groups = find_groups(rows_of(content))
     for place, (text, group) in enumerate(content):
         others = content[:place] + content[place + 1 :]
@@ -51,7 +51,7 @@ def test_rows_alone_are_in_no_group(content: list[tuple[int, str]]) -> None:
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
-def test_without_groups_the_split_is_that_of_earlier_releases(
+def test_without_groups_the_split_is_the_one_of_earlier_releases(
     count: int, validation: float, seed: int
 ) -> None:
     import random
@@ -63,7 +63,7 @@ def test_without_groups_the_split_is_that_of_earlier_releases(
     )
 
 
-def test_white_space_and_case_make_no_other_row() -> None:
+def test_white_space_and_case_do_not_separate_rows() -> None:
     rows = [
         Conversation("a", (Turn("user", "One  two\n"),)),
         Conversation("b", (Turn("user", "one two"),)),
@@ -71,11 +71,11 @@ def test_white_space_and_case_make_no_other_row() -> None:
     assert find_groups(rows) == {"a": 0, "b": 0}
 
 
-def test_groups_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_groups_survive_writing_and_reading(tmp_path: Path) -> None:
     write_groups(tmp_path / "none", {})
     assert not (tmp_path / "none").exists()
     write_groups(tmp_path / "some", {"a": 0, "b": 0})
     assert read_groups(tmp_path / "some") == {"a": 0, "b": 0}
     (tmp_path / "some" / "groups.json").write_text("[1]")
-    with pytest.raises(InputError, match="does not give a group for each row"):
+    with pytest.raises(InputError, match="not a mapping of row ids to groups"):
         read_groups(tmp_path / "some")

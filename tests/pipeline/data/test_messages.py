@@ -14,14 +14,14 @@ def read(*messages: dict[str, object]) -> tuple[Turn, ...]:
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
-def test_a_thought_is_kept_under_whatever_name(name: str) -> None:
+def test_reasoning_is_kept_under_any_of_its_names(name: str) -> None:
     (turn,) = read({"role": "assistant", "content": "6", name: "two each"})
     assert turn.extra == {"reasoning_content": "two each"}
     assert turn.message["reasoning_content"] == turn.message["thinking"] == "two each"
     assert turn.plain_text == "<think>\ntwo each\n</think>\n\n6"
 
 
-def test_calls_are_kept_with_their_arguments_as_an_object() -> None:
+def test_arguments_of_calls_become_objects() -> None:
     (turn,) = read({"role": "assistant", "content": None, "tool_calls": [CALL]})
     assert turn.text == ""
     assert turn.extra["tool_calls"] == [
@@ -41,7 +41,7 @@ def test_calls_are_kept_with_their_arguments_as_an_object() -> None:
     ) == (turn,)
 
 
-def test_what_a_tool_returns_is_a_turn() -> None:
+def test_a_tool_result_is_a_turn() -> None:
     (turn,) = read(
         {"role": "tool", "content": "12 degrees", "tool_call_id": "c1", "name": "weather"}
     )
@@ -60,18 +60,20 @@ def test_what_a_tool_returns_is_a_turn() -> None:
     ("value", "learned"),
     [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)],
 )
-def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, learned: bool) -> None:
+def test_a_message_with_weight_zero_is_not_learned(
+    field: str, value: object, learned: bool
+) -> None:
     assert read({"role": "assistant", "content": "A", field: value})[0].learn is learned
 
 
 @pytest.mark.parametrize(
-    ("message", "named"),
+    ("message", "problem"),
     [
         ({"role": "assistant", "content": "A", "weight": 0.5}, r"messages\[0\]\.weight' is 0\.5"),
         ({"role": "assistant", "content": "A", "train": "no"}, r"messages\[0\]\.train' is 'no'"),
         (
             {"role": "assistant", "content": "A", "function_call": {"name": "f"}},
-            r"function_call' cannot be read; give it as 'tool",
+            r"function_call' is not supported; give it as 'tool",
         ),
         ({"role": "assistant", "content": "A", "reasoning": "x", "thinking": "y"}, "differ"),
         (
@@ -85,7 +87,7 @@ def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, lear
         ({"role": "assistant", "content": "A", "tool_calls": "{"}, "is not JSON"),
         (
             {"role": "user", "content": "A", "tool_calls": [CALL]},
-            "belongs to an assistant's message",
+            "only allowed in an assistant message",
         ),
         ({"role": "assistant", "content": ""}, "content' is empty"),
         ({"role": "assistant", "content": [{"type": "text"}]}, "content' is of type list"),
@@ -95,21 +97,21 @@ def test_a_message_of_weight_zero_is_not_learned(field: str, value: object, lear
         ),
         (
             {"role": "assistant", "content": "", "tool_calls": [{**CALL, "extra": "x"}]},
-            r"tool_calls\[0\]\.extra' cannot be read",
+            r"tool_calls\[0\]\.extra' is not supported",
         ),
         ({"role": "user", "content": "A", "weight": "abc"}, r"weight' is 'abc'"),
         ({"content": "A"}, r"messages\[0\]\.role' is missing"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_field(message: dict[str, object], named: str) -> None:
-    with pytest.raises(RowError, match=named):
+def test_unusable_fields_are_named(message: dict[str, object], problem: str) -> None:
+    with pytest.raises(RowError, match=problem):
         read(message)
 
 
 @pytest.mark.parametrize(
     "arguments", ['{"a": 1, "a": 2}', '{"a": ', "[1]", '{"a": 1e400}', '{"a": %s}' % ("9" * 5000)]
 )
-def test_arguments_that_are_no_plain_object_stay_as_they_are(arguments: str) -> None:
+def test_arguments_that_are_not_plain_objects_stay_text(arguments: str) -> None:
     (turn,) = read(
         {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]}
     )

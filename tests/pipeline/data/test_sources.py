@@ -13,7 +13,7 @@ from tests.conftest import write_rows
 ROWS = [{"question": f"Q{i}", "answer": f"A{i}"} for i in range(5)]
 
 
-def test_jsonl_json_and_parquet_give_the_same(tmp_path: Path) -> None:
+def test_file_formats_have_the_same_fingerprint(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", ROWS)
     (tmp_path / "a.json").write_text(json.dumps(ROWS))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
@@ -24,7 +24,7 @@ def test_jsonl_json_and_parquet_give_the_same(tmp_path: Path) -> None:
     assert len({found.fingerprint for found in sets}) == 1
 
 
-def test_fingerprint_follows_content_and_not_place(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_not_location(tmp_path: Path) -> None:
     one, two = write_rows(tmp_path / "a.jsonl", ROWS), write_rows(tmp_path / "b.jsonl", ROWS)
     assert load_conversations(str(one)).fingerprint == load_conversations(str(two)).fingerprint
     changed = write_rows(tmp_path / "c.jsonl", [{**ROWS[0], "answer": "other"}, *ROWS[1:]])
@@ -36,13 +36,13 @@ def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
     assert [row.row_id for row in found.conversations] == ["0", "1"]
 
 
-def test_bad_rows_stop_the_reading_with_file_row_and_field(tmp_path: Path) -> None:
+def test_a_bad_row_is_an_error_with_file_row_and_field(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [ROWS[0], {"question": "Q"}, ROWS[1]])
     with pytest.raises(InputError, match=r"a\.jsonl: row 1: field 'answer' is missing"):
         load_conversations(str(path))
 
 
-def test_bad_rows_are_counted_when_asked(tmp_path: Path) -> None:
+def test_bad_rows_can_be_skipped_and_counted(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [ROWS[0], {"question": "Q"}, ROWS[1]])
     path.write_text(path.read_text() + "not json\n[1]\n")
     found = load_conversations(str(path), skip_bad_rows=True)
@@ -51,43 +51,43 @@ def test_bad_rows_are_counted_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         ("", "empty"),
         ('{"a": 1}\n', r"row 0: columns 'a' fit no known form"),
-        ('{"input_ids": [1]}\n', "input_ids needs input_ids, loss_mask or labels"),
+        ('{"input_ids": [1]}\n', "tokenised rows need input_ids, loss_mask or labels"),
         ("nonsense\n", "row 0: line 1 is not JSON"),
         ("\xff", "row 0"),
     ],
 )
-def test_unusable_files_are_said_so(content: str, said: str, tmp_path: Path) -> None:
+def test_unusable_files_are_refused(content: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         load_conversations(str(tmp_path / "a.jsonl"))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "problem"),
     [
         (
             "rows.txt",
             "question,answer\n",
-            r"rows\.txt: not a data set file; known endings: \.jsonl",
+            r"rows\.txt: not a data file; known endings: \.jsonl",
         ),
         ("rows.json", "['a': 1]", "row 0: is not JSON"),
-        ("rows.json", "{'a': 1}", r"rows\.json: not a JSON array of rows .*\.jsonl"),
+        ("rows.json", "{'a': 1}", r"rows\.json: not a JSON array of rows; .*\.jsonl"),
         ("rows.json", "[1]", "row 0: is not a JSON object"),
     ],
 )
-def test_files_of_another_kind_are_said_so(
-    name: str, content: str, said: str, tmp_path: Path
+def test_files_of_another_format_are_refused(
+    name: str, content: str, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         load_conversations(str(tmp_path / name))
 
 
-def test_bad_rows_of_several_files_are_named_by_their_own(tmp_path: Path) -> None:
+def test_a_bad_row_is_named_by_its_own_file(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", ROWS)
     write_rows(tmp_path / "b.jsonl", [ROWS[0], {"question": "Q"}])
     with pytest.raises(InputError, match=r"b\.jsonl: row 1: field 'answer'"):
@@ -97,7 +97,7 @@ def test_bad_rows_of_several_files_are_named_by_their_own(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("form", [None, "gsm8k"])
-def test_the_first_row_may_be_the_bad_one(form: FormName | None, tmp_path: Path) -> None:
+def test_the_first_row_may_be_bad(form: FormName | None, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"version": 2}, *ROWS])
     with pytest.raises(InputError, match=r"a\.jsonl: row 0: "):
         load_conversations(str(path), form=form)
@@ -105,7 +105,7 @@ def test_the_first_row_may_be_the_bad_one(form: FormName | None, tmp_path: Path)
     assert (len(found.conversations), found.malformed) == (len(ROWS), 1)
 
 
-def test_a_byte_that_is_no_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
+def test_an_invalid_byte_affects_only_its_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(
         b'{"question": "Q\xff", "answer": "A"}\n{"question": "Q", "answer": "A", "meta": "\xff"}\n'
@@ -113,7 +113,7 @@ def test_a_byte_that_is_no_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            r"row 0: field 'question' has a broken character \(byte 0xff is no UTF-8, at"
+            r"row 0: field 'question' is not valid Unicode \(byte 0xff is not UTF-8, at"
             r" character 2"
         ),
     ):
@@ -123,7 +123,7 @@ def test_a_byte_that_is_no_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
     ] == ["1"]
 
 
-def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+def test_ignored_columns_are_counted(tmp_path: Path) -> None:
     found = load_conversations(
         str(
             write_rows(
@@ -134,14 +134,16 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     assert found.unread == {"level": 2}
 
 
-def test_a_group_is_a_column_of_each_row(tmp_path: Path) -> None:
+def test_groups_come_from_a_column(tmp_path: Path) -> None:
     path = str(
         write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "author": "ann"}, {**ROWS[1], "author": 3}])
     )
     found = load_conversations(path, group_by="author")
     assert [row.group for row in found.conversations] == ["ann", "3"]
     assert found.unread == {}
-    with pytest.raises(InputError, match=r"row 0: field 'writer' names no group"):
+    with pytest.raises(
+        InputError, match=r"row 0: field 'writer', the row's group \(--group-by\), is missing"
+    ):
         load_conversations(path, group_by="writer")
     for value in ("\ud800", float("nan"), "", [1]):
         bad = write_rows(tmp_path / "b.jsonl", [{**ROWS[0], "author": value}])
@@ -149,20 +151,20 @@ def test_a_group_is_a_column_of_each_row(tmp_path: Path) -> None:
             load_conversations(str(bad), group_by="author")
 
 
-def test_what_the_hub_cannot_give_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_hub_data_set_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise ConnectionError("no route\nto the hub")
 
     monkeypatch.setattr("datasets.load_dataset", fails)
     with pytest.raises(
         InputError,
-        match=r"^no-one/nothing: neither a file here nor a data set that could be had from the hub",
-    ) as said:
+        match=r"^no-one/nothing: neither a local file nor a data set that the hub provides",
+    ) as problem:
         load_conversations("no-one/nothing")
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(problem.value)
 
 
-def test_rows_from_the_hub_are_those_of_a_file(
+def test_rows_from_the_hub_equal_those_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -181,14 +183,14 @@ def test_rows_from_the_hub_are_those_of_a_file(
 
 
 @pytest.mark.parametrize("name", ["nowhere/rows.jsonl", "rows.csv", "rows.jsonl.gz", "rows.txt"])
-def test_missing_files_are_not_looked_for_on_the_hub(name: str) -> None:
+def test_missing_files_are_not_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_conversations(name)
 
 
-def test_binary_nonsense_is_said_so(tmp_path: Path) -> None:
+def test_binary_garbage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"\x00" * 64)
-    with pytest.raises(InputError, match="not a Parquet file"):
+    with pytest.raises(InputError, match="not a readable Parquet file"):
         load_conversations(str(tmp_path / "a.parquet"))
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-16"):

@@ -17,6 +17,6 @@ def test_every_row_is_on_one_side(count: int, share: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "share"), [(0, 0.1), (1, 0.1), (5, 0.0), (5, 1.0)])
-def test_what_cannot_be_split_is_refused(count: int, share: float) -> None:
+def test_impossible_splits_are_refused(count: int, share: float) -> None:
     with pytest.raises(ValueError, match=r"split|between"):
         split_rows([str(i) for i in range(count)], validation=share, seed=0)

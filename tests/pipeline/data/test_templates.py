@@ -49,7 +49,7 @@ def rendered(
     return [(part.text, part.learn) for part in render(turns, "chat", chat)]
 
 
-def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokenizerBase) -> None:
+def test_reasoning_calls_and_tools_are_rendered_and_learned(chat: PreTrainedTokenizerBase) -> None:
     answer = Turn(
         "assistant",
         "I look.",
@@ -68,7 +68,7 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
 
 
 @pytest.mark.parametrize(
-    ("template", "turns", "named"),
+    ("template", "turns", "problem"),
     [
         (
             each("m.content.split('</think>')[-1]"),
@@ -110,10 +110,10 @@ def test_thought_call_and_tools_are_rendered_and_learned(chat: PreTrainedTokeniz
         ),
     ],
 )
-def test_what_a_template_drops_or_rewrites_is_noticed(
-    template: str, turns: list[Turn], named: str, chat: PreTrainedTokenizerBase
+def test_templates_that_drop_or_rewrite_content_are_refused(
+    template: str, turns: list[Turn], problem: str, chat: PreTrainedTokenizerBase
 ) -> None:
-    with pytest.raises(RowError, match=f"drops or rewrites {named}"):
+    with pytest.raises(RowError, match=f"drops or rewrites {problem}"):
         rendered(turns, chat, template)
 
 
@@ -143,7 +143,7 @@ def test_a_conversation_may_begin_with_the_assistant(chat: PreTrainedTokenizerBa
 
 
 @pytest.mark.parametrize("answer", ["hi", ""])
-def test_where_the_answer_cannot_be_found_the_row_is_refused(
+def test_rows_whose_answer_has_no_known_start_are_refused(
     answer: str, chat: PreTrainedTokenizerBase
 ) -> None:
     strict = (
@@ -151,11 +151,11 @@ def test_where_the_answer_cannot_be_found_the_row_is_refused(
         + each("m.content")
     )
     calls = "" if answer else json.dumps({"tool_calls": [CALL]})
-    with pytest.raises(RowError, match="renders no prompt without a user's message"):
+    with pytest.raises(RowError, match="renders no prompt without a user message"):
         rendered([Turn("system", "Say hi, sir."), Turn("assistant", answer, calls)], chat, strict)
 
 
-def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) -> None:
+def test_the_date_of_a_template_is_fixed(chat: PreTrainedTokenizerBase) -> None:
     dated = "Today: {{ strftime_now('%d %b %Y') }}\n" + each("m.content")
     parts = rendered([QUESTION, Turn("assistant", "12")], chat, dated)
     assert parts[0][0].startswith("Today: 26 Jul 2024\n")
@@ -170,7 +170,7 @@ def test_a_templates_date_is_the_same_each_day(chat: PreTrainedTokenizerBase) ->
     "form",
     ["%d %b %Y", "%Y-%m-%d", "%-d/%-m/%y", "%A, %B %d", "%H:%M:%S", "%F", "%j", "no date", "100%"],
 )
-def test_every_form_of_a_date_is_that_of_strftime(form: str, chat: PreTrainedTokenizerBase) -> None:
+def test_dates_are_formatted_as_by_strftime(form: str, chat: PreTrainedTokenizerBase) -> None:
     template = "\n{% macro today() %}{{ DATE }}{% endmacro %}\n[{{ today() }}]"
     expected = template.replace("DATE", repr(TEMPLATE_DATE.strftime(form)))
     dated = fix_template_date(template.replace("DATE", f"strftime_now({form!r})"))
@@ -181,7 +181,7 @@ def test_every_form_of_a_date_is_that_of_strftime(form: str, chat: PreTrainedTok
     assert one == two
 
 
-def test_the_paper_template_writes_thought_and_calls_in_marks(
+def test_the_paper_template_marks_reasoning_and_calls(
     chat: PreTrainedTokenizerBase,
 ) -> None:
     answer = Turn("assistant", "", json.dumps({"reasoning_content": "so", "tool_calls": [CALL]}))

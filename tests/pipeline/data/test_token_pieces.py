@@ -88,7 +88,7 @@ def ids_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(texts=st.lists(WORDS, max_size=5))
-def test_tokens_before_a_border_are_those_without_what_follows(
+def test_tokens_before_a_border_do_not_depend_on_later_text(
     texts: list[str], any_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     pieces = token_pieces(texts, any_tokenizer)
@@ -101,7 +101,7 @@ def test_tokens_before_a_border_are_those_without_what_follows(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(texts=st.lists(WORDS, max_size=5))
-def test_tokens_are_those_of_the_whole_text_where_none_reaches_over_a_border(
+def test_tokens_are_those_of_the_whole_text_if_none_crosses_a_border(
     texts: list[str], any_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     whole = ids_of("".join(texts), any_tokenizer)
@@ -111,7 +111,7 @@ def test_tokens_are_those_of_the_whole_text_where_none_reaches_over_a_border(
         assert found == whole
 
 
-def test_a_sentencepiece_tokenizer_makes_one_blank_and_no_more() -> None:
+def test_a_sentencepiece_tokenizer_adds_one_blank() -> None:
     tokenizer = made("llama")
     texts = ["User:\nHow many?\nAssistant:\n", "12 apples<end>", "\nUser:\n", "the answer"]
     pieces = token_pieces(texts, tokenizer)

@@ -14,20 +14,18 @@ from pipeline.errors import InputError
 from pipeline.teacher.source import find_teacher
 
 
-def test_a_saved_one_is_the_same_and_another_one_is_refused(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_a_saved_tokenizer_is_verified(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     assert (
         load_verified_tokenizer(tmp_path, tokenizer_hash(tokenizer)).get_vocab()
         == tokenizer.get_vocab()
     )
-    with pytest.raises(InputError, match="these libraries make other tokens"):
+    with pytest.raises(InputError, match="not the recorded '0000"):
         load_verified_tokenizer(tmp_path, "0" * 64)
 
 
 @pytest.mark.parametrize("added", [False, True], ids=["nothing", "added-tokens"])
-def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Path) -> None:
+def test_an_empty_tokenizer_is_refused(added: bool, tmp_path: Path) -> None:
     """transformers makes a tokenizer without a word where the files of its words are missing."""
     Qwen2Config().save_pretrained(tmp_path)
     if added:
@@ -37,21 +35,21 @@ def test_an_empty_one_is_refused_wherever_it_is_loaded(added: bool, tmp_path: Pa
             "added_tokens_decoder": {"7": {"content": "<tool_call>", **flags}},
         }
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match="no tokens are there"):
+    with pytest.raises(InputError, match="the tokenizer is empty"):
         load_student_tokenizer(str(tmp_path))
-    with pytest.raises(InputError, match="no tokens are there"):
+    with pytest.raises(InputError, match="the tokenizer is empty"):
         load_verified_tokenizer(tmp_path, "0" * 64)
-    with pytest.raises(InputError, match="no tokens are there"):
+    with pytest.raises(InputError, match="the tokenizer is empty"):
         find_teacher(str(tmp_path)).load_tokenizer()
 
 
-def test_a_damaged_one_is_said_so(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="the tokenizer cannot be loaded"):
         load_verified_tokenizer(tmp_path, "0" * 64)
 
 
-def test_one_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the tokenizer cannot be loaded"):
         load_verified_tokenizer(tmp_path / "nowhere", "0" * 64)

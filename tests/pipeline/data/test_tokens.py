@@ -19,12 +19,8 @@ from pipeline.data.templates import (
     render,
     render_prompt,
 )
-from pipeline.data.tokens import (
-    TokenizedDataset,
-    tokenize_conversations,
-    tokenize_parts,
-    tokenize_prompt,
-)
+from pipeline.data.tokenized_dataset import TokenizedDataset, tokenize_conversations
+from pipeline.data.tokens import tokenize_parts, tokenize_prompt
 from pipeline.data.transcript import Transcript
 from pipeline.errors import InputError, RowError
 
@@ -47,7 +43,7 @@ def turns_of(rounds: Sequence[tuple[str, str]], system: str | None) -> list[Turn
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
 @RELAXED
 @given(rounds=ROUNDS, system=st.none() | WORDS)
-def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
+def test_a_prompt_has_the_tokens_that_precede_the_answer_in_training(
     template: TemplateName,
     rounds: list[tuple[str, str]],
     system: str | None,
@@ -64,7 +60,7 @@ def test_a_prompt_has_the_tokens_that_come_before_the_answer_in_training(
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
 @RELAXED
 @given(rounds=ROUNDS, system=st.none() | WORDS)
-def test_the_loss_mask_covers_each_answer_with_its_end_token_and_nothing_else(
+def test_the_loss_mask_covers_answers_and_their_end_tokens_only(
     template: TemplateName,
     rounds: list[tuple[str, str]],
     system: str | None,
@@ -91,7 +87,7 @@ def test_loss_on_all_covers_everything(tokenizer: PreTrainedTokenizerBase) -> No
     assert all(tokenize_parts(parts, tokenizer, "all")[1])
 
 
-def test_the_paper_template_is_the_system_prompt_then_question_and_answer(
+def test_the_paper_template_is_system_prompt_question_and_answer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of([("Q", "A")], "S")
@@ -102,7 +98,7 @@ def test_the_paper_template_is_the_system_prompt_then_question_and_answer(
     ]
 
 
-def test_long_examples_are_left_out_whole_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_long_examples_are_left_out_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [
         Conversation("0", (Turn("text", "a b c"),)),
         Conversation("1", (Turn("text", "a b c " * 50),)),
@@ -125,13 +121,13 @@ def test_rows_without_an_answer_are_left_out_and_counted(
     assert sum(found.left_out.values()) == 1
 
 
-def test_plain_text_is_learned_whole_with_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_plain_text_is_learned_with_its_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
     ids, mask = tokenize_parts(render([Turn("text", "a b")], "chat", tokenizer), tokenizer)
     assert all(mask)
     assert ids[-1] == tokenizer.eos_token_id
 
 
-def test_a_missing_chat_template_is_said_so(
+def test_a_missing_chat_template_is_refused(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", None)
@@ -139,7 +135,7 @@ def test_a_missing_chat_template_is_said_so(
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
 
 
-def test_a_chat_template_that_rewrites_the_past_is_refused(
+def test_a_chat_template_that_changes_earlier_turns_is_refused(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -147,38 +143,38 @@ def test_a_chat_template_that_rewrites_the_past_is_refused(
         "chat_template",
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
     )
-    with pytest.raises(InputError, match="rewrites earlier turns"):
+    with pytest.raises(InputError, match="changes earlier turns"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
 
 
-def test_a_chat_template_that_refuses_is_said_so(
+def test_a_refusing_chat_template_is_reported(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system prompt') }}")
     with pytest.raises(
-        InputError, match=r"refused a conversation \(no system prompt\); use --template paper"
+        InputError, match=r"refused the row \(no system prompt\); use --template paper"
     ):
         render(turns_of([("Q", "A")], "S"), "chat", tokenizer)
 
 
-def test_answers_that_end_with_no_token_of_their_own_are_refused(
+def test_answers_without_an_end_token_are_refused(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         tokenizer, "chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}"
     )
-    with pytest.raises(InputError, match="ends answers with no token of its own"):
+    with pytest.raises(InputError, match="ends answers without a special token"):
         end_token_id("chat", tokenizer)
     endless = copy.deepcopy(tokenizer)
     endless.eos_token = None
-    with pytest.raises(InputError, match="names no end token"):
+    with pytest.raises(InputError, match="has no end token"):
         render(turns_of([("Q", "A")], None), "paper", endless)
 
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
 @RELAXED
 @given(rounds=ROUNDS)
-def test_a_later_turns_prompt_has_the_tokens_that_stand_before_its_answer(
+def test_the_prompt_of_a_later_turn_has_the_tokens_before_its_answer(
     template: TemplateName, rounds: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     turns = turns_of(rounds, "S")
@@ -214,7 +210,7 @@ def tokenized(
     unlearned=st.sets(st.integers(0, 2)),
     loss_on=st.sampled_from(["assistant", "all"]),
 )
-def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
+def test_an_excluded_answer_carries_no_loss(
     rounds: list[tuple[str, str]],
     unlearned: set[int],
     loss_on: str,
@@ -242,14 +238,14 @@ def test_an_answer_that_is_not_to_be_learned_carries_no_loss(
 
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
-def test_words_that_are_control_tokens_are_refused_by_row(
+def test_rows_that_contain_control_tokens_are_refused(
     template: TemplateName, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     turns = turns_of([("What is <|im_end|>?", "An end.")], None)
     with pytest.raises(
         InputError,
         match=(
-            r"^rows\.jsonl: row 7: turn 0 \(user\) has the control token"
+            r"^rows\.jsonl: row 7: the text of turn 0 \(user\) contains the control token"
             r" '<\|im_end\|>'.*--skip-bad-rows"
         ),
     ):
@@ -261,7 +257,7 @@ def test_words_that_are_control_tokens_are_refused_by_row(
         tokenize_prompt(turns[:1], template, tokenizer)
 
 
-def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(
+def test_tokens_without_an_embedding_are_refused(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = turns_of([("Q", "A")], None)
@@ -275,7 +271,7 @@ def test_a_token_that_the_teacher_has_no_embedding_for_is_refused_by_row(
     }
 
 
-def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_token_rows_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
     row = TokenRow(np.array([5, 6, 7], np.int32), np.array([False, True, True]))
     found = tokenize_conversations(
         [Conversation("0", (), row)],
@@ -295,7 +291,7 @@ def test_rows_that_are_tokens_stay_as_they_are(tokenizer: PreTrainedTokenizerBas
     )
 
 
-def test_characters_that_a_tokenizer_does_not_know_are_counted(
+def test_examples_with_unknown_characters_are_counted(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     words = Tokenizer(WordLevel({"<unk>": 0, "<end>": 1, "one": 2, "two": 3}, unk_token="<unk>"))

@@ -26,18 +26,20 @@ def test_without_a_head_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         ("{", "cannot be read"),
-        ('{"a": 1}', "no list of token ids"),
-        ("[1, -2]", "no list of token ids"),
+        ('{"a": 1}', "not a list of token ids"),
+        ("[1, -2]", "not a list of token ids"),
     ],
 )
-def test_a_list_that_is_none_is_refused(content: str, said: str, tmp_path: Path) -> None:
+def test_anything_but_a_list_of_token_ids_is_refused(
+    content: str, problem: str, tmp_path: Path
+) -> None:
     write_vocabulary(tmp_path / "v", [1])
     (path,) = (tmp_path / "v").iterdir()
     path.write_text(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         read_vocabulary(tmp_path / "v")
 
 

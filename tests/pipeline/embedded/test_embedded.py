@@ -19,12 +19,12 @@ from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
 from pipeline.evaluation.answers import final_answer, same_answer
 
 
-def test_the_data_set_is_made_again_byte_for_byte(tmp_path: Path) -> None:
+def test_the_data_set_is_reproduced_byte_for_byte(tmp_path: Path) -> None:
     CliRunner().invoke(main, ["--out", str(tmp_path / "problems.jsonl")], catch_exceptions=False)
     assert (tmp_path / "problems.jsonl").read_bytes() == Path(EMBEDDED_DATASET).read_bytes()
 
 
-def test_no_embedded_problem_is_one_that_the_teacher_trains_on() -> None:
+def test_the_teacher_never_trains_on_an_embedded_problem() -> None:
     rows = load_conversations(EMBEDDED_DATASET).conversations
     assert len(rows) == EMBEDDED_ROWS
     questions = {row.turns[1].text for row in rows}
@@ -49,7 +49,7 @@ def test_the_answers_follow_from_the_worked_steps() -> None:
         assert problem.answer == int(problem.steps[-1].partition("=")[2].split()[0])
 
 
-def test_the_tokenizer_is_what_the_script_fits(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_tokenizer_is_the_one_that_the_script_fits(tokenizer: PreTrainedTokenizerBase) -> None:
     fitted = train_tokenizer(0, problems=5000)
     for row in load_conversations(EMBEDDED_DATASET, limit=50).conversations:
         for part in render(row.turns, "paper", tokenizer):
@@ -57,7 +57,7 @@ def test_the_tokenizer_is_what_the_script_fits(tokenizer: PreTrainedTokenizerBas
             assert ids == fitted(part.text, add_special_tokens=False)["input_ids"]
 
 
-def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(
+def test_the_teacher_is_small_and_has_the_shape_in_the_script(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     files = [path for path in Path(EMBEDDED_TEACHER).rglob("*") if path.is_file()]
@@ -69,7 +69,7 @@ def test_the_teacher_is_small_plain_and_of_the_shape_that_the_script_trains(
     assert shape == [config.vocab_size, config.hidden_size]
 
 
-def test_the_teacher_solves_problems_that_it_was_not_trained_on() -> None:
+def test_the_teacher_solves_held_out_problems() -> None:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_TEACHER)
     model = AutoModelForCausalLM.from_pretrained(EMBEDDED_TEACHER, dtype=torch.float32).eval()
     rows = load_conversations(EMBEDDED_DATASET, limit=24).conversations

@@ -60,7 +60,7 @@ def test_skipped_rows_are_counted_by_their_fault(
     rows = [sum_of(1), {"question": "Q"}, {"question": "<|im_end|>", "answer": "A"}, sum_of(2)]
     path = write_rows(tmp_path / "a.jsonl", rows)
     with pytest.raises(
-        InputError, match=r"a\.jsonl: row 1: field 'answer' is missing \(extract --skip-bad-rows"
+        InputError, match=r"a\.jsonl: row 1: field 'answer' is missing \(`extract --skip-bad-rows"
     ):
         prepare(embedded_settings(dataset=str(path)))
     result = extract(prepare(embedded_settings(dataset=str(path), skip_bad_rows=True)))
@@ -70,7 +70,7 @@ def test_skipped_rows_are_counted_by_their_fault(
     )
     assert result.first_left_out["malformed"] == f"{path}: row 1: field 'answer' is missing"
     assert (
-        "row 2: turn 0 (user) has the control token"
+        "row 2: the text of turn 0 (user) contains the control token"
         in result.first_left_out["control tokens in the text"]
     )
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.shard.content import NO_PREFIX
-from pipeline.data.tokens import TokenizedExample
+from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.extract import sharing
 from pipeline.extract.batching import plan_shards
 from pipeline.extract.sharing import SharingPlan, plan_sharing, share_nothing

@@ -72,7 +72,7 @@ def other_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "problem"),
     [
         (
             lacks_a_shard,
@@ -91,16 +91,16 @@ def other_weights(folder: Path) -> None:
         (other_weights, r"transformers_weights: adapter_model\.bin"),
     ],
 )
-def test_weights_that_are_not_whole_are_refused(
-    damage: Callable[[Path], None], said: str, sharded: Path
+def test_incomplete_weights_are_refused(
+    damage: Callable[[Path], None], problem: str, sharded: Path
 ) -> None:
     require_weights(sharded)
     damage(sharded)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=problem):
         require_weights(sharded)
 
 
-def test_what_nothing_is_read_from_may_be_a_pointer(sharded: Path) -> None:
+def test_unused_files_may_be_pointers(sharded: Path) -> None:
     for name in ("pytorch_model.bin", "picture.png", "consolidated.safetensors"):
         (sharded / name).write_bytes(POINTER)
     require_weights(sharded)
@@ -111,7 +111,7 @@ def test_what_nothing_is_read_from_may_be_a_pointer(sharded: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (POINTER, r"x\.gguf is a Git LFS pointer"),
         (b"PK\x03\x04 something else", "its first bytes are not GGUF"),
@@ -120,7 +120,7 @@ def test_what_nothing_is_read_from_may_be_a_pointer(sharded: Path) -> None:
         (b"GGUF\x03\x00\x00\x00" + b"\xff" * 100, "cut off or damaged"),
     ],
 )
-def test_what_is_no_gguf_file_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_anything_but_a_gguf_file_is_refused(content: bytes, problem: str, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=problem):
         require_gguf(tmp_path / "x.gguf")

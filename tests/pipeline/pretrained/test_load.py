@@ -105,7 +105,7 @@ def of_fewer_tokens(tensors: Tensors) -> Tensors:
 
 @pytest.mark.parametrize("kind", [AutoModel, AutoModelForCausalLM])
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         (
             prefixed("_orig_mod."),
@@ -144,10 +144,10 @@ def of_fewer_tokens(tensors: Tensors) -> Tensors:
         ),
     ],
 )
-def test_other_tensors_than_its_own_are_named(
-    kind: type, change: Callable[[Tensors], Tensors], said: str, tmp_path: Path
+def test_missing_unexpected_and_misshapen_tensors_are_named(
+    kind: type, change: Callable[[Tensors], Tensors], problem: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=problem):
         load_weights(kind, rewritten(qwen2(), tmp_path, change))
 
 
@@ -175,7 +175,7 @@ def test_other_tensors_than_its_own_are_named(
         (modernbert, dict),
     ],
 )
-def test_a_head_that_a_body_does_not_use_and_what_it_computes_itself_are_no_fault(
+def test_unused_heads_and_computed_tensors_are_accepted(
     model: Callable[[], PreTrainedModel], change: Callable[[Tensors], Tensors], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ def test_a_head_that_a_body_does_not_use_and_what_it_computes_itself_are_no_faul
         )
 
 
-def test_tied_weights_are_there_once(tmp_path: Path) -> None:
+def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
     whole = qwen2(tied=True).eval()
     whole.save_pretrained(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
@@ -202,12 +202,12 @@ def test_tied_weights_are_there_once(tmp_path: Path) -> None:
         load_weights(AutoModelForCausalLM, tmp_path)
 
 
-def test_an_untied_head_that_is_not_there_is_missing(tmp_path: Path) -> None:
+def test_a_missing_untied_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^tensors missing: lm_head\.weight$"):
         load_weights(AutoModelForCausalLM, rewritten(qwen2(), tmp_path, without("lm_head.weight")))
 
 
-def test_code_beside_a_model_is_not_run_and_nobody_is_prompted(
+def test_code_of_a_model_is_not_run_and_there_is_no_prompt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     qwen2().save_pretrained(tmp_path)

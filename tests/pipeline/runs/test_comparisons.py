@@ -195,7 +195,7 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     tiny = TrainSettings(small_cache, tmp_path / "run", device="cpu")
     reasons = unfit_comparisons(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
-    assert "keeps no LM head" in reasons["distilled"]
+    assert "lacks the LM head" in reasons["distilled"]
     assert (
         reasons["gpt-neo-fine-tuned"]
         == "the weights of student tiny were new, so this would be gpt-neo-scratch"

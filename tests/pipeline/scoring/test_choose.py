@@ -35,13 +35,13 @@ LONG = (
         (["#### 3"] * 19 + ["unknown"], "math"),
     ],
 )
-def test_the_references_say_which_score_fits(references: list[str], name: str) -> None:
+def test_references_decide_the_score(references: list[str], name: str) -> None:
     choice = choose_score("auto", references)
     assert choice.score.name == name
     assert choice.reason
 
 
-def test_the_embedded_problems_are_mathematics() -> None:
+def test_the_embedded_problems_are_scored_as_mathematics() -> None:
     rows = [json.loads(line) for line in Path(EMBEDDED_DATASET).read_text().splitlines()[:50]]
     assert (
         choose_score("auto", [row["conversations"][-1]["value"] for row in rows]).score.name
@@ -53,7 +53,7 @@ def test_the_embedded_problems_are_mathematics() -> None:
 @given(
     st.lists(st.text(max_size=30), max_size=12), st.sampled_from(SCORE_NAMES), st.text(max_size=30)
 )
-def test_every_score_is_between_wrong_and_right_for_any_text(
+def test_every_score_is_between_0_and_1_for_any_text(
     references: list[str], name: str, answer: str
 ) -> None:
     score = choose_score(name, references).score
@@ -66,14 +66,16 @@ def test_every_score_is_between_wrong_and_right_for_any_text(
 
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=20), max_size=8), st.randoms())
-def test_the_choice_does_not_depend_on_the_order(references: list[str], random: object) -> None:
+def test_the_choice_does_not_depend_on_the_order_of_references(
+    references: list[str], random: object
+) -> None:
     mixed = list(references)
     random.shuffle(mixed)  # type: ignore[attr-defined]
     assert choose_score("auto", references) == choose_score("auto", mixed)
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "problem"),
     [
         ("exakt", "did you mean exact"),
         ("", "there are auto"),
@@ -81,12 +83,12 @@ def test_the_choice_does_not_depend_on_the_order(references: list[str], random: 
         (":b", "there are"),
     ],
 )
-def test_unknown_scores_are_refused(name: str, named: str) -> None:
-    with pytest.raises(InputError, match=named):
+def test_unknown_scores_are_refused(name: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
         choose_score(name, [])
 
 
-def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_function_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_scores.py").write_text(
         "def half(answer, reference):\n    'Half of it.'\n    return 0.5\n\ndef right(answer,"
         " reference):\n    return answer == reference\n\ndef much(answer, reference):\n    return"
@@ -97,16 +99,16 @@ def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.Monk
     assert choice.score.score("x", "a") == 0.5
     assert "Half of it." in choice.score.definition
     assert choose_score("own_scores:right", ["a"]).score.score("a", "a") == 1.0
-    for name, named in [
+    for name, problem in [
         ("own_scores:much", "gave 2 for the answer 'x'"),
         ("own_scores:broken", "KeyError"),
     ]:
-        with pytest.raises(InputError, match=named):
+        with pytest.raises(InputError, match=problem):
             choose_score(name, []).score.score("x", "a")
-    for name, named in [
+    for name, problem in [
         ("own_scores:nothing", "cannot be imported"),
         ("no_such_module:f", "cannot be imported"),
         ("own_scores:number", "is a int, not a function"),
     ]:
-        with pytest.raises(InputError, match=named):
+        with pytest.raises(InputError, match=problem):
             choose_score(name, [])

@@ -307,7 +307,7 @@ FOUND = [
     ("#### 1/2", "1/2"),
     ("#### \n72", "72"),
     ("#### 10\n#### 20", "20"),
-    # what is said to be the answer
+    # stated answers
     ("The answer is 7 apples, out of 10.", "7"),
     ("The final answer is: 3 + 4 = 7.", "3 + 4 = 7"),
     ("Answer: B", "B"),
@@ -357,21 +357,21 @@ FOUND = [
 
 
 @pytest.mark.parametrize("one, other", SAME)
-def test_notations_of_one_result_are_the_same(one: str, other: str) -> None:
+def test_notations_of_one_result_are_equal(one: str, other: str) -> None:
     assert same_answer(one, other) and same_answer(other, one)
 
 
 @pytest.mark.parametrize("one, other", DIFFERENT)
-def test_results_that_differ_are_different(one: str, other: str) -> None:
+def test_different_results_are_not_equal(one: str, other: str) -> None:
     assert not same_answer(one, other) and not same_answer(other, one)
 
 
 @pytest.mark.parametrize("text, result", FOUND)
-def test_the_final_result_is_found(text: str, result: str | None) -> None:
+def test_the_final_result_is_extracted(text: str, result: str | None) -> None:
     assert final_answer(text) == result
 
 
-def test_numbers_and_words_of_any_notation_are_themselves() -> None:
+def test_every_result_equals_itself() -> None:
     for one, _ in (*SAME, *DIFFERENT):
         assert same_answer(one, one) is bool(one)
 
@@ -405,7 +405,7 @@ def test_a_fraction_is_the_same_in_all_notations(value: object) -> None:
 
 
 @given(st.text(max_size=60))
-def test_no_text_breaks_the_reading(text: str) -> None:
+def test_no_text_breaks_the_extraction(text: str) -> None:
     assert final_answer(text) is None or isinstance(final_answer(text), str)
 
 
@@ -426,7 +426,7 @@ def test_no_notation_breaks_the_comparison(text: str) -> None:
         "2^" * 40 + "2",
     ],
 )
-def test_a_formula_of_no_end_is_given_up_and_the_next_one_is_compared(
+def test_an_endless_comparison_times_out_and_the_next_one_works(
     formula: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(symbolic, "SECONDS", 0.7)
@@ -438,7 +438,7 @@ def test_a_formula_of_no_end_is_given_up_and_the_next_one_is_compared(
     assert same_answer("x^2+2x+1", "(x+1)^2")
 
 
-def test_formulas_are_compared_outside_of_the_main_thread_too() -> None:
+def test_formulas_are_compared_outside_the_main_thread() -> None:
     symbolic.same_formula.cache_clear()
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(same_answer("2x+2", "2(x+1)")))
@@ -447,7 +447,7 @@ def test_formulas_are_compared_outside_of_the_main_thread_too() -> None:
     assert found == [True]
 
 
-def test_nothing_of_an_answer_is_run(tmp_path: object) -> None:
+def test_answers_are_never_executed(tmp_path: object) -> None:
     for text in (f"__import__('os').system('touch {tmp_path}/gone')", "exec(1)", "().__class__"):
         assert not same_answer(text, "5")
     assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]
@@ -461,7 +461,7 @@ def test_a_reference_without_a_result_cannot_be_scored() -> None:
     assert score.score("so \\boxed{5}", "<think>4?</think>\n#### 5") == 1.0
 
 
-def test_marks_of_an_answer_are_known() -> None:
+def test_marked_answers_are_recognised() -> None:
     assert has_marked_answer("#### 5") and has_marked_answer(r"\boxed{x}")
     assert (
         not has_marked_answer("#### Heading\nand text")

@@ -26,7 +26,7 @@ def shuffled(value: Any) -> Any:
 
 
 @given(VALUES)
-def test_the_order_of_keys_is_free_and_nothing_else(value: Any) -> None:
+def test_only_the_order_of_keys_is_free(value: Any) -> None:
     score, reference = JsonScore(), json.dumps(value)
     assert score.score(json.dumps(shuffled(value), indent=2), reference) == 1.0
     assert score.fields(reference, reference) == 1.0
@@ -34,7 +34,7 @@ def test_the_order_of_keys_is_free_and_nothing_else(value: Any) -> None:
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
-def test_a_call_is_the_same_in_each_way_of_writing_it(arguments: dict[str, Any]) -> None:
+def test_a_call_is_the_same_in_every_notation(arguments: dict[str, Any]) -> None:
     score = CallScore()
     python = f"Book({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     plain = json.dumps({"name": "Book", "arguments": arguments})
@@ -68,14 +68,12 @@ def test_a_call_is_the_same_in_each_way_of_writing_it(arguments: dict[str, Any])
         ("(" * 9000, 0.0, 0.0),
     ],
 )
-def test_a_call_is_right_or_wrong_and_some_of_its_fields_are_right(
-    answer: str, right: float, fields: float
-) -> None:
+def test_calls_and_their_fields_are_scored(answer: str, right: float, fields: float) -> None:
     assert CallScore().score(answer, CALL) == right
     assert CallScore().fields(answer, CALL) == pytest.approx(fields)
 
 
-def test_nothing_of_an_answer_is_run() -> None:
+def test_answers_are_never_executed() -> None:
     assert CallScore().score("__import__('os').system('exit 1')", "f()") == 0.0
 
 
@@ -83,11 +81,11 @@ def test_nothing_of_an_answer_is_run() -> None:
     "reference",
     ["", "transfer money", "f(x)", "{1: 2", "1 + 1", "lambda: 1", "f(1)(2) if x else y"],
 )
-def test_what_is_no_call_cannot_be_scored(reference: str) -> None:
+def test_references_without_a_call_cannot_be_scored(reference: str) -> None:
     assert not CallScore().can_score(reference)
 
 
-def test_one_is_no_true_and_nan_no_number() -> None:
+def test_numbers_are_not_booleans_and_nan_is_not_json() -> None:
     score = JsonScore()
     assert score.score("[1]", "[true]") == 0.0
     assert score.score("[1.0]", "[1]") == 1.0
@@ -104,7 +102,7 @@ def test_one_is_no_true_and_nan_no_number() -> None:
         "f(a=" + "[" * 400 + "]" * 400 + ")",
     ],
 )
-def test_what_nests_too_deep_is_wrong_and_ends_nothing(deep: str) -> None:
+def test_deeply_nested_structures_are_wrong_not_fatal(deep: str) -> None:
     for score in (JsonScore(), CallScore()):
         assert score.score(deep, "f(a=1)" if isinstance(score, CallScore) else "[1]") == 0.0
         assert score.fields(deep, "f(a=1)" if isinstance(score, CallScore) else "[1]") == 0.0

@@ -15,7 +15,7 @@ CHOICE = ChoiceScore()
         ("transfer money or book hotel", 0), ("money transfer", 0), ("", 0), ("transfer moneys", 0),
     ],
 )  # fmt: skip
-def test_a_label_is_named_alone(answer: str, right: float) -> None:
+def test_the_answer_must_be_the_label_alone(answer: str, right: float) -> None:
     assert CHOICE.score(answer, "transfer money") == right
 
 
@@ -31,7 +31,7 @@ def test_a_label_is_named_alone(answer: str, right: float) -> None:
         ("My answer: A lot of people say Paris, but it is C.", 1), ("Answer: A", 0),
     ],
 )  # fmt: skip
-def test_a_letter_is_chosen(answer: str, right: float) -> None:
+def test_an_option_is_chosen_by_its_letter(answer: str, right: float) -> None:
     assert (
         CHOICE.score(answer, "C")
         == CHOICE.score(answer, "(c)")
@@ -40,7 +40,7 @@ def test_a_letter_is_chosen(answer: str, right: float) -> None:
     )
 
 
-def test_exact_folds_white_space_alone() -> None:
+def test_exact_only_folds_white_space() -> None:
     score = ExactScore()
     assert score.score(" a  b\n", "a b") == 1
     assert score.score("A b", "a b") == 0
@@ -48,7 +48,7 @@ def test_exact_folds_white_space_alone() -> None:
     assert not score.can_score(" \n")
 
 
-def test_contains_wants_whole_words() -> None:
+def test_contains_matches_whole_words() -> None:
     score = ContainsScore()
     assert score.score("It is New  York.", "new york") == 1
     assert score.score("concatenate", "cat") == 0
@@ -56,7 +56,7 @@ def test_contains_wants_whole_words() -> None:
 
 
 @pytest.mark.parametrize("score", [RougeScore(), ChrfScore()])
-def test_overlap_is_graded(score: RougeScore | ChrfScore) -> None:
+def test_overlap_scores_are_graded(score: RougeScore | ChrfScore) -> None:
     reference = "the cat sat on the mat"
     values = [
         score.score(answer, reference) for answer in (reference, "the cat sat there", "no", "")
@@ -68,7 +68,7 @@ def test_overlap_is_graded(score: RougeScore | ChrfScore) -> None:
 
 
 @pytest.mark.parametrize("score", [ExactScore(), ContainsScore(), RougeScore(), ChrfScore()])
-def test_a_thought_before_the_answer_does_not_count(score: Score) -> None:
+def test_reasoning_before_the_answer_does_not_count(score: Score) -> None:
     reference = "<think>so it must be</think>\n\nCity number 3"
     assert score.can_score(reference)
     assert score.score("City number 3", reference) == pytest.approx(1.0)

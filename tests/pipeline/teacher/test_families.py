@@ -82,21 +82,25 @@ def batched_is_plain(make: Make, kind: TeacherKind, texts: list[list[int]]) -> N
 @pytest.mark.parametrize("family", [*DECODERS, *UNSHARED])
 @settings(max_examples=10, deadline=None)
 @given(texts=TEXTS)
-def test_a_decoders_padded_batch_is_plain(family: str, texts: list[list[int]]) -> None:
+def test_padded_batches_of_a_decoder_match_plain_passes(
+    family: str, texts: list[list[int]]
+) -> None:
     batched_is_plain((DECODERS | UNSHARED)[family], "decoder", texts)
 
 
 @pytest.mark.parametrize("family", ENCODERS)
 @settings(max_examples=10, deadline=None)
 @given(texts=TEXTS)
-def test_an_encoders_padded_batch_is_plain(family: str, texts: list[list[int]]) -> None:
+def test_padded_batches_of_an_encoder_match_plain_passes(
+    family: str, texts: list[list[int]]
+) -> None:
     batched_is_plain(ENCODERS[family], "encoder", texts)
 
 
 @pytest.mark.parametrize("family", WITH_TOWERS)
 @settings(max_examples=5, deadline=None)
 @given(texts=TEXTS)
-def test_beside_a_tower_of_the_same_depth_and_width_the_text_is_read(
+def test_the_text_decoder_is_used_despite_a_tower_of_the_same_shape(
     family: str, texts: list[list[int]]
 ) -> None:
     batched_is_plain(WITH_TOWERS[family], "decoder", texts)
@@ -107,7 +111,7 @@ def test_beside_a_tower_of_the_same_depth_and_width_the_text_is_read(
 @given(
     texts=TEXTS, begun=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4)
 )
-def test_from_shared_beginnings_states_are_plain(
+def test_states_after_shared_prefixes_match_plain_passes(
     family: str, texts: list[list[int]], begun: list[list[int]]
 ) -> None:
     body, teacher = made(DECODERS[family], "decoder")
@@ -126,7 +130,7 @@ def test_from_shared_beginnings_states_are_plain(
 
 
 @pytest.mark.parametrize("family", [*DECODERS, *UNSHARED])
-def test_padding_on_the_left_does_not_leak_either(family: str) -> None:
+def test_left_padding_does_not_leak(family: str) -> None:
     body, teacher = made((DECODERS | UNSHARED)[family], "decoder")
     texts = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
     plain = [plain_pass(body, ids) for ids in texts]
@@ -135,7 +139,7 @@ def test_padding_on_the_left_does_not_leak_either(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", UNSHARED)
-def test_what_cannot_go_on_is_known_from_the_configuration_alone(family: str) -> None:
+def test_unshareable_families_are_known_from_their_configuration(family: str) -> None:
     config = UNSHARED[family]()
     assert sharing_obstacle(config, 100)
     if family not in ("long_rope", "dynamic_rope"):
@@ -148,11 +152,11 @@ def test_what_cannot_go_on_is_known_from_the_configuration_alone(family: str) ->
 @pytest.mark.parametrize(
     ("family", "most"), [("roberta", 510), ("longformer", 64), ("esm", 1024), ("bert", 512)]
 )
-def test_an_encoders_context_leaves_out_positions_that_no_token_has(family: str, most: int) -> None:
+def test_the_context_of_an_encoder_excludes_unused_positions(family: str, most: int) -> None:
     assert context_length(ENCODERS[family](), "encoder") == most
 
 
-def test_the_longest_text_that_roberta_reads_is_read() -> None:
+def test_roberta_reads_texts_of_its_whole_context() -> None:
     config = hf.RobertaConfig(
         **(ENCODERS["roberta"]().to_diff_dict() | {"max_position_embeddings": 14})
     )
@@ -163,7 +167,7 @@ def test_the_longest_text_that_roberta_reads_is_read() -> None:
     torch.testing.assert_close(found[-1][0], plain_pass(body, ids)[-1])
 
 
-def test_what_cannot_be_read_as_a_text_alone_is_refused() -> None:
+def test_models_that_need_more_than_text_are_refused() -> None:
     config = hf.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_heads=2)
     with pytest.raises(InputError, match="teacher T5Model: cannot read a text alone"):
         Teacher(hf.T5Model(config), (-1,))
@@ -196,7 +200,7 @@ def test_a_layer_of_another_width_is_refused() -> None:
     ],
     ids=["t5", "bart"],
 )  # fmt: skip
-def test_of_encoder_and_decoder_the_encoder_is_read(
+def test_the_encoder_of_an_encoder_decoder_is_used(
     config: hf.PreTrainedConfig, tmp_path: Path
 ) -> None:
     whole = tiny_body(config)

@@ -102,7 +102,9 @@ def written(
     return path
 
 
-def test_a_gguf_teacher_gives_the_states_of_its_weights(gguf_file: Path, body: Qwen2Model) -> None:
+def test_a_gguf_teacher_gives_the_states_of_the_same_weights(
+    gguf_file: Path, body: Qwen2Model
+) -> None:
     source = find_teacher(str(gguf_file))
     teacher = load_teacher(source, (-1, 0), torch.device("cpu"), "fp32")
     ids = torch.tensor([[1, 5, 9, 40]])
@@ -113,7 +115,7 @@ def test_a_gguf_teacher_gives_the_states_of_its_weights(gguf_file: Path, body: Q
     assert source.load_config().num_hidden_layers == 2
 
 
-def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
+def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path: Path) -> None:
     settings = ExtractSettings(
         str(gguf_file),
         EMBEDDED_DATASET,
@@ -143,7 +145,7 @@ def test_a_cache_is_made_from_it(gguf_file: Path, tmp_path: Path) -> None:
     )
 
 
-def test_one_part_of_several_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
+def test_one_file_of_a_split_gguf_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
     part = written(tmp_path / "small-00001-of-00002.gguf", body, parts=2)
     with pytest.raises(InputError, match=r"it is one part of 2, .*; merge the parts with"):
         prepare(ExtractSettings(str(part), EMBEDDED_DATASET, tmp_path / "c", limit=2, device="cpu"))
@@ -151,14 +153,14 @@ def test_one_part_of_several_is_refused(body: Qwen2Model, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("less", [1, 500, 50_000, 143_000])
-def test_a_file_that_is_cut_off_is_said_so(less: int, gguf_file: Path, tmp_path: Path) -> None:
+def test_truncated_files_are_refused(less: int, gguf_file: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes(gguf_file.read_bytes()[:-less])
     with pytest.raises(InputError, match=r"cut\.gguf.*it is cut off or damaged; copy it again"):
         find_teacher(str(tmp_path / "cut.gguf")).load_config()
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "problem"),
     [
         ("layers.2.mlp.up_proj.weight", r"tensors unexpected: blk\.2\.ffn_up\.weight"),
         ("layers.1.self_attn.o_proj.bias", r"tensors unexpected: blk\.1\.attn_output\.bias"),
@@ -166,25 +168,25 @@ def test_a_file_that_is_cut_off_is_said_so(less: int, gguf_file: Path, tmp_path:
         ("rope_freqs.weight", None),
     ],
 )
-def test_a_tensor_that_the_model_has_no_place_for_is_named(
-    name: str, said: str | None, body: Qwen2Model, tmp_path: Path
+def test_unexpected_tensors_are_named(
+    name: str, problem: str | None, body: Qwen2Model, tmp_path: Path
 ) -> None:
     source = find_teacher(str(written(tmp_path / "more.gguf", body, more={name: torch.ones(16)})))
-    if said is None:
+    if problem is None:
         load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
     else:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=problem):
             load_teacher(source, (-1,), torch.device("cpu"), "fp32")
 
 
-def test_a_tensor_that_is_not_there_is_named(body: Qwen2Model, tmp_path: Path) -> None:
+def test_missing_tensors_are_named(body: Qwen2Model, tmp_path: Path) -> None:
     fewer = written(tmp_path / "fewer.gguf", body, parts=2)
     fewer.write_bytes(fewer.read_bytes().replace(b"split.count", b"other.count"))
     with pytest.raises(InputError, match=r"tensors missing: .*layers\.1\."):
         load_teacher(find_teacher(str(fewer)), (-1,), torch.device("cpu"), "fp32")
 
 
-def test_what_is_no_gguf_file_is_said_so(tmp_path: Path) -> None:
+def test_a_damaged_gguf_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(InputError, match=r"broken\.gguf"):
         find_teacher(str(tmp_path / "broken.gguf")).load_config()

@@ -58,7 +58,7 @@ def body(family: str) -> PreTrainedModel:
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
 @torch.no_grad()
-def test_layers_are_those_of_transformers(family: str) -> None:
+def test_layers_match_transformers(family: str) -> None:
     model, ids = body(family), torch.randint(0, 40, (2, 9))
     expected = model(input_ids=ids, output_hidden_states=True).hidden_states
     found = Teacher(model, (-1, 0, 2, -3)).hidden_states(ids)
@@ -72,7 +72,7 @@ def test_layers_are_those_of_transformers(family: str) -> None:
     ("layers", "run"), [((0,), 1), ((1,), 1), ((0, 2), 2), ((-2, 1), 2), ((3,), 3)]
 )
 @torch.no_grad()
-def test_nothing_above_the_last_layer_asked_for_is_run(
+def test_no_block_above_the_last_selected_layer_runs(
     family: str, layers: tuple[int, ...], run: int
 ) -> None:
     model, ids = body(family), torch.randint(0, 40, (2, 9))
@@ -96,7 +96,7 @@ def test_nothing_above_the_last_layer_asked_for_is_run(
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
-def test_padding_and_key_value_cache_change_nothing(family: str) -> None:
+def test_padding_and_key_value_cache_do_not_change_states(family: str) -> None:
     teacher, ids = Teacher(body(family), (-1, 0)), torch.randint(0, 40, (1, 9))
     alone = teacher.hidden_states(ids)
     for padded, mask, place in (
@@ -116,7 +116,7 @@ def test_padding_and_key_value_cache_change_nothing(family: str) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), alone[-1], atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_frozen_and_has_no_lm_head() -> None:
+def test_the_teacher_is_frozen_and_has_no_lm_head() -> None:
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), (-1,), torch.device("cpu"), "fp32")
     assert not any(weight.requires_grad for weight in teacher.body.parameters())
     assert not teacher.body.training
@@ -124,18 +124,18 @@ def test_it_is_frozen_and_has_no_lm_head() -> None:
 
 
 @pytest.mark.parametrize("layers", [(4,), (-5,), (99,), (-1, 3), (0, 0)])
-def test_layers_that_are_not_there_are_refused(layers: tuple[int, ...]) -> None:
+def test_unknown_and_repeated_layers_are_refused(layers: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="--layers"):
         Teacher(body("qwen2"), layers)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/x", "just-a-word", "a.gguf"])
-def test_names_that_stand_for_nothing_are_refused(name: str) -> None:
+def test_names_of_nothing_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="teacher"):
         find_teacher(name)
 
 
-def test_weights_are_known_by_content_and_not_by_path(tmp_path: Path) -> None:
+def test_weights_are_identified_by_content_not_path(tmp_path: Path) -> None:
     for place in ("a", "b"):
         torch.manual_seed(0)
         Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / place)
@@ -177,7 +177,7 @@ def phi() -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("family", [gemma2, phi])
-def test_what_states_predict_is_what_the_whole_model_predicts(
+def test_predictions_from_states_match_the_whole_model(
     family: Callable[[], PreTrainedModel], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -201,7 +201,7 @@ def test_what_states_predict_is_what_the_whole_model_predicts(
 
 
 @pytest.mark.parametrize(("scale", "plain"), [(1.0, True), (20.0, False)])
-def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(
+def test_heads_with_extra_computation_are_refused(
     scale: float, plain: bool, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -217,16 +217,14 @@ def test_a_head_that_is_not_all_there_is_to_a_prediction_is_refused(
             load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
 
 
-def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows_nothing_of_the_other() -> (
-    None
-):
+def test_random_weights_depend_on_the_seed_alone() -> None:
     cpu, ids = torch.device("cpu"), torch.tensor([[5, 6, 7, 8]])
     torch.manual_seed(11)
     drawn = torch.rand(1)
     torch.manual_seed(11)
     sources = [find_teacher(f"random:{seed}:{EMBEDDED_TEACHER}") for seed in (3, 3, 4)]
     states = [load_teacher(source, [-1], cpu, "fp32").hidden_states(ids)[-1] for source in sources]
-    assert torch.equal(torch.rand(1), drawn)  # nobody else's chance is touched
+    assert torch.equal(torch.rand(1), drawn)  # the global generator is untouched
     assert torch.equal(states[0], states[1])
     assert not torch.allclose(states[0], states[2], atol=0.1)
     known = find_teacher(EMBEDDED_TEACHER)
@@ -236,9 +234,9 @@ def test_a_teacher_of_random_weights_is_the_same_one_for_the_same_seed_and_knows
     assert [source.weights_hash() for source in sources] == ["random:3", "random:3", "random:4"]
     assert sources[0].pinned().name == sources[0].name
     assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
-    for name, said in (
+    for name, problem in (
         ("random:3:/nowhere", "neither a folder"),
         ("random:x:y", "is named random:SEED:TEACHER"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=problem):
             find_teacher(name)

@@ -58,7 +58,7 @@ def extract_from_hub(hub: Path, teacher: str, cache: Path) -> subprocess.Complet
     )
 
 
-def test_a_teacher_by_hub_id_is_held_to_its_commit(tmp_path: Path) -> None:
+def test_a_teacher_by_hub_id_is_pinned_to_its_commit(tmp_path: Path) -> None:
     hub = hub_with_the_embedded_teacher(tmp_path / "hub")
     done = extract_from_hub(hub, "someone/small", tmp_path / "cache")
     assert done.returncode == 0, done.stderr
@@ -70,7 +70,7 @@ def test_a_teacher_by_hub_id_is_held_to_its_commit(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["content_digest"] == json.loads(done.stdout)["content_digest"]
 
 
-def test_a_hub_id_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_hub_id_is_a_one_line_error(tmp_path: Path) -> None:
     done = extract_from_hub(
         hub_with_the_embedded_teacher(tmp_path / "hub"), "someone/else", tmp_path / "cache"
     )
@@ -79,20 +79,20 @@ def test_a_hub_id_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_folder_without_a_configuration_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match=r"no config\.json in this folder; name one that"):
         find_teacher(str(tmp_path)).load_config()
 
 
-def test_a_teacher_that_has_moved_is_to_be_named(tmp_path: Path) -> None:
+def test_the_error_for_a_moved_teacher_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"neither a folder .*; if it has moved, name it with --teacher$"
     ):
         load_verified_teacher(str(tmp_path / "gone"), [-1], {}, torch.device("cpu"))
 
 
-def test_damaged_weights_are_said_so(tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "teacher"
     shutil.copytree(EMBEDDED_TEACHER, folder)
     weights = folder / "model.safetensors"

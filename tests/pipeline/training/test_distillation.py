@@ -152,10 +152,10 @@ def test_a_cache_without_the_head_or_its_states_cannot_be_learned_from(
     small_cache: Path, embedded_settings: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        InputError, match="keeps no LM head for --distill; extract with --keep-head"
+        InputError, match="lacks the LM head, which --distill needs; extract with --keep-head"
     ):
         train(TrainSettings(small_cache, tmp_path / "run", distill=0.5, device="cpu"))
     low = embedded_settings(layers=(0,), keep_head=True)
     extract(prepare(low))
-    with pytest.raises(InputError, match="lacks layer -1, the LM head's; --distill needs"):
+    with pytest.raises(InputError, match="lacks layer -1, which --distill needs"):
         train(TrainSettings(low.cache, tmp_path / "run", layers=(0,), distill=0.5, device="cpu"))

@@ -272,7 +272,7 @@ def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(
         ),
         ({"condition": "none"}, "holds the states of prompts alone"),
         ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's own"),
-        ({"student_tokenizer": "/nowhere"}, "/nowhere: holds no tokenizer"),
+        ({"student_tokenizer": "/nowhere"}, "/nowhere: no usable tokenizer"),
         ({"cross_every": 9}, "--cross-every 9"),
         ({"layers": (-1, 0, 5)}, "not layer 5"),
     ],
