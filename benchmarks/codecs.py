@@ -36,7 +36,7 @@ from cache.codecs import EXACT, Codec, CodedStates, packing_named
 from cache.codecs.in_memory import InMemoryArray
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import states_features
+from pipeline.batches.examples import states_features
 from pipeline.codec_fit.fit import fit_codec, sample_of
 from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.request import AskedCodec

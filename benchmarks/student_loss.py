@@ -26,7 +26,7 @@ from cache import open_cache
 from cache.upkeep.convert import convert_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.whole_examples import WholeExamples
 from pipeline.device import choose_device
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.folder import RunFolder
@@ -66,7 +66,7 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
     with open_cache(exact) as cache:
         _, rows = rows_of(cache, settings)
         batches = DataLoader(
-            CachedFeatures(cache, rows, settings.layers_read),
+            WholeExamples(cache, rows, settings.layers_read),
             settings.batch_size,
             collate_fn=collate,
         )

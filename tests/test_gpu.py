@@ -21,7 +21,7 @@ from cache.codecs import CODEC_NAMES
 from cache.journal import scan_journal
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.whole_examples import WholeExamples
 from pipeline.data.conversations import Turn
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
@@ -105,7 +105,7 @@ def test_batches_decoded_on_the_gpu_match_the_cache(codec: str, tmp_path: Path) 
     batch = {
         name: values.cuda()
         for name, values in collate(
-            CachedFeatures(cache, range(3), [-1]).__getitems__([0, 1, 2])
+            WholeExamples(cache, range(3), [-1]).__getitems__([0, 1, 2])
         ).items()
     }
     decoded = StatesDecoder([cache.codecs[-1]]).cuda()(batch)["hidden_states"].float().cpu().numpy()

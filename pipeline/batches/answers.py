@@ -1,37 +1,29 @@
-"""A cache's answers as a `torch.utils.data` data set, in the student's own tokens, with the states
-of what each answers."""
+"""Answers in the student's own tokens, with the teacher's states of what precedes each."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
-from pipeline.batches.features import CachedExamples, Features
+from pipeline.batches.examples import CachedExamples, Features
 from pipeline.data.student_tokens import answer_tokens, prompt_tokens
-from pipeline.data.transcript import Answer, Transcript, transcript_of
+from pipeline.data.transcript import transcript_of
 
 RowStep = Callable[[int, int], None]
-"""Told how many examples have been looked at, of how many."""
-
-
-@dataclass(frozen=True)
-class _Item:
-    index: int
-    answer: Answer
-    length: int
+"""Called with the number of examples read, and of all."""
 
 
 class CachedAnswers(CachedExamples):
-    """Each answer of some examples: the student's tokens of it, and the teacher's states of all
-    that came before it.
+    """Each answer of some examples: the student's tokens, and the states of all that precedes it.
 
-    An answer in the middle of a conversation has the states up to where it begins, and so nothing
-    of what comes after. Answers are read and tokenised when they are needed; what is kept of each
-    is where it is and how long."""
+    An answer in the middle of a conversation has the states up to its start, and nothing of what
+    follows. Answers are tokenised once, into flat tensors, which loader processes share.
+    """
 
     def __init__(
         self,
@@ -44,87 +36,101 @@ class CachedAnswers(CachedExamples):
         longest: int | None = None,
         step: RowStep = lambda done, total: None,
     ) -> None:
-        """Look at the answers of the examples of these indices.
+        """Tokenise the answers of the examples of these indices.
 
         Args:
-            cache: holds them.
+            cache: has them.
             indices: of the examples.
             layers: cached layers to read.
             tokenizer: the student's.
-            with_prompts: the student reads the prompts, too, in its own tokens.
-            longest: leave answers of more tokens, their end included, out, and count them.
-            step: told how far this is.
+            with_prompts: read the prompts too, in the student's tokens.
+            longest: leave out answers of more tokens, their end included, and count them.
+            step: called as examples are read.
 
         Raises:
-            InputError: the cache keeps no texts of this program's making.
+            InputError: the cache does not keep the examples' texts.
         """
         super().__init__(cache, layers)
-        self._tokenizer, self._with_prompts = tokenizer, with_prompts
-        self._items: list[_Item] = []
-        self.left_out = 0
-        self.occurring: set[int] = set()
+        tokens, offsets = array("i"), array("q", [0])
+        columns = {name: array("q") for name in ("index", "start", "learned", "bytes")}
         for done, index in enumerate(indices):
             step(done, len(indices))
             transcript = transcript_of(cache, index)
             for answer in transcript.answers:
-                ids, learned = self._tokens(transcript, answer)
-                if longest is not None and learned > longest:
+                text = transcript.answer_text(answer)
+                written = answer_tokens(text, tokenizer)
+                if longest is not None and len(written) > longest:
                     self.left_out += 1
-                else:
-                    self._items.append(_Item(index, answer, len(ids)))
-                    self.occurring.update(ids[-learned:])
+                    continue
+                turns = transcript.prompt_of(answer) if with_prompts else None
+                tokens.extend(prompt_tokens(turns, tokenizer) + written)
+                offsets.append(len(tokens))
+                columns["index"].append(index)
+                columns["start"].append(answer.start)
+                columns["learned"].append(len(written))
+                columns["bytes"].append(len(text.encode()))
         step(len(indices), len(indices))
+        self._tokens, self._offsets = _tensor(tokens, torch.int32), _tensor(offsets, torch.int64)
+        self._columns = {name: _tensor(values, torch.int64) for name, values in columns.items()}
 
     @property
     def indices(self) -> list[int]:
         """Index in the cache of the example that the answer at each place is from."""
-        return [item.index for item in self._items]
+        return self._columns["index"].tolist()
 
     @property
     def lengths(self) -> list[int]:
         """Tokens that the student reads at each place."""
-        return [item.length for item in self._items]
+        return self._offsets.diff().tolist()
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens that a batch counts at each place: those that the student reads, and those whose
-        states it looks at."""
-        return [item.length + (item.answer.start if self.layers else 0) for item in self._items]
+        """Tokens that each place adds to a batch: the student's, and those whose states it reads."""
+        lengths = self._offsets.diff()
+        return (lengths + self._columns["start"] if self.layers else lengths).tolist()
+
+    @property
+    def occurring(self) -> set[int]:
+        """Tokens of the answers."""
+        places = torch.arange(len(self._tokens))
+        ends = self._offsets[1:].repeat_interleave(self._offsets.diff())
+        learned = self._columns["learned"].repeat_interleave(self._offsets.diff())
+        return set(self._tokens[places >= ends - learned].unique().tolist())
 
     def learned_bytes(self, place: int) -> int:
-        """Bytes of the answer at a place."""
-        item = self._items[place]
-        return len(transcript_of(self.cache, item.index).answer_text(item.answer).encode())
+        """Return the bytes of the answer at a place."""
+        return int(self._columns["bytes"][place])
 
     def at(self, place: int) -> Features:
-        """The answer at a place."""
-        item = self._items[place]
-        ids, learned = self._tokens(transcript_of(self.cache, item.index), item.answer)
+        """Return the answer at a place."""
+        index, start, learned = (
+            int(self._columns[name][place]) for name in ("index", "start", "learned")
+        )
+        ids = self._tokens[self._offsets[place] : self._offsets[place + 1]].long()
         features: Features = {
-            "row_id": self.cache.row_ids[item.index],
-            "input_ids": torch.tensor(ids),
+            "row_id": self.cache.row_ids[index],
+            "input_ids": ids,
             "loss_mask": torch.arange(len(ids)) >= len(ids) - learned,
         }
         if not self.layers:
             return features
-        example, states = self._states(item.index)
-        start = item.answer.start
+        example, states = self._states(index)
         mask = torch.ones(min(start, len(example.input_ids)), dtype=torch.long)
         return features | _before(states, start) | {"states_mask": mask}
 
-    def _tokens(self, transcript: Transcript, answer: Answer) -> tuple[list[int], int]:
-        """The student's tokens of an answer, and how many of them, at the end, are to be
-        learned."""
-        written = answer_tokens(transcript.answer_text(answer), self._tokenizer)
-        return prompt_tokens(
-            transcript.prompt_of(answer) if self._with_prompts else None, self._tokenizer
-        ) + written, len(written)
+    def __len__(self) -> int:
+        return len(self._columns["index"])
+
+
+def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:
+    return torch.frombuffer(values, dtype=dtype) if values else torch.empty(0, dtype=dtype)
 
 
 def _before(states: Features, start: int) -> Features:
-    """The states of the tokens before one."""
+    """Return the states of the tokens before `start`."""
     cut = {name: values[:start] for name, values in states.items() if not name.startswith("exact_")}
-    for name in (name for name in states if name.startswith("exact_rows.")):
-        kept, of_states = states[name] < start, name.replace("rows", "states")
-        cut |= {name: states[name][kept], of_states: states[of_states][kept]}
+    for rows_name in (name for name in states if name.startswith("exact_rows.")):
+        states_name = rows_name.replace("rows", "states")
+        kept = states[rows_name] < start
+        cut |= {rows_name: states[rows_name][kept], states_name: states[states_name][kept]}
     return cut

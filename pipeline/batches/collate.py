@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.batches.features import Features
+from pipeline.batches.examples import Features
 from pipeline.labels import IGNORE
 
 

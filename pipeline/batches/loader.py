@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline.batches.collate import collate
-from pipeline.batches.features import CachedExamples
+from pipeline.batches.examples import CachedExamples
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 
 

@@ -1,4 +1,4 @@
-"""Who reads which batch: an epoch's batches dealt out to the processes that train together."""
+"""An epoch's batches, dealt out to the processes that train together."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
+from pipeline.batches.examples import BatchItem
 from pipeline.batches.order import BatchOrder
 from pipeline.processes import Share
 
+Batch = list[BatchItem]
 
-class TrainingBatches(Sampler[list[int]]):
-    """One process's batches of an epoch after the other. Its steps are those of a process alone."""
 
-    def __init__(self, order: BatchOrder, batches_a_step: int, share: Share) -> None:
-        """Deal out an order; `batches_a_step` is of all processes together, a multiple of their
-        number."""
-        assert batches_a_step % share.processes == 0
-        self._order, self._a_step, self._share = order, batches_a_step, share
+class TrainingBatches(Sampler[Batch]):
+    """One process's batches of each epoch. Its steps are those of a single process."""
+
+    def __init__(self, order: BatchOrder, batches_per_step: int, share: Share) -> None:
+        """Deal out an order.
+
+        Args:
+            order: of all batches.
+            batches_per_step: of all processes together, a multiple of their number.
+            share: which process this is.
+        """
+        assert batches_per_step % share.processes == 0
+        self._order, self._per_step, self._share = order, batches_per_step, share
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -25,21 +33,23 @@ class TrainingBatches(Sampler[list[int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._order), self._a_step)
-        return whole * (self._a_step // self._share.processes) + -(-rest // self._share.processes)
+        whole, rest = divmod(len(self._order), self._per_step)
+        processes = self._share.processes
+        return whole * (self._per_step // processes) + -(-rest // processes)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        step: list[list[int]] = []
-        for batch in self._order.of_epoch(self._epoch):
-            step.append(batch)
-            if len(step) == self._a_step:
-                yield from step[self._share.rank :: self._share.processes]
+    def __iter__(self) -> Iterator[Batch]:
+        rank, processes = self._share.rank, self._share.processes
+        step: list[Batch] = []
+        for places in self._order.of_epoch(self._epoch):
+            step.append(_items(places))
+            if len(step) == self._per_step:
+                yield from step[rank::processes]
                 step = []
-        yield from evened(step, self._share.processes)[self._share.rank :: self._share.processes]
+        yield from evened(step, processes)[rank::processes]
 
 
-class ValidationBatches(Sampler[list[int]]):
-    """One process's share of all batches, in the order in which they lie."""
+class ValidationBatches(Sampler[Batch]):
+    """One process's share of all batches, in the order of the data set."""
 
     def __init__(self, order: BatchOrder, share: Share) -> None:
         """Deal out an order."""
@@ -48,24 +58,28 @@ class ValidationBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return len(range(self._share.rank, len(self._order), self._share.processes))
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for number, batch in enumerate(self._order.as_they_lie()):
+    def __iter__(self) -> Iterator[Batch]:
+        for number, places in enumerate(self._order.as_they_lie()):
             if number % self._share.processes == self._share.rank:
-                yield batch
+                yield _items(places)
 
 
-def evened(batches: Sequence[list[int]], processes: int) -> list[list[int]]:
-    """The same examples in a multiple of `processes` batches: the largest are halved until it is
-    one.
+def evened(batches: Sequence[Batch], processes: int) -> list[Batch]:
+    """Return the same examples in a multiple of `processes` batches.
 
-    Where all are single examples, `~place` stands for one that is read without learning from it.
+    The largest batches are halved; where all are single examples, one is read again without
+    counting in the loss.
     """
     batches = list(batches)
     while len(batches) % processes:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         batch = batches[largest]
         if len(batch) == 1:
-            batches.append([~batch[0]])
+            batches.append([BatchItem(batch[0].place, counts_in_loss=False)])
         else:
             batches[largest : largest + 1] = [batch[::2], batch[1::2]]
     return batches
+
+
+def _items(places: Sequence[int]) -> Batch:
+    return [BatchItem(place) for place in places]

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from pipeline.batches.features import CachedExamples, Features
+from pipeline.batches.examples import CachedExamples, Features
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.bridges.sequence import SequenceBridge
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pipeline.batches.features import CachedExamples
+from pipeline.batches.examples import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchOrder
 from pipeline.batches.sampler import ValidationBatches

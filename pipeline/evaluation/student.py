@@ -10,7 +10,7 @@ import torch
 
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedExamples
+from pipeline.batches.examples import CachedExamples
 from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
 from pipeline.data.vocabulary import kept_head
 from pipeline.evaluation.ablations import (

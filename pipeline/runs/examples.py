@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
-from pipeline.batches.answers import CachedAnswers, RowStep
-from pipeline.batches.features import CachedExamples, CachedFeatures
+from pipeline.batches.answers import RowStep
+from pipeline.batches.datasets import DATASETS, DatasetOptions
+from pipeline.batches.examples import CachedExamples
 from pipeline.data.student_tokens import load_student_tokenizer, require_end_token
 from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
@@ -74,27 +75,26 @@ def examples_of(
     Raises:
         InputError: nothing is left of them.
     """
-    if not settings.own_tokens:
-        return CachedFeatures(cache, rows, settings.layers_used)
-    answers = CachedAnswers(
-        cache,
-        rows,
-        settings.layers_read,
-        tokenizer,
-        with_prompts=settings.condition == "text",
-        longest=settings.max_answer_tokens,
-        step=step,
+    examples = DATASETS[settings.condition](
+        DatasetOptions(
+            cache=cache,
+            rows=rows,
+            layers=settings.layers_used,
+            tokenizer=tokenizer,
+            longest=settings.max_answer_tokens,
+            step=step,
+        )
     )
-    if not len(answers):
+    if not len(examples):
         raise InputError(
-            f"{cache.address}: of {len(rows)} rows no answer is left, {answers.left_out} are over"
+            f"{cache.address}: of {len(rows)} rows no answer is left, {examples.left_out} are over"
             f" {settings.max_answer_tokens} tokens; raise --max-answer-tokens, or choose another"
             " --seed"
         )
-    return answers
+    return examples
 
 
 def left_out_of(settings: TrainSettings, examples: Sequence[CachedExamples]) -> dict[str, int]:
     """How much is not read, by reason."""
-    count = sum(each.left_out for each in examples if isinstance(each, CachedAnswers))
+    count = sum(each.left_out for each in examples)
     return {f"answers over {settings.max_answer_tokens} tokens": count} if count else {}

@@ -11,9 +11,9 @@ from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from cache import Cache, CacheError
-from pipeline.batches.answers import CachedAnswers, RowStep
+from pipeline.batches.answers import RowStep
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedExamples
+from pipeline.batches.examples import CachedExamples
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import order_of
 from pipeline.batches.sampler import TrainingBatches, ValidationBatches
@@ -183,9 +183,9 @@ def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
 
 def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
     """The tokens that a head over the data set's own spans, ascending."""
-    answers = [each for each in examples if isinstance(each, CachedAnswers)]
-    if answers:
-        return sorted(set().union(*(each.occurring for each in answers)))
+    occurring = [each.occurring for each in examples]
+    if all(tokens is not None for tokens in occurring):
+        return sorted({token for tokens in occurring for token in tokens or ()})
     try:
         return [
             token

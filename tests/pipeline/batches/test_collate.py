@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batches.collate import collate
-from pipeline.batches.features import Features
+from pipeline.batches.examples import Features
 from pipeline.labels import IGNORE
 
 

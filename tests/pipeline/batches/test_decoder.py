@@ -13,7 +13,7 @@ from cache import open_cache
 from cache.codecs import CODEC_NAMES
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.whole_examples import WholeExamples
 from tests.cache.examples import make_cache, make_shards
 
 
@@ -26,7 +26,7 @@ def test_a_decoded_batch_is_what_the_cache_reads_padded_with_zeros(
     shards[0][1].hidden_states[-1][2] *= 1000  # kept exactly by klt
     cache = open_cache(make_cache(tmp_path / "c", shards, codec=codec))
     loader = DataLoader(
-        CachedFeatures(cache, range(5), [-1]), batch_size=3, collate_fn=collate, num_workers=workers
+        WholeExamples(cache, range(5), [-1]), batch_size=3, collate_fn=collate, num_workers=workers
     )
     decoder, seen = StatesDecoder([cache.codecs[-1]]), 0
     for batch in loader:
@@ -44,7 +44,7 @@ def test_a_decoded_batch_is_what_the_cache_reads_padded_with_zeros(
 def test_layers_stand_side_by_side_whatever_their_codecs(tmp_path: Path) -> None:
     shards = make_shards([[5, 3], [4]], hidden_size=24, layers=(-1, 0))
     cache = open_cache(make_cache(tmp_path / "c", shards, codec={-1: "klt", 0: "bf16"}))
-    batch = collate(CachedFeatures(cache, range(3), [0, -1]).__getitems__([0, 1, 2]))
+    batch = collate(WholeExamples(cache, range(3), [0, -1]).__getitems__([0, 1, 2]))
     states = (
         StatesDecoder([cache.codecs[0], cache.codecs[-1]])(batch)["hidden_states"].float().numpy()
     )
@@ -60,7 +60,7 @@ def test_the_token_kept_exactly_arrives_to_the_bit(tmp_path: Path) -> None:
     shards = make_shards([[6, 8]], hidden_size=24)
     shards[0][1].hidden_states[-1][4] *= 1000
     cache = open_cache(make_cache(tmp_path / "c", shards, codec="klt"))
-    batch = collate(CachedFeatures(cache, range(2), [-1]).__getitems__([0, 1]))
+    batch = collate(WholeExamples(cache, range(2), [-1]).__getitems__([0, 1]))
     assert batch["exact_rows.0"].tolist() == [[1, 4]]
     states = StatesDecoder([cache.codecs[-1]])(batch)["hidden_states"][1, 4]
     assert np.array_equal(

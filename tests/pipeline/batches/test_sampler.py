@@ -1,13 +1,13 @@
-"""The batches of a step dealt out to processes: together they learn from what one process alone
-would."""
+"""Batches dealt out to processes: together they learn from what a single process would."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.batches.examples import BatchItem
 from pipeline.batches.order import BatchOrder, BatchSize, Window, plan_groups
-from pipeline.batches.sampler import TrainingBatches, ValidationBatches
+from pipeline.batches.sampler import Batch, TrainingBatches, ValidationBatches, evened
 from pipeline.processes import Share
 
 
@@ -25,7 +25,7 @@ def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> No
     epoch = data.draw(st.integers(0, 3))
     order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], 5)
 
-    def steps(share: Share) -> list[list[list[int]]]:
+    def steps(share: Share) -> list[list[Batch]]:
         sampler = TrainingBatches(order, a_step, share)
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -37,15 +37,12 @@ def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> No
     together = [steps(Share(rank, processes)) for rank in range(processes)]
     for number, step in enumerate(alone):
         counts = {len(each[number]) for each in together}
-        assert len(counts) == 1  # none waits for another that has nothing more
-        read = [place for each in together for batch in each[number] for place in batch]
+        assert len(counts) == 1  # no process waits for another that has finished
+        items = [item for each in together for batch in each[number] for item in batch]
         assert all(batch for each in together for batch in each[number])
-        assert sorted(place for place in read if place >= 0) == sorted(
-            place for batch in step for place in batch
-        )
-        assert {~place for place in read if place < 0} <= {
-            place for batch in step for place in batch
-        }
+        expected = sorted(item.place for batch in step for item in batch)
+        assert sorted(item.place for item in items if item.counts_in_loss) == expected
+        assert {item.place for item in items} == set(expected)
     assert {len(each) for each in together} == {len(alone)}
 
 
@@ -54,6 +51,14 @@ def test_validation_reads_every_example_in_one_process(lengths: list[int], proce
     order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, BatchSize(1, 90)))], 0)
     shares = [ValidationBatches(order, Share(rank, processes)) for rank in range(processes)]
     assert [len(list(share)) for share in shares] == [len(share) for share in shares]
-    assert sorted(place for share in shares for batch in share for place in batch) == list(
-        range(len(lengths))
-    )
+    items = [item for share in shares for batch in share for item in batch]
+    assert sorted(item.place for item in items) == list(range(len(lengths)))
+    assert all(item.counts_in_loss for item in items)
+
+
+def test_a_lone_example_is_repeated_without_counting_in_the_loss() -> None:
+    assert evened([[BatchItem(7)]], 3) == [
+        [BatchItem(7)],
+        [BatchItem(7, counts_in_loss=False)],
+        [BatchItem(7, counts_in_loss=False)],
+    ]

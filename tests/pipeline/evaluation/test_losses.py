@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from cache import open_cache
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
 from pipeline.batches.loader import CachedBatches
 from pipeline.batches.order import BatchSize, order_of
 from pipeline.batches.sampler import ValidationBatches
+from pipeline.batches.whole_examples import WholeExamples
 from pipeline.evaluation.losses import RowLosses, row_losses, share_interval, transfer_score
 from pipeline.model import build_student
 from pipeline.processes import Share
@@ -44,7 +44,7 @@ def test_the_losses_of_the_rows_add_up_to_the_validation_loss(
             pad_token_id=0,
         ).eval()
         examples, decoder, cpu = (
-            CachedFeatures(cache, range(12), [-1]),
+            WholeExamples(cache, range(12), [-1]),
             StatesDecoder([cache.codecs[-1]]),
             torch.device("cpu"),
         )
@@ -58,7 +58,7 @@ def test_the_losses_of_the_rows_add_up_to_the_validation_loss(
         assert sorted(found.row_ids) == sorted(cache.row_ids[:12])
         alone = row_losses(
             model,
-            CachedFeatures(cache, [5], [-1]),
+            WholeExamples(cache, [5], [-1]),
             order_of(cache, [5], [1], BatchSize(1), 0),
             decoder,
             cpu,

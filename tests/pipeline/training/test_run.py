@@ -22,7 +22,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from cache import CacheError, open_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
-from pipeline.batches.features import CachedFeatures
+from pipeline.batches.whole_examples import WholeExamples
 from pipeline.data.sources import load_conversations
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.device import choose_device
@@ -143,7 +143,7 @@ def test_the_model_is_the_best_one_with_its_tokenizer(
     }
     assert record["result"]["best_val_loss"] == pytest.approx(min(losses.values()))
     store = open_cache(small_cache)
-    batch = collate([CachedFeatures(store, [0], [-1])[0]])
+    batch = collate([WholeExamples(store, [0], [-1])[0]])
     assert model(**StatesDecoder([store.codecs[-1]])(batch)).loss.isfinite()
 
 

@@ -1,0 +1,62 @@
+"""The data set of each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from cache import Cache
+from pipeline.batches.answers import CachedAnswers, RowStep
+from pipeline.batches.examples import CachedExamples
+from pipeline.batches.whole_examples import WholeExamples
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What data sets are built from.
+
+    Attributes:
+        cache: has the examples.
+        rows: indices of the examples.
+        layers: cached layers to read.
+        tokenizer: the student's.
+        longest: of its tokens in an answer; longer ones are left out.
+        step: called as examples are tokenised.
+    """
+
+    cache: Cache
+    rows: Sequence[int]
+    layers: Sequence[int]
+    tokenizer: PreTrainedTokenizerBase
+    longest: int | None = None
+    step: RowStep = lambda done, total: None
+
+
+def _whole_examples(options: DatasetOptions) -> CachedExamples:
+    return WholeExamples(options.cache, options.rows, options.layers)
+
+
+def _answers(options: DatasetOptions, *, with_prompts: bool = False) -> CachedExamples:
+    return CachedAnswers(
+        options.cache,
+        options.rows,
+        options.layers,
+        options.tokenizer,
+        with_prompts=with_prompts,
+        longest=options.longest,
+        step=options.step,
+    )
+
+
+def _answers_with_prompts(options: DatasetOptions) -> CachedExamples:
+    return _answers(options, with_prompts=True)
+
+
+DATASETS: dict[str, Callable[[DatasetOptions], CachedExamples]] = {
+    "sequence": _whole_examples,
+    "prompt": _answers,
+    "none": _whole_examples,
+    "text": _answers_with_prompts,
+}
