@@ -108,7 +108,7 @@ def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str
         "random teacher": ([*extract, "--teacher", "random:x"], "random:SEED:TEACHER"),
         "layer": (
             [*extract, "--layers", "99"],
-            "--layers 99: the teacher has layers 0 (embeddings) to",
+            "--layers 99: no such layer; choose from 0 (embeddings) to",
         ),
         "layer twice": ([*extract, "--layers", "0,0"], "--layers 0,0"),
         "codec": ([*extract, "--codec", "mp3"], "--codec mp3: no such codec"),

@@ -25,8 +25,8 @@ def load_student_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     except Exception as error:
         raise InputError(
-            f"{name}: no usable tokenizer ({load_error_reason(error)}); name a hub id or folder with"
-            " one by --student-tokenizer"
+            f"{name}: no usable tokenizer ({load_error_reason(error)}); name another with"
+            " --student-tokenizer"
         ) from error
     return require_end_token(tokenizer, name)
 

@@ -61,8 +61,8 @@ def load_verified_tokenizer(folder: Path, expected_hash: str) -> PreTrainedToken
     actual_hash = tokenizer_hash(tokenizer)
     if actual_hash != expected_hash:
         raise InputError(
-            f"{folder}: the tokenizer's hash is {actual_hash!r}, not the recorded {expected_hash!r};"
-            " install the recorded releases of transformers and tokenizers (see run.json, or"
-            " `cache inspect --json`)"
+            f"{folder}: the tokenizer's hash is {actual_hash!r}, not the recorded"
+            f" {expected_hash!r}; install the recorded releases of transformers and tokenizers (see"
+            " run.json, or `cache inspect --json`)"
         )
     return tokenizer

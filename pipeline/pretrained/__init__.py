@@ -1,2 +1,1 @@
-"""Models of others, taken from a folder or the hub: whole, by safetensors or GGUF alone, and never
-with code of their own."""
+"""Pretrained models: complete, from safetensors or GGUF only, and without running their code."""

@@ -1,5 +1,4 @@
-"""Loading a configuration or weights by transformers: strictly, and without running what lies
-beside them."""
+"""Strict loading of configurations and weights by transformers, without running their code."""
 
 from __future__ import annotations
 
@@ -13,15 +12,14 @@ from pipeline.pretrained.files import require_no_pointers, require_weights
 from pipeline.pretrained.tensors import require_all_tensors
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
-"""For each `from_pretrained` and `from_config`: code that comes with a model is not run, and nobody
-is prompted for leave."""
+"""For each `from_pretrained` and `from_config`: a model's code is not run, without a prompt."""
 
 
 def load_config(location: str | Path, **options: Any) -> PreTrainedConfig:
-    """A configuration by hub id or folder.
+    """Return a configuration, by hub id or folder.
 
     Raises:
-        Exception: it cannot be had; transformers raises whatever it likes.
+        Exception: it cannot be loaded; transformers raises various errors.
     """
     if (folder := _folder(location, options)) is not None:
         require_no_pointers(folder)
@@ -30,17 +28,16 @@ def load_config(location: str | Path, **options: Any) -> PreTrainedConfig:
 
 
 def load_weights(kind: Any, location: str | Path, **options: Any) -> Any:
-    """A model of an Auto class, or of a class of its own, from exactly the tensors that it has;
-    from no pickle.
+    """Return a model, loaded from exactly its own tensors and never from a pickle.
 
     Args:
-        kind: the class, with `from_pretrained`.
+        kind: an Auto class or a model class.
         location: hub id or folder.
         options: further arguments of `from_pretrained`.
 
     Raises:
         ValueError: names tensors that are missing, unexpected, or of another shape.
-        Exception: the files cannot be had; transformers raises whatever it likes.
+        Exception: the files cannot be loaded; transformers raises various errors.
     """
     if (folder := _folder(location, options)) is not None:
         require_weights(folder)
@@ -53,18 +50,16 @@ def load_weights(kind: Any, location: str | Path, **options: Any) -> Any:
 
 
 def load_error_reason(error: BaseException) -> str:
-    """In a few words, why something could not be loaded."""
-    told = str(error)
-    if "trust_remote_code" in told or "custom code" in told:
+    """Return in one line why loading failed."""
+    message = str(error)
+    if "trust_remote_code" in message or "custom code" in message:
         return (
-            "it needs code of its own, which is never run; take a model of a kind that transformers"
-            " has itself"
+            "it needs its own code, which is never run; choose a model that transformers supports"
         )
     return reason(error)
 
 
 def _folder(location: str | Path, options: dict[str, Any]) -> Path | None:
-    """The folder that files are taken from, where it is one; of a GGUF file's folder no other file
-    counts."""
+    """Return the local folder to check, or None for a hub id or a GGUF file."""
     folder = Path(location)
     return folder if folder.is_dir() and "gguf_file" not in options else None

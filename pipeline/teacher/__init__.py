@@ -1,1 +1,1 @@
-"""The frozen large model: finding, identifying and reading it."""
+"""The teacher: finding, identifying and loading it, and computing its hidden states."""

@@ -1,5 +1,7 @@
-"""Where in a body the hidden states of its layers are taken while it runs, found by comparison with
-its own output."""
+"""Forward hooks that take the hidden states of selected layers, found by comparison.
+
+A hook's output must equal, bit for bit, the hidden state that transformers returns.
+"""
 
 from __future__ import annotations
 
@@ -15,56 +17,53 @@ from transformers import PreTrainedModel
 from pipeline.errors import InputError, reason
 
 _INPUT = -1
-"""In place of a block's number: what enters the first one."""
+"""In place of a block's index: the input of the first block."""
 
 
 def reference_states(
     body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any
 ) -> list[torch.Tensor]:
-    """Hidden states `[B, T, d_teacher]` of all layers as transformers gives them, the last one
-    after the final norm.
+    """Return the hidden states `[B, T, d_teacher]` of all layers, by transformers.
 
     Raises:
-        InputError: it cannot be read by tokens alone, or gives no hidden states.
+        InputError: the model needs more than token ids, or returns no hidden states.
     """
     return _all_layers(body, _plain_output(body, ids_BT, **options))
 
 
 class HiddenStateHooks:
-    """Takes the states of some layers out of a body's forward pass, and lets nothing run that none
-    of them needs.
+    """Hooks on the blocks of a base model; blocks above the last selected layer are dropped.
 
-    A body may hold several lists of as many blocks (the towers of pictures and sounds beside the
-    text decoder's): the list is taken whose blocks give, bit for bit, what transformers names its
-    hidden states. Where none does, they are taken from transformers' own output, which keeps those
-    of all layers in memory."""
+    A model may have several lists of blocks, such as an image tower's besides the text decoder's.
+    The list whose outputs equal the hidden states of transformers is used. If there is none, the
+    output of transformers is used, which keeps all layers in memory.
+    """
 
     def __init__(self, body: PreTrainedModel, ids_BT: torch.Tensor) -> None:
-        """Find the blocks by reading some tokens.
+        """Find the blocks in a forward pass of some tokens.
 
         Raises:
             InputError: as `reference_states`.
         """
         self._body, self._ids_BT = body, ids_BT
         lists = [module for module in body.modules() if isinstance(module, nn.ModuleList)]
-        with _recorded(lists) as seen:
+        with _recorded(lists) as outputs:
             output = _plain_output(body, ids_BT)
-        self.plain = _all_layers(body, output)
-        self.depth = len(self.plain) - 1
+        self.reference = _all_layers(body, output)
+        self.depth = len(self.reference) - 1
         self._indices = list(range(self.depth + 1))
-        self._blocks, self._source = self._find(lists, seen)
+        self._blocks, self._source = self._find(lists, outputs)
         if getattr(output, "last_hidden_state", None) is None:
             self._blocks = None
 
     def keep_only(self, indices: Iterable[int]) -> None:
-        """Give the states of these layers alone, and let go of the blocks above the last of
-        them."""
+        """Select layers by index, and drop the blocks above the last of them."""
         self._indices = list(indices)
         if self._blocks is not None and self.depth not in self._indices:
             self._drop_unneeded(self._blocks)
 
     def read(self, **inputs: Any) -> dict[int, torch.Tensor]:
-        """Run the body; the states of each layer that is wanted."""
+        """Run the model and return the hidden states of the selected layers, by index."""
         if self._blocks is None:
             states = _all_layers(self._body, self._body(output_hidden_states=True, **inputs))
             return {index: states[index] for index in self._indices}
@@ -75,22 +74,22 @@ class HiddenStateHooks:
         return kept
 
     def _find(
-        self, lists: list[nn.ModuleList], seen: dict[tuple[nn.Module, int], torch.Tensor]
+        self, lists: list[nn.ModuleList], outputs: dict[tuple[nn.Module, int], torch.Tensor]
     ) -> tuple[nn.ModuleList | None, dict[int, int]]:
-        """The text's blocks, and which of them gives the states of each layer but the last."""
+        """Return the text blocks, and the block that computes each layer but the last."""
         for blocks in lists:
             if len(blocks) != self.depth:
                 continue
             source: dict[int, int] = {}
             for index in range(self.depth):
-                # Some families of state-space models count from the first block's output.
-                found = [
+                # Some state-space models count from the first block's output.
+                matches = [
                     number
                     for number in (index - 1, index)
-                    if _same(seen.get((blocks, number)), self.plain[index])
+                    if _same(outputs.get((blocks, number)), self.reference[index])
                 ]
-                if found:
-                    source[index] = found[0]
+                if matches:
+                    source[index] = matches[0]
             if len(source) == self.depth:
                 return blocks, source
         return None, {}
@@ -100,16 +99,16 @@ class HiddenStateHooks:
         above = list(blocks[needed:])
         del blocks[needed:]
         try:
-            found = self.read(input_ids=self._ids_BT, use_cache=False)
-            if all(_same(found[index], self.plain[index]) for index in self._indices):
+            states = self.read(input_ids=self._ids_BT, use_cache=False)
+            if all(_same(states[index], self.reference[index]) for index in self._indices):
                 return
-        except Exception:  # a body that cannot run without them gets them back
+        except Exception:  # the model cannot run without these blocks
             pass
         blocks.extend(above)
 
     @contextmanager
     def _kept(self, blocks: nn.ModuleList) -> Iterator[dict[int, torch.Tensor]]:
-        """Collects what the wanted blocks give, while the body runs."""
+        """Collect the outputs of the selected blocks while the model runs."""
         kept: dict[int, torch.Tensor] = {}
         handles = []
         for index in self._indices:
@@ -127,8 +126,8 @@ def _plain_output(body: PreTrainedModel, ids_BT: torch.Tensor, **options: Any) -
         return body(input_ids=ids_BT, output_hidden_states=True, use_cache=False, **options)
     except Exception as error:
         raise InputError(
-            f"teacher {type(body).__name__}: cannot read a text alone ({reason(error)}); name"
-            " another"
+            f"teacher {type(body).__name__}: needs more than token ids ({reason(error)}); choose a"
+            " text model"
         ) from error
 
 
@@ -136,8 +135,8 @@ def _all_layers(body: PreTrainedModel, output: Any) -> list[torch.Tensor]:
     states = getattr(output, "hidden_states", None)
     if not states:
         raise InputError(
-            f"teacher {type(body).__name__}: gives no hidden states of a text; name a decoder, or"
-            " with --teacher-kind encoder an encoder"
+            f"teacher {type(body).__name__}: returns no hidden states; choose a decoder, or an"
+            " encoder with --teacher-kind encoder"
         )
     last = getattr(output, "last_hidden_state", None)
     return [*states[:-1], states[-1] if last is None else last]
@@ -145,24 +144,23 @@ def _all_layers(body: PreTrainedModel, output: Any) -> list[torch.Tensor]:
 
 @contextmanager
 def _recorded(lists: list[nn.ModuleList]) -> Iterator[dict[tuple[nn.Module, int], torch.Tensor]]:
-    """Collects what enters the first block of each list, and what leaves each block, while a body
-    runs."""
-    seen: dict[tuple[nn.Module, int], torch.Tensor] = {}
+    """Collect the output of every block, and the input of every first one, while a model runs."""
+    outputs: dict[tuple[nn.Module, int], torch.Tensor] = {}
     handles = [
-        _hook(blocks, number, partial(seen.__setitem__, (blocks, number)))
+        _hook(blocks, number, partial(outputs.__setitem__, (blocks, number)))
         for blocks in lists
         for number in range(_INPUT, len(blocks))
         if len(blocks)
     ]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
 def _hook(blocks: nn.ModuleList, number: int, keep: Callable[[Any], None]) -> Any:
-    """Have a block's output kept, or what enters the first one."""
+    """Register a hook that passes on a block's output, or the input of the first block."""
 
     def keep_input(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(args[0] if args else kwargs.get("hidden_states"))

@@ -1,4 +1,4 @@
-"""Which layers a teacher has, as the command line counts them."""
+"""Layer numbers on the command line."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pipeline.errors import InputError
 
 
 def layer_indices(layers: Sequence[int], last: int) -> dict[int, int]:
-    """Each layer asked for with its index counted from the embeddings (0) to the output after the
-    final norm (`last`).
+    """Return the index of each layer, from 0 (embeddings) to `last` (after the final norm).
 
     Raises:
-        InputError: no such layer, or one asked for twice.
+        InputError: a layer does not exist, or is repeated.
     """
     resolved = {layer: layer if layer >= 0 else last + 1 + layer for layer in layers}
     for layer, index in resolved.items():
         if not 0 <= index <= last:
             raise InputError(
-                f"--layers {layer}: the teacher has layers 0 (embeddings) to {last} (or -{last + 1}"
-                " to -1)"
+                f"--layers {layer}: no such layer; choose from 0 (embeddings) to {last}, or"
+                f" -{last + 1} to -1"
             )
     if len(set(resolved.values())) < len(layers):
-        raise InputError(f"--layers {','.join(map(str, layers))}: the same layer twice")
+        raise InputError(
+            f"--layers {','.join(map(str, layers))}: a layer is repeated; list it once"
+        )
     return resolved

@@ -1,4 +1,4 @@
-"""The teacher's LM head, of which a cache may keep the rows of the tokens that occur in it."""
+"""Rows of the teacher's LM head, for a cache that keeps them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pipeline.teacher.source import TeacherSource
 
 
 def lm_head_rows(source: TeacherSource, tokens: Sequence[int]) -> torch.Tensor:
-    """Rows `[len(tokens), d_teacher]` bfloat16 of the LM head; the teacher is loaded for them, and
-    let go of again.
+    """Load the teacher and return the tokens' rows `[len(tokens), d_teacher]` of its LM head, bf16.
 
     Raises:
-        InputError: the weights cannot be had, or there is no LM head that is a plain product.
+        InputError: the weights cannot be loaded, or the LM head is not a plain matrix product.
     """
     teacher = load_teacher(source, [-1], torch.device("cpu"), "bf16", with_lm_head=True)
     return teacher.lm_head_rows(tokens)

@@ -1,4 +1,4 @@
-"""Loading a teacher's weights, or making random ones in their place."""
+"""Loading of a teacher's weights, or random initialisation in their place."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from pipeline.teacher.gguf_tensors import require_all_tensors_used
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
 
-_MOST_DIVERGENCE = 0.01
-"""Nats a token between the LM head's own predictions and the whole model's: bfloat16's rounding
-gives a few 1e-4."""
+_MAX_DIVERGENCE = 0.01
+"""Between predictions of LM head and whole model, in nats per token; bf16 causes a few 1e-4."""
 
 
 def load_teacher(
@@ -36,10 +35,10 @@ def load_teacher(
     *,
     with_lm_head: bool = False,
 ) -> Teacher:
-    """Load a teacher's body, frozen; its LM head only where that is asked for.
+    """Load a frozen teacher, by default without its LM head.
 
     Raises:
-        InputError: the weights cannot be had, or have no such layer.
+        InputError: the weights cannot be loaded, or lack a layer.
     """
     if with_lm_head:
         return teacher_from_causal_lm(load_causal_lm(source, device, dtype), layers)
@@ -49,24 +48,23 @@ def load_teacher(
 def load_base_model(
     source: TeacherSource, device: torch.device, dtype: DtypeName
 ) -> PreTrainedModel:
-    """The teacher's body as transformers has it; of a model of encoder and decoder that is named as
-    an encoder, its encoder.
+    """Load the teacher's base model, frozen; of an encoder-decoder used as encoder, its encoder.
 
     Raises:
-        InputError: the weights cannot be had.
+        InputError: the weights cannot be loaded.
     """
-    body = _loaded(_body_class(source), source, dtype)
+    body = _loaded(_base_model_class(source), source, dtype)
     if source.kind == "encoder" and body.config.is_encoder_decoder and hasattr(body, "get_encoder"):
         body = body.get_encoder()
-    found: PreTrainedModel = body.to(device).eval().requires_grad_(False)
-    return found
+    base_model: PreTrainedModel = body.to(device).eval().requires_grad_(False)
+    return base_model
 
 
 def teacher_from_causal_lm(whole: Any, layers: Sequence[int]) -> Teacher:
-    """The body and the LM head of a whole model.
+    """Return base model and LM head of a whole model as a teacher.
 
     Raises:
-        InputError: it has no such layer, or does more than its LM head to predict.
+        InputError: it lacks a layer, or its predictions take more than the LM head.
     """
     ids_BT = torch.tensor([[1, 2, 3, 4]], device=whole.device)
     with torch.inference_mode():
@@ -79,10 +77,10 @@ def teacher_from_causal_lm(whole: Any, layers: Sequence[int]) -> Teacher:
 def load_causal_lm(
     source: TeacherSource, device: torch.device, dtype: DtypeName
 ) -> PreTrainedModel:
-    """The teacher as transformers has it, with its LM head, frozen: to write by itself.
+    """Load the teacher as a frozen causal LM, to generate by itself.
 
     Raises:
-        InputError: the weights cannot be had.
+        InputError: the weights cannot be loaded.
     """
     whole: PreTrainedModel = _loaded(AutoModelForCausalLM, source, dtype).to(device)
     whole.eval().requires_grad_(False)
@@ -90,7 +88,7 @@ def load_causal_lm(
 
 
 def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
-    """The model of an Auto class, its weights loaded or, where these are to be random, made."""
+    """Return a model of an Auto class, with loaded or random weights."""
     try:
         if source.random_seed is not None:
             with torch.random.fork_rng():
@@ -98,8 +96,7 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
                 return kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
         if not source.is_gguf:
             return load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
-        # A GGUF file's blocks are unpacked once: left packed, every forward pass would unpack them
-        # anew.
+        # Dequantised once, as otherwise every forward pass would dequantise the weights.
         how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
         model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
         require_all_tensors_used(Path(source.name), model)
@@ -107,32 +104,28 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
         raise
     except Exception as error:
         raise InputError(
-            f"teacher {source.name}: its weights cannot be loaded ({load_error_reason(error)})"
+            f"teacher {source.name}: the weights cannot be loaded ({load_error_reason(error)})"
         ) from error
     return model
 
 
 def _require_plain_head(teacher: Teacher, ids_BT: torch.Tensor, predicted_TV: torch.Tensor) -> None:
-    """Hold what the LM head gives by itself against the whole model: some scale their logits in
-    ways of their own."""
+    """Refuse a model whose predictions are not those of its LM head, such as with scaled logits."""
     last = next((layer for layer in teacher.layers if teacher.is_last(layer)), None)
     if last is None or not teacher.has_lm_head:
         return
-    found_TV = teacher.log_probabilities(teacher.hidden_states(ids_BT)[last][0].float())
-    if (
-        float((predicted_TV.exp() * (predicted_TV - found_TV)).sum(dim=-1).mean())
-        > _MOST_DIVERGENCE
-    ):
-        family = type(teacher.body).__name__
+    head_TV = teacher.log_probabilities(teacher.hidden_states(ids_BT)[last][0].float())
+    divergence = (predicted_TV.exp() * (predicted_TV - head_TV)).sum(dim=-1).mean()
+    if float(divergence) > _MAX_DIVERGENCE:
         raise InputError(
-            f"teacher {family}: does more than its LM head to predict, so that cannot be told from"
-            " its states; use --fidelity rel=…, and neither --keep-head nor the baseline teacher"
+            f"teacher {type(teacher.body).__name__}: its predictions do not follow from hidden"
+            " states and LM head alone; use --fidelity rel=…, and neither --keep-head nor the"
+            " baseline teacher"
         )
 
 
-def _body_class(source: TeacherSource) -> Any:
-    """A model of encoder and decoder gives its encoder alone, where transformers loads that by
-    itself."""
+def _base_model_class(source: TeacherSource) -> Any:
+    """Return the Auto class, which loads only the encoder of an encoder-decoder if possible."""
     if source.kind == "decoder":
         return AutoModel
     config = source.load_config()

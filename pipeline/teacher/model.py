@@ -1,5 +1,4 @@
-"""The frozen teacher: its body without the LM head, giving the hidden states of the layers asked
-for and no others."""
+"""The frozen teacher: computes the hidden states of selected layers, and predictions from them."""
 
 from __future__ import annotations
 
@@ -18,12 +17,12 @@ from pipeline.teacher.source import TeacherKind
 
 
 class Teacher:
-    """A frozen model that reads tokens and gives hidden states.
+    """A frozen model that computes hidden states from tokens.
 
     Layer indices are those of transformers' `hidden_states`: 0 the embeddings, i the output of
-    block i, and the last one (or -1) the output after the final norm. What a text's states are is
-    what a plain pass of transformers gives: how the model is best read (positions, padding,
-    key-value cache) is tried out on a few tokens, and held against that."""
+    block i, and the last one (or -1) the output after the final norm. The states equal those of a
+    plain pass of transformers: batching and caching are probed against it on a few tokens.
+    """
 
     def __init__(
         self,
@@ -32,10 +31,10 @@ class Teacher:
         lm_head: nn.Module | None = None,
         kind: TeacherKind = "decoder",
     ) -> None:
-        """Freeze a body, and the LM head where that is to be asked what the states predict.
+        """Freeze a base model, and optionally the LM head for predictions from its states.
 
         Raises:
-            InputError: it has no such layer, is not of the kind named, or does not show its layers.
+            InputError: it lacks a layer, is of the other kind, or returns no hidden states.
         """
         self.body = body.eval().requires_grad_(False)
         self._shape = decoder_config(body.config, kind)
@@ -50,48 +49,47 @@ class Teacher:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Return the compute device."""
         device: torch.device = self.body.device
         return device
 
     @property
     def has_lm_head(self) -> bool:
-        """Whether it was loaded with its LM head."""
+        """Return whether the LM head was loaded."""
         return self._lm_head is not None
 
     @property
     def width(self) -> int:
-        """Width of the hidden states, `d_teacher`."""
+        """Return the width of the hidden states, `d_teacher`."""
         return int(self._shape.hidden_size)
 
     @property
     def vocab_size(self) -> int:
-        """Rows of its embeddings."""
+        """Return the number of rows of the embeddings."""
         return int(decoder_config(self.body.config).vocab_size)
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that it reads; None where its configuration does not say."""
+        """Return the longest text in tokens, or None if the configuration does not limit it."""
         return context_length(self.body.config, self._kind)
 
     def is_last(self, layer: int) -> bool:
-        """Whether a layer is the one that the LM head reads."""
+        """Return whether the LM head reads this layer."""
         return self.layers[layer] == self._reader.depth
 
     @torch.inference_mode()
     def log_probabilities(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities `[N, vocabulary]` of the next token, from states of the last layer; in
-        float32, whatever the
-        teacher computes in: bfloat16's rounding of logits alone would look like a divergence of a
-            few 1e-4 nats.
+        """Return log-probabilities `[N, vocabulary]` of the next token, from the last layer.
+
+        Computed in float32: rounding logits to bfloat16 would add a divergence of a few 1e-4 nats.
 
         Raises:
-            InputError: the teacher was loaded without its LM head, or has none.
+            InputError: the teacher has no LM head, or was loaded without it.
         """
         if self._lm_head is None:
             raise InputError(
-                f"teacher {self._family}: has no LM head to measure a KL divergence with; ask for"
-                " rel=…"
+                f"teacher {self._family}: no LM head to measure a KL divergence with; use"
+                " --fidelity rel=…"
             )
         if self._head_weights is None:
             bias = getattr(self._lm_head, "bias", None)
@@ -105,15 +103,16 @@ class Teacher:
         return logits_NV.log_softmax(dim=-1)
 
     def lm_head_rows(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Rows `[len(tokens), d_teacher]` of the LM head, in the type that the teacher computes in.
+        """Return the tokens' rows `[len(tokens), d_teacher]` of the LM head, in the compute dtype.
 
         Raises:
-            InputError: there is no LM head, or it is no plain product with a row for each token.
+            InputError: there is no LM head, or it is not a matrix with a row for each token.
         """
         weight = getattr(self._lm_head, "weight", None)
         if getattr(self._lm_head, "bias", None) is not None:
             raise InputError(
-                f"--keep-head: the LM head of teacher {self._family} has a bias; leave it out"
+                f"--keep-head: the LM head of teacher {self._family} has a bias, which a cache"
+                " cannot keep; omit --keep-head"
             )
         if (
             weight is None
@@ -122,13 +121,14 @@ class Teacher:
             or weight.shape[1] != self.width
         ):
             raise InputError(
-                f"--keep-head: teacher {self._family} has no LM head with a row for each token"
+                f"--keep-head: teacher {self._family} has no LM head with a row for each token;"
+                " omit --keep-head"
             )
         rows: torch.Tensor = weight.detach()[torch.tensor(tokens, device=weight.device)].clone()
         return rows
 
     def drop_lm_head(self) -> None:
-        """Let go of the LM head, which only a KL divergence needs."""
+        """Free the LM head, which only a KL divergence needs."""
         self._lm_head = self._head_weights = None
 
     @torch.inference_mode()
@@ -138,21 +138,20 @@ class Teacher:
         attention_mask_BT: torch.Tensor | None = None,
         past: Cache | None = None,
     ) -> dict[int, torch.Tensor]:
-        """Hidden states `[B, T, d_teacher]` of each asked layer.
+        """Return the hidden states `[B, T, d_teacher]` of each selected layer.
 
         Args:
             input_ids_BT: token ids.
-            attention_mask_BT: 1 for tokens, 0 for padding; with `past`, over all tokens so far.
-            past: the teacher's key-value cache of the tokens before these; extended in place. Only
-                where it `continues_from_kv`.
+            attention_mask_BT: 1 for tokens, 0 for padding; with `past`, for all tokens so far.
+            past: key-value cache of earlier tokens, extended in place; requires
+                `continues_from_kv`.
         """
         states = self._reader.read(input_ids_BT, attention_mask_BT, past)
         return {layer: states[index] for layer, index in self.layers.items()}
 
     @property
     def continues_from_kv(self) -> bool:
-        """Whether tokens read in two parts, the second from the key-value cache of the first, get
-        the states of one pass."""
+        """Return whether states computed from a key-value cache equal those of one pass."""
         return self.causal and self._reader.continues_from_kv
 
     @property
@@ -160,36 +159,35 @@ class Teacher:
         return type(self.body).__name__
 
     def _require_shape(self) -> None:
-        """Hold what the configuration says of layers and width against what there is."""
+        """Compare number and width of layers with the configuration."""
         if self._reader.depth != int(self._shape.num_hidden_layers):
             raise InputError(
-                f"teacher {self._family}: gives the states of {self._reader.depth + 1} layers, its"
-                f" configuration says {self._shape.num_hidden_layers} and the embeddings; it is of"
-                " no kind known here"
+                f"teacher {self._family}: returns {self._reader.depth} layers and the embeddings,"
+                f" but its configuration says {self._shape.num_hidden_layers}; this family is not"
+                " supported"
             )
         for layer, index in self.layers.items():
             if (width := self._reader.width(index)) != self.width:
                 raise InputError(
-                    f"teacher {self._family}: layer {layer} is {width} wide, and hidden_size of its"
-                    f" configuration {self.width}; take another layer"
+                    f"teacher {self._family}: layer {layer} is {width} wide, but hidden_size in its"
+                    f" configuration is {self.width}; choose another layer"
                 )
 
     def _require_kind(self) -> None:
-        """Of two texts that differ in their last token, what comes before must not change in a
-        decoder.
+        """Require that later tokens change an encoder's states and not a decoder's.
 
-        An encoder asked for its embeddings alone shows no difference, and needs none.
+        An encoder of which only the embeddings are selected is exempt.
         """
         with torch.inference_mode():
             changed = self._reader.sees_later_tokens()
         if changed and self.causal:
             raise InputError(
-                f"teacher {self._family}: sees later tokens, so its states would leak the answer;"
+                f"teacher {self._family}: attends to later tokens, so its states leak the answer;"
                 " use a causal decoder, or --teacher-kind encoder for a cache that is marked as"
                 " leaking"
             )
         if not changed and not self.causal and any(self.layers.values()):
             raise InputError(
-                f"teacher {self._family}: sees no later tokens: it is a decoder; leave"
-                " --teacher-kind encoder out"
+                f"teacher {self._family}: does not attend to later tokens, so it is a decoder; omit"
+                " --teacher-kind encoder"
             )

@@ -1,4 +1,4 @@
-"""What a teacher's configuration says of it before any weight is loaded."""
+"""Properties of a teacher that its configuration states, before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from pipeline.teacher.layers import layer_indices
 from pipeline.teacher.source import TeacherKind
 
 _ATTENTION = {"full_attention", "sliding_attention"}
-"""Kinds of layers that need nothing of earlier tokens but keys and values, wherever padding
-stands."""
+"""Types of layers that only need keys and values of earlier tokens, regardless of padding."""
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
-"""Rotary embeddings that turn all tokens of a text by how long it is."""
+"""Rotary embeddings that depend on the length of the whole text."""
 _ORIGINAL = "original_max_position_embeddings"
 
 
 def decoder_config(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> PreTrainedConfig:
-    """The part of a configuration that describes the text decoder, or the text encoder.
+    """Return the part of a configuration that describes the text decoder or encoder.
 
     Raises:
-        InputError: it does not say how many layers there are, how wide, or over which vocabulary.
+        InputError: it lacks the number of layers, their width, or the vocabulary's size.
     """
     both = kind == "encoder" and config.is_encoder_decoder
     part: PreTrainedConfig = (
@@ -36,69 +35,72 @@ def decoder_config(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> P
     for field in ("num_hidden_layers", "hidden_size", "vocab_size"):
         if not isinstance(getattr(part, field, None), int):
             raise InputError(
-                f"teacher: a {config.model_type} configuration has no {field}; it is no {kind} of a"
-                " kind known here"
+                f"teacher: the {config.model_type} configuration has no {field}; choose another"
+                f" {kind}"
             )
     return part
 
 
 def context_length(config: PreTrainedConfig, kind: TeacherKind = "decoder") -> int | None:
-    """Tokens that a teacher reads; None where its configuration does not say.
+    """Return the longest text in tokens, or None if the configuration does not limit it.
 
     Raises:
         InputError: as `decoder_config`.
     """
-    found = getattr(decoder_config(config, kind), "max_position_embeddings", None)
-    if found is None or found <= 0:
+    positions = getattr(decoder_config(config, kind), "max_position_embeddings", None)
+    if positions is None or positions <= 0:
         return None
-    return int(found) - (_unused_positions(config) if kind == "encoder" else 0)
+    return int(positions) - (_unused_positions(config) if kind == "encoder" else 0)
 
 
 def resolve_layers(layers: Sequence[int], config: PreTrainedConfig) -> dict[int, int]:
-    """Each layer asked for with its index counted from the embeddings (0) to the output after the
-    final norm.
+    """Return the index of each layer, counted from the embeddings.
 
     Raises:
-        InputError: no such layer, or one asked for twice.
+        InputError: a layer does not exist, or is repeated.
     """
     return layer_indices(layers, int(config.num_hidden_layers))
 
 
 def sharing_obstacle(config: PreTrainedConfig, longest: int = 0) -> str | None:
-    """Why a decoder of this architecture cannot go on from the keys and values of tokens read
-    before; None where it can.
+    """Return why a decoder cannot continue from the keys and values of a prefix, None if it can.
 
     Args:
-        config: the whole model's.
-        longest: tokens of the longest text.
+        config: of the whole model.
+        longest: length of the longest text in tokens.
     """
     part = config.get_text_config(decoder=True)
-    for each in (config, part):
-        kind = MODEL_MAPPING.get(type(each), None)
-        for found in kind if isinstance(kind, tuple) else (kind,):
-            if getattr(found, "_is_stateful", False):
-                return "it keeps a state that is no key-value cache"
+    if any(map(_is_stateful, (config, part))):
+        return "it keeps a state that is not a key-value cache"
     types = {str(layer) for layer in getattr(part, "layer_types", None) or ()}
     if others := sorted(types - _ATTENTION):
-        return f"it has layers of the kind {others[0]}"
+        return f"it has layers of the type {others[0]}"
     limit = length_dependence_limit(config)
     if limit is not None and longest > limit:
-        return (
-            f"its rotary embeddings depend on the whole length of a text of more than {limit}"
-            " tokens"
-        )
+        return f"its rotary embeddings depend on the length of texts of more than {limit} tokens"
     return None
 
 
+def _is_stateful(config: PreTrainedConfig) -> bool:
+    """Return whether models of this configuration keep a recurrent state.
+
+    Transformers has only the private `_is_stateful` to mark them, which its `generate` reads, too.
+    """
+    models = MODEL_MAPPING.get(type(config), None)
+    return any(
+        getattr(model, "_is_stateful", False)
+        for model in (models if isinstance(models, tuple) else (models,))
+    )
+
+
 def length_dependence_limit(config: PreTrainedConfig) -> int | None:
-    """Tokens from which on a text's states depend on how long it is, so that it is read alone;
-    None: they never do."""
+    """Return the length above which states depend on a text's length, or None if they never do."""
     part = config.get_text_config(decoder=True)
     rope: Any = getattr(part, "rope_parameters", None) or {}
-    for each in (rope, *(value for value in rope.values() if isinstance(value, dict))):
-        if each.get("rope_type") in _ROPE_BY_LENGTH:
+    for parameters in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if parameters.get("rope_type") in _ROPE_BY_LENGTH:
             original = (
-                each.get(_ORIGINAL)
+                parameters.get(_ORIGINAL)
                 or getattr(part, _ORIGINAL, None)
                 or getattr(part, "max_position_embeddings", None)
             )
@@ -107,12 +109,11 @@ def length_dependence_limit(config: PreTrainedConfig) -> int | None:
 
 
 def _unused_positions(config: PreTrainedConfig) -> int:
-    """Position embeddings that no token of a text has: RoBERTa and its kin begin after the one of
-    padding."""
+    """Return the number of unused position embeddings: RoBERTa's begin after the padding's."""
     try:
         with torch.device("meta"):
             body: nn.Module = AutoModel.from_config(config, **NO_CODE)
-    except Exception:  # what cannot be made is refused when it is loaded, in better words
+    except Exception:  # loading it will fail with a better message
         return 0
     for name, module in body.named_modules():
         if (

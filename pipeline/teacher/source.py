@@ -1,4 +1,4 @@
-"""What a teacher's name stands for: a hub id, a local folder, or a GGUF file."""
+"""Sources of teachers: a hub id, a local folder, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _UNSTABLE_CONFIG = {
 }
 
 TeacherKind = Literal["decoder", "encoder"]
-"""A decoder's states of a token know what came before it; an encoder's know the whole text."""
+"""A decoder's states depend on earlier tokens only, an encoder's on the whole text."""
 TEACHER_KINDS: tuple[TeacherKind, ...] = ("decoder", "encoder")
 
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """Where a teacher is loaded from.
+    """The source of a teacher.
 
     Attributes:
-        name: what the user wrote.
+        name: as on the command line.
         location: first argument of transformers' `from_pretrained`: a hub id or a folder.
         options: further arguments; `gguf_file` for a GGUF file, `revision` for a hub id.
-        kind: what the user says it is.
-        random_seed: its shape and tokenizer alone are taken, with random weights of this seed.
+        kind: as on the command line.
+        random_seed: if set, only shape and tokenizer are used, with random weights of this seed.
     """
 
     name: str
@@ -49,7 +49,7 @@ class TeacherSource:
     random_seed: int | None = None
 
     def require_exists(self) -> None:
-        """Find out whether a folder is a model's, before anything slow is done.
+        """Refuse a folder without a model early.
 
         Raises:
             InputError: it has no configuration.
@@ -57,13 +57,12 @@ class TeacherSource:
         folder = Path(self.location)
         if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
             raise InputError(
-                f"teacher {self.name}: no config.json in this folder; name one that"
-                " `save_pretrained` has written"
+                f"teacher {self.name}: no config.json in this folder; name one that was written by"
+                " `save_pretrained`"
             )
 
     def declared_layers(self) -> int | None:
-        """How many layers a folder's configuration says, where it says so plainly; None:
-        transformers has to be asked."""
+        """Return the number of layers in a folder's config.json, None if it takes transformers."""
         try:
             config = json.loads((Path(self.location) / "config.json").read_text(encoding="utf-8"))
             nested = [
@@ -81,13 +80,13 @@ class TeacherSource:
         return layers if type(layers) is int and not self.is_gguf else None
 
     def load_config(self) -> PreTrainedConfig:
-        """The teacher's configuration.
+        """Return the teacher's configuration.
 
         Raises:
-            InputError: it cannot be had.
+            InputError: it cannot be loaded.
         """
         self.require_exists()
-        from pipeline.pretrained.files import require_gguf  # seconds to load: not for a wrong path
+        from pipeline.pretrained.files import require_gguf  # takes seconds: not for a wrong path
         from pipeline.pretrained.load import load_config
 
         try:
@@ -99,14 +98,14 @@ class TeacherSource:
         return config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's tokenizer, as it is after having been saved and loaded once.
+        """Return the teacher's tokenizer after saving and loading it once.
 
-        That is the one that training and generation get from a cache or a run, and it need not be
-        the first: from a GGUF file transformers makes Qwen2's tokenizer without its Unicode
-        normalisation, from saved files with it.
+        Training and generation load it from a cache or run, where it may differ from the original:
+        from a GGUF file, transformers makes Qwen2's tokenizer without its Unicode normalisation,
+        from saved files with it.
 
         Raises:
-            InputError: it cannot be had.
+            InputError: it cannot be loaded.
         """
         from pipeline.data.tokenizer import load_tokenizer
 
@@ -119,11 +118,10 @@ class TeacherSource:
         return tokenizer
 
     def weights_hash(self) -> str:
-        """What the weights are, wherever they lie: SHA-256 of a local file's or folder's weights,
-        or the hub commit.
+        """Return what identifies the weights: their SHA-256, or the hub commit.
 
         Raises:
-            InputError: there are no whole weights there.
+            InputError: the weights are missing or incomplete.
         """
         if self.random_seed is not None:
             return f"random:{self.random_seed}"
@@ -144,8 +142,7 @@ class TeacherSource:
         return f"commit:{self.pinned().options['revision']}"
 
     def pinned(self) -> TeacherSource:
-        """A hub id with the commit that it stands for now, so that what is named is what is loaded;
-        else itself.
+        """Return a hub id with its current commit; a local source is returned as it is.
 
         Raises:
             InputError: the hub does not know it.
@@ -166,7 +163,7 @@ class TeacherSource:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether it is a GGUF file."""
+        """Return whether it is a GGUF file."""
         return "gguf_file" in self.options
 
     @property
@@ -179,27 +176,27 @@ class TeacherSource:
 
         folder = Path(self.location)
         if self.is_gguf and is_gguf_reader_error(error):
-            return InputError(
-                f"teacher {self.name}: it is {DAMAGED}"
-            )  # its table names tensors beyond its end
+            return InputError(f"teacher {self.name}: it is {DAMAGED}")
         kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
         return InputError(
-            f"teacher {self.name}: the {part} cannot be had from this {kind} ({load_error_reason(error)})"
+            f"teacher {self.name}: the {part} cannot be loaded from this {kind}"
+            f" ({load_error_reason(error)})"
         )
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
-    """Tell what kind of name this is; nothing is loaded. `random:SEED:NAME` is that teacher with
-    random weights.
+    """Return the source that a name stands for, without loading it.
+
+    `random:SEED:NAME` is the teacher NAME with random weights.
 
     Raises:
-        InputError: it looks like a path, and nothing stands there.
+        InputError: it is neither a hub id nor the path of a model.
     """
     if parts := re.fullmatch(r"random:(\d+):(.+)", name):
         return replace(find_teacher(parts[2], kind), name=name, random_seed=int(parts[1]))
     if name.startswith("random:"):
         raise InputError(
-            f"teacher {name}: one of random weights is named random:SEED:TEACHER, such as"
+            f"teacher {name}: not a teacher with random weights; write random:SEED:TEACHER, such as"
             " random:0:Qwen/Qwen2-1.5B"
         )
     path = Path(name)
@@ -219,7 +216,7 @@ def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
 
 
 def config_hash(config: PreTrainedConfig) -> str:
-    """SHA-256 of the configuration's fields that shape the numbers."""
+    """Return the SHA-256 of the configuration's fields that affect hidden states."""
     fields = {key: value for key, value in config.to_dict().items() if key not in _UNSTABLE_CONFIG}
     return hashlib.sha256(canonical_json(_plain(fields))).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The teacher that a cache was made with, and no other."""
+"""Loading of a cache's teacher, verified by its recorded weights and configuration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.teacher.source import TeacherSource, config_hash, find_teacher
 
 
 def lm_head_layer(name: str, layers: Sequence[int], identity: dict[str, Any]) -> int | None:
-    """Which of a cache's layers its teacher's LM head reads; None where none of them is.
+    """Return the cached layer that the teacher's LM head reads, or None.
 
     Raises:
-        InputError: the teacher's configuration is not to be had.
+        InputError: the teacher's configuration cannot be loaded.
     """
     if identity.get("teacher_kind") == "encoder" or -1 in layers:
         return None if identity.get("teacher_kind") == "encoder" else -1
@@ -39,10 +39,10 @@ def load_verified_teacher(
     *,
     with_lm_head: bool = False,
 ) -> Teacher:
-    """Load the teacher that a cache was made with, from wherever it lies now.
+    """Load the teacher of a cache, from `name`, its current location.
 
     Raises:
-        InputError: it is not there, or its weights are others.
+        InputError: it is missing, or its weights or configuration differ.
     """
     return load_teacher(
         _same_source(name, identity), layers, device, _dtype(identity), with_lm_head=with_lm_head
@@ -52,7 +52,7 @@ def load_verified_teacher(
 def load_verified_base_model(
     name: str, identity: dict[str, Any], device: torch.device
 ) -> PreTrainedModel:
-    """Load its body as transformers has it, and nothing of this project around it.
+    """Load the base model of a cache's teacher, without this project's wrapper.
 
     Raises:
         InputError: as `load_verified_teacher`.
@@ -63,7 +63,7 @@ def load_verified_base_model(
 def load_verified_causal_lm(
     name: str, identity: dict[str, Any], device: torch.device
 ) -> PreTrainedModel:
-    """Load it as transformers has it, to write by itself.
+    """Load the teacher of a cache as a causal LM, to generate by itself.
 
     Raises:
         InputError: as `load_verified_teacher`.
@@ -80,14 +80,14 @@ def _same_source(name: str, identity: dict[str, Any]) -> TeacherSource:
         source = find_teacher(name, identity.get("teacher_kind", "decoder")).pinned()
     except InputError as error:
         raise InputError(f"{error}; if it has moved, name it with --teacher") from error
-    found = {
+    current = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(source.load_config()),
     }
-    for field, value in found.items():
+    for field, value in current.items():
         if value != identity[field]:
             raise InputError(
-                f"teacher {name}: {field} is {value!r}, the cache was made with"
-                f" {identity[field]!r}; name the same teacher with --teacher"
+                f"teacher {name}: {field} is {value!r}, but the cache has {identity[field]!r}; name"
+                " the cache's teacher with --teacher"
             )
     return source

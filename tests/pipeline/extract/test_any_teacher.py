@@ -177,7 +177,7 @@ def test_a_teacher_of_the_other_kind_is_refused(
 ) -> None:
     saved_encoder("bert", tmp_path / "teacher", rows)
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), dataset=str(rows), limit=None)
-    with pytest.raises(InputError, match="sees later tokens"):
+    with pytest.raises(InputError, match="attends to later tokens"):
         extract(prepare(settings))
     with pytest.raises(InputError, match="it is a decoder; leave --teacher-kind encoder out"):
         extract(prepare(replace(embedded_settings(), teacher_kind="encoder")))

@@ -168,8 +168,8 @@ def changed(file: Path, **fields: object) -> None:
         (fewer_blocks, "tensors unexpected: .*layers"),
         (pointer_of_weights, "model.safetensors is a Git LFS pointer"),
         (pointer_of_tokenizer, "tokenizer.json is a Git LFS pointer"),
-        (cut_weights, "model.safetensors is cut off or damaged"),
-        (own_code, "needs code of its own, which is never run"),
+        (cut_weights, "model.safetensors is truncated or damaged"),
+        (own_code, "needs its own code, which is never run"),
     ],
 )
 def test_what_is_not_whole_is_refused_in_one_line_and_nothing_left_behind(

@@ -76,18 +76,18 @@ def other_weights(folder: Path) -> None:
     [
         (
             lacks_a_shard,
-            r"model\.safetensors\.index\.json names model-00002-of-.*, which is not there",
+            r"model\.safetensors\.index\.json names missing files \(model-00002-of-",
         ),
-        (cut_off, r"model-00001-of-.* is cut off or damaged; copy it again"),
+        (cut_off, r"model-00001-of-.* is truncated or damaged; copy it again"),
         (
             pointer_of_a_shard,
-            r"model-00001-of-.* is a Git LFS pointer and not the file itself; run `git lfs pull`",
+            r"model-00001-of-.* is a Git LFS pointer, not the file itself; run `git lfs pull`",
         ),
         (pointer_of_the_index, r"index\.json is a Git LFS pointer"),
         (broken_index, r"index\.json is not JSON"),
-        (index_that_leads_out, r"index\.json does not say which tensors are in which file"),
+        (index_that_leads_out, r"index\.json does not map tensors to files"),
         (no_index, r"no index of the shards in this folder"),
-        (adapter, r"adapter_config\.json.*; merge that"),
+        (adapter, r"adapter_config\.json.*; merge it"),
         (other_weights, r"transformers_weights: adapter_model\.bin"),
     ],
 )
@@ -114,10 +114,10 @@ def test_unused_files_may_be_pointers(sharded: Path) -> None:
     ("content", "problem"),
     [
         (POINTER, r"x\.gguf is a Git LFS pointer"),
-        (b"PK\x03\x04 something else", "its first bytes are not GGUF"),
-        (b"GGUF", "cut off or damaged"),
-        (b"GGUF" + bytes(100), "cut off or damaged"),
-        (b"GGUF\x03\x00\x00\x00" + b"\xff" * 100, "cut off or damaged"),
+        (b"PK\x03\x04 something else", "it is not a GGUF file"),
+        (b"GGUF", "truncated or damaged"),
+        (b"GGUF" + bytes(100), "truncated or damaged"),
+        (b"GGUF\x03\x00\x00\x00" + b"\xff" * 100, "truncated or damaged"),
     ],
 )
 def test_anything_but_a_gguf_file_is_refused(content: bytes, problem: str, tmp_path: Path) -> None:

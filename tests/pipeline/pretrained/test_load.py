@@ -110,12 +110,12 @@ def of_fewer_tokens(tensors: Tensors) -> Tensors:
         (
             prefixed("_orig_mod."),
             (
-                r"^tensors missing: .*embed_tokens\.weight.* more; unexpected: _orig_mod\..*without"
+                r"^tensors missing: .*embed_tokens\.weight.* more; unexpected: _orig_mod\..*wrapper"
                 r" '_orig_mod'$"
             ),
         ),
-        (prefixed("module."), "without 'module'$"),
-        (one_block_wrapped, "without '_checkpoint_wrapped_module'$"),
+        (prefixed("module."), "wrapper 'module'$"),
+        (one_block_wrapped, "wrapper '_checkpoint_wrapped_module'$"),
         (prefixed("teacher."), r"unexpected: teacher\.lm_head\.weight, [^;]* more$"),
         (
             without("model.layers.1.mlp.up_proj.weight"),
@@ -225,7 +225,7 @@ def test_code_of_a_model_is_not_run_and_there_is_no_prompt(
         with pytest.raises(ValueError) as refused:
             load(str(tmp_path))
         assert load_error_reason(refused.value).startswith(
-            "it needs code of its own, which is never run; "
+            "it needs its own code, which is never run; "
         )
     assert not ran.exists()
     assert capsys.readouterr().out == ""

@@ -169,7 +169,7 @@ def test_roberta_reads_texts_of_its_whole_context() -> None:
 
 def test_models_that_need_more_than_text_are_refused() -> None:
     config = hf.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_heads=2)
-    with pytest.raises(InputError, match="teacher T5Model: cannot read a text alone"):
+    with pytest.raises(InputError, match="teacher T5Model: needs more than token ids"):
         Teacher(hf.T5Model(config), (-1,))
 
 
@@ -184,7 +184,7 @@ def test_a_layer_of_another_width_is_refused() -> None:
     )
     assert Teacher(tiny_body(config), (1,)).width == 16
     with pytest.raises(
-        InputError, match="layer -1 is 8 wide, and hidden_size of its configuration 16"
+        InputError, match="layer -1 is 8 wide, but hidden_size in its configuration is 16"
     ):
         Teacher(tiny_body(config), (-1,))
 

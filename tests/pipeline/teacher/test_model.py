@@ -236,7 +236,7 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
     assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
     for name, problem in (
         ("random:3:/nowhere", "neither a folder"),
-        ("random:x:y", "is named random:SEED:TEACHER"),
+        ("random:x:y", "write random:SEED:TEACHER"),
     ):
         with pytest.raises(InputError, match=problem):
             find_teacher(name)

@@ -98,7 +98,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     for with_lm_head in (False, True):
-        with pytest.raises(InputError, match="its weights cannot be loaded"):
+        with pytest.raises(InputError, match="the weights cannot be loaded"):
             load_teacher(
                 find_teacher(str(folder)),
                 (-1,),

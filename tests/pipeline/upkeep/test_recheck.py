@@ -113,7 +113,7 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
     weights = bytearray((tmp_path / "teacher/model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "teacher/model.safetensors").write_bytes(weights)
-    with pytest.raises(InputError, match=r"teacher_weights is .*, the cache was made with"):
+    with pytest.raises(InputError, match=r"teacher_weights is .*, but the cache has"):
         recheck(small_cache, sample=1, teacher=str(tmp_path / "teacher"))
 
 
@@ -153,10 +153,7 @@ def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(*arguments: Any) -> Any:
         states, context = plain(*arguments)
         return states, PrefixKV(
-            [
-                (torch.zeros_like(keys), torch.zeros_like(values))
-                for keys, values in context.keys_values
-            ]
+            [(torch.zeros_like(keys), torch.zeros_like(values)) for keys, values in context.blocks]
         )
 
     monkeypatch.setattr(reading, "extend_prefix", forgetful)
