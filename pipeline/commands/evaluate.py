@@ -157,16 +157,16 @@ def evaluate(
         from pipeline.commands.running.compare import write_and_print
 
         write_and_print(comparison, out or Path("comparison"), as_json=as_json)
-        return comparison
+        return comparison.to_json()
     if run is None or runs or out:
         raise InputError(
             "name one run with --run, or several after --compare (which --out goes with)"
         )
     settings = EvaluateSettings(run, **options)
     _look_at(settings)
-    from pipeline.commands.running.evaluate import evaluate_and_tell
+    from pipeline.commands.running.evaluate import run_evaluation
 
-    return evaluate_and_tell(settings, as_json=as_json)
+    return run_evaluation(settings, as_json=as_json).to_json()
 
 
 def _look_at(settings: EvaluateSettings) -> None:

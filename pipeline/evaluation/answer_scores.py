@@ -1,89 +1,87 @@
-"""The score of an evaluation: one for all students, chosen from the references of its prompts."""
+"""Score the answers of an evaluation, all runs' by the same score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
 
 from pipeline.evaluation.losses import mean_interval, share_interval
+from pipeline.evaluation.results import AnswerScore, ScoreDescription
 from pipeline.scoring.choose import choose_score
 
 
 class AnswerScores:
-    """Compares the answers to some prompts with the data set's own."""
+    """Compares answers with the references of their prompts."""
 
-    def __init__(self, name: str, references: Sequence[str], known: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, references: Sequence[str], all_references: Sequence[str] = ()
+    ) -> None:
         """Choose the score.
 
         Args:
             name: of the score, as `choose_score` takes it.
-            references: the data set's answer to each prompt.
-            known: the answers of all its rows, from which the score is chosen; none for those of
-                the prompts alone.
+            references: of each prompt.
+            all_references: of all rows of the data set, to choose the score from; those of the
+                prompts if empty.
 
         Raises:
-            InputError: there is no such score, or it fails on the references themselves: found
-                before anything is written.
+            InputError: no such score, or a user-defined one fails on the references themselves,
+                which is checked before any answer is generated.
         """
-        self.choice = choose_score(name, known or references)
+        self._choice = choose_score(name, all_references or references)
+        self._score = self._choice.score
         self._references = list(references)
+        self._can_score = [self._score.can_score(reference) for reference in references]
         if ":" in name:
-            self.of_rows(self._references)
+            self.score_answers(self._references)
 
     @property
     def name(self) -> str:
-        """The score's name."""
-        return self.choice.score.name
+        """Name of the score."""
+        return self._score.name
 
-    @cached_property
-    def _usable(self) -> list[bool]:
-        return [self.choice.score.can_score(reference) for reference in self._references]
+    @property
+    def graded(self) -> bool:
+        """Whether answers can be partly right."""
+        return self._score.graded
 
-    def described(self) -> dict[str, Any]:
-        """What the results say of the score."""
-        return {
-            "name": self.name,
-            "why": self.choice.reason,
-            "definition": self.choice.score.definition,
-            "graded": self.choice.score.graded,
-            "scored": sum(self._usable),
-            "not_scored": len(self._usable) - sum(self._usable),
-        }
-
-    def of_rows(self, answers: Sequence[str]) -> list[float | None]:
-        """The score of each answer; None where its reference cannot be scored."""
-        rows = zip(answers, self._references, self._usable, strict=True)
-        return [
-            self.choice.score.score(answer, reference) if usable else None
-            for answer, reference, usable in rows
-        ]
-
-    def figures(self, answers: Sequence[str], values: Sequence[float | None]) -> dict[str, Any]:
-        """The mean over the rows that can be scored, with its interval; nothing where there are
-        none.
-
-        A score of right and wrong is also given as `exact_match`.
-        """
-        known = [value for value in values if value is not None]
-        if not known:
-            return {}
-        mean = sum(known) / len(known)
-        interval = (
-            mean_interval(known)
-            if self.choice.score.graded
-            else share_interval(round(sum(known)), len(known))
+    @property
+    def description(self) -> ScoreDescription:
+        """The score, and the number of rows that it can score."""
+        return ScoreDescription(
+            name=self.name,
+            why=self._choice.reason,
+            definition=self._score.definition,
+            graded=self.graded,
+            scored=sum(self._can_score),
+            not_scored=len(self._can_score) - sum(self._can_score),
         )
-        figures: dict[str, Any] = {"score": {"value": mean, "interval": interval}}
-        fields = [
-            share
-            for answer, reference, usable in zip(
-                answers, self._references, self._usable, strict=True
-            )
-            if usable and (share := self.choice.score.fields(answer, reference)) is not None
+
+    def score_answers(self, answers: Sequence[str]) -> list[float | None]:
+        """Return the score of each answer; None where its reference cannot be scored."""
+        rows = zip(answers, self._references, self._can_score, strict=True)
+        return [
+            self._score.score(answer, reference) if can_score else None
+            for answer, reference, can_score in rows
         ]
-        if fields:
-            figures["score"]["fields"] = sum(fields) / len(fields)
-        if not self.choice.score.graded:
-            figures |= {"exact_match": mean, "exact_match_interval": interval}
-        return figures
+
+    def mean(self, answers: Sequence[str], scores: Sequence[float | None]) -> AnswerScore | None:
+        """Return the mean of `scores`, those of `answers`; None where no row can be scored."""
+        values = [score for score in scores if score is not None]
+        if not values:
+            return None
+        rows = zip(answers, self._references, self._can_score, strict=True)
+        shares = [
+            self._score.fields(answer, reference)
+            for answer, reference, can_score in rows
+            if can_score
+        ]
+        fields = [share for share in shares if share is not None]
+        return AnswerScore(
+            value=sum(values) / len(values),
+            interval=(
+                mean_interval(values)
+                if self.graded
+                else share_interval(round(sum(values)), len(values))
+            ),
+            fields=sum(fields) / len(fields) if fields else None,
+        )

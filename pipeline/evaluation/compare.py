@@ -1,131 +1,186 @@
-"""Several evaluated runs side by side; those that differ by their seed alone count as one, with a
-mean and a spread."""
+"""Compare evaluated runs; those that differ only in their seed are averaged."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.evaluation.json_fields import key, to_json
+from pipeline.evaluation.results import RESULTS, EvaluationResults, StudentResult
 from pipeline.runs.folder import RunFolder
 
-FIGURES = (
-    "val_loss", "bits_a_byte", "exact_match", "thought_solution_form", "stopped", "repetition", "steps", "tokens", "parameters",
-    "seconds", "training_flops", "generated_tokens_per_second",
-)  # fmt: skip
-_NOT_TOLD = {"run", "seed", "endpoint", "device", "loader_workers", "report_to"}
+_NOT_COMPARED = {"run", "seed", "endpoint", "device", "loader_workers", "report_to"}
 
 
 @dataclass(frozen=True)
-class _Evaluated:
+class Spread:
+    """A figure of several runs: mean, minimum, maximum, and each value."""
+
+    mean: float
+    low: float
+    high: float
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A student, control or baseline of several runs, with its figures by name."""
+
+    name: str
+    kind: str
+    about: str
+    reads: str
+    leaks: bool
+    figures: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class ComparedGroup:
+    """Runs that differ only in their seed.
+
+    Attributes:
+        label: the settings in which groups differ, with values.
+        runs: folders.
+    """
+
+    label: str
+    runs: list[str]
+    seeds: list[int]
+    rows: list[ComparedRow]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Evaluated runs, grouped by their settings.
+
+    Attributes:
+        differing: names of the settings of training or evaluation in which groups differ.
+    """
+
+    kind: str
+    differing: list[str] = field(metadata=key("apart"))
+    groups: list[ComparedGroup]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `comparison.json`."""
+        content: dict[str, Any] = to_json(self)
+        return content
+
+
+@dataclass(frozen=True)
+class _EvaluatedRun:
     folder: Path
     seed: int
-    told: dict[str, Any]
-    students: list[dict[str, Any]]
+    settings: dict[str, Any]
+    students: list[StudentResult]
 
 
-def compare(runs: Sequence[Path]) -> dict[str, Any]:
-    """What some evaluated runs have found, beside each other.
-
-    Returns:
-        `apart`, the names of the settings that differ, of training and of evaluation; and `groups`,
-        of runs that differ by their
-        seed alone: `label` (those settings), `runs`, `seeds`, and `rows`: for each student, control
-        and baseline its `figures`, each with `mean`, `low`, `high` and `values`.
+def compare(runs: Sequence[Path]) -> Comparison:
+    """Compare evaluated runs.
 
     Raises:
-        InputError: a run was not evaluated, or is named twice.
+        InputError: a run is not evaluated, or is named twice.
     """
     if len(set(runs)) < len(runs):
         raise InputError("--compare: a run is named twice")
     evaluated = [_read(run) for run in runs]
-    groups: dict[str, list[_Evaluated]] = {}
-    for each in evaluated:
-        groups.setdefault(json.dumps(each.told, sort_keys=True), []).append(each)
-    names = dict.fromkeys(name for each in evaluated for name in each.told)
+    groups: dict[str, list[_EvaluatedRun]] = {}
+    for run in evaluated:
+        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    names = dict.fromkeys(name for run in evaluated for name in run.settings)
     differing = [
-        name for name in names if len({json.dumps(each.told.get(name)) for each in evaluated}) > 1
+        name for name in names if len({json.dumps(run.settings.get(name)) for run in evaluated}) > 1
     ]
-    return {
-        "kind": "llm-modules comparison",
-        "apart": [name.replace("_", "-") for name in differing],
-        "groups": [
-            {
-                "label": (
-                    ", ".join(
-                        f"{name.replace('_', '-')} {members[0].told.get(name)}"
-                        for name in differing
-                    )
-                    or "all runs"
-                ),
-                "runs": [str(each.folder) for each in members],
-                "seeds": [each.seed for each in members],
-                "rows": _rows(members),
-            }
-            for members in groups.values()
-        ],
-    }
+    return Comparison(
+        kind="llm-modules comparison",
+        differing=[_option(name) for name in differing],
+        groups=[_group(members, differing) for members in groups.values()],
+    )
 
 
-def _read(run: Path) -> _Evaluated:
+def _read(run: Path) -> _EvaluatedRun:
     folder = RunFolder(run)
-    path = folder.evaluation / "results.json"
+    path = folder.evaluation / RESULTS
     settings = folder.require_finished()["settings"]
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        students = [dict(student) for student in results["students"]]
-        told = {name: value for name, value in settings.items() if name not in _NOT_TOLD} | dict(
-            results.get("asked", {})
-        )
-        return _Evaluated(run, settings["seed"], told, students)
+        results = EvaluationResults.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise InputError(
-            f"{run}: was not evaluated yet; do that first: evaluate --run {run}"
+            f"{run}: not evaluated yet; evaluate it first: evaluate --run {run}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); evaluate the run again") from error
+    compared = {name: value for name, value in settings.items() if name not in _NOT_COMPARED}
+    return _EvaluatedRun(
+        folder=run,
+        seed=settings["seed"],
+        settings=compared | results.options,
+        students=results.students,
+    )
 
 
-def _rows(members: Sequence[_Evaluated]) -> list[dict[str, Any]]:
-    names = dict.fromkeys(student["name"] for each in members for student in each.students)
-    rows = []
-    for name in names:
-        found = [
-            student for each in members for student in each.students if student["name"] == name
-        ]
-        figures = {
-            figure: _spread([run[figure] for run in found if run.get(figure) is not None])
-            for figure in FIGURES
-        }
-        graded = [run["score"] for run in found if "score" in run and "exact_match" not in run]
-        figures["score"] = _spread([score["value"] for score in graded])
-        figures["fields"] = _spread(
-            [run["score"]["fields"] for run in found if "fields" in run.get("score", {})]
-        )
-        figures["transfer"] = _spread(
-            [run["transfer"]["score"] for run in found if run.get("transfer")]
-        )
-        for kind in dict.fromkeys(kind for run in found for kind in run.get("features", {})):
-            figures[f"features: {kind}"] = _spread(
-                [run["features"][kind] for run in found if kind in run.get("features", {})]
-            )
-        figures["leaked"] = _spread([run["leak"]["leaked"] for run in found if "leak" in run])
-        told = {field: found[0][field] for field in ("name", "kind", "about", "reads", "leaks")}
-        rows.append(
-            told | {"figures": {figure: spread for figure, spread in figures.items() if spread}}
-        )
-    return rows
+def _group(members: Sequence[_EvaluatedRun], differing: Sequence[str]) -> ComparedGroup:
+    settings = members[0].settings
+    label = ", ".join(f"{_option(name)} {settings.get(name)}" for name in differing)
+    names = dict.fromkeys(student.name for run in members for student in run.students)
+    return ComparedGroup(
+        label=label or "all runs",
+        runs=[str(run.folder) for run in members],
+        seeds=[run.seed for run in members],
+        rows=[
+            _row([student for run in members for student in run.students if student.name == name])
+            for name in names
+        ],
+    )
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any] | None:
-    if not values:
-        return None
-    return {
-        "mean": sum(values) / len(values),
-        "low": min(values),
-        "high": max(values),
-        "values": list(values),
-    }
+def _row(results: Sequence[StudentResult]) -> ComparedRow:
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for name, value in _figures(result):
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    first = results[0]
+    return ComparedRow(
+        name=first.name,
+        kind=first.kind,
+        about=first.about,
+        reads=first.reads,
+        leaks=first.leaks,
+        figures={
+            name: Spread(sum(own) / len(own), min(own), max(own), own)
+            for name, own in values.items()
+        },
+    )
+
+
+def _figures(result: StudentResult) -> Iterator[tuple[str, float | None]]:
+    yield "val_loss", result.val_loss
+    yield "bits_a_byte", result.bits_per_byte
+    yield "exact_match", result.exact_match
+    yield "thought_solution_form", result.thought_solution_form
+    yield "stopped", result.stopped
+    yield "repetition", result.repetition
+    yield "steps", result.steps
+    yield "tokens", result.tokens
+    yield "parameters", result.parameters
+    yield "seconds", result.seconds
+    yield "training_flops", result.training_flops
+    yield "generated_tokens_per_second", result.generated_tokens_per_second
+    if result.score is not None:
+        yield "score", result.score.value if result.exact_match is None else None
+        yield "fields", result.score.fields
+    if result.transfer is not None:
+        yield "transfer", result.transfer.score
+    for name, loss in (result.ablations or {}).items():
+        yield f"features: {name}", loss
+    if result.leak is not None:
+        yield "leaked", result.leak.leaked
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,59 +1,49 @@
-"""What a run costs in floating-point operations, counted as they are made."""
+"""Floating-point operations, counted while they run."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    addmm_flop,
-    sdpa_backward_flop,
-    sdpa_flop_count,
-)
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from pipeline.model import LLMModulesForCausalLM
 
-
-def _by_tensors(formula: Any) -> Any:
-    """A formula of PyTorch's own, which takes tensors, as its counter knows it."""
-    known = partial(formula)
-    known._get_raw = True  # type: ignore[attr-defined]  # the counter would give it shapes else
-    return known
+Shape = torch.Size
 
 
-def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+def _product(_: Shape, left: Shape, right: Shape, **__: Any) -> int:
+    """Return the operations of a product that is added in place."""
+    return 2 * left[0] * left[1] * right[1]
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of fused attention; several query heads may share keys and values."""
+    heads = query[1]
+    return int(sdpa_flop_count(query, (key[0], heads, *key[2:]), (value[0], heads, *value[2:])))
+
+
+def _attention_backward(
+    output: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any
 ) -> int:
-    """Of fused attention. Several heads of queries may share one of keys and values, which PyTorch
-    before 2.13 does not count."""
-    heads = query.shape[1]
-    return int(
-        sdpa_flop_count(
-            query.shape, *((len(each), heads, *each.shape[2:]) for each in (key, value))
-        )
-    )
+    return int(sdpa_backward_flop_count(output, query, key, value))
 
 
-_ALSO_COUNTED = {
-    torch.ops.aten.addmm_: _by_tensors(addmm_flop),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _by_tensors(_attention),
-    torch.ops.aten._scaled_dot_product_flash_attention: _by_tensors(_attention),
-    torch.ops.aten._scaled_dot_product_efficient_attention: _by_tensors(_attention),
-    torch.ops.aten._scaled_dot_product_cudnn_attention: _by_tensors(_attention),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _by_tensors(
-        sdpa_backward_flop
-    ),
+_FORMULAS = {
+    torch.ops.aten.addmm_: _product,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention: _attention,
+    torch.ops.aten._scaled_dot_product_efficient_attention: _attention,
+    torch.ops.aten._scaled_dot_product_cudnn_attention: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
-"""What PyTorch's counter does not know: products added in place, the CPU's fused attention, and
-before 2.13 shared heads."""
+"""Operations missing from PyTorch's counter: products added in place, fused attention on a CPU, and
+before PyTorch 2.13 query heads that share keys and values."""
 
 
 def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:
-    """Operations that a token of a batch costs a student, forwards and backwards; all weights are
-    taken to be trained.
+    """Return the operations per token of a forward and backward pass, with all weights trained.
 
     Args:
         model: the student.
@@ -67,8 +57,7 @@ def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float
 
 @torch.no_grad()
 def reading_flops(body: nn.Module, tokens: int, device: torch.device) -> float:
-    """Operations that a token costs a teacher which reads a text of so many tokens once, without an
-    LM head."""
+    """Return the operations per token of a forward pass over `tokens` tokens, without LM head."""
     ids_1T = torch.ones(1, tokens, dtype=torch.long, device=device)
     with _counter() as counter:
         body(input_ids=ids_1T, use_cache=False)
@@ -76,4 +65,4 @@ def reading_flops(body: nn.Module, tokens: int, device: torch.device) -> float:
 
 
 def _counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping=_ALSO_COUNTED)
+    return FlopCounterMode(display=False, custom_mapping=_FORMULAS)

@@ -1,128 +1,133 @@
-"""The prompts of an evaluation, each with the answer that the data set gives; none that the student
-was trained on."""
+"""The prompts of an evaluation: held-out rows, with their references."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cache import Cache
-from pipeline.data.conversations import Conversation
+from pipeline.data.conversations import Conversation, Turn
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_verified_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.data.transcript import transcript_of
 from pipeline.errors import InputError, RowError
+from pipeline.evaluation.open_runs import OpenRun, open_runs
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.evaluation.subjects import Subject
 from pipeline.generation.prompts import tokens_before
 from pipeline.model import LLMModulesConfig
 from pipeline.runs.examples import teachers_tokenizer
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.rows import rows_of
 
 
 @dataclass(frozen=True)
 class HeldOutPrompts:
-    """What the students answer.
+    """The prompts to answer.
 
     Attributes:
-        conversations: to answer.
-        left_out: how many were left out, by reason.
-        references: the answers of all rows that they were chosen from.
+        conversations: each ends with the reference answer.
+        left_out: number of rows that were left out, by reason.
+        all_references: answers of all rows that the prompts were chosen from.
     """
 
-    conversations: list[Conversation]
-    left_out: dict[str, int]
-    references: tuple[str, ...] = ()
+    conversations: list[Conversation] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    all_references: tuple[str, ...] = ()
+
+
+def require_prompts(settings: EvaluateSettings) -> None:
+    """Raise as `held_out_prompts` would for the student and the comparison runs that exist."""
+    folder = RunFolder(settings.run)
+    with open_runs(folder, settings.cache, settings.random_teacher) as runs:
+        held_out_prompts(settings, runs, *rows_of(runs[0].cache, runs[0].settings))
+
+
+def held_out_prompts(
+    settings: EvaluateSettings,
+    runs: Sequence[OpenRun],
+    training_rows: Sequence[int],
+    validation_rows: Sequence[int],
+) -> HeldOutPrompts:
+    """Return rows of another data set, or the run's own validation rows, as prompts.
+
+    Raises:
+        InputError: the data set cannot be read, or the students' context is too short.
+    """
+    if not settings.samples:
+        return HeldOutPrompts()
+    cache = runs[0].cache
+    rows, malformed = _rows(settings, cache, validation_rows)
+    readers = [_Reader(run, settings.max_new_tokens) for run in runs]
+    context = min(reader.context for reader in readers)
+    if settings.max_new_tokens >= context:
+        raise InputError(
+            f"--max-new-tokens {settings.max_new_tokens}: these students read {context} tokens;"
+            " choose fewer"
+        )
+
+    def too_long(row: Conversation) -> str | None:
+        reasons = (reader.too_long(row) for reader in readers)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    chosen = unseen_prompts(
+        rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples
+    )
+    return replace(
+        chosen,
+        left_out=chosen.left_out | ({"malformed": malformed} if malformed else {}),
+        all_references=tuple(row.reference for row in rows),
+    )
+
+
+def _rows(
+    settings: EvaluateSettings, cache: Cache, validation_rows: Sequence[int]
+) -> tuple[list[Conversation], int]:
+    """Return the rows to choose from, and the number of malformed ones."""
+    if settings.dataset is None:
+        return list(cached_rows(cache, validation_rows)), 0
+    loaded = load_conversations(
+        settings.dataset, config=settings.dataset_config, split=settings.split, skip_bad_rows=True
+    )
+    return loaded.conversations, loaded.malformed
 
 
 def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
-    """The conversations that some examples of a cache were made from.
+    """Yield the conversations of examples.
 
     Raises:
-        InputError: the cache keeps no texts of this program's making.
+        InputError: the cache has no transcripts.
     """
     for index in indices:
         yield Conversation(cache.row_ids[index], transcript_of(cache, index).turns)
 
 
-def held_out_prompts(
-    settings: EvaluateSettings,
-    subjects: Sequence[Subject],
-    training_rows: Sequence[int],
-    validation_rows: Sequence[int],
-) -> HeldOutPrompts:
-    """What the students are to answer: rows of another data set, or the run's own validation rows.
-
-    Raises:
-        InputError: the data set cannot be had, or the students read too little.
-    """
-    if not settings.samples:
-        return HeldOutPrompts([], {})
-    cache = subjects[0].cache
-    if settings.dataset is None:
-        rows, malformed = list(cached_rows(cache, validation_rows)), 0
-    else:
-        loaded = load_conversations(
-            settings.dataset,
-            config=settings.dataset_config,
-            split=settings.split,
-            skip_bad_rows=True,
-        )
-        rows, malformed = loaded.conversations, loaded.malformed
-    readers = [_Reader(subject) for subject in subjects]
-    most = min(reader.positions for reader in readers)
-    if settings.max_new_tokens >= most:
-        raise InputError(
-            f"--max-new-tokens {settings.max_new_tokens}: these students read {most} tokens; ask"
-            " for fewer"
-        )
-
-    most_read = cache.identity["max_tokens"]
-
-    def too_long(row: Conversation) -> str | None:
-        if any(
-            reader.asks_teacher and reader.tokens_of_teacher(row) > most_read for reader in readers
-        ):
-            return f"prompts over {most_read} tokens of the teacher"
-        for reader in readers:
-            if reader.tokens_before(row) + settings.max_new_tokens > reader.positions:
-                return f"prompts over {reader.positions - settings.max_new_tokens} tokens"
-        return None
-
-    found = unseen_prompts(
-        rows, cached_rows(cache, training_rows), too_long=too_long, count=settings.samples
-    )
-    left_out = found.left_out | ({"malformed": malformed} if malformed else {})
-    return replace(found, left_out=left_out, references=tuple(row.reference for row in rows))
-
-
 class _Reader:
-    """How much a run's student can read."""
+    """How much a student and its teacher can read."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._config = LLMModulesConfig.from_pretrained(
-            subject.folder.model, trust_remote_code=False
-        )
-        self.positions = int(self._config.body.max_position_embeddings)
+    def __init__(self, run: OpenRun, max_new_tokens: int) -> None:
+        self._config = LLMModulesConfig.from_pretrained(run.folder.model, trust_remote_code=False)
         self._tokenizer = load_verified_tokenizer(
-            subject.folder.model, subject.record["identity"]["student_tokenizer"]
+            run.folder.model, run.record["identity"]["student_tokenizer"]
         )
-        self._teachers_tokenizer = teachers_tokenizer(subject.cache)
-        self._template: TemplateName = subject.cache.identity["template"]
+        self._teacher_tokenizer = teachers_tokenizer(run.cache)
+        self._template: TemplateName = run.cache.identity["template"]
+        self._teacher_context = int(run.cache.identity["max_tokens"])
+        self._max_new_tokens = max_new_tokens
+        self.context = int(self._config.body.max_position_embeddings)
 
-    @property
-    def asks_teacher(self) -> bool:
-        """Whether the teacher reads prompts for it."""
-        return self._config.reads_states
-
-    def tokens_of_teacher(self, row: Conversation) -> int:
-        """Tokens that the teacher reads."""
-        return len(tokenize_prompt(row.prompt_turns, self._template, self._teachers_tokenizer))
-
-    def tokens_before(self, row: Conversation) -> int:
-        """Tokens that it reads before it writes."""
-        return len(tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer))
+    def too_long(self, row: Conversation) -> str | None:
+        """Return why a prompt is too long; None if it is not."""
+        if self._config.reads_states:
+            prompt = tokenize_prompt(row.prompt_turns, self._template, self._teacher_tokenizer)
+            if len(prompt) > self._teacher_context:
+                return f"prompts over {self._teacher_context} teacher tokens"
+        before = tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer)
+        if len(before) + self._max_new_tokens > self.context:
+            return f"prompts over {self.context - self._max_new_tokens} tokens"
+        return None
 
 
 def unseen_prompts(
@@ -132,14 +137,14 @@ def unseen_prompts(
     too_long: Callable[[Conversation], str | None],
     count: int,
 ) -> HeldOutPrompts:
-    """The first `count` rows with a prompt that no answer of a training example was learned after.
+    """Return the first `count` rows whose prompt precedes no answer of a training example.
 
-    Prompts are compared by their turns, so it does not matter which file a row comes from.
+    Prompts are compared by their turns, whatever file a row comes from.
 
     Args:
         rows: to choose from.
         trained_on: what the student has learned from.
-        too_long: says why a row does not fit the students; None where it does.
+        too_long: returns why a row is too long for the students; None if it is not.
         count: how many.
     """
     seen = {
@@ -149,22 +154,28 @@ def unseen_prompts(
         if turn.is_answer
     }
     chosen: list[Conversation] = []
-    left_out: dict[str, int] = {}
+    left_out = Counter[str]()
     for row in rows:
         if len(chosen) == count:
             break
-        reason = None
-        if not row.prompt_turns:
-            reason = "asks nothing (plain text)"
-        elif row.prompt_turns in seen:
-            reason = "was trained on"
+        if reason := _unusable(row, seen, too_long):
+            left_out[reason] += 1
         else:
-            try:
-                reason = too_long(row)
-            except RowError as error:
-                reason = error.kind
-        if reason is None:
             chosen.append(row)
-        else:
-            left_out[reason] = left_out.get(reason, 0) + 1
-    return HeldOutPrompts(chosen, left_out)
+    return HeldOutPrompts(chosen, dict(left_out))
+
+
+def _unusable(
+    row: Conversation,
+    seen: set[tuple[Turn, ...]],
+    too_long: Callable[[Conversation], str | None],
+) -> str | None:
+    """Return why a row is no prompt for the students; None if it is one."""
+    if not row.prompt_turns:
+        return "no prompt (plain text)"
+    if row.prompt_turns in seen:
+        return "was trained on"
+    try:
+        return too_long(row)
+    except RowError as error:
+        return error.kind

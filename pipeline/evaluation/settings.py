@@ -1,4 +1,4 @@
-"""What the user asks of an evaluation."""
+"""The settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """One evaluation, as asked for on the command line; each field is the option of that name.
+    """One evaluation; each field is the option of that name.
 
     Attributes:
-        cache, teacher, dataset: None for those that the run was trained from; prompts are then the
-            rows held out, from the cache.
-        random_teacher: the cache of the control of that name; None for the one that it was trained
-            from.
+        cache, teacher, dataset: None for those that the run was trained from; the prompts are then
+            held-out rows of the cache.
+        random_teacher: cache of the control of that name; None for the one it was trained from.
         dataset_config, split: of a hub data set named by `dataset`.
-        samples: held-out prompts to answer; 0 for none.
-        score: how answers are compared with the references, as `choose_score` names it.
+        samples: number of held-out prompts to answer; 0 for none.
+        score: how answers are compared with references, as `choose_score` names it.
         batch_size: prompts answered at a time.
         max_new_tokens: longest answer.
-        baselines: names of comparison runs that are trained first where they are not there (`teacher`:
-            never trained).
-        tasks: of lm-evaluation-harness, to be answered by the student, too.
-        task_path: a folder with further tasks.
-        task_limit: most documents of each.
+        baselines: names of baselines, `teacher`, or `all`; the command trains missing ones.
+        tasks: of lm-evaluation-harness, for the student.
+        task_path: folder with further tasks.
+        task_limit: most documents per task.
     """
 
     run: Path
@@ -53,34 +51,35 @@ class EvaluateSettings:
     task_path: Path | None = None
     task_limit: int | None = None
 
-    def require_sense(self) -> None:
-        """Refuse what no run can be asked.
+    @property
+    def includes_teacher(self) -> bool:
+        """Whether the teacher itself is measured."""
+        return bool({TEACHER, "all"} & {*self.baselines})
 
-        Raises:
-            InputError: no such baseline or score, or tasks without what answers them.
-        """
+    @property
+    def named_baselines(self) -> list[str]:
+        """Baselines to be trained that are named one by one."""
+        return [name for name in dict.fromkeys(self.baselines) if name not in (TEACHER, "all")]
+
+    def require_sense(self) -> None:
+        """Raise InputError for an unknown baseline or score, or for tasks without the harness."""
         require_score(self.score)
-        if unknown := {*self.baselines} - {*BASELINES, TEACHER, "all"}:
+        if unknown := {*self.named_baselines} - {*BASELINES}:
             raise InputError(
-                f"--baselines {min(unknown)}: there are {', '.join((TEACHER, *BASELINES))}, or all"
+                f"--baselines {min(unknown)}: unknown; choose from"
+                f" {', '.join((TEACHER, *BASELINES))}, or all"
             )
         if self.tasks:
             require_harness()
 
 
 def no_cache(place: Place, option: str) -> InputError:
-    """What to say where a run's cache was, and is no longer."""
-    return InputError(
-        f"{place.address}: there is no cache; name with {option} where the run's own is now"
-    )
+    """Return the error for a cache that is not where its run was trained from."""
+    return InputError(f"{place.address}: no cache here; pass its present location as {option}")
 
 
 def require_harness() -> None:
-    """Find out whether lm-evaluation-harness can be imported.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Raise InputError if lm-evaluation-harness is not installed."""
     if find_spec("lm_eval") is None:
         raise InputError(
             "--task: lm-evaluation-harness is not installed; install this project with its extra"

@@ -1,4 +1,4 @@
-"""All that is measured on one student with the rows held out, but for its answers."""
+"""Measurements of a student on held-out rows, other than of its answers."""
 
 from __future__ import annotations
 
@@ -11,121 +11,124 @@ import torch
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.examples import CachedExamples
-from pipeline.batches.order import BatchOrder, BatchSize, Group, Window, order_of
+from pipeline.batches.order import BatchOrder, Group, Window, order_of
 from pipeline.data.vocabulary import kept_head
 from pipeline.evaluation.ablations import (
-    NextOfBatch,
-    NoStates,
-    OtherPrompts,
+    MismatchedPrompts,
+    MismatchedStates,
     ShuffledStates,
+    ZeroedStates,
     causal_attention,
     shut_gates,
 )
 from pipeline.evaluation.cost import training_flops
 from pipeline.evaluation.losses import RowLosses, row_losses
-from pipeline.evaluation.subjects import Subject
+from pipeline.evaluation.open_runs import OpenRun
+from pipeline.evaluation.results import Leak
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.examples import examples_of
 
 
 class HeldOutStudent:
-    """A trained student, and the rows held out."""
+    """A trained student and its held-out rows."""
 
     def __init__(
-        self, subject: Subject, model: LLMModulesForCausalLM, tokenizer: Any, rows: Sequence[int]
+        self, run: OpenRun, model: LLMModulesForCausalLM, tokenizer: Any, rows: Sequence[int]
     ) -> None:
-        """Take a student on its device; `rows` are indices in its cache."""
-        self._distill = subject.settings.distill
-        self._settings, self._cache = (
-            replace(subject.settings, distill=0.0),
-            subject.cache,
-        )  # predictions are learned from alone
-        self._model, self._tokenizer, self._rows = model, tokenizer, list(rows)
-        self._device = model.device
-        read = [self._cache.codecs[layer] for layer in self._settings.layers_read]
-        self._decoder = StatesDecoder(read).to(self._device)
-        self._examples = self._examples_of(self._rows)
-        self._order = self._order_of(self._examples, self._settings.size_of_batches)
+        """Prepare the batches.
+
+        Args:
+            run: of the student.
+            model: the student, on its device.
+            tokenizer: the student's.
+            rows: indices in the run's cache.
+        """
+        self._distill = run.settings.distill
+        self._settings = replace(run.settings, distill=0.0)  # soft targets are for training only
+        self._cache, self._model, self._rows = run.cache, model, list(rows)
+        codecs = [self._cache.codecs[layer] for layer in self._settings.layers_read]
+        self._decoder = StatesDecoder(codecs).to(model.device)
+        self._examples = examples_of(self._settings, self._cache, self._rows, tokenizer)
+        self._order = order_of(
+            self._cache,
+            self._examples.indices,
+            self._examples.sizes,
+            self._settings.size_of_batches,
+            0,
+        )
 
     def losses(self) -> RowLosses:
-        """The loss of each row."""
-        return self._losses_of(self._examples, self._order, self._decoder)
+        """Return the loss of each row."""
+        return self._row_losses(self._examples, self._order, self._decoder)
 
-    def flops_a_token(self) -> float:
-        """Operations that training took for a token that it read, counted on the row of middle
-        length of those held out."""
+    def flops_per_token(self) -> float:
+        """Return the operations of training per token read, counted on the median-length row."""
         if self._settings.max_steps == 0:
             return 0.0
-        batch = self._usual_row()
+        batch = self._median_row()
         flops = training_flops(self._model, batch)
         if self._distill:
-            learned = int((batch["labels"][:, 1:] != IGNORE).sum()) / int(
-                batch["attention_mask"].sum()
-            )
-            flops += 2.0 * kept_head(self._cache, "--distill")[1].numel() * learned
+            learned = int((batch["labels"][:, 1:] != IGNORE).sum())
+            tokens = int(batch["attention_mask"].sum())
+            flops += 2.0 * kept_head(self._cache, "--distill")[1].numel() * learned / tokens
         return flops
 
-    def leak(self, reported: float) -> dict[str, float]:
-        """What a student that sees the answer owes to that: its loss as reported, and when it sees
-        no later token."""
+    def leak(self, reported: float) -> Leak:
+        """Return how much lower the `reported` loss is than under causal attention."""
         with causal_attention(self._model):
-            closed = self.losses().loss
-        return {"reported": reported, "causal": closed, "leaked": closed - reported}
+            causal = self.losses().loss
+        return Leak(reported=reported, causal=causal, leaked=causal - reported)
 
-    def features(self, matched: float) -> dict[str, float]:
-        """Losses with the states changed, and with the gates forced shut; `matched` is that of the
-        states as they are."""
-        found = {"matched": matched}
-        aligned = self._settings.conditioning.is_aligned
-        if not aligned and len(set(self._examples.indices)) > 1:
-            found["mismatched"] = self._losses_of(
-                OtherPrompts(self._examples), self._order, self._decoder
-            ).loss
-        elif aligned and len(self._rows) > 1:
-            order = BatchOrder([Window([], _pairs(len(self._rows)))], 0)
-            found["mismatched"] = self._losses_of(
-                self._examples, order, NextOfBatch(self._decoder)
-            ).loss
-        found["shuffled"] = self._loss_with(ShuffledStates(self._decoder))
-        found["zeroed"] = self._loss_with(NoStates(self._decoder))
+    def ablations(self, matched: float) -> dict[str, float]:
+        """Return the loss under each ablation; `matched` is the loss without any."""
+        losses = {"matched": matched}
+        if (mismatched := self._mismatched()) is not None:
+            losses["mismatched"] = mismatched
+        losses["shuffled"] = self._loss_with(ShuffledStates(self._decoder))
+        losses["zeroed"] = self._loss_with(ZeroedStates(self._decoder))
         if self._model.config.cross_layers:
             with shut_gates(self._model):
-                found["gates shut"] = self.losses().loss
+                losses["gates shut"] = self.losses().loss
         layers = self._settings.layers_read
         for number, layer in enumerate(layers if len(layers) > 1 else ()):
-            found[f"without layer {layer}"] = self._loss_with(
-                NoStates(self._decoder, number, len(layers))
+            losses[f"without layer {layer}"] = self._loss_with(
+                ZeroedStates(self._decoder, number, len(layers))
             )
-        return found
+        return losses
+
+    def _mismatched(self) -> float | None:
+        """Return the loss with the states of other examples; None where there are no others."""
+        if not self._settings.conditioning.is_aligned:
+            if len(set(self._examples.indices)) < 2:
+                return None
+            examples = MismatchedPrompts(self._examples)
+            return self._row_losses(examples, self._order, self._decoder).loss
+        if len(self._rows) < 2:
+            return None
+        order = BatchOrder([Window([], _pairs(len(self._rows)))], 0)
+        return self._row_losses(self._examples, order, MismatchedStates(self._decoder)).loss
 
     def _loss_with(self, decoder: torch.nn.Module) -> float:
-        return self._losses_of(self._examples, self._order, decoder).loss
+        return self._row_losses(self._examples, self._order, decoder).loss
 
-    def _losses_of(
+    def _row_losses(
         self, examples: CachedExamples, order: BatchOrder, decoder: torch.nn.Module
     ) -> RowLosses:
-        return row_losses(self._model, examples, order, decoder, self._device)
+        return row_losses(self._model, examples, order, decoder, self._model.device)
 
-    def _examples_of(self, rows: Sequence[int]) -> CachedExamples:
-        return examples_of(self._settings, self._cache, rows, self._tokenizer)
-
-    def _order_of(self, examples: CachedExamples, size: BatchSize) -> BatchOrder:
-        return order_of(self._cache, examples.indices, examples.sizes, size, 0)
-
-    def _usual_row(self) -> dict[str, Any]:
-        by_length = sorted(
-            range(len(self._examples)), key=lambda place: self._examples.lengths[place]
-        )
+    def _median_row(self) -> dict[str, Any]:
+        lengths = self._examples.lengths
+        by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
         row = collate(self._examples.__getitems__([by_length[len(by_length) // 2]]))
         decoded: dict[str, Any] = self._decoder(
-            {name: value.to(self._device) for name, value in row.items()}
+            {name: value.to(self._model.device) for name, value in row.items()}
         )
         return decoded
 
 
 def _pairs(rows: int) -> list[Group]:
-    """All rows, two by two, the last three together where they are odd."""
+    """Return batches of two rows; the last has three where the number is odd."""
     starts = range(0, rows - rows % 2, 2)
     return [
         Group(list(range(start, rows if start == starts[-1] else start + 2)), 3) for start in starts

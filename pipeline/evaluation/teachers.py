@@ -1,4 +1,4 @@
-"""The teachers that the students of an evaluation write with, one in memory at a time."""
+"""The teachers that students of an evaluation generate with, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -7,57 +7,55 @@ from collections.abc import Sequence
 
 import torch
 
+from pipeline.evaluation.open_runs import OpenRun
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.evaluation.subjects import Subject
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_teacher
 
 
-def name_of_teacher(settings: EvaluateSettings, subject: Subject) -> str:
-    """Where a subject's teacher is: as the user says, or as it was when it was trained."""
-    weights = str(subject.cache.identity["teacher_weights"])
+def teacher_location(settings: EvaluateSettings, run: OpenRun) -> str:
+    """Return where a run's teacher is: as set, or as recorded when it was extracted."""
     if settings.teacher is None:
-        return str(subject.record["provenance"]["teacher"])
-    return f"{weights}:{settings.teacher}" if weights.startswith("random:") else settings.teacher
+        return str(run.record["provenance"]["teacher"])
+    return f"{_weights(run)}:{settings.teacher}" if run.has_random_teacher else settings.teacher
 
 
 class KeptTeacher:
-    """Keeps the teacher that was asked for last, with the layers that all its students read."""
+    """Keeps the last teacher loaded, with the layers that all its students read."""
 
     def __init__(
-        self, settings: EvaluateSettings, subjects: Sequence[Subject], device: torch.device
+        self, settings: EvaluateSettings, runs: Sequence[OpenRun], device: torch.device
     ) -> None:
         """Load nothing yet."""
         self._settings, self._device = settings, device
         self._layers: dict[str, set[int]] = {}
-        for subject in subjects:
-            self._layers.setdefault(self._weights_of(subject), set()).update(
-                subject.settings.layers_read
-            )
+        for run in runs:
+            self._layers.setdefault(_weights(run), set()).update(run.settings.layers_read)
         self._kept: tuple[str, Teacher] | None = None
 
-    def of(self, subject: Subject) -> Teacher:
-        """A subject's teacher.
+    def load(self, run: OpenRun) -> Teacher:
+        """Return a run's teacher.
 
         Raises:
-            InputError: it is not there, or its weights are others.
+            InputError: it is missing, or its weights differ.
         """
-        weights = self._weights_of(subject)
+        weights = _weights(run)
         if self._kept is None or self._kept[0] != weights:
-            self.let_go()
-            layers, identity = sorted(self._layers[weights]), subject.cache.identity
-            self._kept = (
-                weights,
-                load_verified_teacher(
-                    name_of_teacher(self._settings, subject), layers, identity, self._device
-                ),
+            self.release()
+            teacher = load_verified_teacher(
+                teacher_location(self._settings, run),
+                sorted(self._layers[weights]),
+                run.cache.identity,
+                self._device,
             )
+            self._kept = (weights, teacher)
         return self._kept[1]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Make room for another model."""
         self._kept = None
         gc.collect()
 
-    def _weights_of(self, subject: Subject) -> str:
-        return str(subject.cache.identity["teacher_weights"])
+
+def _weights(run: OpenRun) -> str:
+    return str(run.cache.identity["teacher_weights"])

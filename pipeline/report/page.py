@@ -1,8 +1,9 @@
-"""The report: one HTML page that needs nothing but itself, and its pictures beside it."""
+"""The report of an evaluation: one self-contained HTML page, with its plots as PNG files."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,77 +11,91 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cache.files import write_atomically
-from pipeline.report.plots import (
-    as_svg,
-    loss_curves,
-    rate_curves,
-    run_bars,
-    write_png,
-)
+from pipeline.evaluation.results import CodecDistortion, EvaluationResults, StudentResult
+from pipeline.report.figures import as_svg, write_png
+from pipeline.report.loss_plots import loss_curves, run_bars
+from pipeline.report.rate_plot import RatePoint, rate_plot
 
 
 def write_report(
-    folder: Path, results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]
+    folder: Path,
+    results: EvaluationResults,
+    metrics: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> None:
-    """Write an evaluation's page, `report.html`, and its pictures as PNG files.
+    """Write `report.html` and its plots.
 
     Args:
         folder: of the evaluation.
-        results: what `evaluation/results.json` holds.
-        curves: the logged steps of each run, by name.
+        results: of the evaluation.
+        metrics: the logged steps of each run, by name.
     """
-    pictures = _pictures(results, curves)
-    page = rendered(
+    rate_plots = {
+        codec.layer: _rate_plot(codec) for codec in results.codecs if len(codec.tried) > 1
+    }
+    plots: dict[str, Figure] = {
+        "runs": run_bars(results.students),
+        "loss": loss_curves(metrics),
+        **{f"codec-{layer}": plot for layer, plot in rate_plots.items()},
+    }
+    ablations = [name for run in results.students for name in run.ablations or ()]
+    page = render(
         "page.html",
-        title=f"What was transferred: {Path(results['run']).name}",
+        title=f"Evaluation of {Path(results.run).name}",
         results=results,
-        pictures={name: as_svg(figure) for name, figure in pictures.items()},
-        rates=[name for name in pictures if name.startswith("codec-")],
-        best=_best(results["students"]),
-        features=list(
-            dict.fromkeys(name for run in results["students"] for name in run.get("features", {}))
-        ),
+        student=results.student,
+        plots={name: as_svg(figure) for name, figure in plots.items()},
+        rate_plots={layer: as_svg(plot) for layer, plot in rate_plots.items()},
+        best=_best(results.students),
+        ablations=list(dict.fromkeys(ablations)),
     )
     write_atomically(folder / "report.html", page.encode())
-    for name, figure in pictures.items():
+    for name, figure in plots.items():
         write_png(folder / f"{name}.png", figure)
 
 
-def _best(runs: list[dict[str, Any]]) -> str | None:
-    """The trained run of the least loss, by text where that can be told."""
-    trained = [run for run in runs if run["steps"] and not run["leaks"]]
-    measure = "bits_a_byte" if all("bits_a_byte" in run for run in runs) else "val_loss"
-    return min(trained, key=lambda run: run[measure])["name"] if trained else None
+def _best(runs: Sequence[StudentResult]) -> str | None:
+    """Return the trained run with the lowest loss, per byte where all runs have that."""
+    trained = [run for run in runs if run.steps and not run.leaks]
+    if not trained:
+        return None
+    if all(run.bits_per_byte is not None for run in runs):
+        return min(trained, key=lambda run: run.bits_per_byte or 0.0).name
+    return min(trained, key=lambda run: run.val_loss).name
 
 
-def _pictures(
-    results: dict[str, Any], curves: dict[str, list[dict[str, Any]]]
-) -> dict[str, Figure]:
-    pictures = {"runs": run_bars(results["students"]), "loss": loss_curves(curves)}
-    for codec in results["codecs"]:
-        if len(codec["tried"]) > 1:
-            pictures[f"codec-{codec['layer']}"] = rate_curves(codec["tried"])
-    return pictures
+def _rate_plot(codec: CodecDistortion) -> Figure:
+    return rate_plot(
+        [
+            RatePoint(
+                bits_per_value=step.bits_per_value,
+                relative_error=step.relative_error,
+                bound_bits=step.bound_bits,
+                kl=step.kl,
+            )
+            for step in codec.tried
+        ]
+    )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A page of this folder's templates, filled in."""
+def render(template: str, **values: Any) -> str:
+    """Return a page of this folder's templates, filled in."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.filters |= {
         "count": lambda value: f"{value:,}",
-        "share": lambda value: f"{100 * value:.1f}%",
+        "share": lambda value: "–" if value is None else f"{100 * value:.1f}%",
+        "digits": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
         "size": _size,
     }
     return re.sub(r"\n\s*\n+", "\n", environment.get_template(template).render(**values))
 
 
-def _size(value: float | None, unit: str = "") -> str:
-    """A large number in three digits."""
+def _size(value: float | None, unit: str) -> str:
+    """Return a number with three digits and a unit prefix."""
     if value is None:
         return "–"
     for factor, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {name}{unit}"
-    return f"{value:.3g} {unit}".strip()
+    return f"{value:.3g} {unit}"

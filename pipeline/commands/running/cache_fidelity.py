@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from cache.storage import Place
 from pipeline.commands.counted import counted
 from pipeline.progress import progress_bar
+from pipeline.report.fidelity import fidelity_json, write_fidelity
 from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
 
 
@@ -32,18 +32,11 @@ def compare_and_tell(
                 task, description=what, completed=done, total=total or None
             ),
         )
-    result = {
-        "kind": "llm-modules fidelity",
-        "cache": cache.address,
-        "layers": [asdict(layer) for layer in found],
-    }
     if out is not None:
-        from pipeline.report.fidelity import write_fidelity  # matplotlib takes a second to load
-
-        write_fidelity(out, result)
+        write_fidelity(out, cache.address, found)
     if not as_json:
         click.echo("\n\n".join(map(_in_words, found)) + (f"\n\nwritten to {out}" if out else ""))
-    return result
+    return fidelity_json(cache.address, found)
 
 
 def _in_words(layer: LayerFidelity) -> str:

@@ -1,4 +1,4 @@
-"""Where tables of results are printed."""
+"""The console for tables of results."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from rich.console import Console
 
 
 def result_console(width: int = 150) -> Console:
-    """Stdout, as wide as its terminal; where it is none, of a width that tables fit into."""
+    """Return stdout, as wide as its terminal, or `width` columns where it is none."""
     return Console(width=None if sys.stdout.isatty() else width)

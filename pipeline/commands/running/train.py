@@ -10,7 +10,8 @@ from cache.storage import Place
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.processes import leads
-from pipeline.report.plots import loss_curves, write_png
+from pipeline.report.figures import write_png
+from pipeline.report.loss_plots import loss_curves
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train

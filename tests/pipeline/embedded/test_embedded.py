@@ -16,7 +16,8 @@ from pipeline.data.tokens import tokenize_parts, tokenize_prompt
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, main
 from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
-from pipeline.evaluation.answers import final_answer, same_answer
+from pipeline.scoring.mathematics.final_answer import final_answer
+from pipeline.scoring.mathematics.same_answer import same_answer
 
 
 def test_the_data_set_is_reproduced_byte_for_byte(tmp_path: Path) -> None:

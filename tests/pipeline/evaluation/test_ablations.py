@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.evaluation.ablations import (
-    NextOfBatch,
-    NoStates,
+    MismatchedStates,
     ShuffledStates,
+    ZeroedStates,
     causal_attention,
     shut_gates,
 )
@@ -73,16 +73,16 @@ def test_shuffled_states_are_the_same_ones_and_padding_stays(lengths: list[int],
 
 def test_the_next_of_a_batch_lends_its_states_from_the_start_again_where_it_is_shorter() -> None:
     given_batch = batch([5, 3])
-    changed = NextOfBatch(nn.Identity())(given_batch)["hidden_states"]
+    changed = MismatchedStates(nn.Identity())(given_batch)["hidden_states"]
     states = given_batch["hidden_states"]
     assert torch.equal(changed[0], states[1][[0, 1, 2, 0, 1]])
     assert torch.equal(changed[1, :3], states[0, :3])
 
 
 def test_one_layer_can_be_taken_alone() -> None:
-    states = NoStates(nn.Identity(), layer=1, layers=3)(batch([4]))["hidden_states"]
+    states = ZeroedStates(nn.Identity(), layer=1, layers=3)(batch([4]))["hidden_states"]
     assert not states[..., 4:8].any() and states[..., :4].all() and states[..., 8:].all()
-    assert not NoStates(nn.Identity())(batch([4]))["hidden_states"].any()
+    assert not ZeroedStates(nn.Identity())(batch([4]))["hidden_states"].any()
 
 
 @torch.no_grad()

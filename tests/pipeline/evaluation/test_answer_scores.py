@@ -35,35 +35,35 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_that_cannot_be_scored_are_counted_apart() -> None:
     scores = AnswerScores("math", ["#### 5", "#### 6", "Paris"])
     answers = ["it is 5", "it is 5", "Paris"]
-    values = scores.of_rows(answers)
+    values = scores.score_answers(answers)
     assert values == [1.0, 0.0, None]
-    figures = scores.figures(answers, values)
-    assert figures["exact_match"] == figures["score"]["value"] == 0.5
-    assert figures["exact_match_interval"] == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson's
-    assert (scores.described()["scored"], scores.described()["not_scored"]) == (2, 1)
+    mean = scores.mean(answers, values)
+    assert mean is not None and mean.value == 0.5
+    assert mean.interval == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson's
+    assert (scores.description.scored, scores.description.not_scored) == (2, 1)
 
 
 def test_where_no_row_can_be_scored_there_is_no_figure() -> None:
     scores = AnswerScores("math", ["Paris", "Rome"])
-    assert scores.figures(["Paris", "Rome"], scores.of_rows(["Paris", "Rome"])) == {}
+    assert scores.mean(["Paris", "Rome"], scores.score_answers(["Paris", "Rome"])) is None
 
 
 def test_a_graded_score_is_a_mean_and_no_share_of_right_answers() -> None:
     scores = AnswerScores("rouge", ["a b c d"] * 12)
     answers = ["a b c d", "a b"] * 6
-    figures = scores.figures(answers, scores.of_rows(answers))
-    assert figures.keys() == {"score"}
-    assert figures["score"]["value"] == pytest.approx((1 + 2 / 3) / 2)
-    low, high = figures["score"]["interval"]
-    assert 0.6 < low < figures["score"]["value"] < high < 1
+    mean = scores.mean(answers, scores.score_answers(answers))
+    assert scores.graded and mean is not None and mean.interval is not None
+    assert mean.value == pytest.approx((1 + 2 / 3) / 2)
+    low, high = mean.interval
+    assert 0.6 < low < mean.value < high < 1
 
 
 def test_the_share_of_right_fields_is_that_of_the_rows_that_are_scored() -> None:
     scores = AnswerScores("call", ["f(a=1, b=2)", "f(a=1)", "no call"])
     answers = ["f(a=1, b=3)", "f(a=1)", "f()"]
-    figures = scores.figures(answers, scores.of_rows(answers))
-    assert figures["exact_match"] == 0.5
-    assert figures["score"]["fields"] == pytest.approx((2 / 3 + 1) / 2)
+    mean = scores.mean(answers, scores.score_answers(answers))
+    assert mean is not None and mean.value == 0.5
+    assert mean.fields == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_the_score_is_chosen_from_all_rows_and_not_from_the_few_that_are_answered() -> None:

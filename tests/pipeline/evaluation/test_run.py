@@ -11,14 +11,15 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from pipeline.commands.running.baselines import train_baselines
 from pipeline.data.conversations import Turn
 from pipeline.data.split import split_rows
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.device import choose_device
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import InputError
+from pipeline.evaluation.results import EvaluationResults
 from pipeline.evaluation.run import evaluate
-from pipeline.evaluation.scores import verdict
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.answers import Sampling
 from pipeline.generation.live_teacher import LiveTeacher
@@ -148,43 +149,38 @@ def test_the_live_teacher_rounds_as_the_cache_does(teacher: Teacher) -> None:
 
 def test_results_and_report_tell_what_was_transferred(run: Path) -> None:
     results = evaluate(EvaluateSettings(run, samples=4, max_new_tokens=24, device="cpu"))
-    assert results == json.loads((run / "evaluation/results.json").read_text())
-    assert [student["name"] for student in results["students"]] == ["student", *CONTROLS]
+    content = json.loads((run / "evaluation/results.json").read_text())
+    assert content == results.to_json()
+    assert EvaluationResults.from_json(content) == results
+    assert [student.name for student in results.students] == ["student", *CONTROLS]
     losses = {line["val_loss"] for line in RunFolder(run).read_metrics() if "val_loss" in line}
-    assert results["students"][0]["val_loss"] == pytest.approx(min(losses), abs=1e-5)
-    for student in results["students"]:
-        assert student["perplexity"] == pytest.approx(2.718281828 ** student["val_loss"], rel=1e-6)
-        shares = ("exact_match", "thought_solution_form", "stopped", "repetition")
-        assert all(0 <= student[name] <= 1 for name in shares)
-        assert student["val_loss_interval"] is None  # of four rows
-        assert (
-            student["training_flops"] > 2 * 3 * student["tokens"] * 100_000
-        )  # forward and backward of the tiny GPT-Neo
-    student, layer_0, no_teacher = results["students"]
+    assert results.student.val_loss == pytest.approx(min(losses), abs=1e-5)
+    for student in results.students:
+        assert student.perplexity == pytest.approx(2.718281828**student.val_loss, rel=1e-6)
+        form, stopped = student.thought_solution_form, student.stopped
+        for share in (student.exact_match, form, stopped, student.repetition):
+            assert share is not None and 0 <= share <= 1
+        assert student.val_loss_interval is None  # of four rows
+        forward_and_backward = 2 * 3 * student.tokens * 100_000  # of the tiny GPT-Neo
+        assert student.training_flops > forward_and_backward
+    student, layer_0, no_teacher = results.students
     for control in (layer_0, no_teacher):
-        assert control["transfer"]["score"] == pytest.approx(
-            1 - student["val_loss"] / control["val_loss"], abs=1e-6
-        )
-        assert control["transfer"]["rows"] == results["validation_examples"]
-        assert control["bits_a_byte"] / student["bits_a_byte"] == pytest.approx(
-            control["val_loss"] / student["val_loss"]
-        )
-    assert student["features"].keys() == {
-        "matched",
-        "mismatched",
-        "shuffled",
-        "zeroed",
-        "gates shut",
-    }
-    assert len(set(student["features"].values())) == 5 and "features" not in no_teacher
-    assert len(results["samples"]) == 4
+        relative_loss = student.val_loss / control.val_loss
+        assert control.transfer is not None
+        assert control.transfer.score == pytest.approx(1 - relative_loss, abs=1e-6)
+        assert control.transfer.rows == results.validation_examples
+        assert student.bits_per_byte == pytest.approx(control.bits_per_byte * relative_loss)
+    ablations = student.ablations
+    assert ablations.keys() == {"matched", "mismatched", "shuffled", "zeroed", "gates shut"}
+    assert len(set(ablations.values())) == 5 and no_teacher.ablations is None
+    assert len(results.samples) == 4
 
 
 def test_another_data_set_can_be_answered(run: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"question": "What is 3 + 4?", "answer": "#### 7"}])
     results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=8, device="cpu"))
-    assert results["prompts"] == 1
-    assert results["samples"][0]["prompt"] == "What is 3 + 4?"
+    assert results.prompts == 1
+    assert results.samples[0].prompt == "What is 3 + 4?"
 
 
 def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_path: Path) -> None:
@@ -200,7 +196,7 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
             run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"
         )
     )
-    assert results["prompts"] == 2
+    assert results.prompts == 2
     with pytest.raises(InputError, match="content_digest was"):
         record = RunFolder(run).read_record()
         other = tmp_path / "other"
@@ -208,56 +204,6 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
         record["identity"]["content_digest"] = "0" * 64
         RunFolder(other).write_record(record)
         evaluate(EvaluateSettings(other, samples=0, device="cpu"))
-
-
-def test_the_verdict_follows_the_figures() -> None:
-    def told(students: list[dict[str, object]]) -> str:
-        return verdict(students, {"name": "math", "graded": False})
-
-    def student(
-        name: str, loss: float, match: float, leaks: bool = False, low: float = 0.1
-    ) -> dict[str, object]:
-        kind = "student" if name == "student" else "control"
-        transfer = {"score": 0.5, "interval": (low, 0.9)}
-        return {
-            "name": name, "kind": kind, "val_loss": loss, "score": {"value": match}, "leaks": leaks, "condition": "sequence",
-            "transfer": transfer,
-        }  # fmt: skip
-
-    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1)]).startswith("Transferred:")
-    unsure = student("unsure", 0.5, 0.1, low=-0.01) | {
-        "transfer": {"score": 0.9, "interval": (-0.01, 0.99)}
-    }
-    for controls in ([student("c", 0.5, 0.1), unsure], [unsure, student("c", 0.5, 0.1)]):
-        said = told([student("student", 0.1, 0.9), *controls])
-        assert said.startswith("No transfer shown") and said.endswith("beside unsure.")
-    few = student("few", 0.5, 0.1) | {"transfer": {"score": 0.9, "interval": None}}
-    assert "too few rows are held out" in told([student("student", 0.1, 0.9), few])
-    layer = student("layer-12", 0.09, 0.9, low=-0.5) | {"kind": "layer"}
-    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), layer]).startswith(
-        "Transferred:"
-    )
-    assert told([student("student", 0.1, 0.1), student("c", 0.5, 0.1)]).startswith(
-        "Transferred in loss alone:"
-    )
-    looks, does_not = (
-        {"condition": "prompt", "features": {"matched": 0.1, "mismatched": other, "zeroed": 0.9}}
-        for other in (0.2, 0.1)
-    )
-    assert told([student("student", 0.1, 0.9) | looks, student("c", 0.5, 0.1)]).startswith(
-        "Transferred:"
-    )
-    assert told([student("student", 0.1, 0.9) | does_not, student("c", 0.5, 0.1)]).startswith(
-        "No transfer shown"
-    )
-    baseline = student("teacher", 0.01, 1.0) | {"kind": "baseline"}
-    assert told([student("student", 0.1, 0.9), student("c", 0.5, 0.1), baseline]).startswith(
-        "Transferred:"
-    )
-    assert "--controls" in told([student("student", 0.1, 0.9)])
-    assert told([student("student", 0.1, 0.9, leaks=True), student("c", 0.5, 0.1)]).startswith(
-        "Leaking attention"
-    )
 
 
 def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(
@@ -268,10 +214,10 @@ def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from
         EvaluateSettings(run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu")
     )
     train_rows, validation_rows = split_rows([str(i) for i in range(40)], validation=0.1, seed=0)
-    answered = [int(sample["row_id"]) for sample in results["samples"]]
+    answered = [int(sample.row_id) for sample in results.samples]
     assert not set(answered) & set(train_rows)
     assert answered == [*validation_rows, 40, 41][:6]
-    assert results["prompts_left_out"] == {"was trained on": 36}
+    assert results.prompts_left_out == {"was trained on": 36}
 
 
 def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> None:
@@ -280,8 +226,8 @@ def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> Non
         [{"question": "word " * 3000, "answer": "1"}, {"question": "3 + 4?", "answer": "7"}],
     )
     results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=4, device="cpu"))
-    assert results["prompts"] == 1
-    assert sum(results["prompts_left_out"].values()) == 1
+    assert results.prompts == 1
+    assert sum(results.prompts_left_out.values()) == 1
 
 
 def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
@@ -293,12 +239,17 @@ def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> N
 
 def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
-        evaluate(
+        train_baselines(
             EvaluateSettings(
                 run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
             )
         )
     assert not (run / "comparisons/gpt-neo-scratch").exists()
+
+
+def test_a_named_baseline_has_to_be_trained_already(run: Path) -> None:
+    with pytest.raises(InputError, match="baseline gpt-neo-scratch is not trained"):
+        evaluate(EvaluateSettings(run, baselines=("gpt-neo-scratch",), samples=0, device="cpu"))
 
 
 def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: RunCli) -> None:

@@ -144,8 +144,8 @@ def test_what_was_found_is_told(told: str, results: dict[str, Any], run: Path) -
     assert all(any(name in line for line in lines) for name in NAMES)
     leak = next(each["leak"] for each in results["students"] if each["leaks"])
     assert (
-        f"bidirectional, what leaks: {leak['reported']:.4f} as reported, {leak['causal']:.4f}"
-        " seeing no later token" in lines
+        f"bidirectional, leak: loss {leak['reported']:.4f} as reported, {leak['causal']:.4f}"
+        " with causal attention" in lines
     )
     for task, metrics in results["students"][0]["tasks"].items():
         assert (
@@ -258,7 +258,7 @@ def test_a_task_that_fails_on_its_own_data_says_which(
     with pytest.raises(
         RunError, match=r"--task: one of pens failed \(ZeroDivisionError: no documents\)"
     ):
-        tasks.answered_by(writer_of(run))
+        tasks.run(writer_of(run))
 
 
 def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(
@@ -271,7 +271,7 @@ def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(
 
     monkeypatch.setattr("lm_eval.simple_evaluate", damaged)
     with pytest.raises(DamagedCacheError, match="shard 0: changed"):
-        tasks.answered_by(writer_of(run))
+        tasks.run(writer_of(run))
 
 
 def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
@@ -280,7 +280,7 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
     def fails(*_: Any) -> Any:
         raise InputError("no room for this prompt")
 
-    monkeypatch.setattr(HarnessTasks, "answered_by", fails)
+    monkeypatch.setattr(HarnessTasks, "run", fails)
     monkeypatch.setattr(HarnessTasks, "__init__", lambda *_: None)
     monkeypatch.setattr(HarnessTasks, "__bool__", lambda _: True)
     monkeypatch.setattr("pipeline.evaluation.run.TeacherAlone", fails)
@@ -288,11 +288,11 @@ def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
     found = evaluate(
         EvaluateSettings(own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu")
     )
-    assert found["not_measured"] == {
+    assert found.not_measured == {
         "tasks": "no room for this prompt",
         "teacher": "no room for this prompt",
     }
-    assert [each["name"] for each in found["students"]] == [
+    assert [student.name for student in found.students] == [
         "student",
         *RunFolder(own).finished_comparisons(),
     ]
@@ -309,7 +309,7 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
         record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}}
     )
     with pytest.raises(
-        InputError, match="gone: there is no cache; name with --random-teacher where"
+        InputError, match="gone: no cache here; pass its present location as --random-teacher"
     ):
         evaluate(EvaluateSettings(moved, samples=0, device="cpu"))
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
@@ -325,7 +325,7 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
     )
     losses = {each["name"]: each["val_loss"] for each in results["students"]}
     assert all(
-        each["val_loss"] == pytest.approx(losses[each["name"]]) for each in found["students"]
+        student.val_loss == pytest.approx(losses[student.name]) for student in found.students
     )
 
 
@@ -342,8 +342,8 @@ def test_the_report_needs_nothing_but_itself_and_its_pictures_lie_beside_it(
     page = (run / "evaluation/report.html").read_text()
     assert results["verdict"] in page
     assert all(name in page for name in NAMES)
-    for heading in ("What each run costs", "owes to the answer", "Does it look", "lm-evaluation-harness",
-                    "Samples", "What the cache has lost", "Settings and identity"):  # fmt: skip
+    for heading in ("Cost", "Leak of the published attention", "Ablations", "lm-evaluation-harness",
+                    "Samples", "Codec distortion", "Settings and identity"):  # fmt: skip
         assert heading in page
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page) and "@import" not in page
     for name in ("runs", "loss", "codec--1"):
@@ -413,8 +413,8 @@ def test_evaluated_runs_are_set_side_by_side(
     evaluated["asked"]["samples"] += 1
     (other / "evaluation/results.json").write_text(json.dumps(evaluated))
     asked_otherwise = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
-    assert "not averaged over each other, for they differ in: samples" in asked_otherwise.stdout
-    assert "they differ in: samples." in (tmp_path / "out/comparison.md").read_text()
+    assert "not averaged across groups, which differ in: samples" in asked_otherwise.stdout
+    assert "which differ in: samples." in (tmp_path / "out/comparison.md").read_text()
     (other / "evaluation/results.json").write_text("[]")
     damaged = run_cli("evaluate", "--compare", run, other, "--out", tmp_path / "out")
     assert damaged.returncode == 2 and "results.json: damaged" in damaged.stderr
@@ -438,20 +438,29 @@ def test_texts_that_stop_are_texts_and_a_random_teacher_may_be_the_embedded_one(
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    ("arguments", "message"),
     [
         (["--compare"], "--compare: name at least two evaluated runs"),
         (["--compare", "RUN", "RUN"], "a run is named twice"),
-        (["--compare", "RUN", "RUN/comparisons/layer-0"], "was not evaluated yet; do that first: evaluate --run"),
+        (
+            ["--compare", "RUN", "RUN/comparisons/layer-0"],
+            "not evaluated yet; evaluate it first: evaluate --run",
+        ),
         ([], "name one run with --run"),
         (["--run", "RUN", "RUN"], "name one run with --run"),
-        (["--run", "RUN", "--baselines", "nobody"], f"--baselines nobody: there are teacher, {', '.join(BASELINES)}, or all"),
-        (["--run", "RUN/comparisons/no-teacher", "--baselines", "distilled"], "a student of --condition none reads no teacher"),
+        (
+            ["--run", "RUN", "--baselines", "nobody"],
+            f"--baselines nobody: unknown; choose from teacher, {', '.join(BASELINES)}, or all",
+        ),
+        (
+            ["--run", "RUN/comparisons/no-teacher", "--baselines", "distilled"],
+            "a student of --condition none reads no teacher",
+        ),
     ],
-)  # fmt: skip
-def test_what_makes_no_sense_is_said_so(
-    arguments: list[str], said: str, run: Path, run_cli: RunCli
+)
+def test_wrong_options_are_refused_with_a_reason(
+    arguments: list[str], message: str, run: Path, run_cli: RunCli
 ) -> None:
-    done = run_cli("evaluate", *[each.replace("RUN", str(run)) for each in arguments])
+    done = run_cli("evaluate", *[word.replace("RUN", str(run)) for word in arguments])
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr

@@ -323,25 +323,21 @@ def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether
     results = evaluate(
         EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu")
     )
-    student, layer_0, text = results["students"]
-    assert [each["condition"] for each in results["students"]] == ["prompt", "prompt", "text"]
-    assert student["features"].keys() == {
-        "matched",
-        "mismatched",
-        "shuffled",
-        "zeroed",
-        "gates shut",
-    }
-    assert student["features"]["matched"] == student["val_loss"]
-    assert student["features"]["shuffled"] == pytest.approx(
-        student["val_loss"], abs=1e-5
+    student, layer_0, text = results.students
+    assert [run.condition for run in results.students] == ["prompt", "prompt", "text"]
+    ablations = student.ablations
+    assert ablations is not None
+    assert ablations.keys() == {"matched", "mismatched", "shuffled", "zeroed", "gates shut"}
+    assert ablations["matched"] == student.val_loss
+    assert ablations["shuffled"] == pytest.approx(
+        student.val_loss, abs=1e-5
     )  # attention to a prompt knows no order
-    others = {name: loss for name, loss in student["features"].items() if name != "shuffled"}
+    others = {name: loss for name, loss in ablations.items() if name != "shuffled"}
     assert len(set(others.values())) == 4
-    assert "Shuffled is trivial" in results["trivial"]
-    assert "features" in layer_0 and "features" not in text
-    assert "with those of another" in results["verdict"]
-    assert "exact_match" in student and len(results["samples"][0]["answers"]) == 3
+    assert "Shuffled is trivial" in results.trivial_ablations
+    assert layer_0.ablations is not None and text.ablations is None
+    assert "with those of another" in results.verdict
+    assert student.exact_match is not None and len(results.samples[0].answers) == 3
 
 
 def test_cached_or_live_batched_or_alone_the_answers_are_the_same(
@@ -450,7 +446,7 @@ def test_rows_that_train_are_not_asked(
             run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"
         )
     )
-    assert (results["prompts"], results["prompts_left_out"]) == (1, {"was trained on": 1})
+    assert (results.prompts, results.prompts_left_out) == (1, {"was trained on": 1})
 
 
 def test_a_cache_in_an_object_store_gives_the_same_weights(
@@ -571,7 +567,7 @@ def test_what_is_gone_or_does_not_apply_is_said_so(
         ),
         (
             ("evaluate", "--run", run_with_controls, "--cache", tmp_path / "gone"),
-            "gone: there is no cache; name with --cache where",
+            "gone: no cache here; pass its present location as --cache",
         ),
     ):
         found = run_cli(*arguments)

@@ -279,9 +279,7 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     results = evaluate(
         EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
-    assert results["students"][0]["val_loss"] == pytest.approx(
-        record["result"]["best_val_loss"], rel=1e-4
-    )
+    assert results.student.val_loss == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
 
 
 def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path) -> None:
@@ -289,10 +287,8 @@ def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path)
     results = evaluate(
         EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
-    assert results["students"][0]["layers"] == [0, -1]
-    assert results["students"][0]["val_loss"] == pytest.approx(
-        record["result"]["best_val_loss"], rel=1e-4
-    )
+    assert results.student.layers == [0, -1]
+    assert results.student.val_loss == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.scoring.mathematics.final_answer import final_answer
-from pipeline.scoring.mathematics.same_answer import same_answer
-
-__all__ = ["final_answer", "has_form", "repetition", "same_answer"]
-
 _FORM = (
     "<|begin_of_thought|>",
     "<|end_of_thought|>",
@@ -16,15 +11,13 @@ _FORM = (
 
 
 def has_form(text: str) -> bool:
-    """Whether a text has a thought and a solution section, each opened and closed once and in this
-    order."""
+    """Return whether a text has one thought and one solution section, in this order, each closed."""
     places = [text.find(marker) for marker in _FORM]
     return all(text.count(marker) == 1 for marker in _FORM) and places == sorted(places)
 
 
 def repetition(text: str) -> float:
-    """The share of four words in a row that have come in the same text before (Welleck et al.,
-    arXiv 1908.04319); 0 to 1."""
+    """Return the share of repeated 4-grams of words (Welleck et al., arXiv 1908.04319), 0 to 1."""
     words = text.split()
     runs = [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -1,0 +1,41 @@
+"""`evaluate --baselines`: train the baselines that are missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.evaluation.prompts import require_prompts
+from pipeline.evaluation.settings import TEACHER, EvaluateSettings
+from pipeline.runs.comparisons import BASELINES
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import trained_from
+from pipeline.training.run import train, unfit_comparisons
+
+
+def train_baselines(settings: EvaluateSettings) -> dict[str, str]:
+    """Train missing baselines; return those of `all` that this student cannot have, with reasons.
+
+    Raises:
+        CacheError: the cache is incomplete or damaged.
+        InputError: a named baseline is impossible for this student, or the prompts cannot be read,
+            which is checked before hours of training.
+    """
+    names = [name for name in dict.fromkeys(settings.baselines) if name != TEACHER]
+    if not names:
+        return {}
+    run = RunFolder(settings.run)
+    student = replace(
+        run.settings(),
+        run=settings.run,
+        cache=trained_from(run) if settings.cache is None else settings.cache,
+        device=settings.device,
+        report_to=(),
+    )
+    impossible: dict[str, str] = {}
+    if "all" in names:
+        impossible = unfit_comparisons(student, BASELINES)
+        names = [name for name in BASELINES if name not in impossible]
+    if names:
+        require_prompts(settings)
+        train(student, comparisons=names, resume=True)
+    return impossible

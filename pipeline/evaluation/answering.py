@@ -1,0 +1,160 @@
+"""Answer held-out prompts, and summarise the answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.data.conversations import Conversation, Turn
+from pipeline.evaluation.answer_form import has_form, repetition
+from pipeline.evaluation.answer_scores import AnswerScores
+from pipeline.evaluation.results import AnswerScore, Interval, Sample
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.generation.answers import Sampling, Written
+
+Progress = Callable[[str, int, int], None]
+"""Called with a description of the current step, and how much of how much is done."""
+_SHOWN_SAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerFigures:
+    """Figures of all answers of a run, as in `StudentResult`; None where they do not apply."""
+
+    score: AnswerScore | None = None
+    exact_match: float | None = None
+    exact_match_interval: Interval | None = None
+    thought_solution_form: float | None = None
+    stopped: float | None = None
+    repetition: float | None = None
+    generated_tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a run to all prompts, in their order.
+
+    Attributes:
+        scores: of each answer; None where its reference cannot be scored.
+    """
+
+    written: list[Written] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
+    figures: AnswerFigures = AnswerFigures()
+
+
+@dataclass(frozen=True)
+class AnswerLine:
+    """A line of `answers.jsonl`."""
+
+    row_id: str
+    student: str
+    prompt: str
+    reference: str
+    answer: str
+    score: float | None
+    stopped: bool
+
+
+def answer_prompts(
+    name: str,
+    write: Callable[[Sequence[Sequence[Turn]], Sampling], list[Written]],
+    prompts: Sequence[Conversation],
+    scores: AnswerScores,
+    settings: EvaluateSettings,
+    progress: Progress,
+) -> Answers:
+    """Answer prompts greedily, and score the answers.
+
+    Args:
+        name: of the run.
+        write: generates answers.
+        prompts: may be none.
+        scores: compares answers with references.
+        settings: batch size and length of answers.
+        progress: called after each batch.
+
+    Raises:
+        InputError: a user-defined score fails.
+    """
+    if not prompts:
+        return Answers()
+    written = []
+    write([prompts[0].prompt_turns], Sampling(1))  # lazy loading is not timed
+    began = time.perf_counter()
+    for start in range(0, len(prompts), settings.batch_size):
+        progress(f"{name}: answers", start, len(prompts))
+        batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
+        written += write(batch, Sampling(settings.max_new_tokens))
+    progress(f"{name}: answers", len(prompts), len(prompts))
+    seconds = time.perf_counter() - began
+    values = scores.score_answers([answer.text for answer in written])
+    return Answers(written, values, _figures(written, values, prompts, scores, seconds))
+
+
+def _figures(
+    written: Sequence[Written],
+    values: Sequence[float | None],
+    prompts: Sequence[Conversation],
+    scores: AnswerScores,
+    seconds: float,
+) -> AnswerFigures:
+    texts = [answer.text for answer in written]
+    mean = scores.mean(texts, values)
+    right_or_wrong = None if scores.graded else mean
+    form = None
+    if any(has_form(prompt.reference) for prompt in prompts):
+        form = sum(map(has_form, texts)) / len(texts)
+    return AnswerFigures(
+        score=mean,
+        exact_match=right_or_wrong.value if right_or_wrong else None,
+        exact_match_interval=right_or_wrong.interval if right_or_wrong else None,
+        thought_solution_form=form,
+        stopped=sum(answer.stopped for answer in written) / len(texts),
+        repetition=sum(map(repetition, texts)) / len(texts),
+        generated_tokens_per_second=round(sum(answer.tokens for answer in written) / seconds, 1),
+    )
+
+
+def answer_lines(
+    prompts: Sequence[Conversation], answers: Mapping[str, Answers]
+) -> list[AnswerLine]:
+    """Return all answers of all runs, prompt by prompt."""
+    return [
+        AnswerLine(
+            row_id=prompt.row_id,
+            student=name,
+            prompt=_prompt_text(prompt),
+            reference=prompt.reference,
+            answer=own.written[index].text,
+            score=own.scores[index],
+            stopped=own.written[index].stopped,
+        )
+        for index, prompt in enumerate(prompts)
+        for name, own in answers.items()
+        if own.written
+    ]
+
+
+def shown_samples(prompts: Sequence[Conversation], answers: Mapping[str, Answers]) -> list[Sample]:
+    """Return the first prompts with the answers of all runs."""
+    answered = {name: own for name, own in answers.items() if own.written}
+    return [
+        Sample(
+            row_id=prompt.row_id,
+            prompt=_prompt_text(prompt),
+            reference=prompt.reference,
+            answers={name: own.written[index].text for name, own in answered.items()},
+            scores={name: own.scores[index] for name, own in answered.items()},
+        )
+        for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
+    ]
+
+
+def _prompt_text(prompt: Conversation) -> str:
+    """Return the prompt without its system turn; with roles if there are several turns."""
+    turns = [turn for turn in prompt.prompt_turns if turn.role != "system"]
+    if len(turns) == 1:
+        return turns[0].text
+    return "\n\n".join(f"{turn.role}: {turn.plain_text}" for turn in turns)

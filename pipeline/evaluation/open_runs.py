@@ -1,0 +1,112 @@
+"""The runs that an evaluation compares, each with the cache that it was trained from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cache import Cache, CacheError, open_cache
+from cache.storage import Place, Where, place_of
+from pipeline.evaluation.settings import no_cache
+from pipeline.runs.comparisons import kind_of
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import require_same_cache, trained_from
+from pipeline.runs.settings import TrainSettings
+
+STUDENT = "student"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A finished run with its record, its settings, and its open cache."""
+
+    name: str
+    folder: RunFolder
+    record: dict[str, Any]
+    settings: TrainSettings
+    cache: Cache
+
+    @property
+    def kind(self) -> str:
+        """`student`, `control`, `layer` or `baseline`."""
+        return STUDENT if self.name == STUDENT else kind_of(self.name)
+
+    @property
+    def has_random_teacher(self) -> bool:
+        """Whether the teacher's weights are random."""
+        return str(self.cache.identity["teacher_weights"]).startswith("random:")
+
+    @property
+    def reads(self) -> str:
+        """A short description of the student's inputs."""
+        layers = self.settings.layers_read
+        states = (
+            f"{'random teacher' if self.has_random_teacher else 'teacher'} layer"
+            f" {', '.join(map(str, layers))}{' (embeddings only)' if layers == [0] else ''}"
+        )
+        return self.settings.conditioning.describe_input(states)
+
+    def same_rows(self, student: OpenRun, rows: Sequence[int]) -> list[int]:
+        """Return the indices, in this run's cache, of rows of the student's cache."""
+        if self.cache is student.cache:
+            return list(rows)
+        indices = {row_id: index for index, row_id in enumerate(self.cache.row_ids)}
+        row_ids = [student.cache.row_ids[row] for row in rows]
+        return [indices[row_id] for row_id in row_ids if row_id in indices]
+
+
+@contextmanager
+def open_runs(
+    student: RunFolder, cache: Where | None, random_teacher: Where | None
+) -> Iterator[list[OpenRun]]:
+    """Open the caches of a student's run and of its comparison runs; the student is the first.
+
+    Args:
+        student: folder of its run.
+        cache: where its cache is now; None for where it was.
+        random_teacher: likewise, for the control of that name.
+
+    Raises:
+        CacheError: a cache is incomplete or damaged.
+        InputError: a run is not finished, or was trained from another cache.
+    """
+    student.require_finished()
+    with ExitStack() as stack:
+        caches: dict[str, Cache] = {}
+
+        def open_once(place: Place, option: str) -> Cache:
+            if place.address not in caches:
+                caches[place.address] = stack.enter_context(_open(place, option))
+            return caches[place.address]
+
+        own = open_once(place_of(cache or trained_from(student)), "--cache")
+        runs = []
+        for name, folder in {STUDENT: student, **student.comparisons()}.items():
+            record = folder.read_record()
+            if record["identity"]["cache"] == student.read_record()["identity"]["cache"]:
+                run_cache = own
+            else:
+                place = place_of(random_teacher or trained_from(folder))
+                run_cache = open_once(place, "--random-teacher")
+            require_same_cache(run_cache, record)
+            runs.append(
+                OpenRun(
+                    name=name,
+                    folder=folder,
+                    record=record,
+                    settings=folder.settings(),
+                    cache=run_cache,
+                )
+            )
+        yield runs
+
+
+def _open(place: Place, option: str) -> Cache:
+    try:
+        return open_cache(place)
+    except CacheError as error:
+        if place.entries():
+            raise
+        raise no_cache(place, option) from error
