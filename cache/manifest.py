@@ -87,12 +87,18 @@ class Manifest:
         return ",".join(f"{layer}:{codec}" for layer, codec in self.codec_of.items())
 
     @property
+    def codec_identities(self) -> dict[str, Any]:
+        """What the identity says of each layer's codec, by layer name."""
+        identities = self.identity.get("codec")
+        return identities if isinstance(identities, dict) else {}
+
+    @property
     def fits(self) -> dict[int, str]:
-        """For each layer whose codec was fitted, the SHA-256 of its fit, as the identity has it."""
-        told = self.identity.get("codec")
-        told = told if isinstance(told, dict) else {}
+        """SHA-256 of the codec fit of each layer that has one, from the identity."""
         fits = {
-            layer: told.get(str(layer)) for layer, name in self.codec_of.items() if name != EXACT
+            layer: self.codec_identities.get(str(layer))
+            for layer, name in self.codec_of.items()
+            if name != EXACT
         }
         return {
             layer: str(fit.get("fit")) if isinstance(fit, dict) else ""

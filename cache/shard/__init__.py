@@ -1,2 +1,1 @@
-"""A shard: its segments and their layout, reading and writing its files, the prefixes that examples
-share."""
+"""A shard: its segments and layout, reading and writing its files, and shared prefixes."""

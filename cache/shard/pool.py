@@ -1,5 +1,4 @@
-"""The shards of a cache that are open for reading: few files at a time, each shard's checksums
-compared once."""
+"""The open shards of a cache: few files at a time, each shard's checksums compared once."""
 
 from __future__ import annotations
 
@@ -14,19 +13,18 @@ from cache.errors import DamagedCacheError
 from cache.manifest import Manifest
 from cache.shard.reader import StoredShard, shard_name
 from cache.shard.record import ShardRecord
+from cache.shard.segment import CodedSegment
 from cache.storage import Hold, Place
 from cache.storage.prefetch import Prefetcher
 
 _OPEN_FILES = 256
-"""Files held open at a time in each process."""
-_HELD_BYTES = 64 << 20
-"""Token ids and loss masks kept in memory in each process; those of further shards are read with
-each example."""
+"""Open files in each process."""
+_TOKEN_BYTES = 64 << 20
+"""Memory for token ids and loss masks in each process; those of further shards are read per example."""
 
 
 class ShardPool:
-    """Opens shards when they are first read, and closes the files of those that were not read for
-    longest."""
+    """Opens shards when they are first read; closes those that have not been read for longest."""
 
     def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
         """Open nothing yet.
@@ -39,21 +37,20 @@ class ShardPool:
         self._place, self._manifest, self._records = place, manifest, records
         self._shards: dict[int, StoredShard] = {}
         self._open: OrderedDict[int, None] = OrderedDict()
-        # Files that are open take room even when their copies have been removed.
+        # Open files take disk space even when their local copies have been removed.
         self._most_open = (
             2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         )
         self._marks: dict[int, tuple[int, int] | None] = {}
-        # Shards that nothing will close: where all may be open at a time, and their files are no
-        # copies.
+        # Shards that nothing will close: all may be open at a time, and files are not local copies.
         self._stay_open: set[int] = set()
         self._opening = threading.Lock()
-        self._held_bytes = 0
+        self._token_bytes = 0
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
         self._prefetcher: Prefetcher | None = None
 
     def reading(self, shard: int) -> AbstractContextManager[StoredShard]:
-        """A shard open for reading, whose files stay where they are until the end of the block.
+        """Return an open shard, whose files stay in place until the end of the block.
 
         Raises:
             DamagedCacheError: it is damaged.
@@ -74,16 +71,14 @@ class ShardPool:
         )
 
     def _read(self, shard: int, opened: StoredShard, hold: Hold) -> None:
-        """Let go of copies that have been read; a shard that was closed meanwhile may have been
-        opened by the reading."""
+        """Release local copies; close a shard that left the pool while it was read."""
         hold.let_go()
         with self._opening:
             if shard not in self._open:
                 opened.close()
 
     def _opened(self, shard: int) -> Hold:
-        """Open a shard, where it is not open; a copy that is found to be damaged is brought once
-        more."""
+        """Open a shard unless it is open; download a damaged local copy once more."""
         hold = self._place.hold(self._records[shard])
         try:
             self._open_files(shard)
@@ -101,38 +96,48 @@ class ShardPool:
 
     def _open_files(self, shard: int) -> None:
         mark = self._mark(shard)
-        known = self._shards.get(shard)
-        if known is not None and self._marks[shard] == mark:
+        before = self._shards.get(shard)
+        if before is not None and self._marks[shard] == mark:
             return
         check = mark is not None or not self._checked[shard]
         opened = self._shards[shard] = StoredShard(
             self._place.folder, self._manifest, self._records[shard], check=check
         )
         self._checked[shard], self._marks[shard] = 1, mark
-        if known is not None:
-            known.close()
-        if known is not None and known.tokens_loaded:
+        if before is not None:
+            before.close()
+        if before is not None and before.tokens_loaded:
             opened.load_tokens()
-        elif self._held_bytes + opened.token_bytes <= _HELD_BYTES:
-            self._held_bytes += opened.load_tokens()
+        elif self._token_bytes + opened.token_bytes <= _TOKEN_BYTES:
+            self._token_bytes += opened.load_tokens()
 
     def _mark(self, shard: int) -> tuple[int, int] | None:
-        """Tells a copy from another that took its place, whoever brought it; None where files are
-        never replaced."""
+        """Return what changes when a local copy is replaced; None where files never are."""
         if not self._place.is_remote:
             return None
-        found = (self._place.folder / shard_name(self._manifest, shard)).stat()
-        return found.st_ino, found.st_ctime_ns
+        status = (self._place.folder / shard_name(self._manifest, shard)).stat()
+        return status.st_ino, status.st_ctime_ns
+
+    def read_segment(self, shard: int, segment: int, layers: Sequence[int]) -> CodedSegment:
+        """Return a segment of a shard.
+
+        Raises:
+            DamagedCacheError: it cannot be read.
+        """
+        with self.reading(shard) as opened:
+            input_ids, loss_mask = opened.tokens(segment)
+            states = {layer: opened.coded(segment, layer) for layer in layers}
+            return CodedSegment(input_ids, loss_mask, states)
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """As `Cache.prefetch`."""
+        """Download shards in the background, as `Cache.prefetch`."""
         if self._place.is_remote:
             if self._prefetcher is None:
                 self._prefetcher = Prefetcher(self._place, self._records)
             self._prefetcher.ask(shards)
 
     def close(self) -> None:
-        """Close all files, and bring nothing more."""
+        """Close all files, and stop prefetching."""
         while self._open:
             self._shards[self._open.popitem()[0]].close()
         self._stay_open.clear()
@@ -142,7 +147,7 @@ class ShardPool:
 
 
 class _Reading:
-    """A block in which a shard is read: made for each segment, so it costs next to nothing."""
+    """The block in which a shard is read; created per segment, so it must be cheap."""
 
     __slots__ = ("_let_go", "_opened")
 

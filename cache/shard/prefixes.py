@@ -1,5 +1,4 @@
-"""The prefixes that the examples of a cache share: where each is stored, and what comes before
-it."""
+"""Where the shared prefixes of a cache are stored, and which prefix comes before which."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from cache.shard.record import ShardRecord
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """Where a prefix's own tokens are stored.
+    """Location of a prefix's segment.
 
     Attributes:
         record: index of its shard's record.
-        segment: which segment of the shard it is.
-        after: number of the prefix that comes before it; -1 where nothing does.
-        length: tokens from the very beginning to its end.
+        segment: index of the segment in the shard.
+        after: number of the prefix before it; -1 for none.
+        length: tokens from the start of the text to the end of the prefix.
     """
 
     record: int
@@ -29,50 +28,36 @@ class StoredPrefix:
 
 
 class Prefixes:
-    """All prefixes of a cache by their numbers. One may begin with another, so they form a tree."""
+    """All prefixes of a cache by number; one may begin with another, so they form a tree."""
 
     def __init__(self, records: Iterable[ShardRecord]) -> None:
-        """Collect them from the journal.
+        """Collect the prefixes from shard records.
 
         Raises:
-            DamagedCacheError: two have the same number, one that is needed is missing, or lengths
-                contradict each other.
+            DamagedCacheError: a prefix is listed twice or missing, or lengths contradict each
+                other.
         """
         records = list(records)
-        found = {
-            int(number): (
-                index,
-                segment,
-                int(record.prefixes[segment]),
-                int(record.stored[segment]),
-            )
+        location = {
+            number: (index, segment)
             for index, record in enumerate(records)
             for segment, number in enumerate(record.prefix_numbers.tolist())
         }
-        if len(found) != sum(len(record.prefix_numbers) for record in records):
-            raise DamagedCacheError("the journal names a shared prefix twice")
+        if len(location) != sum(len(record.prefix_numbers) for record in records):
+            raise DamagedCacheError("the journal lists a shared prefix twice")
         self._stored: dict[int, StoredPrefix] = {}
-        for number in sorted(found):  # whatever comes before a prefix has a smaller number
-            index, segment, after, own = found[number]
+        for number in sorted(location):  # a prefix has a larger number than the one before it
+            index, segment = location[number]
+            record = records[index]
+            after, own = int(record.prefixes[segment]), int(record.stored[segment])
             self._stored[number] = StoredPrefix(
-                index, segment, after, self._length(after, records[index]) + own
+                index, segment, after, self._length(after, record) + own
             )
         for record in records:
-            first = len(record.prefix_numbers)
-            for position, length in enumerate(record.lengths.tolist()):
-                after, own = (
-                    int(record.prefixes[first + position]),
-                    int(record.stored[first + position]),
-                )
-                if self._length(after, record) + own != length:
-                    raise DamagedCacheError(
-                        f"shard {record.shard}: row {record.row_ids[position]} has {length} tokens,"
-                        " its segments have others"
-                    )
+            self._require_same_lengths(record)
 
     def path(self, number: int) -> list[StoredPrefix]:
-        """The prefixes that make up what comes before a segment, from the first to the one of this
-        number."""
+        """Return the prefixes that lead to the one of a number, the first one first."""
         path = []
         while number != NO_PREFIX:
             path.append(self._stored[number])
@@ -81,6 +66,17 @@ class Prefixes:
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    def _require_same_lengths(self, record: ShardRecord) -> None:
+        first = len(record.prefix_numbers)
+        for position, length in enumerate(record.lengths.tolist()):
+            after = int(record.prefixes[first + position])
+            own = int(record.stored[first + position])
+            if self._length(after, record) + own != length:
+                raise DamagedCacheError(
+                    f"shard {record.shard}: row {record.row_ids[position]} has {length} tokens,"
+                    f" its segments {self._length(after, record) + own}"
+                )
 
     def _length(self, number: int, record: ShardRecord) -> int:
         if number == NO_PREFIX:

@@ -20,6 +20,7 @@ from cache.files import checksum_of, files_below, inside, publish, remove
 from cache.identity import identity_hash
 from cache.manifest import Manifest
 from cache.names import SHARDS
+from cache.shard.array_reader import read_arrays
 from cache.shard.content import ShardContent
 from cache.shard.layout import (
     FIXED_ARRAYS,
@@ -32,7 +33,7 @@ from cache.shard.layout import (
     shard_attributes,
     shard_seal,
 )
-from cache.shard.reader import read_arrays, shard_name
+from cache.shard.reader import shard_name
 from cache.shard.record import ShardRecord
 from cache.storage import Where, place_of
 

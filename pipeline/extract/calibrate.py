@@ -10,11 +10,11 @@ from typing import Any
 import numpy.typing as npt
 
 from cache import Cache, CacheError, Manifest
+from cache.codec_fits import read_codecs
 from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
-from cache.reader import read_codecs
 from cache.storage import Place
 from pipeline.codec_fit.fit import fit_codec, sample_of
 from pipeline.codec_fit.measures import divergence_of
@@ -188,7 +188,7 @@ def fitted_codecs(
 def own_lengths(cache: Cache) -> list[int]:
     """Tokens of each example of a cache that it does not share."""
     return [
-        int(length) - sum(prefix.length for prefix in cache.path_before(index)[-1:])
+        int(length) - sum(prefix.length for prefix in cache.prefixes_of(index)[-1:])
         for index, length in enumerate(cache.lengths)
     ]
 
@@ -218,7 +218,7 @@ def segments_of(
             states_of(index) if states_of else cache.example(index, (layer,)).hidden_states[layer]
         )
         start = 0
-        for prefix in cache.path_before(index):
+        for prefix in cache.prefixes_of(index):
             shared.setdefault((prefix.record, prefix.segment), states_TD[start : prefix.length])
             start = prefix.length
         own.append(states_TD[start:])
@@ -239,7 +239,7 @@ def calibrate_on_cache(
     lengths = own_lengths(cache)
 
     def shared_by(index: int) -> dict[tuple[int, int], int]:
-        path = cache.path_before(index)
+        path = cache.prefixes_of(index)
         starts = [0, *(prefix.length for prefix in path)]
         return {
             (each.record, each.segment): each.length - start

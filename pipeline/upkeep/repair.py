@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from cache import open_cache
+from cache.codec_fits import read_codecs
 from cache.codecs import Codec
 from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
-from cache.reader import read_codecs
 from cache.storage import Where
 from cache.upkeep.repair import CacheMender, mend_cache
 from cache.upkeep.space import require_room, room_needed

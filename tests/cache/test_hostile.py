@@ -240,7 +240,7 @@ def test_a_file_that_the_journal_does_not_name_is_not_opened(name: str, tmp_path
     rewrite_record(root, lambda content: content["files"].pop(name))
     (root / name).unlink()
     os.mkfifo(root / name)  # opening it would wait for ever
-    with pytest.raises(CacheError, match="is not one of the files that the journal names"):
+    with pytest.raises(CacheError, match="not one of the files that the journal lists"):
         list(open_cache(root))
 
 

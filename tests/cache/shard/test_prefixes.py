@@ -90,7 +90,7 @@ def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(
     plenty = open_cache(root)
     order = [*range(len(plenty)), *reversed(range(len(plenty)))]
     wanted = [plenty[index] for index in order]
-    monkeypatch.setattr("cache.shard.prefix_cache._HELD_BYTES", 1)
+    monkeypatch.setattr("cache.shard.prefix_cache.PREFIX_BYTES", 1)
     scarce = open_cache(root)
     assert all(
         same_example(scarce[index], example) for index, example in zip(order, wanted, strict=True)
@@ -147,7 +147,7 @@ def test_examples_cut_in_any_way_are_read_whole(
     for index in range(len(whole)):
         assert same_coded(shared, whole, index)
         assert same_example(shared[index], whole[index])
-        path = shared.path_before(index)
+        path = shared.prefixes_of(index)
         assert [prefix.length for prefix in path] == sorted(prefix.length for prefix in path)
     assert verify_cache(shared.place).whole
 
@@ -291,8 +291,8 @@ def changed(
 
 CONTRADICTIONS = {
     "a missing prefix": ("prefixes", 2, 1, 77, "needs shared prefix 77, which no shard"),
-    "a prefix of other length": ("prefixes", 2, 2, 2, "tokens, its segments have others"),
-    "no prefix": ("prefixes", 2, 2, -1, "tokens, its segments have others"),
+    "a prefix of other length": ("prefixes", 2, 2, 2, "tokens, its segments"),
+    "no prefix": ("prefixes", 2, 2, -1, "tokens, its segments"),
     "one that is named twice": ("prefix_numbers", 1, 0, 1, "twice"),
     "one of another number": ("prefix_numbers", 2, 0, 9, "needs shared prefix 3"),
 }

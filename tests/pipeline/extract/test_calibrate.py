@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import open_cache
+from cache.codec_fits import read_codecs
 from cache.manifest import read_manifest
-from cache.reader import read_codecs
 from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import (

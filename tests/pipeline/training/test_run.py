@@ -123,7 +123,9 @@ def test_a_cache_coded_otherwise_than_its_identity_says_is_refused(
         rewrite_manifest(
             stale, lambda content, other=other: content["identity"].update(codec=other)
         )
-        with pytest.raises(CacheError, match="layer -1 is not coded as the cache's identity says"):
+        with pytest.raises(
+            CacheError, match="the codec of layer -1 is not the one in the cache's identity"
+        ):
             train(quick(stale, tmp_path / "run"))
 
 

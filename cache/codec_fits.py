@@ -1,0 +1,29 @@
+"""The codecs of a cache, read from the fits that are stored with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cache.codecs import Codec
+from cache.codecs.fit_file import fit_name, identity_of, read_fit
+from cache.errors import DamagedCacheError
+from cache.files import MEND, inside
+from cache.manifest import Manifest
+from cache.names import ATTACHMENTS, FITS
+
+
+def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
+    """Return each layer's codec, fitted as when the cache was begun.
+
+    Raises:
+        DamagedCacheError: a fit is not the one that the identity names.
+    """
+    identities, codecs = manifest.codec_identities, {}
+    for layer, name in manifest.codec_of.items():
+        file = inside(root, f"{ATTACHMENTS}/{FITS}/{fit_name(layer)}")
+        codecs[layer] = read_fit(file, name, manifest.hidden_size)
+        if identity_of(codecs[layer]) != identities.get(str(layer)):
+            raise DamagedCacheError(
+                f"{root}: the codec of layer {layer} is not the one in the cache's identity; {MEND}"
+            )
+    return codecs
