@@ -1,66 +1,121 @@
-"""Progress on stderr: bars for people, and for a pipe or a log file a plain line now and then."""
+"""Progress reports: a bar on a terminal, occasional plain lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.progress import Progress as Bar
+from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def progress_bar(*columns: ProgressColumn) -> Progress:
-    """A bar that leaves nothing behind when it ends; where stderr is no terminal, lines without
-    colour or control codes."""
+class Progress:
+    """Receives the progress of a task; this base class shows nothing."""
+
+    def stage(self, name: str, total: int = 0) -> None:
+        """Begin a stage of `total` units; 0 if their number is not known."""
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        """Add finished units to the current stage; `figures` are whatever else is measured."""
+
+
+NO_PROGRESS = Progress()
+
+
+class BarProgress(Progress):
+    """Shows each stage as a task of a bar, which appears with the first stage.
+
+    Args:
+        bar: shows the stages.
+        fields: initial values of the fields that the bar's columns show.
+    """
+
+    def __init__(self, bar: Bar, **fields: Any) -> None:
+        self._bar, self._fields = bar, fields
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: int = 0) -> None:
+        """Replace the previous stage."""
+        self._bar.start()
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=total or None, **self._fields)
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        """Move the bar on."""
+        self.update(amount)
+
+    def update(self, amount: int, **fields: Any) -> None:
+        """Move the bar on, and set fields that its columns show."""
+        if self._task is not None:
+            self._bar.update(self._task, advance=amount, **fields)
+
+
+@contextmanager
+def shown_progress(*columns: ProgressColumn) -> Iterator[Progress]:
+    """Show stages in a bar of these columns until the block ends."""
+    bar = progress_bar(*columns)
+    try:
+        yield BarProgress(bar)
+    finally:
+        bar.stop()
+
+
+def progress_bar(*columns: ProgressColumn) -> Bar:
+    """Return a bar that disappears when it ends; plain lines where stderr is no terminal."""
     if sys.stderr.isatty():
-        return Progress(*columns, console=Console(stderr=True), transient=True)
+        return Bar(*columns, console=Console(stderr=True), transient=True)
     return _Lines(*columns)
 
 
 def tell(line: str) -> None:
-    """A line on stderr that is no progress."""
-    with suppress(OSError):  # a log that is full or gone ends no run
+    """Write a line to stderr; a log that is full or closed ends no run."""
+    with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 class TokenCount(ProgressColumn):
-    """Tokens done, of how many and how many a second where that is known."""
+    """Finished tokens, with their total and tokens per second where known."""
 
     def render(self, task: Task) -> Text:
-        """Such as `4,096/184,500 tokens  141/s`."""
-        of = "" if task.total is None else f"/{task.total:,.0f}"
+        """Return text such as `4,096/184,500 tokens  141/s`."""
+        total = "" if task.total is None else f"/{task.total:,.0f}"
         speed = "" if task.speed is None else f"  {task.speed:,.0f}/s"
-        return Text(f"{task.completed:,.0f}{of} tokens{speed}")
+        return Text(f"{task.completed:,.0f}{total} tokens{speed}")
 
 
-class _Lines(Progress):
-    """What a bar would show, as a line, no oftener than every so many seconds; short runs say
-    nothing."""
+class _Lines(Bar):
+    """Writes the columns as plain lines, one per interval; short runs write nothing."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(*columns, disable=True)
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """As `Progress.update`, then a line where one is due."""
+        """Update the task, then write a line if one is due."""
         super().update(task_id, **changes)
-        self._tell(task_id)
+        self._write(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """As `Progress.advance`, then a line where one is due."""
+        """Advance the task, then write a line if one is due."""
         super().advance(task_id, advance)
-        self._tell(task_id)
+        self._write(task_id)
 
-    def _tell(self, task_id: TaskID) -> None:
-        now, task = time.monotonic(), self._tasks[task_id]
-        if now - self._told < SECONDS_BETWEEN_LINES or not task.visible:
+    def _write(self, task_id: TaskID) -> None:
+        now = time.monotonic()
+        task = next(task for task in self.tasks if task.id == task_id)
+        if now - self._last_line < SECONDS_BETWEEN_LINES or not task.visible:
             return
-        self._told = now
-        texts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
-        line = " ".join(text.plain for text in texts if isinstance(text, Text))  # a bar is no text
+        self._last_line = now
+        cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
+        line = " ".join(
+            cell.plain for cell in cells if isinstance(cell, Text)
+        )  # not the bar itself
         tell(" ".join(line.split()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,7 @@ from cache import Cache
 from pipeline.batches.examples import CachedExamples, Features
 from pipeline.data.student_tokens import answer_tokens, prompt_tokens
 from pipeline.data.transcript import transcript_of
-
-RowStep = Callable[[int, int], None]
-"""Called with the number of examples read, and of all."""
+from pipeline.progress import NO_PROGRESS, Progress
 
 
 class CachedAnswers(CachedExamples):
@@ -34,7 +32,7 @@ class CachedAnswers(CachedExamples):
         *,
         with_prompts: bool = False,
         longest: int | None = None,
-        step: RowStep = lambda done, total: None,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         """Tokenise the answers of the examples of these indices.
 
@@ -45,7 +43,7 @@ class CachedAnswers(CachedExamples):
             tokenizer: the student's.
             with_prompts: read the prompts too, in the student's tokens.
             longest: leave out answers of more tokens, their end included, and count them.
-            step: called as examples are read.
+            progress: counts the examples.
 
         Raises:
             InputError: the cache does not keep the examples' texts.
@@ -53,8 +51,8 @@ class CachedAnswers(CachedExamples):
         super().__init__(cache, layers)
         tokens, offsets = array("i"), array("q", [0])
         columns = {name: array("q") for name in ("index", "start", "learned", "bytes")}
-        for done, index in enumerate(indices):
-            step(done, len(indices))
+        progress.stage("answers", len(indices))
+        for index in indices:
             transcript = transcript_of(cache, index)
             for answer in transcript.answers:
                 text = transcript.answer_text(answer)
@@ -69,7 +67,7 @@ class CachedAnswers(CachedExamples):
                 columns["start"].append(answer.start)
                 columns["learned"].append(len(written))
                 columns["bytes"].append(len(text.encode()))
-        step(len(indices), len(indices))
+            progress.advance()
         self._tokens, self._offsets = _tensor(tokens, torch.int32), _tensor(offsets, torch.int64)
         self._columns = {name: _tensor(values, torch.int64) for name, values in columns.items()}
 

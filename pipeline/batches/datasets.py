@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
-from pipeline.batches.answers import CachedAnswers, RowStep
+from pipeline.batches.answers import CachedAnswers
 from pipeline.batches.examples import CachedExamples
 from pipeline.batches.whole_examples import WholeExamples
+from pipeline.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DatasetOptions:
         layers: cached layers to read.
         tokenizer: the student's.
         longest: of its tokens in an answer; longer ones are left out.
-        step: called as examples are tokenised.
+        progress: counts the examples that are tokenised.
     """
 
     cache: Cache
@@ -31,7 +32,7 @@ class DatasetOptions:
     layers: Sequence[int]
     tokenizer: PreTrainedTokenizerBase
     longest: int | None = None
-    step: RowStep = lambda done, total: None
+    progress: Progress = NO_PROGRESS
 
 
 def _whole_examples(options: DatasetOptions) -> CachedExamples:
@@ -46,7 +47,7 @@ def _answers(options: DatasetOptions, *, with_prompts: bool = False) -> CachedEx
         options.tokenizer,
         with_prompts=with_prompts,
         longest=options.longest,
-        step=options.step,
+        progress=options.progress,
     )
 
 

@@ -12,9 +12,8 @@ from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.results import AnswerScore, Interval, Sample
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.answers import Sampling, Written
+from pipeline.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called with a description of the current step, and how much of how much is done."""
 _SHOWN_SAMPLES = 8
 
 
@@ -73,7 +72,7 @@ def answer_prompts(
         prompts: may be none.
         scores: compares answers with references.
         settings: batch size and length of answers.
-        progress: called after each batch.
+        progress: counts the prompts.
 
     Raises:
         InputError: a user-defined score fails.
@@ -83,11 +82,11 @@ def answer_prompts(
     written = []
     write([prompts[0].prompt_turns], Sampling(1))  # lazy loading is not timed
     began = time.perf_counter()
+    progress.stage(f"{name}: answers", len(prompts))
     for start in range(0, len(prompts), settings.batch_size):
-        progress(f"{name}: answers", start, len(prompts))
         batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
         written += write(batch, Sampling(settings.max_new_tokens))
-    progress(f"{name}: answers", len(prompts), len(prompts))
+        progress.advance(len(batch))
     seconds = time.perf_counter() - began
     values = scores.score_answers([answer.text for answer in written])
     return Answers(written, values, _figures(written, values, prompts, scores, seconds))

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from pipeline.evaluation.answer_scores import AnswerScores
-from pipeline.evaluation.answering import Answers, Progress, answer_prompts
+from pipeline.evaluation.answering import Answers, answer_prompts
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.losses import RowLosses, transfer_score
 from pipeline.evaluation.open_runs import STUDENT, OpenRun
@@ -20,6 +20,7 @@ from pipeline.evaluation.student import HeldOutStudent
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher
 from pipeline.generation.writer import StudentWriter
+from pipeline.progress import Progress
 from pipeline.runs.comparisons import describe
 
 
@@ -46,14 +47,14 @@ class Evaluator:
     def measure_run(self, run: OpenRun, rows: Sequence[int]) -> Measured:
         """Measure a student on `rows` of its cache, and on the prompts."""
         writer = self._writer(run, writes=bool(self.prompts.conversations))
-        self.progress(f"{run.name}: validation loss", 0, 0)
+        self.progress.stage(f"{run.name}: validation loss")
         student = HeldOutStudent(run, writer.model, writer.tokenizer, rows)
         losses = student.losses()
         flops_per_token = student.flops_per_token()
         leak = student.leak(losses.loss) if run.settings.leaks else None
         ablations = None
         if run.settings.reads_states:
-            self.progress(f"{run.name}: ablations", 0, 0)
+            self.progress.stage(f"{run.name}: ablations")
             ablations = student.ablations(losses.loss)
         answers = self._answer(run.name, writer)
         trained = run.record["result"]
@@ -84,7 +85,7 @@ class Evaluator:
 
     def measure_teacher(self, teacher: TeacherAlone, rows: Sequence[int]) -> Measured:
         """Measure the teacher on `rows` of the student's cache, and on the prompts."""
-        losses = teacher.row_losses(rows, partial(self.progress, f"{TEACHER}: loss"))
+        losses = teacher.row_losses(rows, self.progress)
         answers = self._answer(TEACHER, teacher)
         result = StudentResult(
             name=TEACHER,
@@ -108,7 +109,7 @@ class Evaluator:
         Raises:
             InputError, RunError: a task fails.
         """
-        self.progress(f"{STUDENT}: tasks", 0, 0)
+        self.progress.stage(f"{STUDENT}: tasks")
         return tasks.run(self._writer(student, writes=True))
 
     def _answer(self, name: str, writer: StudentWriter | TeacherAlone) -> Answers:

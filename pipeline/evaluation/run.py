@@ -11,7 +11,7 @@ from cache.files import write_atomically
 from pipeline.device import choose_device
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.answer_scores import AnswerScores
-from pipeline.evaluation.answering import AnswerLine, Progress, answer_lines, shown_samples
+from pipeline.evaluation.answering import AnswerLine, answer_lines, shown_samples
 from pipeline.evaluation.codec_distortion import codec_distortion
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.json_fields import to_json
@@ -23,6 +23,7 @@ from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, teacher_location
 from pipeline.evaluation.verdict import verdict
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.runs.folder import RunFolder, environment
 from pipeline.runs.rows import rows_of
 
@@ -41,7 +42,7 @@ OPTIONS = (
 
 def evaluate(
     settings: EvaluateSettings,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = NO_PROGRESS,
     *,
     tasks: HarnessTasks | None = None,
     impossible: Mapping[str, str] | None = None,
@@ -52,7 +53,7 @@ def evaluate(
 
     Args:
         settings: of the evaluation; baselines have to be trained already.
-        progress: called with each step.
+        progress: shows the stages.
         tasks: loaded by `HarnessTasks.of`; None to load them.
         impossible: baselines that this student cannot have, with reasons.
 

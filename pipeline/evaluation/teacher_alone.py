@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
 from pipeline.generation.answers import Sampling, Written, cut_answer
 from pipeline.generation.prompts import left_padded
+from pipeline.progress import Progress
 from pipeline.runs.examples import teachers_tokenizer
 from pipeline.teacher.load import teacher_from_causal_lm
 from pipeline.teacher.model import Teacher
@@ -49,20 +50,20 @@ class TeacherAlone:
         return int(self._model.num_parameters())
 
     @torch.inference_mode()
-    def row_losses(self, rows: Sequence[int], progress: Callable[[int, int], None]) -> RowLosses:
+    def row_losses(self, rows: Sequence[int], progress: Progress) -> RowLosses:
         """Return its loss on the tokens that a student of whole examples learns.
 
         Args:
             rows: indices in the cache.
-            progress: called with the number of rows done and of all rows.
+            progress: counts the rows.
 
         Raises:
             InputError: its predictions depend on more than the LM head.
         """
         nats, tokens, sizes = [], [], []
         teacher = teacher_from_causal_lm(self._model, [-1])
-        for done, row in enumerate(rows):
-            progress(done, len(rows))
+        progress.stage("teacher: loss", len(rows))
+        for row in rows:
             ids, loss_mask = self._tokens(row)
             places = [place for place, learned in enumerate(loss_mask) if learned and place]
             ids_T = torch.tensor(ids, device=self._device)
@@ -70,6 +71,7 @@ class TeacherAlone:
             nats.append(self._nats(teacher, states_TD, ids_T, places))
             tokens.append(len(places))
             sizes.append(transcript_of(self._cache, row).learned_bytes)
+            progress.advance()
         return RowLosses(
             row_ids=tuple(self._cache.row_ids[row] for row in rows),
             nats=np.array(nats),

@@ -22,10 +22,8 @@ from pipeline.codec_fit.request import AskedCodec
 from pipeline.errors import RunError
 from pipeline.extract.forward import ShardReader
 from pipeline.extract.plan import PreparedExtract
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
-
-Step = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of how much is done."""
 
 
 def needs_lm_head(asked: Mapping[int, AskedCodec]) -> bool:
@@ -83,7 +81,7 @@ def _without_fit(codec: Any) -> Any:
 
 
 def calibrate(
-    prepared: PreparedExtract, teacher: Teacher, step: Step = lambda what, done, total: None
+    prepared: PreparedExtract, teacher: Teacher, progress: Progress = NO_PROGRESS
 ) -> dict[int, Codec]:
     """Read the sample with the teacher, and fit each layer's codec to it.
 
@@ -104,18 +102,10 @@ def calibrate(
         }
 
     chosen = choose_sample(own, prepared.calibration_tokens, seed, shared)
-    done, total = 0, sum(len(examples[index]) for index in chosen)
-
-    def progress(tokens: int) -> None:
-        nonlocal done
-        done += tokens
-        step("calibration sample", min(done, total), total)
-
+    progress.stage("calibration sample", sum(len(examples[index]) for index in chosen))
     needed = {number for index in chosen for number in shared(index)}
-    reader = ShardReader(
-        teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True, progress=progress
-    )
-    segments = reader.read(chosen, needed).segments
+    reader = ShardReader(teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True)
+    segments = reader.read(chosen, needed, progress).segments
     if not any(map(len, segments)):
         raise RunError(
             f"{prepared.settings.dataset}: no example of the calibration sample has finite states;"
@@ -125,7 +115,7 @@ def calibrate(
         prepared.asked,
         {layer: [segment.hidden_states[layer] for segment in segments] for layer in prepared.asked},
         teacher,
-        step,
+        progress,
     )
 
 
@@ -162,7 +152,7 @@ def fitted_codecs(
     asked: Mapping[int, AskedCodec],
     segments: Mapping[int, Sequence[npt.NDArray[Any]]],
     teacher: Teacher | None,
-    step: Step = lambda what, done, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
     """Each layer's codec, fitted to segments of text `[T, d_teacher]`.
 
@@ -170,18 +160,17 @@ def fitted_codecs(
         asked: of each layer.
         segments: of each layer whose codec is to be fitted.
         teacher: with its LM head, where a KL divergence is asked for.
-        step: told what is being done.
+        progress: shows the stages.
     """
     codecs: dict[int, Codec] = {}
-    for number, (layer, each) in enumerate(asked.items()):
-        step(f"fit layer {layer}", number, len(asked))
+    for layer, each in asked.items():
+        progress.stage(f"fit layer {layer}")
         if each.name == EXACT:
             codecs[layer] = Bf16()
             continue
         reads_head = teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
         divergence = divergence_of(teacher) if reads_head and teacher is not None else None
         codecs[layer] = fit_codec(each, sample_of(segments[layer]), divergence)
-    step("codecs fitted", len(asked), len(asked))
     return codecs
 
 
@@ -226,7 +215,10 @@ def segments_of(
 
 
 def calibrate_on_cache(
-    cache: Cache, asked: Mapping[int, AskedCodec], teacher: Teacher | None, step: Step
+    cache: Cache,
+    asked: Mapping[int, AskedCodec],
+    teacher: Teacher | None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
     """Fit codecs to a sample of a cache's own exact states; layers whose codec is to stay keep it.
 
@@ -250,7 +242,7 @@ def calibrate_on_cache(
     for layer, each in asked.items():
         if each.name != EXACT:
             chosen = choose_sample(lengths, each.calibration_tokens, each.seed, shared_by)
-            step(f"calibration sample of layer {layer}", 0, 0)
+            progress.stage(f"calibration sample of layer {layer}")
             shared, own = segments_of(cache, chosen, layer)
             segments[layer] = [*shared, *own]
-    return fitted_codecs(asked, segments, teacher, step)
+    return fitted_codecs(asked, segments, teacher, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
@@ -18,6 +17,7 @@ from pipeline.extract.batching import plan_batches
 from pipeline.extract.calibrate import earlier_codecs
 from pipeline.extract.forward import read_batch
 from pipeline.extract.plan import PreparedExtract
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 
 _PROBE_BATCHES = 8
@@ -69,14 +69,12 @@ class Forecast:
     unshared: str | None
 
 
-def forecast(
-    prepared: PreparedExtract, step: Callable[[str], None] = lambda what: None
-) -> Forecast:
+def forecast(prepared: PreparedExtract, progress: Progress = NO_PROGRESS) -> Forecast:
     """Count, weigh and probe; nothing is written.
 
     Args:
         prepared: the extract in question.
-        step: told what is being done.
+        progress: shows the stages.
 
     Raises:
         CacheError: the cache's folder holds another run's cache, or something else.
@@ -88,7 +86,7 @@ def forecast(
     prepared = prepared.with_codecs(codecs) if codecs else prepared
     manifest = prepared.manifest
     missing = require_continuable(place, manifest)
-    step("exact sizes")
+    progress.stage("exact sizes")
     mixes = dict.fromkeys(
         [*CODEC_NAMES, manifest.codec]
     )  # what is asked may differ from layer to layer
@@ -104,7 +102,7 @@ def forecast(
         else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
     )
     needed, free = disk_needed(place, prepared.room_needed(missing)), free_bytes(place.folder)
-    load_seconds, tokens, speed = _probe(prepared, left, step) if left else (None, 0, None)
+    load_seconds, tokens, speed = _probe(prepared, left, progress) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(
         cache=place.address,
@@ -155,19 +153,19 @@ def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
 
 
 def _probe(
-    prepared: PreparedExtract, left: list[TokenizedExample], step: Callable[[str], None]
+    prepared: PreparedExtract, left: list[TokenizedExample], progress: Progress
 ) -> tuple[float, int, float]:
     """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the
     longest to the shortest."""
     settings = prepared.settings
     device = choose_device(settings.device)
-    step("loading the teacher")
+    progress.stage("loading the teacher")
     began = time.perf_counter()
     teacher = load_teacher(
         prepared.source, settings.layers, device, choose_dtype(settings.dtype, device)
     )
     load_seconds = time.perf_counter() - began
-    step("probing its speed")
+    progress.stage("probing its speed")
     batches = plan_batches([len(example) for example in left], prepared.batch_tokens)
     chosen = [
         batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -19,6 +19,7 @@ from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.errors import InputError, RunError, reason
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.sharing import SharingPlan
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.prefix_kv import EMPTY_PREFIX, PrefixKV, extend_prefix, read_with_prefixes
 
@@ -67,7 +68,6 @@ class ShardReader:
         batch_tokens: int,
         *,
         skip_non_finite: bool = False,
-        progress: Callable[[int], None] = lambda tokens: None,
     ) -> None:
         """Prepare to read.
 
@@ -78,13 +78,12 @@ class ShardReader:
             batch_tokens: most tokens of a padded batch; halved for good when the device's memory
                 turns out to be too small.
             skip_non_finite: leave an example out whose states are not finite, instead of stopping.
-            progress: called with the tokens just read, shared ones counted for each example.
 
         Raises:
             InputError: the teacher cannot go on from a prefix that it has read.
         """
         self._teacher, self._examples, self._sharing = teacher, examples, sharing
-        self._batch_tokens, self._skip, self._progress = batch_tokens, skip_non_finite, progress
+        self._batch_tokens, self._skip = batch_tokens, skip_non_finite
         self._contexts: dict[int, PrefixKV] = {}
         self._faults: dict[int, str] = {}
         require_going_on(teacher, sharing)
@@ -95,18 +94,25 @@ class ShardReader:
             prefixes, "its shared prefix: the teacher gives values that are not finite"
         )
 
-    def read(self, indices: Sequence[int], stored: Iterable[int] | None = None) -> ShardStates:
+    def read(
+        self,
+        indices: Sequence[int],
+        stored: Iterable[int] | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> ShardStates:
         """Read the examples of these indices, and the prefixes that they need.
 
         Args:
             indices: of the examples, ascending.
             stored: numbers of the prefixes to give back; None: those that are stored in the shard
                 of these examples.
+            progress: counts tokens, those of shared prefixes once per example.
 
         Raises:
             RunError: a layer's states of an example are not finite; names both, and how many
                 values. Or the device's memory is too small for a single example.
         """
+        self._progress = progress
         while True:
             try:
                 return self._read(indices, stored)
@@ -226,7 +232,7 @@ class ShardReader:
                 segments[ready[index]] = run.segment(
                     {layer: hidden[row, : len(run)] for layer, hidden in states.items()}
                 )
-            self._progress(sum(run.stop for run in rows if run.number == NO_PREFIX))
+            self._progress.advance(sum(run.stop for run in rows if run.number == NO_PREFIX))
         return segments
 
     def _gathered(

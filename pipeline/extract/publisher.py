@@ -12,6 +12,7 @@ from cache.codecs import Codec
 from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
 from pipeline.extract.forward import ShardStates
+from pipeline.progress import Progress
 
 
 class ShardStore(Protocol):
@@ -116,3 +117,9 @@ class BackgroundPublisher:
             raise interrupted
         if error is None:
             self.settle()
+
+
+def report_shard(progress: Progress, record: ShardRecord) -> None:
+    """Advance by a published shard whose tokens have not been counted yet."""
+    tokens = record.tokens + sum(record.non_finite.values())
+    progress.advance(tokens, shards=1, bytes=record.bytes)

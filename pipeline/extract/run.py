@@ -14,10 +14,12 @@ from cache.shard.record import ShardRecord
 from cache.upkeep.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError
-from pipeline.extract.calibrate import Step, earlier_codecs
-from pipeline.extract.engines.interface import Engine, Progress, no_progress
+from pipeline.extract.calibrate import earlier_codecs
+from pipeline.extract.engines.interface import Engine
 from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.publisher import report_shard
+from pipeline.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class ExtractResult:
 
 def extract(
     prepared: PreparedExtract,
-    progress: Progress = no_progress,
-    step: Step = lambda what, done, total: None,
+    progress: Progress = NO_PROGRESS,
     engine: Engine | None = None,
 ) -> ExtractResult:
     """Run the teacher over the shards that are still missing and publish each as soon as it is
@@ -70,8 +71,7 @@ def extract(
 
     Args:
         prepared: the extract.
-        progress: told what has been read and published.
-        step: told of the calibration before it, where a codec needs one.
+        progress: counts tokens, with figures as for `Engine.make_shards`.
         engine: runs the teacher; None: in this process.
 
     Raises:
@@ -93,7 +93,7 @@ def extract(
         prepared.lm_head() if missing else None
     )  # before the teacher is loaded for the pass: one at a time in memory
     if codecs is None:
-        codecs = engine.calibrate(step)
+        codecs = engine.calibrate(progress)
         prepared = prepared.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
         require_room(place, prepared.room_needed(missing, bits))
@@ -103,10 +103,9 @@ def extract(
         prepared.attach(Path(attachments), codecs, lm_head)
         with write_cache(place, prepared.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
+            progress.stage("extract", prepared.manifest.tokens)
             for record in writer.published.values():
-                progress(
-                    record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes
-                )
+                report_shard(progress, record)
             began = time.perf_counter()
             if missing:
                 engine.make_shards(prepared, codecs, writer, progress)

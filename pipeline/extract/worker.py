@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
-from pipeline.extract.calibrate import Step, calibrate, needs_lm_head
+from pipeline.extract.calibrate import calibrate, needs_lm_head
 from pipeline.extract.forward import ShardReader, ShardStates, require_going_on
 from pipeline.extract.plan import PreparedExtract
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 
@@ -16,15 +17,12 @@ from pipeline.teacher.model import Teacher
 class ShardWorker:
     """Loads the teacher when it is first needed, and reads one shard after the other with it."""
 
-    def __init__(
-        self, prepared: PreparedExtract, progress: Callable[[int], None] = lambda tokens: None
-    ) -> None:
-        """Prepare to read; `progress` is told the tokens that have just been read."""
-        self._prepared, self._progress = prepared, progress
+    def __init__(self, prepared: PreparedExtract) -> None:
+        self._prepared = prepared
         self._teacher: Teacher | None = None
         self._reader: ShardReader | None = None
 
-    def calibrate(self, step: Step = lambda what, done, total: None) -> dict[int, Codec]:
+    def calibrate(self, progress: Progress = NO_PROGRESS) -> dict[int, Codec]:
         """Fit the codecs to the sample of the data set.
 
         Raises:
@@ -32,17 +30,20 @@ class ShardWorker:
             RunError: no example of the sample has finite states.
         """
         teacher = self.load(with_lm_head=needs_lm_head(self._prepared.asked))
-        codecs = calibrate(self._prepared, teacher, step)
+        codecs = calibrate(self._prepared, teacher, progress)
         teacher.drop_lm_head()
         return codecs
 
-    def read(self, shard: int, unusable: Iterable[int]) -> ShardStates:
+    def read(
+        self, shard: int, unusable: Iterable[int], progress: Progress = NO_PROGRESS
+    ) -> ShardStates:
         """Read a shard.
 
         Args:
             shard: its number.
             unusable: numbers of shared prefixes known to have no finite states; of all those that
                 whole duplicates go on from.
+            progress: counts the tokens.
 
         Raises:
             InputError: the teacher's weights cannot be loaded.
@@ -55,10 +56,9 @@ class ShardWorker:
                 self._prepared.sharing,
                 self._prepared.batch_tokens,
                 skip_non_finite=self._prepared.settings.skip_non_finite,
-                progress=self._progress,
             )
         self._reader.leave_out(unusable)
-        return self._reader.read(self._prepared.shards[shard])
+        return self._reader.read(self._prepared.shards[shard], progress=progress)
 
     def load(self, *, with_lm_head: bool = False) -> Teacher:
         """The teacher; loaded now, where it has not been before.

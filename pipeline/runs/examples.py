@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
-from pipeline.batches.answers import RowStep
 from pipeline.batches.datasets import DATASETS, DatasetOptions
 from pipeline.batches.examples import CachedExamples
 from pipeline.data.student_tokens import load_student_tokenizer, require_end_token
 from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 
@@ -61,7 +61,7 @@ def examples_of(
     cache: Cache,
     rows: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
-    step: RowStep = lambda done, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> CachedExamples:
     """What a student reads of some rows of a cache.
 
@@ -70,7 +70,7 @@ def examples_of(
         cache: holds them.
         rows: indices of examples.
         tokenizer: the student's.
-        step: told how many rows have been looked at.
+        progress: counts the rows whose answers are tokenised.
 
     Raises:
         InputError: nothing is left of them.
@@ -82,7 +82,7 @@ def examples_of(
             layers=settings.layers_used,
             tokenizer=tokenizer,
             longest=settings.max_answer_tokens,
-            step=step,
+            progress=progress,
         )
     )
     if not len(examples):

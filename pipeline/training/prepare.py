@@ -11,7 +11,6 @@ from torch.optim import AdamW
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from cache import Cache, CacheError
-from pipeline.batches.answers import RowStep
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.examples import CachedExamples
 from pipeline.batches.loader import CachedBatches
@@ -23,6 +22,7 @@ from pipeline.data.vocabulary import VOCABULARY, kept_head, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, student_body
 from pipeline.processes import Share
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.runs.examples import (
     examples_of,
     left_out_of,
@@ -89,10 +89,9 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
 
 
 def prepare_run(
-    cache: Cache, settings: TrainSettings, share: Share, step: RowStep = lambda done, total: None
+    cache: Cache, settings: TrainSettings, share: Share, progress: Progress = NO_PROGRESS
 ) -> PreparedRun:
-    """Build the student and what feeds it. `step` is told how many rows have been looked at, where
-    that takes a while.
+    """Build the student and what feeds it.
 
     Raises:
         InputError: too few examples, no such student, device or reporter, or batches that cannot be
@@ -103,7 +102,7 @@ def prepare_run(
     arguments = training_arguments(settings, RunFolder(settings.run), processes=share.processes)
     reporters = [find_reporter(name) for name in settings.report_to] if share.rank == 0 else []
     learned, held_out = (
-        examples_of(settings, cache, rows, tokenizer, step)
+        examples_of(settings, cache, rows, tokenizer, progress)
         for rows in (train_rows, validation_rows)
     )
     set_seed(settings.seed)

@@ -21,7 +21,7 @@ from pipeline.data.split import MIN_HELD_OUT
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
-from pipeline.progress import progress_bar, tell
+from pipeline.progress import NO_PROGRESS, progress_bar, shown_progress, tell
 from pipeline.runs.comparisons import RANDOM_TEACHER, comparison_settings, kind_of, why_impossible
 from pipeline.runs.examples import students_hash
 from pipeline.runs.folder import RunFolder, forget_peak_memory, is_over, peak_memory
@@ -177,16 +177,15 @@ def _train_one(
             if record["comparisons"] != earlier["comparisons"] and share.rank == 0:
                 folder.write_record(earlier | {"comparisons": record["comparisons"]})
             return earlier
-    with progress_bar(
-        TextColumn(f"{title}: answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as bar:
-        task = bar.add_task("", total=None, visible=settings.own_tokens and share.rank == 0)
-        prepared = prepare_run(
-            cache,
-            settings,
-            share,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    columns = (
+        TextColumn(f"{title}: {{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with shown_progress(*columns) as shown:
+        progress = shown if share.rank == 0 else NO_PROGRESS
+        prepared = prepare_run(cache, settings, share, progress)
     require_no_teacher()
     forget_peak_memory()
     checkpoint = folder.last_checkpoint() if resume else None
@@ -199,7 +198,7 @@ def _train_one(
             folder.write_options(options)
         folder.continue_from(checkpoint)
     together.wait_for_everyone()
-    with progress_bar(*progress_columns()) as progress:
+    with progress_bar(*progress_columns()) as bar:
         trainer = StudentTrainer(
             prepared.model,
             prepared.arguments,
@@ -209,7 +208,7 @@ def _train_one(
             predictions=prepared.predictions,
             optimizers=(prepared.optimizer, None),
             callbacks=training_callbacks(
-                settings, folder, share, prepared.reporters, checkpoint, progress, title
+                settings, folder, share, prepared.reporters, checkpoint, bar, title
             ),
         )
         for default in (ProgressCallback, PrinterCallback):

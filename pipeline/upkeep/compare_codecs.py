@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,11 +33,11 @@ from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
 from pipeline.extract.forward import read_batch
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
-Step = Callable[[str, int, int], None]
 _STEPS = tuple(2 ** (power / 2) for power in range(-4, 6))
 """Steps of the `klt` curve, in those that give a relative error of about a tenth."""
 _TOKENS_A_CHANNEL = 10
@@ -120,9 +120,7 @@ class LayerFidelity:
     points: list[Point]
 
 
-def compare(
-    settings: FidelitySettings, step: Step = lambda what, done, total: None
-) -> list[LayerFidelity]:
+def compare(settings: FidelitySettings, progress: Progress = NO_PROGRESS) -> list[LayerFidelity]:
     """Code a sample of a cache's states with each codec and measure what is lost.
 
     Layers that are not stored exactly are read again with the teacher; then the cache's own codec
@@ -155,7 +153,7 @@ def compare(
             settings.kl and name and lm_head_layer(name, layers, cache.identity) is not None
         )
         if with_head or any(cache.codecs[layer].name != EXACT for layer in layers):
-            step("loading the teacher", 0, 0)
+            progress.stage("loading the teacher")
             name, device = (
                 name or recorded(cache.manifest, "teacher"),
                 choose_device(settings.device),
@@ -163,11 +161,15 @@ def compare(
             teacher = load_verified_teacher(
                 name, list(layers), cache.identity, device, with_lm_head=with_head
             )
-        return [_compare_layer(cache, layer, settings, teacher, step) for layer in layers]
+        return [_compare_layer(cache, layer, settings, teacher, progress) for layer in layers]
 
 
 def _compare_layer(
-    cache: Cache, layer: int, settings: FidelitySettings, teacher: Teacher | None, step: Step
+    cache: Cache,
+    layer: int,
+    settings: FidelitySettings,
+    teacher: Teacher | None,
+    progress: Progress,
 ) -> LayerFidelity:
     own = {index: length for index, length in enumerate(own_lengths(cache)) if length}
     indices = [*own]
@@ -181,7 +183,7 @@ def _compare_layer(
         rest[i]
         for i in choose_sample([own[index] for index in rest], settings.tokens, settings.seed + 1)
     ]
-    step(f"layer {layer}: reading", 0, 0)
+    progress.stage(f"layer {layer}: reading")
     shared, own_states = _exact_segments(cache, calibration, layer, teacher)
     fitted_to = [*shared, *own_states]
     _, segments = _exact_segments(
@@ -203,16 +205,17 @@ def _compare_layer(
     total = _OTHERS + len(_STEPS) + (len(PRESETS) if divergence is not None else 0)
     if cache.codecs[layer].name != EXACT:
         coded, total = _and_as_stored(coded, cache, layer, measured), total + 1
-    for number, (codec, setting, decoded_ND, bits) in enumerate(coded):
-        step(f"layer {layer}: {codec} {setting}", number, total)
+    progress.stage(f"layer {layer}: codecs", total)
+    for codec, setting, decoded_ND, bits in coded:
         error = squared_error(states_ND, decoded_ND)
         bound = gaussian_bound(spectrum_D, error) if error else None
         points.append(
             Point(codec, setting, round(bits, 4), relative_error(states_ND, decoded_ND), bound)
         )
         compared.append(decoded_ND[rows])
+        progress.advance()
     if divergence is not None:
-        step(f"layer {layer}: KL divergence", 0, 0)
+        progress.stage(f"layer {layer}: KL divergence")
         found = divergence(states_ND[rows], compared)
         points = [
             replace(point, kl=kl.mean, kl_error=kl.error)

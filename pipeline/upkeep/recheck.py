@@ -8,7 +8,7 @@ weights: no hooks, no blocks left out, no positions, no padding, no key-value ca
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from cache import CacheError, open_cache
 from cache.codecs import Codec
 from cache.storage import Where
 from pipeline.device import choose_device
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import load_verified_base_model
 from pipeline.upkeep.recorded_settings import recorded
 
@@ -74,7 +75,7 @@ def recheck(
     teacher: str | None = None,
     device: str = "auto",
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> Recheck:
     """Run the live teacher over a random sample of a cache's examples and compare.
 
@@ -84,7 +85,7 @@ def recheck(
         teacher: where it lies now; None: where it lay when the cache was made.
         device: where it computes; its type is the cache's.
         seed: of the sample.
-        progress: called with the examples done and their number in all.
+        progress: counts the examples.
 
     Raises:
         CacheError: it is not a whole cache.
@@ -102,15 +103,14 @@ def recheck(
         tokens = 0
         # Shorter ones first: dynamic rotary embeddings keep what the longest text so far has made
         # of them.
-        for done, index in enumerate(
-            sorted(chosen, key=lambda index: int(cache.lengths[index])), start=1
-        ):
+        progress.stage("compare", len(chosen))
+        for index in sorted(chosen, key=lambda index: int(cache.lengths[index])):
             example = cache[index]
             states = _plain_states(live, example.input_ids, cache.layers)
             for layer, stored in example.hidden_states.items():
                 errors[layer].append((index, *_difference(stored, states[layer])))
             tokens += len(example)
-            progress(done, len(chosen))
+            progress.advance()
         dtype = cache.identity["compute_dtype"]
         row_ids = cache.row_ids
         allowed = {

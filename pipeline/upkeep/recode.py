@@ -12,7 +12,8 @@ from cache.upkeep.convert import require_exact
 from pipeline.codec_fit.request import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import Step, begun_codecs, calibrate_on_cache, needs_lm_head
+from pipeline.extract.calibrate import begun_codecs, calibrate_on_cache, needs_lm_head
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
@@ -34,7 +35,7 @@ def new_codecs(
     source: Where,
     target: Where,
     settings: RecodeSettings,
-    step: Step = lambda what, done, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
     """The codecs of the layers that are to be coded anew.
 
@@ -45,7 +46,7 @@ def new_codecs(
         source: a whole cache.
         target: where its conversion is to lie.
         settings: what is asked.
-        step: told what is being done.
+        progress: shows the stages.
 
     Raises:
         CacheError: the source is not a whole cache, or a layer to be coded anew is not stored
@@ -72,12 +73,12 @@ def new_codecs(
             return {layer: earlier[layer] for layer in asked}
         teacher = None
         if needs_lm_head(asked):
-            step("loading the LM head", 0, 0)
+            progress.stage("loading the LM head")
             name = settings.teacher or recorded(cache.manifest, "teacher")
             teacher = load_verified_teacher(
                 name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True
             )
-        return calibrate_on_cache(cache, asked, teacher, step)
+        return calibrate_on_cache(cache, asked, teacher, progress)
 
 
 def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from cache.codecs import Codec
 from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
-from cache.storage import Where
+from cache.storage import Where, place_of
 from cache.upkeep.repair import CacheMender, mend_cache
 from cache.upkeep.space import require_room, room_needed
+from cache.upkeep.summary import published_bytes
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
 from pipeline.extract.calibrate import calibrate, needs_lm_head
 from pipeline.extract.forward import ShardReader
 from pipeline.extract.plan import PreparedExtract, prepare
+from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.upkeep.recorded_settings import settings_of
@@ -76,15 +77,13 @@ class RepairResult:
 
 def repair(
     settings: RepairSettings,
-    checked: Callable[[int], None] = lambda size: None,
-    extracted: Callable[[int, int], None] = lambda tokens, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> RepairResult:
     """Verify a cache, and extract again the shards that are damaged or missing.
 
     Args:
         settings: the cache, and where teacher and data set lie.
-        checked: called with the bytes just checked.
-        extracted: called with the tokens just read and those to be read in all.
+        progress: counts bytes of the check, then tokens.
 
     Raises:
         CacheError: there is no cache, another process writes to it, or teacher or data set are not
@@ -92,14 +91,16 @@ def repair(
         InputError: the teacher or the data set is not to be had.
         RunError: the numbers differ from the lost ones, or are not finite.
     """
-    with mend_cache(settings.cache, checked) as mender:
+    place = place_of(settings.cache)
+    progress.stage("verify", published_bytes(place))
+    with mend_cache(place, progress.advance) as mender:
         same: dict[int, bool | None] = {}
         if mender.shards or mender.damaged_attachments:
             prepared = _prepared_again(mender, settings)
             lm_head = prepared.lm_head() if mender.damaged_attachments else None
             teacher = _Teacher(prepared)
             prepared, codecs = _codecs_again(mender, prepared, teacher)
-            same = _extract_again(mender, prepared, codecs, teacher, settings, extracted)
+            same = _extract_again(mender, prepared, codecs, teacher, settings, progress)
             if mender.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
                     prepared.attach(Path(attachments), codecs, lm_head)
@@ -215,7 +216,7 @@ def _extract_again(
     codecs: dict[int, Codec],
     teacher: _Teacher,
     settings: RepairSettings,
-    extracted: Callable[[int, int], None],
+    progress: Progress,
 ) -> dict[int, bool | None]:
     """Make the lost shards again; tells of each whether it holds what the lost one held."""
     if not mender.shards:
@@ -225,6 +226,7 @@ def _extract_again(
         {shard: mender.records[shard] for shard in mender.records if shard not in mender.shards}
     )
     total = sum(len(example) for shard in mender.shards for example in prepared.examples_of(shard))
+    progress.stage("extract", total)
     same = {}
     for shard in mender.shards:
         made, lost = _how_made(mender, shard), mender.records.get(shard)
@@ -236,10 +238,9 @@ def _extract_again(
             prepared.sharing,
             batch_tokens,
             skip_non_finite=settings.skip_non_finite or bool(lost and lost.non_finite),
-            progress=lambda tokens: extracted(tokens, total),
         )
         reader.leave_out(unusable)
-        states = reader.read(prepared.shards[shard])
+        states = reader.read(prepared.shards[shard], progress=progress)
         now = prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         try:
             same[shard] = mender.replace(

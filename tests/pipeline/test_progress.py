@@ -6,7 +6,7 @@ import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from pipeline import progress
-from pipeline.progress import progress_bar
+from pipeline.progress import progress_bar, shown_progress
 
 COLUMNS = (
     TextColumn("[bold]{task.description}"),
@@ -61,3 +61,16 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(monkeypatch: pytest.Mo
     bar = progress_bar(*COLUMNS)
     assert not bar.disable
     assert bar.live.transient
+
+
+def test_stages_replace_each_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with shown_progress(*COLUMNS) as shown:
+        shown.advance()  # before the first stage: nothing to count
+        shown.stage("load")
+        shown.stage("answers", 2)
+        shown.advance(2, seconds_waited=1.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.split()[:2] == ["answers", "2/2"]

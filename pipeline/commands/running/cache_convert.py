@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from cache.storage import Place
 from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
-from pipeline.progress import progress_bar
+from pipeline.progress import BarProgress, progress_bar
 from pipeline.upkeep.recode import RecodeSettings, new_codecs
 
 
@@ -24,23 +24,21 @@ def convert_and_tell(
     Raises:
         CacheError, InputError: as `new_codecs` and `convert_cache`.
     """
-    with progress_bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with progress_bar(*columns) as bar:
+        codecs = new_codecs(source, target, RecodeSettings(**options), BarProgress(bar))
         task = bar.add_task("convert", total=None)
-
-        def step(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        codecs = new_codecs(source, target, RecodeSettings(**options), step)
         result = convert_cache(
             source,
             target,
             container=container,
             codecs=codecs,
-            progress=lambda done, total: bar.update(
-                task, description="convert", completed=done, total=total
-            ),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if not as_json:
         click.echo(

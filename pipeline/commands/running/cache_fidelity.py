@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from cache.storage import Place
 from pipeline.commands.counted import counted
-from pipeline.progress import progress_bar
+from pipeline.progress import shown_progress
 from pipeline.report.fidelity import fidelity_json, write_fidelity
 from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
 
@@ -24,19 +24,14 @@ def compare_and_tell(
     Raises:
         CacheError, InputError: as `compare`.
     """
-    with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
-        task = bar.add_task("fidelity", total=None)
-        found = compare(
-            FidelitySettings(cache, **options),
-            lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total or None
-            ),
-        )
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with shown_progress(*columns) as progress:
+        layers = compare(FidelitySettings(cache, **options), progress)
     if out is not None:
-        write_fidelity(out, cache.address, found)
+        write_fidelity(out, cache.address, layers)
     if not as_json:
-        click.echo("\n\n".join(map(_in_words, found)) + (f"\n\nwritten to {out}" if out else ""))
-    return fidelity_json(cache.address, found)
+        click.echo("\n\n".join(map(_in_words, layers)) + (f"\n\nwritten to {out}" if out else ""))
+    return fidelity_json(cache.address, layers)
 
 
 def _in_words(layer: LayerFidelity) -> str:

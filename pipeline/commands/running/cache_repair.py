@@ -9,9 +9,8 @@ import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from cache.storage import Place
-from cache.upkeep.summary import published_bytes
 from pipeline.commands.counted import counted
-from pipeline.progress import progress_bar
+from pipeline.progress import shown_progress
 from pipeline.upkeep.repair import RepairResult, RepairSettings, repair
 
 _MOST_LINES = 20
@@ -24,14 +23,9 @@ def repair_and_tell(cache: Place, options: dict[str, Any], *, as_json: bool) -> 
     Raises:
         CacheError, InputError, RunError: as `repair`.
     """
-    with progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()) as bar:
-        checking = bar.add_task("verify", total=published_bytes(cache))
-        extracting = bar.add_task("extract", total=None, visible=False)
-        result = repair(
-            RepairSettings(cache, **options),
-            lambda size: bar.update(checking, advance=size),
-            lambda tokens, total: bar.update(extracting, advance=tokens, total=total, visible=True),
-        )
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with shown_progress(*columns) as progress:
+        result = repair(RepairSettings(cache, **options), progress)
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)

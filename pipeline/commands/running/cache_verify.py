@@ -20,7 +20,7 @@ from cache.upkeep.summary import published_bytes
 from cache.upkeep.verify import Verification, verify_cache
 from pipeline.commands.counted import counted
 from pipeline.errors import RunError
-from pipeline.progress import progress_bar
+from pipeline.progress import shown_progress
 
 if TYPE_CHECKING:
     from pipeline.upkeep.recheck import Recheck
@@ -44,26 +44,23 @@ def verify_and_tell(
         CacheError, InputError: as `verify_cache` and `recheck`.
         RunError: something is damaged or missing, or is not the teacher's.
     """
-    with progress_bar(
-        TextColumn("verify"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    ) as bar:
-        task = bar.add_task("verify", total=published_bytes(cache))
-        found = verify_cache(cache, lambda size: bar.update(task, advance=size))
+    name = TextColumn("{task.description}")
+    with shown_progress(name, BarColumn(), DownloadColumn(), TimeRemainingColumn()) as progress:
+        progress.stage("verify", published_bytes(cache))
+        found = verify_cache(cache, progress.advance)
     compared = None
     if deep and found.whole:
         from pipeline.upkeep.recheck import recheck  # brings torch, which checksums do not need
 
-        with progress_bar(
-            TextColumn("compare"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        ) as bar:
-            task = bar.add_task("compare", total=None)
+        columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with shown_progress(*columns) as progress:
             compared = recheck(
                 cache,
                 sample=sample,
                 teacher=teacher,
                 device=device,
                 seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
     bad = _complaint(cache, found, compared)

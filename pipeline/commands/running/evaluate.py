@@ -14,7 +14,7 @@ from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.results import EvaluationResults, ScoreDescription, StudentResult
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.progress import progress_bar
+from pipeline.progress import shown_progress
 from pipeline.report.page import write_report
 from pipeline.runs.folder import RunFolder
 
@@ -49,16 +49,9 @@ def _evaluate(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with progress_bar(*columns) as bar:
-        task = bar.add_task("load", total=None)
-        return evaluate(
-            settings,
-            lambda step, done, total: bar.update(
-                task, description=step, completed=done, total=total or None
-            ),
-            tasks=tasks,
-            impossible=impossible,
-        )
+    with shown_progress(*columns) as progress:
+        progress.stage("load")
+        return evaluate(settings, progress, tasks=tasks, impossible=impossible)
 
 
 def _print(results: EvaluationResults, folder: RunFolder) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from pipeline.commands.counted import counted
 from pipeline.extract.engines.choose import choose_engine
@@ -18,7 +19,7 @@ from pipeline.extract.plan import PreparedExtract, prepare
 from pipeline.extract.run import ExtractResult, extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import leads
-from pipeline.progress import TokenCount, progress_bar
+from pipeline.progress import BarProgress, TokenCount, progress_bar, shown_progress
 
 _SLOW_DISK = 0.05
 """Share of the time that the teacher may stand still for the disk before the progress line says
@@ -63,40 +64,47 @@ def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
-        calibrating = bar.add_task("calibrate", total=None, visible=False, beside="")
-        task = bar.add_task("extract", total=prepared.manifest.tokens, beside="")
-        done = {"shards": 0, "bytes": 0, "waited": 0.0}
-        began = time.perf_counter()
+        return extract(prepared, _ExtractProgress(bar, prepared.manifest.shards), engine)
 
-        def advance(
-            tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0
-        ) -> None:
-            done["shards"] += shards
-            done["bytes"] += size
-            done["waited"] += waited
-            beside = (
-                f"{done['shards']}/{prepared.manifest.shards} shards  {done['bytes'] / 1e6:,.1f} MB"
-            )
-            if done["waited"] > _SLOW_DISK * (time.perf_counter() - began):
-                beside += f"  the disk is slower than the teacher: waited {done['waited']:.0f} s"
-            bar.update(task, advance=tokens, beside=beside)
 
-        def calibrated(what: str, done: int, total: int) -> None:
-            bar.update(
-                calibrating,
-                description=what,
-                completed=done,
-                total=total or None,
-                visible=done < total,
-            )
+class _ExtractProgress(BarProgress):
+    """Adds published shards, their size, and how long the teacher waited for the disk."""
 
-        return extract(prepared, advance, calibrated, engine)
+    def __init__(self, bar: Bar, shards: int) -> None:
+        super().__init__(bar, beside="")
+        self._shards, self._began = shards, time.perf_counter()
+        self._published = self._bytes = self._waited = 0.0
+
+    def stage(self, name: str, total: int = 0) -> None:
+        """Restart the clock too."""
+        super().stage(name, total)
+        self._began = time.perf_counter()
+
+    def advance(
+        self,
+        amount: int = 1,
+        *,
+        shards: float = 0,
+        bytes: float = 0,
+        seconds_waited: float = 0,
+        **figures: float,
+    ) -> None:
+        """Add what was published."""
+        self._published += shards
+        self._bytes += bytes
+        self._waited += seconds_waited
+        beside = ""
+        if self._published:
+            beside = f"{self._published:.0f}/{self._shards} shards  {self._bytes / 1e6:,.1f} MB"
+        if self._waited > _SLOW_DISK * (time.perf_counter() - self._began):
+            beside += f"  the disk is slower than the teacher: waited {self._waited:.0f} s"
+        self.update(amount, beside=beside)
 
 
 def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:
-    with progress_bar(TextColumn("plan: {task.description}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task("")
-        expected = forecast(prepared, lambda what: bar.update(task, description=what))
+    columns = TextColumn("plan: {task.description}"), TimeElapsedColumn()
+    with shown_progress(*columns) as progress:
+        expected = forecast(prepared, progress)
     if not as_json:
         click.echo(_forecast_in_words(prepared, expected))
     return asdict(expected)

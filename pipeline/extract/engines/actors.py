@@ -25,11 +25,11 @@ from cache.manifest import Manifest
 from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.errors import InputError, RunError
-from pipeline.extract.calibrate import Step
-from pipeline.extract.engines.interface import Progress
 from pipeline.extract.engines.queue import ShardQueue
 from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.publisher import report_shard
 from pipeline.extract.worker import ShardWorker
+from pipeline.progress import Progress
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -144,9 +144,9 @@ class RayEngine:
     def follow(self) -> None:
         """As `Engine.follow`: there is nobody else."""
 
-    def calibrate(self, step: Step) -> dict[int, Codec]:
+    def calibrate(self, progress: Progress) -> dict[int, Codec]:
         """As `Engine.calibrate`."""
-        step("calibration sample", 0, 0)
+        progress.stage("calibration sample")
         codecs: dict[int, Codec] = self._answer(self._new_actor().calibrate.remote())
         return codecs
 
@@ -197,7 +197,7 @@ class RayEngine:
                 continue
             writer.record(record)
             queue.published(shard)
-            progress(record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes)
+            report_shard(progress, record)
 
     def _new_actor(self) -> Any:
         self._actors.append(self._actor.remote(self._prepared, self._threads))

@@ -7,26 +7,8 @@ from typing import Protocol
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from pipeline.extract.calibrate import Step
 from pipeline.extract.plan import PreparedExtract
-
-
-class Progress(Protocol):
-    """Told how an extract gets on."""
-
-    def __call__(
-        self, tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0
-    ) -> None:
-        """Args:
-        tokens: just read.
-        shards, size: just published, and their bytes.
-        waited: seconds that the teacher has just stood still because the shard before was not
-        written yet."""
-        ...
-
-
-def no_progress(tokens: int = 0, *, shards: int = 0, size: int = 0, waited: float = 0.0) -> None:
-    """Tell nobody."""
+from pipeline.progress import Progress
 
 
 class Engine(Protocol):
@@ -42,7 +24,7 @@ class Engine(Protocol):
         """Do what the process that leads says, until all is done."""
         ...
 
-    def calibrate(self, step: Step) -> dict[int, Codec]:
+    def calibrate(self, progress: Progress) -> dict[int, Codec]:
         """Fit the codecs to the sample of the data set.
 
         Raises:
@@ -73,7 +55,8 @@ class Engine(Protocol):
             prepared: the extract, with the identity that its codecs give it.
             codecs: of each layer.
             writer: of the cache.
-            progress: told what has been read and published.
+            progress: counts tokens, with the figures `shards`, `bytes` (published) and
+                `seconds_waited` (teacher idle until the previous shard is written).
 
         Raises:
             InputError: the teacher's weights cannot be loaded.

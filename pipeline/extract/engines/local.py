@@ -7,11 +7,10 @@ from types import TracebackType
 from cache import CacheWriter
 from cache.codecs import Codec
 from cache.shard.record import ShardRecord
-from pipeline.extract.calibrate import Step
-from pipeline.extract.engines.interface import Progress, no_progress
 from pipeline.extract.plan import PreparedExtract
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
+from pipeline.progress import Progress
 
 
 class LocalEngine:
@@ -20,9 +19,7 @@ class LocalEngine:
     leads = True
 
     def __init__(self, prepared: PreparedExtract) -> None:
-        self._progress: Progress = no_progress
-        self._publisher: BackgroundPublisher | None = None
-        self._worker = ShardWorker(prepared, self._read)
+        self._worker = ShardWorker(prepared)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -42,9 +39,9 @@ class LocalEngine:
     def follow(self) -> None:
         """As `Engine.follow`: there is nobody else."""
 
-    def calibrate(self, step: Step) -> dict[int, Codec]:
+    def calibrate(self, progress: Progress) -> dict[int, Codec]:
         """As `Engine.calibrate`."""
-        return self._worker.calibrate(step)
+        return self._worker.calibrate(progress)
 
     def make_shards(
         self,
@@ -54,21 +51,27 @@ class LocalEngine:
         progress: Progress,
     ) -> None:
         """As `Engine.make_shards`."""
-        self._progress = progress
 
         def published(record: ShardRecord) -> None:
-            progress(shards=1, size=record.bytes)
+            progress.advance(0, shards=1, bytes=record.bytes)
 
         unusable = prepared.unusable_prefixes(writer.published)
         with BackgroundPublisher(
             writer, codecs, prepared.provenance_of_shards(), published
-        ) as self._publisher:
+        ) as publisher:
+            checked = _CheckedProgress(progress, publisher)
             for shard in writer.missing_shards():
-                states = self._worker.read(shard, unusable)
-                progress(waited=self._publisher.settle())
-                self._publisher.publish(shard, states)
+                states = self._worker.read(shard, unusable, checked)
+                progress.advance(0, seconds_waited=publisher.settle())
+                publisher.publish(shard, states)
 
-    def _read(self, tokens: int) -> None:
-        if self._publisher is not None:
-            self._publisher.check()
-        self._progress(tokens)
+
+class _CheckedProgress(Progress):
+    """Raises the error of a failed write at the next batch."""
+
+    def __init__(self, progress: Progress, publisher: BackgroundPublisher) -> None:
+        self._progress, self._publisher = progress, publisher
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        self._publisher.check()
+        self._progress.advance(amount, **figures)

@@ -23,12 +23,11 @@ from cache.manifest import Manifest
 from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
-from pipeline.extract.calibrate import Step
-from pipeline.extract.engines.interface import Progress
 from pipeline.extract.engines.queue import ShardQueue
 from pipeline.extract.plan import PreparedExtract
-from pipeline.extract.publisher import BackgroundPublisher
+from pipeline.extract.publisher import BackgroundPublisher, report_shard
 from pipeline.extract.worker import ShardWorker
+from pipeline.progress import Progress
 
 _LONGEST_ROUND = timedelta(days=1)
 """Until a rank takes the others for dead; torchrun itself notices at once."""
@@ -63,9 +62,9 @@ class RanksEngine:
         if kind is None:
             dist.destroy_process_group()
 
-    def calibrate(self, step: Step) -> dict[int, Codec]:
+    def calibrate(self, progress: Progress) -> dict[int, Codec]:
         """As `Engine.calibrate`."""
-        return self._worker.calibrate(step)
+        return self._worker.calibrate(progress)
 
     def load(self) -> None:
         """As `Engine.load`."""
@@ -87,9 +86,7 @@ class RanksEngine:
                 for record in storing.do(_told_by_rank_0(task)):
                     writer.record(record)
                     queue.published(record.shard)
-                    progress(
-                        record.tokens + sum(record.non_finite.values()), shards=1, size=record.bytes
-                    )
+                    report_shard(progress, record)
             _told_by_rank_0(None)
 
     def follow(self) -> None:

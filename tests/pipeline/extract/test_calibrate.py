@@ -74,7 +74,7 @@ def test_a_codec_fitted_before_the_pass_is_the_one_fitted_to_its_cache(
     }
     before = read_codecs(settings.cache, read_manifest(settings.cache))
     with open_cache(small_cache) as cache:
-        after = calibrate_on_cache(cache, asked, None, lambda what, done, total: None)
+        after = calibrate_on_cache(cache, asked, None)
     for layer in asked:
         for name, value in after[layer].settings["found"].items():
             assert before[layer].settings["found"][name] == pytest.approx(value, rel=0.02), (

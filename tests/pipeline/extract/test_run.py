@@ -37,6 +37,7 @@ from pipeline.teacher.source import find_teacher
 from tests.cache.examples import rewrite_manifest, same_example
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import write_rows
+from tests.pipeline.recorded_progress import InterruptAfterShard
 
 Make = Callable[..., ExtractSettings]
 
@@ -143,12 +144,8 @@ def test_moving_the_teacher_changes_nothing(embedded_settings: Make, tmp_path: P
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
     settings = embedded_settings(limit=8, teacher=str(teacher), shard_tokens=500)
 
-    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
-        if size:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        extract(prepare(settings), stop)
+        extract(prepare(settings), InterruptAfterShard())
     moved = shutil.move(teacher, tmp_path / "moved")
     assert extract(prepare(replace(settings, teacher=str(moved)))).resumed_shards > 0
 

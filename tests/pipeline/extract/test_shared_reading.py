@@ -17,6 +17,7 @@ from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.conftest import write_rows
+from tests.pipeline.recorded_progress import InterruptAfterShard
 
 Make = Callable[..., ExtractSettings]
 
@@ -63,12 +64,8 @@ def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(
         prepare(replace(settings, cache=settings.cache.with_name("whole")))
     ).content_digest
 
-    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
-        if size:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        extract(prepare(settings), stop)
+        extract(prepare(settings), InterruptAfterShard())
     result = extract(prepare(settings))
     assert 0 < result.resumed_shards < result.shards
     assert result.content_digest == digest
@@ -125,11 +122,7 @@ def test_a_fitted_codec_is_taken_up_again(
         prepare(replace(settings, cache=settings.cache.with_name("whole")))
     ).content_digest
 
-    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
-        if size:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        extract(prepare(settings), stop)
+        extract(prepare(settings), InterruptAfterShard())
     monkeypatch.setattr("pipeline.extract.worker.calibrate", None)
     assert extract(prepare(settings)).content_digest == digest

@@ -25,6 +25,7 @@ from pipeline.teacher.model import Teacher
 from pipeline.teacher.prefix_kv import PrefixKV
 from pipeline.upkeep.recheck import recheck
 from tests.cache.examples import make_content
+from tests.pipeline.recorded_progress import RecordedProgress
 
 Make = Callable[..., ExtractSettings]
 
@@ -33,14 +34,14 @@ Make = Callable[..., ExtractSettings]
 def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> None:
     settings = embedded_settings(limit=20, dtype=dtype)
     extract(prepare(settings))
-    seen: list[tuple[int, int]] = []
+    progress = RecordedProgress()
     found = recheck(
         settings.cache,
         sample=8,
         device="cpu",
-        progress=lambda done, total: seen.append((done, total)),
+        progress=progress,
     )
-    assert seen == [(done, 8) for done in range(1, 9)]
+    assert progress.stages == {"compare": (8, 8)}
     assert [layer.layer for layer in found.layers] == [-1, 0]
     assert all(
         layer.within_tolerance and layer.relative_error <= layer.worst_relative_error < 0.01

@@ -26,6 +26,7 @@ from pipeline.upkeep import repair as repair_module
 from pipeline.upkeep.repair import RepairSettings, repair
 from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
+from tests.pipeline.recorded_progress import InterruptAfterShard
 
 Make = Callable[..., ExtractSettings]
 
@@ -146,12 +147,8 @@ def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(
 def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
     settings = embedded_settings(limit=25, shard_tokens=600)
 
-    def stop(_tokens: int = 0, *, size: int = 0, **_: float) -> None:
-        if size:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        extract(prepare(settings), stop)
+        extract(prepare(settings), InterruptAfterShard())
     assert repair(RepairSettings(settings.cache, device="cpu")).same_content
     whole = replace(settings, cache=settings.cache.with_name("whole"))
     assert extract(prepare(whole)).content_digest == open_cache(settings.cache).content_digest
