@@ -1,5 +1,5 @@
-"""Data flows one way: each room imports only rooms that come before it, and the cache knows neither
-torch nor models."""
+"""Rooms import only the rooms that docs/ARCHITECTURE.md allows; the cache imports no torch and no
+models."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ TABLE = re.findall(
     (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8"),
     re.MULTILINE,
 )
-# Each room with the rooms it may import, as docs/ARCHITECTURE.md tells, in the order of the data
-# flow.
+# The rooms that each room may import, in the order of the data flow.
 ROOMS = {room: set(re.findall(r"\w+", used)) for room, used in TABLE}
 FORBIDDEN_IN_CACHE = {"torch", "transformers", "pipeline", "datasets", "accelerate"}
 MODULES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "cache").rglob("*.py")])
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(str(node.module))
-    return found
+            modules.add(str(node.module))
+    return modules
 
 
 def room_of(module: str) -> str | None:
@@ -55,21 +54,21 @@ def test_imports_follow_the_data_flow(path: Path) -> None:
     assert used <= ROOMS[room], f"{place} imports {sorted(map(str, used - ROOMS[room]))}"
 
 
-def test_the_table_names_only_rooms_that_are_there_and_what_they_import() -> None:
+def test_the_table_lists_exactly_the_rooms_and_imports_of_the_code() -> None:
     used: dict[str, set[str]] = {room: set() for room in ROOMS}
     for path in MODULES:
         place = path.relative_to(ROOT)
         if (place.parts[0] == "pipeline" and place.name != "__init__.py") or len(place.parts) > 2:
             room = "cache" if place.parts[0] == "cache" else place.parts[1].removesuffix(".py")
             used[room] |= {
-                str(found)
+                str(imported)
                 for module in imports(path)
-                if (found := room_of(module)) not in (None, room)
+                if (imported := room_of(module)) not in (None, room)
             }
     assert used == ROOMS
 
 
-def test_no_room_reaches_itself_through_others() -> None:
+def test_rooms_have_no_import_cycle() -> None:
     order = list(ROOMS)
     edges = [(room, used) for room, rooms in ROOMS.items() for used in rooms - {"cache"}]
     seen: set[str] = set()
@@ -77,16 +76,16 @@ def test_no_room_reaches_itself_through_others() -> None:
         ready = [
             room for room in left if all(used in seen for owner, used in edges if owner == room)
         ]
-        assert ready, f"rooms in a circle: {left}"
+        assert ready, f"import cycle among {left}"
         seen |= set(ready)
 
 
-def test_every_room_is_a_package_that_an_install_takes_along() -> None:
+def test_every_folder_is_a_package_so_that_it_is_installed() -> None:
     folders = {path.parent for path in MODULES}
     assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
 
 
-def test_files_have_one_job() -> None:
+def test_files_are_short_and_named_for_one_job() -> None:
     assert [path for path in MODULES if len(path.read_text().splitlines()) > 370] == []
     assert [
         path for path in MODULES if path.stem.startswith(("util", "helper", "misc", "common"))

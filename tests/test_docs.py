@@ -1,5 +1,5 @@
-"""The documents: their commands exist with their options (those of `--help` too), the tutorial runs
-as it stands, links lead somewhere, pages build."""
+"""The documentation: commands and options exist, the tutorial runs, links and paths resolve, pages
+build."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.conftest import ROOT
 from tests.test_help import every_command
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BEGINNINGS = ("llm-modules ", "python cli.py ", "cli.py ")
+PROGRAM = ("llm-modules ", "python cli.py ", "cli.py ")
 
 
 def code_of(page: Path) -> Iterator[str]:
-    """The lines of a page's fenced blocks."""
+    """Yield the lines of a page's fenced blocks."""
     inside = False
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("```"):
@@ -33,11 +33,11 @@ def code_of(page: Path) -> Iterator[str]:
 
 
 def commands_of(lines: Iterable[str]) -> Iterator[str]:
-    """Every call of this program among lines."""
+    """Yield every call of this program."""
     for line in lines:
-        called = re.sub(r"^torchrun .*?(?=cli\.py)", "", line.strip())
-        if called.startswith(BEGINNINGS):
-            yield called
+        call = re.sub(r"^torchrun .*?(?=cli\.py)", "", line.strip())
+        if call.startswith(PROGRAM):
+            yield call
 
 
 COMMANDS = [
@@ -52,7 +52,7 @@ COMMANDS += [
 ]
 
 
-def test_there_are_commands_to_check() -> None:
+def test_commands_are_collected_from_pages_and_help() -> None:
     assert len(COMMANDS) > 80
     assert {page for page, _ in COMMANDS} >= {
         "README.md",
@@ -63,8 +63,8 @@ def test_there_are_commands_to_check() -> None:
 
 
 @pytest.mark.parametrize("page, line", COMMANDS)
-def test_what_the_documents_name_exists(page: str, line: str) -> None:
-    """The command, its subcommand, and every option before a comment or pipe."""
+def test_documented_commands_and_options_exist(page: str, line: str) -> None:
+    """Check the command, its subcommand, and every option before a comment or pipe."""
     words = shlex.split(line, comments=True)
     words = words[
         : next((place for place, word in enumerate(words) if word in ("|", ">", "&&")), len(words))
@@ -72,46 +72,45 @@ def test_what_the_documents_name_exists(page: str, line: str) -> None:
     words = words[2 if words[0] == "python" else 1 :]
     command: click.Command = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        found = command.get_command(click.Context(command), words.pop(0))
-        assert found is not None, f"{page}: {line}"
-        command = found
-    known = {
+        subcommand = command.get_command(click.Context(command), words.pop(0))
+        assert subcommand is not None, f"{page}: {line}"
+        command = subcommand
+    options = {
         name for option in command.params for name in (*option.opts, *option.secondary_opts)
     } | {"--help", "-h", "--version"}
     for word in words:
         if word.startswith("--"):
-            assert word.partition("=")[0] in known, f"{page}: {line}: {word}"
+            assert word.partition("=")[0] in options, f"{page}: {line}: {word}"
 
 
 @pytest.mark.timeout(900)
 def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
-    """Its blocks, one after the other, in a shell in an empty folder; `llm-modules` and `python`
-    are those that run this test."""
-    written = re.findall(
+    """Run all blocks in one shell, in an empty folder, with this interpreter's `llm-modules`."""
+    code = re.findall(
         r"```(sh|python)\n(.*?)```",
         (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"),
         re.DOTALL,
     )
-    assert len(written) >= 7
-    blocks = [
-        block if kind == "sh" else f"python - <<'END'\n{block}END\n" for kind, block in written
-    ]
-    found = Path(sys.executable).parent
+    assert len(code) >= 7
+    blocks = [block if kind == "sh" else f"python - <<'END'\n{block}END\n" for kind, block in code]
+    programs = Path(sys.executable).parent
     environment = os.environ | {
-        "PATH": f"{found}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-e", "-c", "\n".join(blocks)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^(Transferred|No transfer shown)", done.stdout, re.MULTILINE), done.stdout
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^(Transferred|No transfer shown)", process.stdout, re.MULTILINE), (
+        process.stdout
+    )
     assert (tmp_path / "my-run/evaluation/report.html").exists()
     assert (tmp_path / "my-run/train.yaml").exists()
 
 
-def test_python_in_the_documents_is_python_and_its_imports_exist() -> None:
+def test_python_blocks_compile_and_their_imports_exist() -> None:
     blocks = [
         block
         for page in PAGES
@@ -125,12 +124,40 @@ def test_python_in_the_documents_is_python_and_its_imports_exist() -> None:
                 exec(line, {})
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_resolve() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), (
                 f"{page.name}: {target}"
             )
+
+
+def test_code_paths_in_pages_exist() -> None:
+    """Check names such as `cache/reader.py`, except in the log, which describes earlier code."""
+    paths = {
+        (page.name, path)
+        for page in PAGES
+        if page.name != "LOG.md"
+        for path in re.findall(
+            r"`((?:cache|pipeline|tests|benchmarks|docs)/[\w./-]*)`",
+            page.read_text(encoding="utf-8"),
+        )
+    }
+    assert len(paths) > 60
+    placeholders = {pair for pair in paths if "yours" in pair[1]}
+    assert [pair for pair in sorted(paths - placeholders) if not (ROOT / pair[1]).exists()] == []
+
+
+def test_the_map_names_every_package() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree = page[: page.index("| Where is")]
+    packages = {
+        folder.parent.relative_to(ROOT)
+        for top in ("cache", "pipeline")
+        for folder in (ROOT / top).glob("*/__init__.py")
+    }
+    assert len(packages) > 15
+    assert sorted(str(folder) for folder in packages if f"  {folder.name}/ " not in tree) == []
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
@@ -147,14 +174,14 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert pages <= named
 
 
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+def test_pages_build_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", tmp_path / "trees", ROOT / "docs",
-         tmp_path / "html"],
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    process = subprocess.run(
+        [*sphinx, "-d", tmp_path / "trees", ROOT / "docs", tmp_path / "html"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     reference = (tmp_path / "html/reference/command-line.html").read_text()
     assert "--batch-tokens" in reference and "--fidelity" in reference
     assert "hidden_states" in (tmp_path / "html/reference/python.html").read_text()

@@ -1,5 +1,4 @@
-"""What is shipped is whole: sdist and wheel build, and the wheel works from anywhere, without the
-repository."""
+"""Sdist and wheel build and are complete; the installed wheel works without the repository."""
 
 from __future__ import annotations
 
@@ -23,36 +22,38 @@ SHIPPED = ("cache", "pipeline", "cli.py", "setup.cfg", "pyproject.toml", "README
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an sdist, and a wheel made from it, built from a copy of what is shipped."""
+    """Return a folder with an sdist and the wheel built from it, from a copy of the sources."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     for name in SHIPPED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     return out
 
 
-def test_the_wheel_holds_all_code_and_data_and_no_tests(built: Path) -> None:
+def test_the_wheel_contains_all_code_and_data_but_no_tests(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    ours = [
+    files = [
         path
         for room in ("cache", "pipeline")
         for path in (ROOT / room).rglob("*")
         if path.is_file()
     ]
-    wanted = {path.relative_to(ROOT).as_posix() for path in ours if "__pycache__" not in path.parts}
-    assert wanted | {"cli.py"} <= names
+    expected = {
+        path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts
+    }
+    assert expected | {"cli.py"} <= names
     assert not any(name.startswith(("tests", "benchmarks", "docs")) for name in names)
 
 
-def test_the_sdist_builds_the_wheel_and_has_licence_and_readme(built: Path) -> None:
+def test_the_sdist_contains_licence_readme_and_templates(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -65,24 +66,23 @@ def test_the_sdist_builds_the_wheel_and_has_licence_and_readme(built: Path) -> N
     } <= names
 
 
-def test_the_metadata_name_python_and_the_extras(built: Path) -> None:
+def test_the_metadata_lists_python_releases_and_extras(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     archive = zipfile.ZipFile(wheel)
-    (name,) = (each for each in archive.namelist() if each.endswith("/METADATA"))
-    told = email.message_from_bytes(archive.read(name))
+    (name,) = (file for file in archive.namelist() if file.endswith("/METADATA"))
+    metadata = email.message_from_bytes(archive.read(name))
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    assert told["Requires-Python"] == setup["options"]["python_requires"]
-    assert set(told.get_all("Provides-Extra") or ()) == set(setup["options.extras_require"])
+    assert metadata["Requires-Python"] == setup["options"]["python_requires"]
+    assert set(metadata.get_all("Provides-Extra") or ()) == set(setup["options.extras_require"])
     releases = {
         f"Programming Language :: Python :: {release}" for release in ("3.11", "3.12", "3.13")
     }
-    assert releases <= set(told.get_all("Classifier") or ())
+    assert releases <= set(metadata.get_all("Classifier") or ())
 
 
-def test_installed_it_extracts_from_anywhere(built: Path, tmp_path: Path) -> None:
-    """The wheel alone, in a folder of its own before everything else, run far from the
-    repository."""
+def test_the_installed_wheel_extracts_outside_the_repository(built: Path, tmp_path: Path) -> None:
+    """Install the wheel alone into an empty folder, and run it from another one."""
     (wheel,) = built.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run(
@@ -102,19 +102,19 @@ def test_installed_it_extracts_from_anywhere(built: Path, tmp_path: Path) -> Non
     )
     environment = os.environ | {"PYTHONPATH": str(site)}
     script = next(path for path in site.glob("bin/llm-modules*"))
-    where = [
+    print_locations = [
         sys.executable,
         "-c",
         "import cache, cli, pipeline; print(*(m.__file__ for m in (cache, cli, pipeline)))",
     ]
-    found = subprocess.run(
-        where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    locations = subprocess.run(
+        print_locations, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     ).stdout.split()
-    assert all(Path(path).is_relative_to(site) for path in found)
+    assert all(Path(path).is_relative_to(site) for path in locations)
     command = [sys.executable, script, "extract", "--cache", "my-cache", "--limit", "3", "--json"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["examples"] == 3
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["examples"] == 3
     assert (tmp_path / "my-cache/manifest.json").exists()
