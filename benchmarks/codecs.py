@@ -37,11 +37,11 @@ from cache.codecs.in_memory import InMemoryArray
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.examples import states_features
-from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.fit import fit_codec, split_sample
 from pipeline.codec_fit.measures import relative_error
-from pipeline.codec_fit.request import AskedCodec
+from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
+from pipeline.extract.calibration import choose_sample, own_lengths, segments_of
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -153,15 +153,19 @@ WAYS: dict[str, Callable[[list[Array]], Way]] = {
     "bf16, Blosc LZ4": lambda fitted_to: compressed("lz4"),
     "bf16, Blosc Zstandard": lambda fitted_to: compressed("zstd"),
     "FP8 e4m3, a scale a token": lambda fitted_to: fp8(),
-    "int8": lambda fitted_to: ours(_fitted(AskedCodec("int8"), fitted_to)),
-    "klt rel=0.03": lambda fitted_to: ours(_fitted(AskedCodec("klt", "rel", 0.03), fitted_to)),
-    "klt rel=0.09": lambda fitted_to: ours(_fitted(AskedCodec("klt", "rel", 0.09), fitted_to)),
-    "klt rel=0.2": lambda fitted_to: ours(_fitted(AskedCodec("klt", "rel", 0.2), fitted_to)),
+    "int8": lambda fitted_to: ours(_fitted(CodecRequirement("int8"), fitted_to)),
+    "klt rel=0.03": lambda fitted_to: ours(
+        _fitted(CodecRequirement("klt", "rel", 0.03), fitted_to)
+    ),
+    "klt rel=0.09": lambda fitted_to: ours(
+        _fitted(CodecRequirement("klt", "rel", 0.09), fitted_to)
+    ),
+    "klt rel=0.2": lambda fitted_to: ours(_fitted(CodecRequirement("klt", "rel", 0.2), fitted_to)),
 }
 
 
-def _fitted(asked: AskedCodec, fitted_to: list[Array]) -> Codec:
-    return fit_codec(asked, sample_of(fitted_to), None)
+def _fitted(asked: CodecRequirement, fitted_to: list[Array]) -> Codec:
+    return fit_codec(asked, split_sample(fitted_to), None)
 
 
 def measure(name: str, states_path: Path, rounds: int) -> dict[str, float]:

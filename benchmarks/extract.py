@@ -37,17 +37,17 @@ from transformers import AutoModel, AutoModelForCausalLM, GgufConfig
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.plan import PreparedExtract, prepare
+from pipeline.extract.plan import ExtractPlan, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 
 
-def one_at_a_time(whole: bool) -> Callable[[PreparedExtract], Callable[[], None]]:
+def one_at_a_time(whole: bool) -> Callable[[ExtractPlan], Callable[[], None]]:
     """One example a forward pass, a file an example; the whole model with all layers, or its body
     with the last one."""
 
-    def begin(prepared: PreparedExtract) -> Callable[[], None]:
+    def begin(prepared: ExtractPlan) -> Callable[[], None]:
         source, device = prepared.source, choose_device(prepared.settings.device)
         dtype = DTYPES[choose_dtype(prepared.settings.dtype, device)]
         kind = {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
@@ -73,7 +73,7 @@ def one_at_a_time(whole: bool) -> Callable[[PreparedExtract], Callable[[], None]
     return begin
 
 
-def packed(prepared: PreparedExtract) -> Callable[[], None]:
+def packed(prepared: ExtractPlan) -> Callable[[], None]:
     """Read all shards and let go of them."""
     worker = ShardWorker(prepared)
     worker.load()
@@ -85,7 +85,7 @@ def packed(prepared: PreparedExtract) -> Callable[[], None]:
     return run
 
 
-def whole_extract(prepared: PreparedExtract) -> Callable[[], None]:
+def whole_extract(prepared: ExtractPlan) -> Callable[[], None]:
     """All of it."""
     engine = LocalEngine(prepared)
     engine.load()
@@ -96,7 +96,7 @@ def whole_extract(prepared: PreparedExtract) -> Callable[[], None]:
     return run
 
 
-WAYS: dict[str, Callable[[PreparedExtract], Callable[[], None]]] = {
+WAYS: dict[str, Callable[[ExtractPlan], Callable[[], None]]] = {
     "published": one_at_a_time(True),
     "body": one_at_a_time(False),
     "packed": packed,

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.forward import ShardReader
+from pipeline.extract.forward import TeacherPass
 from pipeline.extract.plan import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
@@ -76,7 +76,7 @@ def main(
             choose(model)
             times = []
             for _ in range(rounds + 1):
-                reader = ShardReader(
+                reader = TeacherPass(
                     model, prepared.dataset.examples, prepared.sharing, prepared.batch_tokens
                 )
                 began = time.perf_counter()

@@ -22,7 +22,7 @@ from pipeline.codec_fit.measures import (
     squared_error,
     stored_bits,
 )
-from pipeline.codec_fit.request import BITS_OF_EXACT, AskedCodec
+from pipeline.codec_fit.requirements import BITS_OF_EXACT, CodecRequirement
 from pipeline.errors import InputError
 
 _HELD_BACK = 4
@@ -53,7 +53,7 @@ class Sample:
     held_lengths: list[int]
 
 
-def sample_of(segments: Sequence[npt.NDArray[Any]]) -> Sample:
+def split_sample(segments: Sequence[npt.NDArray[Any]]) -> Sample:
     """Cut segments of text `[T, d_teacher]` into those to fit to and those to measure on."""
     segments = [segment for segment in segments if len(segment)]
     held = [
@@ -63,7 +63,7 @@ def sample_of(segments: Sequence[npt.NDArray[Any]]) -> Sample:
     return Sample(np.concatenate(fit), np.concatenate(held), list(map(len, held)))
 
 
-def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) -> Codec:
+def fit_codec(asked: CodecRequirement, sample: Sample, divergence: Divergence | None) -> Codec:
     """Fit a layer's codec.
 
     Args:
@@ -82,14 +82,15 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     if asked.name == "int8":
         fitted: Codec = Int8.fit(sample.fitted_to, settings)
         return replace(
-            fitted, settings=settings | {"found": found_on(fitted, sample, spectrum_D, divergence)}
+            fitted,
+            settings=settings | {"found": measure_codec(fitted, sample, spectrum_D, divergence)},
         )  # type: ignore[type-var]
     klt = Klt.fit(sample.fitted_to, settings)
     tried: list[dict[str, float]] = []
 
     def measured(step: float) -> float:
         """Nats, relative error or bits of a step, on states that the fit has not seen."""
-        found = found_on(klt.with_step(step, sample.held_back), sample, spectrum_D, divergence)
+        found = measure_codec(klt.with_step(step, sample.held_back), sample, spectrum_D, divergence)
         if all(
             map(math.isfinite, found.values())
         ):  # a step so fine that all is kept exactly has no bound
@@ -112,7 +113,7 @@ def fit_codec(asked: AskedCodec, sample: Sample, divergence: Divergence | None) 
     )
 
 
-def found_on(
+def measure_codec(
     codec: Codec, sample: Sample, spectrum_D: npt.NDArray[np.float64], divergence: Divergence | None
 ) -> dict[str, float]:
     """What a codec does on the states that it was not fitted to."""
@@ -137,7 +138,7 @@ def usual_step(hidden_ND: npt.NDArray[Any]) -> float:
     return float(0.1 * np.median(lengths_N) * math.sqrt(12 / hidden_ND.shape[1])) or 1.0
 
 
-def _find_step(measured: Callable[[float], float], asked: AskedCodec, start: float) -> float:
+def _find_step(measured: Callable[[float], float], asked: CodecRequirement, start: float) -> float:
     """The step that comes up to what is asked: the coarsest allowed, or for bits the finest.
 
     KL divergence and relative error are nearly powers of the step, bits nearly a multiple of its

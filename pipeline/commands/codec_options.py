@@ -8,7 +8,7 @@ from typing import Any
 import click
 import cloup
 
-from pipeline.codec_fit.request import ANY_LAYER, LAST_LAYER, PRESET_COSTS, PRESETS
+from pipeline.codec_fit.requirements import ANY_LAYER, LAST_LAYER, PRESET_COSTS, PRESETS
 
 _PRESETS = ", ".join(
     f"{name} ({measure}={value:g}: costs a student up to {PRESET_COSTS[name]:g} % of its loss)"

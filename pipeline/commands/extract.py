@@ -11,7 +11,7 @@ import cloup
 from cache.location import require_cache_place
 from cache.names import CONTAINER_NAMES
 from pipeline.choices import ENGINES
-from pipeline.codec_fit.request import asked_codecs
+from pipeline.codec_fit.requirements import codec_requirements
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.codec_options import codec_options
@@ -159,7 +159,7 @@ def extract(
     from pipeline.commands.running.extract import extract_or_plan
 
     return extract_or_plan(
-        settings, engine_name, address=address, workers=workers, plan=plan, as_json=as_json
+        settings, engine_name, address=address, workers=workers, plan_only=plan, as_json=as_json
     )
 
 
@@ -173,7 +173,7 @@ def _look_at(settings: ExtractSettings) -> None:
     require_device(settings.device)
     require_teacher(settings.teacher, settings.layers)
     require_data_set(settings.dataset)
-    asked_codecs(
+    codec_requirements(
         settings.layers,
         None,
         codec=settings.codec,

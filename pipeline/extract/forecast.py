@@ -10,18 +10,18 @@ from cache.containers import CONTAINER_NAMES
 from cache.manifest import Manifest
 from cache.upkeep.space import disk_needed, free_bytes
 from cache.writer import require_continuable
-from pipeline.codec_fit.request import ANY_LAYER, AskedCodec
+from pipeline.codec_fit.requirements import ANY_LAYER, CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.batching import plan_batches
-from pipeline.extract.calibrate import earlier_codecs
+from pipeline.extract.calibration import codecs_without_fitting
 from pipeline.extract.forward import read_batch
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 
 _PROBE_BATCHES = 8
-_USUAL = AskedCodec("klt", *ANY_LAYER)
+_USUAL = CodecRequirement("klt", *ANY_LAYER)
 _PROBE_SECONDS = 20.0
 
 
@@ -69,47 +69,44 @@ class Forecast:
     unshared: str | None
 
 
-def forecast(prepared: PreparedExtract, progress: Progress = NO_PROGRESS) -> Forecast:
+def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
     """Count, weigh and probe; nothing is written.
 
     Args:
-        prepared: the extract in question.
+        plan: the extract in question.
         progress: shows the stages.
 
     Raises:
         CacheError: the cache's folder holds another run's cache, or something else.
         InputError: the teacher's weights cannot be loaded.
     """
-    settings = prepared.settings
+    settings = plan.settings
     place = settings.place
-    codecs = earlier_codecs(place, prepared)
-    prepared = prepared.with_codecs(codecs) if codecs else prepared
-    manifest = prepared.manifest
+    codecs = codecs_without_fitting(place, plan)
+    plan = plan.with_codecs(codecs) if codecs else plan
+    manifest = plan.manifest
     missing = require_continuable(place, manifest)
     progress.stage("exact sizes")
     mixes = dict.fromkeys(
         [*CODEC_NAMES, manifest.codec]
     )  # what is asked may differ from layer to layer
     sizes = {
-        name: {codec: sum(_sizes(prepared, name, codec)) for codec in mixes}
-        for name in CONTAINER_NAMES
+        name: {codec: sum(_sizes(plan, name, codec)) for codec in mixes} for name in CONTAINER_NAMES
     }
-    left = [example for shard in missing for example in prepared.examples_of(shard)]
-    stored = prepared.stored_tokens(missing)
+    left = [example for shard in missing for example in plan.examples_of(shard)]
+    stored = plan.stored_tokens(missing)
     calibration = (
-        0
-        if codecs
-        else min(prepared.calibration_tokens, prepared.stored_tokens(range(manifest.shards)))
+        0 if codecs else min(plan.calibration_tokens, plan.stored_tokens(range(manifest.shards)))
     )
-    needed, free = disk_needed(place, prepared.room_needed(missing)), free_bytes(place.folder)
-    load_seconds, tokens, speed = _probe(prepared, left, progress) if left else (None, 0, None)
+    needed, free = disk_needed(place, plan.room_needed(missing)), free_bytes(place.folder)
+    load_seconds, tokens, speed = _probe(plan, left, progress) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(
         cache=place.address,
         examples=manifest.examples,
-        left_out=prepared.dataset.left_out,
+        left_out=plan.dataset.left_out,
         tokens=manifest.tokens,
-        stored_tokens=prepared.stored_tokens(range(manifest.shards)),
+        stored_tokens=plan.stored_tokens(range(manifest.shards)),
         shards=manifest.shards,
         missing_shards=len(missing),
         bytes=sizes,
@@ -125,7 +122,7 @@ def forecast(prepared: PreparedExtract, progress: Progress = NO_PROGRESS) -> For
         probe_tokens=tokens,
         tokens_per_second=speed,
         seconds=round((stored + calibration) / speed, 1) if speed else 0.0,
-        unshared=prepared.unshared,
+        unshared=plan.unshared,
     )
 
 
@@ -138,35 +135,35 @@ def _of_fixed_rate(codec: str) -> bool:
     return packing_named(codec).spec(1, 1) is not None
 
 
-def _sizes(prepared: PreparedExtract, container: str, codec: str) -> list[int]:
-    codecs = _codecs_of(prepared.manifest, codec)
-    of_layer = dict(zip(prepared.manifest.layers, codecs, strict=True))
+def _sizes(plan: ExtractPlan, container: str, codec: str) -> list[int]:
+    codecs = _codecs_of(plan.manifest, codec)
+    of_layer = dict(zip(plan.manifest.layers, codecs, strict=True))
     identity = {
         "codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}
     }
-    manifest = replace(prepared.manifest, format=container, codecs=codecs, identity=identity)
+    manifest = replace(plan.manifest, format=container, codecs=codecs, identity=identity)
     rates = {
         layer: asked.expected_bits if asked.name == of_layer[layer] else _USUAL.expected_bits
-        for layer, asked in prepared.asked.items()
+        for layer, asked in plan.requirements.items()
     }
-    return replace(prepared, manifest=manifest).shard_sizes(range(manifest.shards), rates)
+    return replace(plan, manifest=manifest).shard_sizes(range(manifest.shards), rates)
 
 
 def _probe(
-    prepared: PreparedExtract, left: list[TokenizedExample], progress: Progress
+    plan: ExtractPlan, left: list[TokenizedExample], progress: Progress
 ) -> tuple[float, int, float]:
     """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the
     longest to the shortest."""
-    settings = prepared.settings
+    settings = plan.settings
     device = choose_device(settings.device)
     progress.stage("loading the teacher")
     began = time.perf_counter()
     teacher = load_teacher(
-        prepared.source, settings.layers, device, choose_dtype(settings.dtype, device)
+        plan.source, settings.layers, device, choose_dtype(settings.dtype, device)
     )
     load_seconds = time.perf_counter() - began
     progress.stage("probing its speed")
-    batches = plan_batches([len(example) for example in left], prepared.batch_tokens)
+    batches = plan_batches([len(example) for example in left], plan.batch_tokens)
     chosen = [
         batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))]
         for i in range(min(_PROBE_BATCHES, len(batches)))

@@ -53,7 +53,7 @@ class ShardStates:
         return shard_of_segments(self.row_ids, self.texts, self.lengths, self.segments, codecs)
 
 
-class ShardReader:
+class TeacherPass:
     """Runs the teacher over one shard after the other.
 
     A prefix from which texts go on is read alone, and never in a batch with others: its last bits
@@ -86,7 +86,7 @@ class ShardReader:
         self._batch_tokens, self._skip = batch_tokens, skip_non_finite
         self._contexts: dict[int, PrefixKV] = {}
         self._faults: dict[int, str] = {}
-        require_going_on(teacher, sharing)
+        require_continuation(teacher, sharing)
 
     def leave_out(self, prefixes: Iterable[int]) -> None:
         """Told the numbers of prefixes that others found to have no finite states."""
@@ -316,7 +316,7 @@ class _Run:
         )
 
 
-def require_going_on(teacher: Teacher, sharing: SharingPlan) -> None:
+def require_continuation(teacher: Teacher, sharing: SharingPlan) -> None:
     """Refuse a plan that shares what this teacher has to read whole.
 
     Raises:

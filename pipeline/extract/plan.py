@@ -20,7 +20,7 @@ from cache.identity import Identity
 from cache.journal import scan_journal
 from cache.shard.record import ShardRecord
 from cache.upkeep.space import reclaimable_bytes, room_needed, shard_size
-from pipeline.codec_fit.request import AskedCodec, asked_codecs
+from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
 from pipeline.data.groups import GROUPS, find_groups, write_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
@@ -45,7 +45,7 @@ UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
 
 
 @dataclass(frozen=True)
-class PreparedExtract:
+class ExtractPlan:
     """An extract that is ready to run."""
 
     settings: ExtractSettings
@@ -53,7 +53,7 @@ class PreparedExtract:
     tokenizer: PreTrainedTokenizerBase
     dataset: TokenizedDataset
     sharing: SharingPlan
-    asked: dict[int, AskedCodec]
+    requirements: dict[int, CodecRequirement]
     shards: list[range]
     manifest: Manifest
     groups: dict[str, int]
@@ -73,7 +73,7 @@ class PreparedExtract:
     @property
     def calibration_tokens(self) -> int:
         """Tokens that the codecs are to be fitted to; 0 where they need no fit."""
-        return max((asked.calibration_tokens for asked in self.asked.values()), default=0)
+        return max((asked.calibration_tokens for asked in self.requirements.values()), default=0)
 
     def shard_sizes(
         self, shards: Iterable[int], bits: Mapping[int, float] | None = None
@@ -87,7 +87,7 @@ class PreparedExtract:
                 from what was asked.
         """
         bits = (
-            {layer: asked.expected_bits for layer, asked in self.asked.items()}
+            {layer: asked.expected_bits for layer, asked in self.requirements.items()}
             if bits is None
             else bits
         )
@@ -116,12 +116,12 @@ class PreparedExtract:
             CacheError: says which option to change.
         """
         for packing in {
-            asked.name: packing_named(asked.name) for asked in self.asked.values()
+            asked.name: packing_named(asked.name) for asked in self.requirements.values()
         }.values():
             for shard in range(len(self.shards)) if packing.spec(1, 1) is None else ():
                 packing.require_packable(self._stored_lengths(shard), self.manifest.hidden_size)
 
-    def with_codecs(self, codecs: Mapping[int, Codec]) -> PreparedExtract:
+    def with_codecs(self, codecs: Mapping[int, Codec]) -> ExtractPlan:
         """The same extract, its codecs fitted."""
         identity = self.manifest.identity | {"codec": codec_identity(codecs)}
         return replace(self, manifest=replace(self.manifest, identity=identity))
@@ -205,7 +205,7 @@ class PreparedExtract:
         return shard_provenance(self.settings)
 
 
-def prepare(settings: ExtractSettings) -> PreparedExtract:
+def prepare(settings: ExtractSettings) -> ExtractPlan:
     """Read the data set and the teacher's configuration, and plan the cache.
 
     Raises:
@@ -216,7 +216,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config, settings.teacher_kind)
-    asked = _asked_codecs(settings, shape)
+    asked = _codec_requirements(settings, shape)
     prompts_only = not settings.cached_part.is_whole
     conversations = load_conversations(
         settings.dataset,
@@ -303,7 +303,7 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
     unread = conversations.unread | (
         {UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {}
     )
-    prepared = PreparedExtract(
+    plan = ExtractPlan(
         settings,
         source,
         tokenizer,
@@ -316,18 +316,20 @@ def prepare(settings: ExtractSettings) -> PreparedExtract:
         unread,
         unshared,
     )
-    prepared.require_packable()
-    return prepared
+    plan.require_packable()
+    return plan
 
 
-def _asked_codecs(settings: ExtractSettings, shape: PreTrainedConfig) -> dict[int, AskedCodec]:
+def _codec_requirements(
+    settings: ExtractSettings, shape: PreTrainedConfig
+) -> dict[int, CodecRequirement]:
     indices = resolve_layers(settings.layers, shape)
     last = next(
         (layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None
     )
     if settings.teacher_kind == "encoder":
         last = None  # no LM head reads it
-    return asked_codecs(
+    return codec_requirements(
         settings.layers,
         last,
         codec=settings.codec,

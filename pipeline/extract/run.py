@@ -14,10 +14,10 @@ from cache.shard.record import ShardRecord
 from cache.upkeep.space import require_room
 from cache.writer import require_continuable
 from pipeline.errors import RunError
-from pipeline.extract.calibrate import earlier_codecs
+from pipeline.extract.calibration import codecs_without_fitting
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.publisher import report_shard
 from pipeline.progress import NO_PROGRESS, Progress
 
@@ -59,7 +59,7 @@ class ExtractResult:
 
 
 def extract(
-    prepared: PreparedExtract,
+    plan: ExtractPlan,
     progress: Progress = NO_PROGRESS,
     engine: Engine | None = None,
 ) -> ExtractResult:
@@ -70,7 +70,7 @@ def extract(
     the run at the next batch.
 
     Args:
-        prepared: the extract.
+        plan: the extract.
         progress: counts tokens, with figures as for `Engine.make_shards`.
         engine: runs the teacher; None: in this process.
 
@@ -81,43 +81,43 @@ def extract(
         OSError: a shard cannot be written.
         RunError: the teacher gives values that are not finite, or no worker stays alive.
     """
-    settings = prepared.settings
-    engine = engine or LocalEngine(prepared)
+    settings = plan.settings
+    engine = engine or LocalEngine(plan)
     place = settings.place
-    codecs = earlier_codecs(place, prepared)
-    prepared = prepared.with_codecs(codecs) if codecs else prepared
-    missing = require_continuable(place, prepared.manifest)
+    codecs = codecs_without_fitting(place, plan)
+    plan = plan.with_codecs(codecs) if codecs else plan
+    missing = require_continuable(place, plan.manifest)
     place.require_unlocked()
-    require_room(place, prepared.room_needed(missing))
+    require_room(place, plan.room_needed(missing))
     lm_head = (
-        prepared.lm_head() if missing else None
+        plan.lm_head() if missing else None
     )  # before the teacher is loaded for the pass: one at a time in memory
     if codecs is None:
         codecs = engine.calibrate(progress)
-        prepared = prepared.with_codecs(codecs)
+        plan = plan.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-        require_room(place, prepared.room_needed(missing, bits))
+        require_room(place, plan.room_needed(missing, bits))
     if missing:
         engine.load()
     with tempfile.TemporaryDirectory() as attachments:
-        prepared.attach(Path(attachments), codecs, lm_head)
-        with write_cache(place, prepared.manifest, Path(attachments)) as writer:
+        plan.attach(Path(attachments), codecs, lm_head)
+        with write_cache(place, plan.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
-            progress.stage("extract", prepared.manifest.tokens)
+            progress.stage("extract", plan.manifest.tokens)
             for record in writer.published.values():
                 report_shard(progress, record)
             began = time.perf_counter()
             if missing:
-                engine.make_shards(prepared, codecs, writer, progress)
+                engine.make_shards(plan, codecs, writer, progress)
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
             fit_bytes = writer.manifest.fit_bytes
-    done = sum(len(example) for shard in missing for example in prepared.examples_of(shard))
-    return _result(prepared, records, fit_bytes, len(records) - len(missing), seconds, done)
+    done = sum(len(example) for shard in missing for example in plan.examples_of(shard))
+    return _result(plan, records, fit_bytes, len(records) - len(missing), seconds, done)
 
 
 def _result(
-    prepared: PreparedExtract,
+    plan: ExtractPlan,
     records: list[ShardRecord],
     fit_bytes: int,
     resumed: int,
@@ -125,20 +125,20 @@ def _result(
     done: int,
 ) -> ExtractResult:
     examples = sum(len(record.row_ids) for record in records)
-    left_out = dict(prepared.dataset.left_out)
+    left_out = dict(plan.dataset.left_out)
     if non_finite := sum(len(record.non_finite) for record in records):
         left_out[NON_FINITE] = non_finite
     if not examples:
         raise RunError(
-            f"{prepared.settings.place.address}: no example is left: no states were finite; try"
+            f"{plan.settings.place.address}: no example is left: no states were finite; try"
             " --dtype fp32"
         )
     return ExtractResult(
-        cache=prepared.settings.place.address,
+        cache=plan.settings.place.address,
         examples=examples,
         left_out=left_out,
-        first_left_out=prepared.dataset.first,
-        unread=prepared.unread,
+        first_left_out=plan.dataset.first,
+        unread=plan.unread,
         tokens=sum(record.tokens for record in records),
         stored_tokens=sum(record.stored_tokens for record in records),
         bytes=sum(record.bytes for record in records) + fit_bytes,
@@ -147,5 +147,5 @@ def _result(
         shards=len(records),
         resumed_shards=resumed,
         content_digest=content_digest_of(records),
-        unshared=prepared.unshared,
+        unshared=plan.unshared,
     )

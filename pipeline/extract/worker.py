@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
-from pipeline.extract.calibrate import calibrate, needs_lm_head
-from pipeline.extract.forward import ShardReader, ShardStates, require_going_on
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.calibration import calibrate, needs_lm_head
+from pipeline.extract.forward import ShardStates, TeacherPass, require_continuation
+from pipeline.extract.plan import ExtractPlan
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
@@ -17,10 +17,10 @@ from pipeline.teacher.model import Teacher
 class ShardWorker:
     """Loads the teacher when it is first needed, and reads one shard after the other with it."""
 
-    def __init__(self, prepared: PreparedExtract) -> None:
-        self._prepared = prepared
+    def __init__(self, plan: ExtractPlan) -> None:
+        self._plan = plan
         self._teacher: Teacher | None = None
-        self._reader: ShardReader | None = None
+        self._reader: TeacherPass | None = None
 
     def calibrate(self, progress: Progress = NO_PROGRESS) -> dict[int, Codec]:
         """Fit the codecs to the sample of the data set.
@@ -29,8 +29,8 @@ class ShardWorker:
             InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
             RunError: no example of the sample has finite states.
         """
-        teacher = self.load(with_lm_head=needs_lm_head(self._prepared.asked))
-        codecs = calibrate(self._prepared, teacher, progress)
+        teacher = self.load(with_lm_head=needs_lm_head(self._plan.requirements))
+        codecs = calibrate(self._plan, teacher, progress)
         teacher.drop_lm_head()
         return codecs
 
@@ -50,15 +50,15 @@ class ShardWorker:
             RunError: the teacher gives values that are not finite.
         """
         if self._reader is None:
-            self._reader = ShardReader(
+            self._reader = TeacherPass(
                 self.load(),
-                self._prepared.dataset.examples,
-                self._prepared.sharing,
-                self._prepared.batch_tokens,
-                skip_non_finite=self._prepared.settings.skip_non_finite,
+                self._plan.dataset.examples,
+                self._plan.sharing,
+                self._plan.batch_tokens,
+                skip_non_finite=self._plan.settings.skip_non_finite,
             )
         self._reader.leave_out(unusable)
-        return self._reader.read(self._prepared.shards[shard], progress=progress)
+        return self._reader.read(self._plan.shards[shard], progress=progress)
 
     def load(self, *, with_lm_head: bool = False) -> Teacher:
         """The teacher; loaded now, where it has not been before.
@@ -68,11 +68,11 @@ class ShardWorker:
                 read.
         """
         if self._teacher is None:
-            settings = self._prepared.settings
+            settings = self._plan.settings
             device = choose_device(settings.device)
             dtype = choose_dtype(settings.dtype, device)
             self._teacher = load_teacher(
-                self._prepared.source, settings.layers, device, dtype, with_lm_head=with_lm_head
+                self._plan.source, settings.layers, device, dtype, with_lm_head=with_lm_head
             )
-            require_going_on(self._teacher, self._prepared.sharing)  # before the cache is begun
+            require_continuation(self._teacher, self._plan.sharing)  # before the cache is begun
         return self._teacher

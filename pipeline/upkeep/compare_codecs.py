@@ -16,7 +16,7 @@ from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from cache.storage import Where
-from pipeline.codec_fit.fit import fit_codec, sample_of, usual_step
+from pipeline.codec_fit.fit import fit_codec, split_sample, usual_step
 from pipeline.codec_fit.measures import (
     Divergence,
     divergence_of,
@@ -27,11 +27,11 @@ from pipeline.codec_fit.measures import (
     stored_bits,
 )
 from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
-from pipeline.codec_fit.request import PRESETS, AskedCodec
+from pipeline.codec_fit.requirements import PRESETS, CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import choose_sample, own_lengths, segments_of
+from pipeline.extract.calibration import choose_sample, own_lengths, segments_of
 from pipeline.extract.forward import read_batch
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
@@ -267,7 +267,7 @@ def _coded(
             setting = f"{name}: {measure}={target:g}"
             try:
                 fitted = fit_codec(
-                    AskedCodec("klt", measure, target), sample_of(fitted_to), divergence
+                    CodecRequirement("klt", measure, target), split_sample(fitted_to), divergence
                 )
             except InputError:  # no step gives that here: the others can be compared all the same
                 unmet.append(setting)

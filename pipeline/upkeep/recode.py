@@ -9,10 +9,16 @@ from cache.codecs import EXACT, Codec, packing_named
 from cache.location import require_apart
 from cache.storage import Where, place_of
 from cache.upkeep.convert import require_exact
-from pipeline.codec_fit.request import ANY_LAYER, PRESETS, AskedCodec, asked_codecs, by_layer
+from pipeline.codec_fit.requirements import (
+    ANY_LAYER,
+    PRESETS,
+    CodecRequirement,
+    by_layer,
+    codec_requirements,
+)
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import begun_codecs, calibrate_on_cache, needs_lm_head
+from pipeline.extract.calibration import calibrate_on_cache, codecs_already_fitted, needs_lm_head
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
@@ -69,7 +75,7 @@ def new_codecs(
             )
         if not asked:
             return {}
-        if (earlier := begun_codecs(target, asked)) is not None:
+        if (earlier := codecs_already_fitted(target, asked)) is not None:
             return {layer: earlier[layer] for layer in asked}
         teacher = None
         if needs_lm_head(asked):
@@ -81,14 +87,14 @@ def new_codecs(
         return calibrate_on_cache(cache, asked, teacher, progress)
 
 
-def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
+def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, CodecRequirement]:
     """What is asked of the layers that are not to stay as they are."""
     named = by_layer("--codec", settings.codec, cache.layers)
     told = {
         **by_layer("--fidelity", settings.fidelity, cache.layers),
         **by_layer("--bits", settings.bits, cache.layers),
     }
-    asked = asked_codecs(
+    asked = codec_requirements(
         cache.layers,
         _layer_of_lm_head(cache, settings),
         codec=tuple(f"{layer}:{named.get(layer, EXACT)}" for layer in cache.layers),
@@ -96,7 +102,7 @@ def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, AskedCodec]:
         bits=settings.bits,
         calibration_tokens=settings.calibration_tokens,
         seed=settings.calibration_seed,
-        usual_of_last=ANY_LAYER,
+        default_of_last=ANY_LAYER,
     )
     was = cache.manifest.codec_of
     return {

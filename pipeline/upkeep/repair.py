@@ -22,9 +22,9 @@ from cache.upkeep.space import require_room, room_needed
 from cache.upkeep.summary import published_bytes
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
-from pipeline.extract.calibrate import calibrate, needs_lm_head
-from pipeline.extract.forward import ShardReader
-from pipeline.extract.plan import PreparedExtract, prepare
+from pipeline.extract.calibration import calibrate, needs_lm_head
+from pipeline.extract.forward import TeacherPass
+from pipeline.extract.plan import ExtractPlan, prepare
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
@@ -96,14 +96,14 @@ def repair(
     with mend_cache(place, progress.advance) as mender:
         same: dict[int, bool | None] = {}
         if mender.shards or mender.damaged_attachments:
-            prepared = _prepared_again(mender, settings)
-            lm_head = prepared.lm_head() if mender.damaged_attachments else None
-            teacher = _Teacher(prepared)
-            prepared, codecs = _codecs_again(mender, prepared, teacher)
-            same = _extract_again(mender, prepared, codecs, teacher, settings, progress)
+            plan = _original_plan(mender, settings)
+            lm_head = plan.lm_head() if mender.damaged_attachments else None
+            teacher = _Teacher(plan)
+            plan, codecs = _codecs_again(mender, plan, teacher)
+            same = _extract_again(mender, plan, codecs, teacher, settings, progress)
             if mender.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
-                    prepared.attach(Path(attachments), codecs, lm_head)
+                    plan.attach(Path(attachments), codecs, lm_head)
                     mender.put_back_attachments(Path(attachments))
         mender.require_consistent()
         with open_cache(settings.cache) as whole:
@@ -123,7 +123,7 @@ def repair(
         )
 
 
-def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedExtract:
+def _original_plan(mender: CacheMender, settings: RepairSettings) -> ExtractPlan:
     """The extract that made the cache, in the batches that made it."""
     manifest = mender.manifest
     asked = settings_of(
@@ -134,37 +134,37 @@ def _prepared_again(mender: CacheMender, settings: RepairSettings) -> PreparedEx
         device=settings.device,
         skip_non_finite=settings.skip_non_finite,
     )
-    prepared = prepare(
+    plan = prepare(
         replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None)
     )
     fitted = {
-        **prepared.manifest.identity,
+        **plan.manifest.identity,
         "codec": manifest.identity.get("codec"),
     }  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
     require_same_identity(mender.place.address, manifest.identity, fitted, mend)
-    return prepared
+    return plan
 
 
 class _Teacher:
     """The cache's teacher, loaded when it is first asked for."""
 
-    def __init__(self, prepared: PreparedExtract) -> None:
-        self._prepared = prepared
+    def __init__(self, plan: ExtractPlan) -> None:
+        self._plan = plan
 
     @functools.cached_property
     def loaded(self) -> Teacher:
-        prepared, device = self._prepared, choose_device(self._prepared.settings.device)
-        dtype = choose_dtype(prepared.settings.dtype, device)
-        with_head = needs_lm_head(prepared.asked)
+        plan, device = self._plan, choose_device(self._plan.settings.device)
+        dtype = choose_dtype(plan.settings.dtype, device)
+        with_head = needs_lm_head(plan.requirements)
         return load_teacher(
-            prepared.source, prepared.manifest.layers, device, dtype, with_lm_head=with_head
+            plan.source, plan.manifest.layers, device, dtype, with_lm_head=with_head
         )
 
 
 def _codecs_again(
-    mender: CacheMender, prepared: PreparedExtract, teacher: _Teacher
-) -> tuple[PreparedExtract, dict[int, Codec]]:
+    mender: CacheMender, plan: ExtractPlan, teacher: _Teacher
+) -> tuple[ExtractPlan, dict[int, Codec]]:
     """The codecs as they were fitted; where that is lost, fitted again.
 
     Raises:
@@ -173,9 +173,9 @@ def _codecs_again(
     try:
         codecs = read_codecs(mender.root, mender.manifest)
     except DamagedCacheError:
-        _compute_as(_how_made(mender, None), prepared)
-        codecs = calibrate(prepared, teacher.loaded)
-    again = prepared.with_codecs(codecs)
+        _compute_as(_how_made(mender, None), plan)
+        codecs = calibrate(plan, teacher.loaded)
+    again = plan.with_codecs(codecs)
     require_same_identity(
         mender.root,
         mender.manifest.identity,
@@ -202,9 +202,9 @@ def _recorded(made: dict[str, Any], name: str, otherwise: int) -> int:
     return value if type(value) is int and value > 0 else otherwise
 
 
-def _compute_as(made: dict[str, Any], prepared: PreparedExtract) -> None:
+def _compute_as(made: dict[str, Any], plan: ExtractPlan) -> None:
     """With as many threads as then: the last bits of sums depend on it."""
-    if choose_device(prepared.settings.device).type == "cpu":
+    if choose_device(plan.settings.device).type == "cpu":
         torch.set_num_threads(
             min(_recorded(made, "threads", torch.get_num_threads()), _MOST_THREADS)
         )
@@ -212,7 +212,7 @@ def _compute_as(made: dict[str, Any], prepared: PreparedExtract) -> None:
 
 def _extract_again(
     mender: CacheMender,
-    prepared: PreparedExtract,
+    plan: ExtractPlan,
     codecs: dict[int, Codec],
     teacher: _Teacher,
     settings: RepairSettings,
@@ -221,27 +221,27 @@ def _extract_again(
     """Make the lost shards again; tells of each whether it holds what the lost one held."""
     if not mender.shards:
         return {}
-    _require_room(mender, prepared, codecs)
-    unusable = prepared.unusable_prefixes(
+    _require_room(mender, plan, codecs)
+    unusable = plan.unusable_prefixes(
         {shard: mender.records[shard] for shard in mender.records if shard not in mender.shards}
     )
-    total = sum(len(example) for shard in mender.shards for example in prepared.examples_of(shard))
+    total = sum(len(example) for shard in mender.shards for example in plan.examples_of(shard))
     progress.stage("extract", total)
     same = {}
     for shard in mender.shards:
         made, lost = _how_made(mender, shard), mender.records.get(shard)
-        batch_tokens = _recorded(made, "batch_tokens", prepared.batch_tokens)
-        _compute_as(made, prepared)
-        reader = ShardReader(
+        batch_tokens = _recorded(made, "batch_tokens", plan.batch_tokens)
+        _compute_as(made, plan)
+        reader = TeacherPass(
             teacher.loaded,
-            prepared.dataset.examples,
-            prepared.sharing,
+            plan.dataset.examples,
+            plan.sharing,
             batch_tokens,
             skip_non_finite=settings.skip_non_finite or bool(lost and lost.non_finite),
         )
         reader.leave_out(unusable)
-        states = reader.read(prepared.shards[shard], progress=progress)
-        now = prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
+        states = reader.read(plan.shards[shard], progress=progress)
+        now = plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         try:
             same[shard] = mender.replace(
                 shard,
@@ -255,12 +255,12 @@ def _extract_again(
     return same
 
 
-def _require_room(mender: CacheMender, prepared: PreparedExtract, codecs: dict[int, Codec]) -> None:
+def _require_room(mender: CacheMender, plan: ExtractPlan, codecs: dict[int, Codec]) -> None:
     """One shard is staged at a time, and takes the place of what is there."""
     bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-    sizes = dict(zip(mender.shards, prepared.shard_sizes(mender.shards, bits), strict=True))
+    sizes = dict(zip(mender.shards, plan.shard_sizes(mender.shards, bits), strict=True))
     growth = sum(max(0, size - mender.bytes_of(shard)) for shard, size in sizes.items())
-    examples = sum(len(prepared.shards[shard]) for shard in mender.shards)
+    examples = sum(len(plan.shards[shard]) for shard in mender.shards)
     require_room(mender.place, room_needed([growth + max(sizes.values())], examples))
 
 

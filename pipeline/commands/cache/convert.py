@@ -10,7 +10,7 @@ import cloup
 from cache.location import require_apart
 from cache.names import CONTAINER_NAMES
 from cache.storage import Place
-from pipeline.codec_fit.request import by_layer
+from pipeline.codec_fit.requirements import by_layer
 from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.codec_options import codec_options

@@ -15,7 +15,7 @@ from pipeline.commands.counted import counted
 from pipeline.extract.engines.choose import choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
-from pipeline.extract.plan import PreparedExtract, prepare
+from pipeline.extract.plan import ExtractPlan, prepare
 from pipeline.extract.run import ExtractResult, extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import leads
@@ -32,7 +32,7 @@ def extract_or_plan(
     *,
     address: str | None,
     workers: int | None,
-    plan: bool,
+    plan_only: bool,
     as_json: bool,
 ) -> dict[str, Any]:
     """Extract, or only plan it; the result, which is printed in words unless it is to be JSON.
@@ -40,22 +40,22 @@ def extract_or_plan(
     Raises:
         CacheError, InputError, RunError: as `prepare` and `extract`.
     """
-    prepared = prepare(settings)
-    if plan:
+    plan = prepare(settings)
+    if plan_only:
         if not leads():
             raise SystemExit(0)
-        return _plan(prepared, as_json=as_json)
-    with choose_engine(prepared, engine_name, address=address, workers=workers) as engine:
+        return _plan(plan, as_json=as_json)
+    with choose_engine(plan, engine_name, address=address, workers=workers) as engine:
         if not engine.leads:
             engine.follow()
             raise SystemExit(0)  # what there is to say, the leading process says
-        result = _run(prepared, engine)
+        result = _run(plan, engine)
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)
 
 
-def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
+def _run(plan: ExtractPlan, engine: Engine) -> ExtractResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -64,7 +64,7 @@ def _run(prepared: PreparedExtract, engine: Engine) -> ExtractResult:
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
-        return extract(prepared, _ExtractProgress(bar, prepared.manifest.shards), engine)
+        return extract(plan, _ExtractProgress(bar, plan.manifest.shards), engine)
 
 
 class _ExtractProgress(BarProgress):
@@ -101,17 +101,17 @@ class _ExtractProgress(BarProgress):
         self.update(amount, beside=beside)
 
 
-def _plan(prepared: PreparedExtract, *, as_json: bool) -> dict[str, Any]:
+def _plan(plan: ExtractPlan, *, as_json: bool) -> dict[str, Any]:
     columns = TextColumn("plan: {task.description}"), TimeElapsedColumn()
     with shown_progress(*columns) as progress:
-        expected = forecast(prepared, progress)
+        expected = forecast(plan, progress)
     if not as_json:
-        click.echo(_forecast_in_words(prepared, expected))
+        click.echo(_forecast_in_words(plan, expected))
     return asdict(expected)
 
 
-def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
-    settings = prepared.settings
+def _forecast_in_words(plan: ExtractPlan, expected: Forecast) -> str:
+    settings = plan.settings
     left_out = (
         ", ".join(f"{count} {reason}" for reason, count in expected.left_out.items()) or "none"
     )
@@ -125,7 +125,7 @@ def _forecast_in_words(prepared: PreparedExtract, expected: Forecast) -> str:
         f"left out: {left_out}",
         *([f"nothing is shared: {expected.unshared}"] if expected.unshared else []),
         *(
-            f"{'->' if (container, codec) == (settings.format, prepared.manifest.codec) else '  '}"
+            f"{'->' if (container, codec) == (settings.format, plan.manifest.codec) else '  '}"
             f" {container} {codec}: {'about ' if codec in expected.approximate else ''}{size:,}"
             " bytes"
             for container, sizes in expected.bytes.items()

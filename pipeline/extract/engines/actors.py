@@ -26,7 +26,7 @@ from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.errors import InputError, RunError
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.publisher import report_shard
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
@@ -50,12 +50,12 @@ _MOST_DEATHS = 3
 class ShardActor:
     """Makes shards in a process of its own."""
 
-    def __init__(self, prepared: PreparedExtract, threads: int | None) -> None:
+    def __init__(self, plan: ExtractPlan, threads: int | None) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self._prepared = prepared
-        self._place = prepared.settings.place
-        self._worker = ShardWorker(prepared)
+        self._plan = plan
+        self._place = plan.settings.place
+        self._worker = ShardWorker(plan)
         self._teacher_is_busy = threading.Lock()
 
     def calibrate(self) -> dict[int, Codec]:
@@ -73,7 +73,7 @@ class ShardActor:
         """Read, code and write a shard; it exists once the head has journaled what this returns."""
         with self._teacher_is_busy:
             states = self._worker.read(shard, unusable)
-        provenance = self._prepared.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
+        provenance = self._plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         return store_shard(
             self._place, manifest, shard, states.coded(codecs), states.non_finite, provenance
         )
@@ -84,13 +84,13 @@ class RayEngine:
 
     leads = True
 
-    def __init__(self, prepared: PreparedExtract, address: str | None, workers: int | None) -> None:
+    def __init__(self, plan: ExtractPlan, address: str | None, workers: int | None) -> None:
         """Join a Ray cluster, or start one on this machine.
 
         Raises:
             InputError: there is none at that address.
         """
-        settings = prepared.settings
+        settings = plan.settings
         self._started = not ray.is_initialized()
         try:
             ray.init(
@@ -121,7 +121,7 @@ class RayEngine:
         self._threads = threads
         self._actors: list[Any] = []
         self._open = contextlib.ExitStack()
-        self._prepared = ray.put(prepared)
+        self._plan = ray.put(plan)
 
     def __enter__(self) -> RayEngine:
         """From now on what Ray has to say goes to stderr: stdout is for results."""
@@ -161,13 +161,13 @@ class RayEngine:
 
     def make_shards(
         self,
-        prepared: PreparedExtract,
+        plan: ExtractPlan,
         codecs: dict[int, Codec],
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
         """As `Engine.make_shards`."""
-        queue, common = ShardQueue(prepared, writer.published), (writer.manifest, ray.put(codecs))
+        queue, common = ShardQueue(plan, writer.published), (writer.manifest, ray.put(codecs))
         deaths: Counter[int] = Counter()
         in_hand: dict[Any, tuple[Any, int]] = {}
         while len(self._actors) < min(self._count, len(queue)):
@@ -200,7 +200,7 @@ class RayEngine:
             report_shard(progress, record)
 
     def _new_actor(self) -> Any:
-        self._actors.append(self._actor.remote(self._prepared, self._threads))
+        self._actors.append(self._actor.remote(self._plan, self._threads))
         return self._actors[-1]
 
     def _answer(self, reference: Any) -> Any:

@@ -9,16 +9,16 @@ from pipeline.processes import started_by_torchrun
 
 if TYPE_CHECKING:
     from pipeline.extract.engines.interface import Engine
-    from pipeline.extract.plan import PreparedExtract
+    from pipeline.extract.plan import ExtractPlan
 
 
 def choose_engine(
-    prepared: PreparedExtract, name: str, *, address: str | None, workers: int | None
+    plan: ExtractPlan, name: str, *, address: str | None, workers: int | None
 ) -> Engine:
     """Make the engine of that name, as `engine_named` reads it.
 
     Args:
-        prepared: the extract.
+        plan: the extract.
         name: of the engine.
         address: of a Ray cluster; None: start one on this machine.
         workers: for Ray, how many; None: one a GPU, or one in all where there are none.
@@ -30,14 +30,14 @@ def choose_engine(
     if name == "ray":
         from pipeline.extract.engines.actors import RayEngine  # an extra, and seconds to load
 
-        return RayEngine(prepared, address, workers)
+        return RayEngine(plan, address, workers)
     if name == "torchrun":
         from pipeline.extract.engines.ranks import RanksEngine
 
-        return RanksEngine(prepared)
+        return RanksEngine(plan)
     from pipeline.extract.engines.local import LocalEngine
 
-    return LocalEngine(prepared)
+    return LocalEngine(plan)
 
 
 def engine_named(name: str, *, address: str | None, workers: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.progress import Progress
 
 
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     def make_shards(
         self,
-        prepared: PreparedExtract,
+        plan: ExtractPlan,
         codecs: dict[int, Codec],
         writer: CacheWriter,
         progress: Progress,
@@ -52,7 +52,7 @@ class Engine(Protocol):
         """Make and publish all shards that the writer is missing.
 
         Args:
-            prepared: the extract, with the identity that its codecs give it.
+            plan: the extract, with the identity that its codecs give it.
             codecs: of each layer.
             writer: of the cache.
             progress: counts tokens, with the figures `shards`, `bytes` (published) and

@@ -7,7 +7,7 @@ from types import TracebackType
 from cache import CacheWriter
 from cache.codecs import Codec
 from cache.shard.record import ShardRecord
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
@@ -18,8 +18,8 @@ class LocalEngine:
 
     leads = True
 
-    def __init__(self, prepared: PreparedExtract) -> None:
-        self._worker = ShardWorker(prepared)
+    def __init__(self, plan: ExtractPlan) -> None:
+        self._worker = ShardWorker(plan)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -45,7 +45,7 @@ class LocalEngine:
 
     def make_shards(
         self,
-        prepared: PreparedExtract,
+        plan: ExtractPlan,
         codecs: dict[int, Codec],
         writer: CacheWriter,
         progress: Progress,
@@ -55,9 +55,9 @@ class LocalEngine:
         def published(record: ShardRecord) -> None:
             progress.advance(0, shards=1, bytes=record.bytes)
 
-        unusable = prepared.unusable_prefixes(writer.published)
+        unusable = plan.unusable_prefixes(writer.published)
         with BackgroundPublisher(
-            writer, codecs, prepared.provenance_of_shards(), published
+            writer, codecs, plan.provenance_of_shards(), published
         ) as publisher:
             checked = _CheckedProgress(progress, publisher)
             for shard in writer.missing_shards():

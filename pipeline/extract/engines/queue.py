@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 
 from cache.shard.record import ShardRecord
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 
 
 class ShardQueue:
@@ -16,11 +16,11 @@ class ShardQueue:
     which is known whether it is finite. That one always comes earlier, so there is always a shard
     that waits for nothing that is not being made."""
 
-    def __init__(self, prepared: PreparedExtract, published: Mapping[int, ShardRecord]) -> None:
+    def __init__(self, plan: ExtractPlan, published: Mapping[int, ShardRecord]) -> None:
         """Begin with what an earlier run has published."""
-        self._prepared, self._published = prepared, published
-        self._starts = [shard[0] for shard in prepared.shards]
-        self._waiting = [shard for shard in range(len(prepared.shards)) if shard not in published]
+        self._plan, self._published = plan, published
+        self._starts = [shard[0] for shard in plan.shards]
+        self._waiting = [shard for shard in range(len(plan.shards)) if shard not in published]
         self._in_hand: set[int] = set()
 
     def __len__(self) -> int:
@@ -30,7 +30,7 @@ class ShardQueue:
     @property
     def unusable(self) -> set[int]:
         """Numbers of the prefixes known to have no finite states."""
-        return self._prepared.unusable_prefixes(self._published)
+        return self._plan.unusable_prefixes(self._published)
 
     def take(self) -> int | None:
         """The next shard that can be made now; None where there is none."""
@@ -52,8 +52,8 @@ class ShardQueue:
 
     def needs(self, shard: int) -> set[int]:
         """The other shards that store whole texts of which this one holds duplicates."""
-        sharing = self._prepared.sharing
-        numbers = {sharing.of_example[index] for index in self._prepared.shards[shard]}
+        sharing = self._plan.sharing
+        numbers = {sharing.of_example[index] for index in self._plan.shards[shard]}
         texts = [
             prefix
             for number in numbers

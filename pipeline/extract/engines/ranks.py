@@ -24,7 +24,7 @@ from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.publisher import BackgroundPublisher, report_shard
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
@@ -36,13 +36,13 @@ _LONGEST_ROUND = timedelta(days=1)
 class RanksEngine:
     """Rank 0 leads: it plans, calibrates, journals and reads shards; the others follow."""
 
-    def __init__(self, prepared: PreparedExtract) -> None:
+    def __init__(self, plan: ExtractPlan) -> None:
         """Meet the other ranks."""
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("gloo", timeout=_LONGEST_ROUND)
-        self._prepared = prepared
-        self._worker = ShardWorker(prepared)
+        self._plan = plan
+        self._worker = ShardWorker(plan)
 
     @property
     def leads(self) -> bool:
@@ -72,13 +72,13 @@ class RanksEngine:
 
     def make_shards(
         self,
-        prepared: PreparedExtract,
+        plan: ExtractPlan,
         codecs: dict[int, Codec],
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
         """As `Engine.make_shards`."""
-        queue = ShardQueue(prepared, writer.published)
+        queue = ShardQueue(plan, writer.published)
         _told_by_rank_0((writer.manifest, codecs))
         with self._storing(writer.manifest, codecs) as storing:
             while len(queue):
@@ -97,7 +97,7 @@ class RanksEngine:
                 storing.do(task)
 
     def _storing(self, manifest: Manifest, codecs: dict[int, Codec]) -> _StoringRank:
-        return _StoringRank(self._prepared, self._worker, manifest, codecs)
+        return _StoringRank(self._plan, self._worker, manifest, codecs)
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ class _StoringRank:
 
     def __init__(
         self,
-        prepared: PreparedExtract,
+        plan: ExtractPlan,
         worker: ShardWorker,
         manifest: Manifest,
         codecs: dict[int, Codec],
     ) -> None:
-        self._place, self._manifest, self._worker = prepared.settings.place, manifest, worker
+        self._place, self._manifest, self._worker = plan.settings.place, manifest, worker
         self._durable: list[ShardRecord] = []
         self._publisher = BackgroundPublisher(
-            self, codecs, prepared.provenance_of_shards(), self._durable.append
+            self, codecs, plan.provenance_of_shards(), self._durable.append
         )
 
     def __enter__(self) -> _StoringRank:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cache.codecs.fit_file import fit_bytes
-from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.fit import fit_codec, split_sample
 from pipeline.codec_fit.measures import KL, gaussian_bound, relative_error
-from pipeline.codec_fit.request import AskedCodec, asked_codecs
+from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
 from pipeline.errors import InputError
 
 USUAL = {"fidelity": (), "bits": (), "calibration_tokens": 100, "seed": 0}
@@ -27,7 +27,7 @@ def segments(count: int = 12, width: int = 32) -> list[Any]:
 
 
 def test_one_layer_can_be_asked_otherwise_than_the_rest() -> None:
-    asked = asked_codecs(
+    asked = codec_requirements(
         (-1, 0, 3),
         -1,
         **USUAL | {"codec": ("klt", "0:bf16"), "fidelity": ("rel=0.2", "-1:kl=0.02")},
@@ -37,7 +37,7 @@ def test_one_layer_can_be_asked_otherwise_than_the_rest() -> None:
 
 
 def test_the_last_layer_is_held_to_a_divergence_and_others_to_an_error() -> None:
-    asked = asked_codecs((-1, 3), -1, **USUAL | {"codec": ("klt",)})
+    asked = codec_requirements((-1, 3), -1, **USUAL | {"codec": ("klt",)})
     assert [(each.measure, each.target) for each in asked.values()] == [("kl", 0.01), ("rel", 0.09)]
 
 
@@ -57,22 +57,22 @@ def test_the_last_layer_is_held_to_a_divergence_and_others_to_an_error() -> None
 )
 def test_what_cannot_be_given_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        asked_codecs((-1, 3), -1, **USUAL | options)
+        codec_requirements((-1, 3), -1, **USUAL | options)
 
 
 @pytest.mark.parametrize("target", [0.02, 0.09, 0.4])
 def test_a_relative_error_is_met_on_states_that_the_fit_has_not_seen(target: float) -> None:
-    sample = sample_of(segments())
-    codec = fit_codec(AskedCodec("klt", "rel", target), sample, None)
+    sample = split_sample(segments())
+    codec = fit_codec(CodecRequirement("klt", "rel", target), sample, None)
     found = relative_error(sample.held_back, codec.decode(codec.encode(sample.held_back)))
     assert 0.98 * target <= found <= target
 
 
 @pytest.mark.parametrize("target", [1.5, 3.0])
 def test_a_rate_is_met(target: float) -> None:
-    found = fit_codec(AskedCodec("klt", "bits", target), sample_of(segments(200)), None).settings[
-        "found"
-    ]
+    found = fit_codec(
+        CodecRequirement("klt", "bits", target), split_sample(segments(200)), None
+    ).settings["found"]
     assert 0.98 * target <= found["bits_per_value"] <= target
 
 
@@ -80,9 +80,9 @@ def test_a_divergence_is_met_with_its_standard_error() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(relative_error(exact, stored) ** 2, 0.0001) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.01), sample_of(segments()), divergence).settings[
-        "found"
-    ]
+    found = fit_codec(
+        CodecRequirement("klt", "kl", 0.01), split_sample(segments()), divergence
+    ).settings["found"]
     assert 0.97 * 0.01 <= found["kl"] + found["kl_error"] <= 0.01
 
 
@@ -98,7 +98,7 @@ def test_what_no_step_gives_is_refused_and_which_way_to_go_is_told(
     measure: Any, target: float, said: str
 ) -> None:
     with pytest.raises(InputError, match=f"every step gives {said}"):
-        fit_codec(AskedCodec("klt", measure, target), sample_of(segments()), None)
+        fit_codec(CodecRequirement("klt", measure, target), split_sample(segments()), None)
 
 
 @pytest.mark.parametrize(("measure", "target"), [("rel", 1e-9), ("rel", 1e-5)])
@@ -109,25 +109,25 @@ def test_what_takes_as_much_as_an_exact_codec_is_refused(measure: Any, target: f
             f"{measure}={target:g} takes 16 bits a value or more, as many as bf16, which is exact"
         ),
     ):
-        fit_codec(AskedCodec("klt", measure, target), sample_of(segments()), None)
+        fit_codec(CodecRequirement("klt", measure, target), split_sample(segments()), None)
 
 
 def test_a_measure_that_leaps_over_what_is_asked_ends_below_it() -> None:
     def divergence(exact: Any, each: Any) -> list[KL]:
         return [KL(0.001 if relative_error(exact, stored) < 0.1 else 5.0, 0.0) for stored in each]
 
-    found = fit_codec(AskedCodec("klt", "kl", 0.1), sample_of(segments()), divergence).settings[
-        "found"
-    ]
+    found = fit_codec(
+        CodecRequirement("klt", "kl", 0.1), split_sample(segments()), divergence
+    ).settings["found"]
     assert found["kl"] == 0.001
     assert 0.09 < found["relative_error"] < 0.1
 
 
 @pytest.mark.parametrize("name", ["int8", "klt"])
 def test_the_same_sample_gives_the_same_fit_byte_for_byte(name: str) -> None:
-    asked = AskedCodec(name, "rel" if name == "klt" else None, 0.1)
-    assert fit_bytes(fit_codec(asked, sample_of(segments()), None)) == fit_bytes(
-        fit_codec(asked, sample_of(segments()), None)
+    asked = CodecRequirement(name, "rel" if name == "klt" else None, 0.1)
+    assert fit_bytes(fit_codec(asked, split_sample(segments()), None)) == fit_bytes(
+        fit_codec(asked, split_sample(segments()), None)
     )
 
 

@@ -194,6 +194,6 @@ def test_an_encoder_has_no_predictions_to_diverge(
         "limit": None,
     }
     prepared = prepare(embedded_settings(codec=("klt",), **options))
-    assert {each.measure for each in prepared.asked.values()} == {"rel"}
+    assert {each.measure for each in prepared.requirements.values()} == {"rel"}
     with pytest.raises(InputError, match="a KL divergence is measured with the LM head"):
         prepare(embedded_settings(codec=("klt",), fidelity=("kl=0.01",), **options))

@@ -28,7 +28,7 @@ from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
-from pipeline.extract.plan import PreparedExtract, prepare
+from pipeline.extract.plan import ExtractPlan, prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.load import load_teacher
@@ -135,7 +135,7 @@ def refuse_to_load(*_: object, **__: object) -> None:
     raise AssertionError("a model was loaded")
 
 
-def prepared_attachments(prepared: PreparedExtract, root: Path) -> Path:
+def prepared_attachments(prepared: ExtractPlan, root: Path) -> Path:
     prepared.tokenizer.save_pretrained(root.parent / "attached" / "tokenizer")
     return root.parent / "attached"
 

@@ -12,7 +12,7 @@ import pytest
 
 from cache import open_cache
 from cache.upkeep.verify import verify_cache
-from pipeline.extract.forward import ShardReader
+from pipeline.extract.forward import TeacherPass
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -89,14 +89,14 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
         dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600
     )
     prepared, held = prepare(settings), []
-    plain = ShardReader._read_stem
+    plain = TeacherPass._read_stem
 
-    def read_stem(self: ShardReader, number: int) -> Any:
+    def read_stem(self: TeacherPass, number: int) -> Any:
         segment = plain(self, number)
         held.append(sum(map(len, self._contexts.values())))
         return segment
 
-    monkeypatch.setattr(ShardReader, "_read_stem", read_stem)
+    monkeypatch.setattr(TeacherPass, "_read_stem", read_stem)
     shared = extract(prepared)
     longest = max(prefix.stop for prefix in prepared.sharing.prefixes)
     assert len(prepared.sharing.prefixes) >= 12 and longest > 100

@@ -11,7 +11,7 @@ import pytest
 
 from cache import CacheError, open_cache
 from cache.upkeep.convert import convert_cache
-from pipeline.codec_fit.request import PRESETS
+from pipeline.codec_fit.requirements import PRESETS
 from pipeline.errors import InputError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract

@@ -17,7 +17,7 @@ from cache.containers import CONTAINER_NAMES
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
-from pipeline.extract.forward import ShardReader
+from pipeline.extract.forward import TeacherPass
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -59,7 +59,7 @@ def test_only_the_broken_shards_are_extracted_again(
     (root / "attachments" / "tokenizer" / "tokenizer.json").write_text("{}")
     read: list[str] = []
 
-    class Noted(ShardReader):
+    class Noted(TeacherPass):
         def __init__(
             self, teacher: Teacher, examples: Any, sharing: Any, batch_tokens: int, **options: Any
         ) -> None:
@@ -71,7 +71,7 @@ def test_only_the_broken_shards_are_extracted_again(
             read.extend(states.row_ids)
             return states
 
-    monkeypatch.setattr(repair_module, "ShardReader", Noted)
+    monkeypatch.setattr(repair_module, "TeacherPass", Noted)
     seen: list[tuple[int, int]] = []
     result = repair(
         RepairSettings(root, device="cpu"),

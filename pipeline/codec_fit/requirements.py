@@ -29,7 +29,7 @@ doubling."""
 
 
 @dataclass(frozen=True)
-class AskedCodec:
+class CodecRequirement:
     """What is asked of one layer's codec.
 
     Attributes:
@@ -71,7 +71,7 @@ class AskedCodec:
         return max(0.2, bits - slope * math.log2(self.target / usual))
 
 
-def asked_codecs(
+def codec_requirements(
     layers: Sequence[int],
     last_layer: int | None,
     *,
@@ -80,9 +80,9 @@ def asked_codecs(
     bits: Sequence[str],
     calibration_tokens: int,
     seed: int,
-    usual_of_last: tuple[Measure, float] = LAST_LAYER,
+    default_of_last: tuple[Measure, float] = LAST_LAYER,
     last_is_known: bool = True,
-) -> dict[int, AskedCodec]:
+) -> dict[int, CodecRequirement]:
     """What is asked of each layer's codec.
 
     Args:
@@ -91,7 +91,7 @@ def asked_codecs(
             hand.
         codec, fidelity, bits: as on the command line: `VALUE` for all layers, or `LAYER:VALUE`.
         calibration_tokens, seed: of the sample.
-        usual_of_last: what is asked of `klt` for the last layer where the user asks for nothing.
+        default_of_last: what is asked of `klt` for the last layer where the user asks for nothing.
         last_is_known: False before anything is known of the teacher: then any layer may be the last
             one.
 
@@ -142,12 +142,14 @@ def asked_codecs(
     asked = {}
     for layer, name in names.items():
         if name == EXACT:
-            asked[layer] = AskedCodec(name)
+            asked[layer] = CodecRequirement(name)
         elif name == "klt":
-            measure, target = wanted.get(layer, usual_of_last if layer == last_layer else ANY_LAYER)
-            asked[layer] = AskedCodec(name, measure, target, calibration_tokens, seed)
+            measure, target = wanted.get(
+                layer, default_of_last if layer == last_layer else ANY_LAYER
+            )
+            asked[layer] = CodecRequirement(name, measure, target, calibration_tokens, seed)
         else:
-            asked[layer] = AskedCodec(name, None, 0.0, calibration_tokens, seed)
+            asked[layer] = CodecRequirement(name, None, 0.0, calibration_tokens, seed)
     return asked
 
 

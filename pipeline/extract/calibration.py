@@ -16,39 +16,41 @@ from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
 from cache.storage import Place
-from pipeline.codec_fit.fit import fit_codec, sample_of
+from pipeline.codec_fit.fit import fit_codec, split_sample
 from pipeline.codec_fit.measures import divergence_of
-from pipeline.codec_fit.request import AskedCodec
+from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.errors import RunError
-from pipeline.extract.forward import ShardReader
-from pipeline.extract.plan import PreparedExtract
+from pipeline.extract.forward import TeacherPass
+from pipeline.extract.plan import ExtractPlan
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 
 
-def needs_lm_head(asked: Mapping[int, AskedCodec]) -> bool:
+def needs_lm_head(asked: Mapping[int, CodecRequirement]) -> bool:
     """Whether a KL divergence is to be measured."""
     return any(each.measure == "kl" for each in asked.values())
 
 
-def needs_fit(asked: Mapping[int, AskedCodec]) -> bool:
+def needs_fit(asked: Mapping[int, CodecRequirement]) -> bool:
     """Whether a codec is to be fitted."""
     return any(each.name != EXACT for each in asked.values())
 
 
-def earlier_codecs(place: Place, prepared: PreparedExtract) -> dict[int, Codec] | None:
+def codecs_without_fitting(place: Place, plan: ExtractPlan) -> dict[int, Codec] | None:
     """The codecs of a cache that is gone on with; those that need no fit; None where they are still
     to be fitted.
 
     Raises:
         CacheError: there is a cache, and its manifest or a fit is damaged.
     """
-    if not needs_fit(prepared.asked):
-        return {layer: Bf16() for layer in prepared.asked}
-    return begun_codecs(place, prepared.asked)
+    if not needs_fit(plan.requirements):
+        return {layer: Bf16() for layer in plan.requirements}
+    return codecs_already_fitted(place, plan.requirements)
 
 
-def begun_codecs(place: Place, asked: Mapping[int, AskedCodec]) -> dict[int, Codec] | None:
+def codecs_already_fitted(
+    place: Place, asked: Mapping[int, CodecRequirement]
+) -> dict[int, Codec] | None:
     """The codecs of a cache that has been begun with what is asked; None where none has been.
 
     Raises:
@@ -59,13 +61,13 @@ def begun_codecs(place: Place, asked: Mapping[int, AskedCodec]) -> dict[int, Cod
         if not (place.folder / MANIFEST_NAME).is_file():
             return None
         manifest = read_manifest(place.folder)
-        if not asked_alike(manifest, asked):
+        if not same_requirements(manifest, asked):
             return None
         manifest.check_attachments(place.folder)
         return read_codecs(place.folder, manifest)
 
 
-def asked_alike(manifest: Manifest, asked: Mapping[int, AskedCodec]) -> bool:
+def same_requirements(manifest: Manifest, asked: Mapping[int, CodecRequirement]) -> bool:
     """Whether a cache's codecs of some layers are what is asked, their fits aside."""
     told = manifest.identity.get("codec")
     told = told if isinstance(told, dict) else {}
@@ -81,7 +83,7 @@ def _without_fit(codec: Any) -> Any:
 
 
 def calibrate(
-    prepared: PreparedExtract, teacher: Teacher, progress: Progress = NO_PROGRESS
+    plan: ExtractPlan, teacher: Teacher, progress: Progress = NO_PROGRESS
 ) -> dict[int, Codec]:
     """Read the sample with the teacher, and fit each layer's codec to it.
 
@@ -89,9 +91,9 @@ def calibrate(
         InputError: no step gives what is asked.
         RunError: no example of the sample has finite states.
     """
-    examples = prepared.dataset.examples
-    seed = next(each.seed for each in prepared.asked.values() if each.name != EXACT)
-    sharing = prepared.sharing
+    examples = plan.dataset.examples
+    seed = next(each.seed for each in plan.requirements.values() if each.name != EXACT)
+    sharing = plan.sharing
     own = [len(example) - sharing.before(index) for index, example in enumerate(examples)]
 
     def shared(index: int) -> dict[int, int]:
@@ -101,19 +103,22 @@ def calibrate(
             for number in path
         }
 
-    chosen = choose_sample(own, prepared.calibration_tokens, seed, shared)
+    chosen = choose_sample(own, plan.calibration_tokens, seed, shared)
     progress.stage("calibration sample", sum(len(examples[index]) for index in chosen))
     needed = {number for index in chosen for number in shared(index)}
-    reader = ShardReader(teacher, examples, sharing, prepared.batch_tokens, skip_non_finite=True)
+    reader = TeacherPass(teacher, examples, sharing, plan.batch_tokens, skip_non_finite=True)
     segments = reader.read(chosen, needed, progress).segments
     if not any(map(len, segments)):
         raise RunError(
-            f"{prepared.settings.dataset}: no example of the calibration sample has finite states;"
+            f"{plan.settings.dataset}: no example of the calibration sample has finite states;"
             " try --dtype fp32"
         )
     return fitted_codecs(
-        prepared.asked,
-        {layer: [segment.hidden_states[layer] for segment in segments] for layer in prepared.asked},
+        plan.requirements,
+        {
+            layer: [segment.hidden_states[layer] for segment in segments]
+            for layer in plan.requirements
+        },
         teacher,
         progress,
     )
@@ -149,7 +154,7 @@ def choose_sample(
 
 
 def fitted_codecs(
-    asked: Mapping[int, AskedCodec],
+    asked: Mapping[int, CodecRequirement],
     segments: Mapping[int, Sequence[npt.NDArray[Any]]],
     teacher: Teacher | None,
     progress: Progress = NO_PROGRESS,
@@ -170,7 +175,7 @@ def fitted_codecs(
             continue
         reads_head = teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
         divergence = divergence_of(teacher) if reads_head and teacher is not None else None
-        codecs[layer] = fit_codec(each, sample_of(segments[layer]), divergence)
+        codecs[layer] = fit_codec(each, split_sample(segments[layer]), divergence)
     return codecs
 
 
@@ -216,7 +221,7 @@ def segments_of(
 
 def calibrate_on_cache(
     cache: Cache,
-    asked: Mapping[int, AskedCodec],
+    asked: Mapping[int, CodecRequirement],
     teacher: Teacher | None,
     progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:

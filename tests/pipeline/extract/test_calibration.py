@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from cache import open_cache
 from cache.codec_fits import read_codecs
 from cache.manifest import read_manifest
-from pipeline.codec_fit.request import AskedCodec
+from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.errors import InputError
-from pipeline.extract.calibrate import (
-    asked_alike,
+from pipeline.extract.calibration import (
     calibrate_on_cache,
     choose_sample,
     own_lengths,
+    same_requirements,
     segments_of,
 )
 from pipeline.extract.plan import prepare
@@ -69,8 +69,8 @@ def test_a_codec_fitted_before_the_pass_is_the_one_fitted_to_its_cache(
     settings = embedded_settings(codec=("klt",), fidelity=("rel=0.1",), calibration_tokens=2000)
     extract(prepare(settings))
     asked = {
-        -1: AskedCodec("klt", "rel", 0.1, calibration_tokens=2000),
-        0: AskedCodec("klt", "rel", 0.1, calibration_tokens=2000),
+        -1: CodecRequirement("klt", "rel", 0.1, calibration_tokens=2000),
+        0: CodecRequirement("klt", "rel", 0.1, calibration_tokens=2000),
     }
     before = read_codecs(settings.cache, read_manifest(settings.cache))
     with open_cache(small_cache) as cache:
@@ -87,8 +87,8 @@ def test_what_was_asked_is_known_again_whatever_the_fit(embedded_settings: MakeS
     settings = embedded_settings(codec=("klt",), bits=("2",), layers=(0,), calibration_tokens=1500)
     extract(prepare(settings))
     manifest = read_manifest(settings.cache)
-    same = AskedCodec("klt", "bits", 2.0, calibration_tokens=1500)
-    assert asked_alike(manifest, {0: same})
+    same = CodecRequirement("klt", "bits", 2.0, calibration_tokens=1500)
+    assert same_requirements(manifest, {0: same})
     others: list[dict[str, Any]] = [
         {"target": 2.5},
         {"measure": "rel"},
@@ -97,7 +97,9 @@ def test_what_was_asked_is_known_again_whatever_the_fit(embedded_settings: MakeS
         {"name": "int8"},
     ]
     for change in others:
-        assert not asked_alike(manifest, {0: AskedCodec(**(vars(same) | change))}), change
+        assert not same_requirements(manifest, {0: CodecRequirement(**(vars(same) | change))}), (
+            change
+        )
 
 
 def test_another_seed_is_another_cache(embedded_settings: MakeSettings) -> None:
