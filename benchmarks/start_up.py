@@ -23,15 +23,38 @@ from rich.table import Table
 
 HELP_LIMIT, WRONG_LIMIT = 0.5, 1.0
 HEAVY = (
-    "torch", "transformers", "datasets", "accelerate", "pyarrow", "h5py", "zarr", "matplotlib", "pandas", "scipy", "sympy",
-    "numpy", "obstore", "rich",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "pyarrow",
+    "h5py",
+    "zarr",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sympy",
+    "numpy",
+    "obstore",
+    "rich",
+)
 """Libraries that are told of by name; any of them takes longer than all that a command's options
 need."""
 COMMANDS = (
-    "", "extract", "train", "sweep", "evaluate", "generate", "chat", "cache", "cache inspect", "cache verify", "cache repair",
-    "cache convert", "cache fidelity",
-)  # fmt: skip
+    "",
+    "extract",
+    "train",
+    "sweep",
+    "evaluate",
+    "generate",
+    "chat",
+    "cache",
+    "cache inspect",
+    "cache verify",
+    "cache repair",
+    "cache convert",
+    "cache fidelity",
+)
 WRONG = (
     "extrct",
     "extract --cache {new} --dataset {none}.jsonl",
@@ -103,9 +126,14 @@ def figures_of(
     seconds, status = seconds_of(words, root, rounds)
     modules = modules_of(words, root, folder)
     return {
-        "what": kind, "command": text, "seconds": round(seconds, 3), "limit": limit, "status": status,
-        "modules": len(modules), "heavy": [name for name in HEAVY if name in modules],
-    }  # fmt: skip
+        "what": kind,
+        "command": text,
+        "seconds": round(seconds, 3),
+        "limit": limit,
+        "status": status,
+        "modules": len(modules),
+        "heavy": [name for name in HEAVY if name in modules],
+    }
 
 
 @click.command(help=__doc__)

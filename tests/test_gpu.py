@@ -199,9 +199,26 @@ def test_the_same_run_gives_the_same_weights(
 
 def test_a_killed_run_resumes_to_the_same_weights(cache_of_gpu: Path, tmp_path: Path) -> None:
     options: list[object] = [
-        "train", "--cache", cache_of_gpu, "--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3,
-        "--eval-every", 2, "--log-every", 1, "--patience", 0, "--device", "cuda",
-    ]  # fmt: skip
+        "train",
+        "--cache",
+        cache_of_gpu,
+        "--epochs",
+        6,
+        "--batch-size",
+        8,
+        "--bridge-lr",
+        2e-3,
+        "--gpt-neo-lr",
+        2e-3,
+        "--eval-every",
+        2,
+        "--log-every",
+        1,
+        "--patience",
+        0,
+        "--device",
+        "cuda",
+    ]
     whole = run_process(*options, "--run", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     process, until = CliProcess(*options, "--run", tmp_path / "cut"), time.monotonic() + 120

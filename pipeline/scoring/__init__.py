@@ -1,1 +1,1 @@
-"""How an answer compares with a reference: texts in, figures out; no model is known here."""
+"""Scores that compare answers with references, as texts; no model is involved."""

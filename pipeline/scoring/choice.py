@@ -1,4 +1,4 @@
-"""`choice`: one of a set of labels, or the letter of an option."""
+"""The score `choice`: a label, or the letter of an option."""
 
 from __future__ import annotations
 
@@ -31,66 +31,65 @@ _NAMED = re.compile(
     r" be)\b\s*:?|\s*[:=])?[\s*\"'`]*(?i:option\s+|choice\s+)?"
     r"(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w'’]|\s+[a-z])|([a-z])(?=[\s*]*[.,;:)]|[\s*]*$))(?!\s+(?:or|and)\s+[(\[]?[A-Z]\b)"
 )
-"""A letter that is named; `A` and `I` before a word are no letters of options."""
+"""A letter that an answer names; `A` and `I` before a word are words, not options."""
 _CONCLUDED = re.compile(r"\b(?:is|be)\s+[*(\[\"'`]*([A-Z])[*)\]\"'`]*\s*[.!]?\s*$")
 
 
 @dataclass(frozen=True)
 class ChoiceScore(Score):
-    """One of a few labels."""
+    """Whether the answer is the reference's label or option."""
 
     name = "choice"
     definition = (
-        "1 where the answer names the reference's label, or the letter of its option; case,"
-        " punctuation around it, `_` between words, a lead-in such as “The answer is” and thoughts"
-        " before it do not count; of “(C) Paris” the letter decides"
+        "1 if the answer is the reference's label, or the letter of its option, ignoring case,"
+        " surrounding punctuation, `_` between words, a lead-in such as “The answer is” and"
+        " reasoning before it; in “(C) Paris” the letter decides"
     )
 
     def can_score(self, reference: str) -> bool:
-        """Whether anything is left of it without its punctuation."""
+        """Return whether a reference has more than punctuation."""
         return bool(normal_label(final_part(reference)))
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether the answer names the same."""
-        wanted, found = _chosen(reference), _chosen(answer)
-        letter, rest = option_letter(wanted)
-        labels = {normal_label(wanted)} | ({normal_label(rest)} if rest else set())
+        """Return 1 if the answer names the reference's label or option, else 0."""
+        expected, chosen = _chosen(reference), _chosen(answer)
+        letter, label = option_letter(expected)
+        labels = {normal_label(expected)} | ({normal_label(label)} if label else set())
         return float(
-            normal_label(found) in labels or (letter is not None and _letter_of(found) == letter)
+            normal_label(chosen) in labels or (letter is not None and _letter_of(chosen) == letter)
         )
 
 
 def _chosen(text: str) -> str:
-    """What follows the thought, and of that what is in a box."""
+    """Return the text after the reasoning, or the content of its box."""
     text = final_part(text)
     return plain(final_answer(text) or text) if "\\boxed" in text else text
 
 
 def option_letter(text: str) -> tuple[str | None, str]:
-    """The letter of a text that is one, or begins with one as options do (`C.`, `(C)`), with the
-    words after it."""
+    """Return the letter of an option such as `C`, `(C)` or `C. Paris`, and the text after it."""
     text = _folded(text)
-    if alone := _OPTION.match(text):
-        return alone[1].upper(), ""
-    if first := _OPTION_FIRST.match(text):
-        return next(letter for letter in first.groups()[:4] if letter).upper(), first[5]
+    if match := _OPTION.match(text):
+        return match[1].upper(), ""
+    if match := _OPTION_FIRST.match(text):
+        return next(letter for letter in match.groups()[:4] if letter).upper(), match[5]
     return None, ""
 
 
 def normal_label(text: str) -> str:
-    """A label without case, lead-in and the punctuation around it."""
-    plain = _folded(text)
-    bare = _LEAD_IN.sub("", plain.strip(_ENDS)).strip(_ENDS) or plain.strip(_ENDS) or plain
-    return _folded(re.sub(r"(?<=[^\W\d_])[_-]+(?=[^\W\d_])", " ", bare)).casefold()
+    """Return a label in lower case, without lead-in and surrounding punctuation."""
+    text = _folded(text)
+    label = _LEAD_IN.sub("", text.strip(_ENDS)).strip(_ENDS) or text.strip(_ENDS) or text
+    return _folded(re.sub(r"(?<=[^\W\d_])[_-]+(?=[^\W\d_])", " ", label)).casefold()
 
 
 def _letter_of(answer: str) -> str | None:
-    """The letter that an answer names, in any of the usual ways."""
+    """Return the letter that an answer chooses, or None."""
     letter, _ = option_letter(_LEAD_IN.sub("", _folded(answer)))
     if letter is not None:
         return letter
-    named = _CONCLUDED.search(answer) or next(reversed(list(_NAMED.finditer(answer))), None)
-    return next(each for each in named.groups() if each).upper() if named else None
+    match = _CONCLUDED.search(answer) or next(reversed(list(_NAMED.finditer(answer))), None)
+    return next(group for group in match.groups() if group).upper() if match else None
 
 
 def _folded(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which score a data set's references ask for."""
+"""The choice of a score, by name or from a data set's references."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pipeline.scoring.math_score import MathScore
 from pipeline.scoring.mathematics.final_answer import has_marked_answer
 from pipeline.scoring.mathematics.notation import plain
 from pipeline.scoring.mathematics.results import is_result
-from pipeline.scoring.structures import CallScore, JsonScore, json_value
+from pipeline.scoring.structures import CallScore, JsonScore, is_json_container
 from pipeline.scoring.text import ChrfScore, ContainsScore, ExactScore, RougeScore
 
 SCORE_NAMES = ("auto", "exact", "math", "choice", "json", "call", "contains", "rouge", "chrf")
 _MOST = 0.9
-"""Share of the references that have to be of a kind."""
-_SHORT = 20
-"""Words of an answer that is compared as a whole."""
-_RESULT = 100
-"""Characters of a result that is the whole reference."""
-_LABEL = 8
-"""Words of a label."""
+"""The share of references that must fit a score."""
+_MAX_EXACT = 20
+"""Longest reference, in words, that is compared exactly."""
+_MAX_RESULT = 100
+"""Longest reference, in characters, that is a result as a whole."""
+_MAX_LABEL = 8
+"""Longest label, in words."""
 
 
 @dataclass(frozen=True)
 class ChosenScore:
-    """A score, and why it is the one."""
+    """A score, and the reason for its choice."""
 
     score: Score
     reason: str
 
 
 def require_score(name: str) -> None:
-    """Look at a score's name, and at nothing else.
+    """Refuse an unknown name of a score, without loading anything.
 
     Raises:
         InputError: there is no such score.
@@ -46,14 +46,14 @@ def require_score(name: str) -> None:
     if name in SCORE_NAMES or all(name.partition(":")):
         return
     near = difflib.get_close_matches(name, SCORE_NAMES, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise InputError(
-        f"--score {name}: there are {', '.join(SCORE_NAMES)}, and module:function{hint}"
+        f"--score {name}: no such score{hint}; choose {', '.join(SCORE_NAMES)} or module:function"
     )
 
 
 def choose_score(name: str, references: Sequence[str]) -> ChosenScore:
-    """The score of a name; `auto` looks at the references.
+    """Return the named score; `auto` chooses one that fits the references.
 
     Raises:
         InputError: there is no such score.
@@ -64,8 +64,8 @@ def choose_score(name: str, references: Sequence[str]) -> ChosenScore:
     if ":" in name:
         return ChosenScore(load_custom_score(name), "named")
     scores: dict[str, Score] = {
-        each.name: each
-        for each in (
+        score.name: score
+        for score in (
             ExactScore(),
             MathScore(),
             ChoiceScore(),
@@ -80,34 +80,27 @@ def choose_score(name: str, references: Sequence[str]) -> ChosenScore:
 
 
 def _fitting(references: Sequence[str]) -> ChosenScore:
-    known = [part for reference in references if (part := final_part(reference).strip())]
-    if not known:
+    texts = [text for reference in references if (text := final_part(reference).strip())]
+    if not texts:
         return ChosenScore(ExactScore(), "no row has a reference")
 
     def most(fits: Sequence[bool]) -> bool:
-        return sum(fits) >= _MOST * len(known)
+        return sum(fits) >= _MOST * len(texts)
 
-    if most([CallScore().can_score(each) for each in known]):
+    if most([CallScore().can_score(text) for text in texts]):
         return ChosenScore(CallScore(), "the references are calls")
-    if most([_is_json_structure(each) for each in known]):
+    if most([is_json_container(text) for text in texts]):
         return ChosenScore(JsonScore(), "the references are JSON")
-    if most([has_marked_answer(each) for each in known]):
+    if most([has_marked_answer(text) for text in texts]):
         return ChosenScore(MathScore(), "the references end in a box or ####")
-    if most([option_letter(each)[0] is not None for each in known]):
+    if most([option_letter(text)[0] is not None for text in texts]):
         return ChosenScore(ChoiceScore(), "the references are letters of options")
-    if most([len(each) <= _RESULT and is_result(plain(each)) for each in known]):
+    if most([len(text) <= _MAX_RESULT and is_result(plain(text)) for text in texts]):
         return ChosenScore(MathScore(), "the references are numbers or expressions")
-    words = [len(each.split()) for each in known]
-    labels = {normal_label(each) for each in known}
-    if most([count <= _LABEL for count in words]) and 2 * len(labels) <= len(known):
+    words = [len(text.split()) for text in texts]
+    labels = {normal_label(text) for text in texts}
+    if most([count <= _MAX_LABEL for count in words]) and 2 * len(labels) <= len(texts):
         return ChosenScore(ChoiceScore(), f"the references are {len(labels)} labels")
-    if most([count <= _SHORT for count in words]):
+    if most([count <= _MAX_EXACT for count in words]):
         return ChosenScore(ExactScore(), "the references are short")
     return ChosenScore(RougeScore(), "the references are free text")
-
-
-def _is_json_structure(text: str) -> bool:
-    try:
-        return isinstance(json_value(text), (dict, list))
-    except ValueError:
-        return False

@@ -1,4 +1,4 @@
-"""A score of the user's own: a function named `module:function`."""
+"""A custom score: a Python function, named `module:function`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.scoring.interface import Score
 
 @dataclass(frozen=True)
 class CustomScore(Score):
-    """What a function of the user's gives.
+    """A score by a user's function.
 
     Attributes:
-        path: as `--score` names it.
-        function: from an answer and a reference to a number from 0 to 1, or a truth value.
+        path: `module:function`, as in `--score`.
+        function: takes answer and reference, and returns a number from 0 to 1, or a bool.
     """
 
     path: str
@@ -28,40 +28,39 @@ class CustomScore(Score):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """As `--score` names it."""
+        """Return the path, as in `--score`."""
         return self.path
 
     @property
     def definition(self) -> str:  # type: ignore[override]
-        """What the function says of itself."""
+        """Return the path, with the first line of the function's docstring."""
         lines = (self.function.__doc__ or "").strip().splitlines()
         return f"{self.path}, 0 to 1, averaged over rows" + (f": {lines[0]}" if lines else "")
 
     def score(self, answer: str, reference: str) -> float:
-        """What the function gives.
+        """Return the function's result.
 
         Raises:
-            InputError: it fails, or gives something else than a number from 0 to 1.
+            InputError: it fails, or returns anything but a number from 0 to 1.
         """
         try:
             value = self.function(answer, reference)
         except Exception as error:  # the user's code may raise anything
             raise InputError(
-                f"--score {self.path}: {type(error).__name__}: {error} (of answer {answer[:60]!r})"
+                f"--score {self.path}: failed for the answer {answer[:60]!r}"
+                f" ({type(error).__name__}: {error}); fix the function"
             ) from error
-        value = (
-            value.item() if hasattr(value, "item") else value
-        )  # a number of NumPy's or PyTorch's
+        value = value.item() if hasattr(value, "item") else value  # NumPy and PyTorch scalars
         if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
             raise InputError(
-                f"--score {self.path}: gave {value!r} for the answer {answer[:60]!r}; a score is a"
+                f"--score {self.path}: returned {value!r} for the answer {answer[:60]!r}; return a"
                 " number from 0 to 1, or a bool"
             )
         return float(value)
 
 
 def load_custom_score(path: str) -> CustomScore:
-    """Import a function; modules of the current folder are found.
+    """Import a scoring function; its module may be in the current folder.
 
     Raises:
         InputError: there is no such module or function.
@@ -73,11 +72,12 @@ def load_custom_score(path: str) -> CustomScore:
         function = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing runs the user's code
         raise InputError(
-            f"--score {path}: cannot be imported ({type(error).__name__}: {error})"
+            f"--score {path}: cannot be imported ({type(error).__name__}: {error}); check the name"
+            " and run from the module's folder"
         ) from error
     if not callable(function):
         raise InputError(
-            f"--score {path}: is a {type(function).__name__}, not a function of answer and"
+            f"--score {path}: of type {type(function).__name__}; name a function of answer and"
             " reference"
         )
     return CustomScore(path, function)

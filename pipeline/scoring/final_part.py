@@ -1,4 +1,4 @@
-"""What of a text is the answer, where a thought comes first."""
+"""The final answer in a text that begins with reasoning."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 def final_part(text: str) -> str:
-    """What follows the thought; all of a text that has none, nothing of one whose thought was never
-    ended.
+    """Return the text after the reasoning; empty if the reasoning never ends.
 
-    Known are `<think>` and its like, Stratos' sections and `<answer>`. A thought that was opened
-    outside of the text, by a chat template, is known by its end."""
+    Recognises `<think>` and similar tags, Stratos' sections and `<answer>`. The end tag is enough,
+    as a chat template may have written the opening one.
+    """
     begins = text.rfind("<|begin_of_solution|>")
     ends = [match.end() for match in _CLOSES.finditer(text)]
     if begins >= 0:
@@ -29,5 +29,5 @@ def final_part(text: str) -> str:
     elif (opened := _OPENS.search(text)) is not None:
         text = text[: opened.start()]
     text = _SOLUTION.sub("", text)
-    named = [inside for inside in _ANSWER.findall(text) if inside.strip()]
-    return (named[-1] if named else text).strip()
+    answers = [content for content in _ANSWER.findall(text) if content.strip()]
+    return (answers[-1] if answers else text).strip()

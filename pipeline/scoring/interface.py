@@ -1,4 +1,4 @@
-"""What a score is."""
+"""The interface of all scores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.scoring.final_part import final_part
 
 @dataclass(frozen=True)
 class Score(ABC):
-    """Compares answers with references.
+    """A comparison of answers with references.
 
     Attributes:
-        name: by which it is chosen and reported.
+        name: for `--score` and in the report.
         definition: one sentence for the report.
-        graded: whether an answer may be partly right; else it is right (1) or wrong (0).
+        graded: whether values between 0 (wrong) and 1 (right) are possible.
     """
 
     name: ClassVar[str]
@@ -24,14 +24,13 @@ class Score(ABC):
     graded: ClassVar[bool] = False
 
     def can_score(self, reference: str) -> bool:
-        """Whether anything can be compared with a reference."""
+        """Return whether answers can be compared with a reference."""
         return bool(final_part(reference))
 
     @abstractmethod
     def score(self, answer: str, reference: str) -> float:
-        """How right an answer is, 0 to 1."""
+        """Return the score of an answer, 0 to 1."""
 
     def fields(self, answer: str, reference: str) -> float | None:
-        """The share of a structure's fields that are right, 0 to 1; None for a score of no
-        structure."""
+        """Return the share of correct fields, 0 to 1; None if the score compares no structure."""
         return None

@@ -15,17 +15,17 @@ class MathScore(Score):
 
     name = "math"
     definition = (
-        "1 where the final result (the last box or ####, else what is stated to be the answer, else"
-        " the last number) is the same number, expression, list or words as the reference's, by"
-        " Math-Verify; notation and thoughts before it do not count"
+        "1 if the final result (the last box or ####, else the stated answer, else the last number)"
+        " is the same number, expression, list or text as the reference's, by Math-Verify, ignoring"
+        " notation and reasoning before it"
     )
 
     def can_score(self, reference: str) -> bool:
-        """Whether a reference has a final result."""
+        """Return whether a reference has a final result."""
         return final_answer(reference) is not None
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether the final results are the same.
+        """Return 1 if the final results are equal, else 0.
 
         Raises:
             RunError: Math-Verify cannot be started.

@@ -1,4 +1,4 @@
-"""Scores of structure: JSON values, and calls of functions."""
+"""Scores that compare structures: JSON values and function calls."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pipeline.scoring.final_part import final_part
@@ -15,66 +16,66 @@ from pipeline.scoring.interface import Score
 _FENCE = re.compile(r"```(?:json|python)?\s*\n?(.*?)```", re.DOTALL)
 _TOOL_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _NAMES = {"true": True, "false": False, "null": None, "none": None}
-_LONGEST = 20_000
-"""Characters of a structure that are parsed."""
+_MAX_CHARACTERS = 20_000
+"""Longest text that is parsed as calls."""
 
 
 class NoStructureError(ValueError):
-    """A text is no JSON, or no call."""
+    """The text is neither JSON nor a call."""
 
 
 @dataclass(frozen=True)
 class JsonScore(Score):
-    """A JSON value."""
+    """Equality of JSON values."""
 
     name = "json"
     definition = (
-        "1 where the answer is the reference's JSON value: the order of keys is free, 1 and 1.0 are"
-        " the same"
+        "1 if the answer is the same JSON value as the reference; the order of keys is free, and 1"
+        " equals 1.0"
     )
 
     def can_score(self, reference: str) -> bool:
-        """Whether a reference is JSON."""
-        return _readable(json_value, reference)
+        """Return whether a reference is JSON."""
+        return _parse(json_value, reference) is not None
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether the values are the same."""
-        return _same(json_value, answer, reference)
+        """Return 1 if the values are equal, else 0."""
+        return _equal(json_value, answer, reference)
 
     def fields(self, answer: str, reference: str) -> float:
-        """The share of the values in both, by their place, that are the same."""
-        return _right_fields(json_value, answer, reference)
+        """Return the share of values, of both texts, that are equal at the same path."""
+        return _equal_fields(json_value, answer, reference)
 
 
 @dataclass(frozen=True)
 class CallScore(Score):
-    """Calls of functions."""
+    """Equality of function calls."""
 
     name = "call"
     definition = (
-        "1 where the answer makes the reference's calls, in their order: names and arguments are"
-        ' the same, the order of named arguments is free; as Name(key="value"), or as JSON with'
-        " name and arguments"
+        "1 if the answer has the same calls as the reference in the same order, with equal names"
+        ' and arguments; named arguments may be in any order; written as Name(key="value"), or as'
+        " JSON with name and arguments"
     )
 
     def can_score(self, reference: str) -> bool:
-        """Whether a reference is one or several calls."""
-        return _readable(calls, reference)
+        """Return whether a reference consists of calls."""
+        return _parse(calls, reference) is not None
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether the calls are the same."""
-        return _same(calls, answer, reference)
+        """Return 1 if the calls are equal, else 0."""
+        return _equal(calls, answer, reference)
 
     def fields(self, answer: str, reference: str) -> float:
-        """The share of names and arguments in both that are the same."""
-        return _right_fields(calls, answer, reference)
+        """Return the share of names and arguments, of both texts, that are equal."""
+        return _equal_fields(calls, answer, reference)
 
 
 def json_value(text: str) -> Any:
-    """The JSON value that a text is, or that its only fenced block is.
+    """Return the JSON value of a text, or of its only fenced block.
 
     Raises:
-        NoStructureError: it is none.
+        NoStructureError: the text is not JSON.
     """
     text = final_part(text)
     blocks = _FENCE.findall(text)
@@ -85,26 +86,32 @@ def json_value(text: str) -> Any:
 
 
 def calls(text: str) -> list[Any]:
-    """The calls that a text makes, each as its name and arguments.
+    """Return the calls in a text, each as its name and arguments.
 
     Raises:
-        NoStructureError: it makes none, or has something else beside them.
+        NoStructureError: the text does not consist of calls.
     """
     text = final_part(text)
     blocks = _FENCE.findall(text)
     text = (blocks[0] if len(blocks) == 1 else text).strip()
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_CHARACTERS:
         raise NoStructureError("too long")
     tagged = _TOOL_CALL.findall(text)
     try:
-        found = [call for part in tagged or [text] for call in _json_calls(json_value(part))]
+        parsed = [call for part in tagged or [text] for call in _json_calls(json_value(part))]
     except NoStructureError:
         if tagged:
             raise
-        found = list(_python_calls(text))
-    if not found:
+        parsed = list(_python_calls(text))
+    if not parsed:
         raise NoStructureError("no call")
-    return found
+    return parsed
+
+
+def is_json_container(text: str) -> bool:
+    """Return whether a text is a JSON object or array."""
+    leaves = _parse(json_value, text)
+    return leaves is not None and leaves.get((), ("dict", ""))[0] in ("dict", "list")
 
 
 def _json_calls(value: Any) -> Iterator[Any]:
@@ -126,7 +133,7 @@ def _python_calls(text: str) -> Iterator[Any]:
         raise NoStructureError(str(error)) from error
     for statement in body:
         if not isinstance(statement, ast.Expr):
-            raise NoStructureError("a statement that is no call")
+            raise NoStructureError("a statement other than a call")
         listed = (
             statement.value.elts
             if isinstance(statement.value, (ast.List, ast.Tuple))
@@ -137,23 +144,23 @@ def _python_calls(text: str) -> Iterator[Any]:
 
 def _call(node: ast.expr) -> Any:
     if not isinstance(node, ast.Call):
-        raise NoStructureError("an expression that is no call")
-    arguments: dict[str, Any] = {str(place): _value(value) for place, value in enumerate(node.args)}
+        raise NoStructureError("an expression other than a call")
+    arguments: dict[str, Any] = {str(index): _value(value) for index, value in enumerate(node.args)}
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg in arguments:
-            raise NoStructureError("an argument without a name of its own")
+            raise NoStructureError("an argument without a unique name")
         arguments[keyword.arg] = _value(keyword.value)
     return {"name": ast.unparse(node.func), "arguments": arguments}
 
 
 def _value(node: ast.expr) -> Any:
-    """An argument: a literal of Python or JSON, or a call."""
+    """Return an argument: a literal of Python or JSON, or a call."""
     if isinstance(node, ast.Call):
         return _call(node)
     if isinstance(node, ast.Name):
         if node.id in _NAMES:
             return _NAMES[node.id]
-        raise NoStructureError(f"{node.id} is no value")
+        raise NoStructureError(f"{node.id} is not a literal")
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Dict):
@@ -164,72 +171,52 @@ def _value(node: ast.expr) -> Any:
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise NoStructureError(str(error)) from error
     if not isinstance(value, (str, int, float, bool, type(None))):
-        raise NoStructureError(f"a {type(value).__name__} is no value of JSON")
+        raise NoStructureError(f"JSON has no {type(value).__name__}")
     return value
 
 
-Reader = Callable[[str], Any]
+Leaves = dict[tuple[str | int, ...], tuple[str, Any]]
+"""Type and value of each scalar or empty container within a value, by its path."""
 
 
-def _read_leaves(read: Reader, text: str) -> dict[tuple[Any, ...], Any]:
-    """The single values of a text's structure, by their place.
-
-    Raises:
-        NoStructureError: it has none, or nests too deep.
-    """
+@lru_cache(maxsize=4096)
+def _parse(parser: Callable[[str], Any], text: str) -> Leaves | None:
+    """Return the leaves of a text's structure, or None if it has none or is nested too deeply."""
     try:
-        return _leaves(read(text))
-    except RecursionError as error:
-        raise NoStructureError("nests too deep") from error
+        return _leaves(parser(text))
+    except (NoStructureError, RecursionError):
+        return None
 
 
-def _readable(read: Reader, text: str) -> bool:
-    try:
-        _read_leaves(read, text)
-    except NoStructureError:
-        return False
-    return True
+def _equal(parser: Callable[[str], Any], answer: str, reference: str) -> float:
+    actual = _parse(parser, answer)
+    return float(actual is not None and actual == _parse(parser, reference))
 
 
-def _same(read: Reader, answer: str, reference: str) -> float:
-    try:
-        return float(_read_leaves(read, answer) == _read_leaves(read, reference))
-    except NoStructureError:
+def _equal_fields(parser: Callable[[str], Any], answer: str, reference: str) -> float:
+    actual, expected = _parse(parser, answer), _parse(parser, reference)
+    if actual is None or expected is None:
         return 0.0
+    paths = actual.keys() | expected.keys()
+    return sum(actual.get(path) == expected.get(path) for path in paths) / len(paths)
 
 
-def _right_fields(read: Reader, answer: str, reference: str) -> float:
-    try:
-        found = _read_leaves(read, answer)
-    except NoStructureError:
-        return 0.0
-    wanted = _read_leaves(read, reference)
-    places = found.keys() | wanted.keys()
-    right = [
-        place
-        for place in places
-        if place in found and place in wanted and found[place] == wanted[place]
-    ]
-    return len(right) / len(places)
-
-
-def _leaves(value: Any, place: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
-    """Each single value within a value, by its place; of another type than a number, `True` is not
-    1."""
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Leaves:
+    """Return the leaves of a value; as their types differ, `True` is not 1."""
     if isinstance(value, dict) and value:
         return {
             key: leaf
             for name, item in value.items()
-            for key, leaf in _leaves(item, (*place, str(name))).items()
+            for key, leaf in _leaves(item, (*path, str(name))).items()
         }
     if isinstance(value, list) and value:
         return {
             key: leaf
-            for number, item in enumerate(value)
-            for key, leaf in _leaves(item, (*place, number)).items()
+            for index, item in enumerate(value)
+            for key, leaf in _leaves(item, (*path, index)).items()
         }
     kind = "number" if type(value) in (int, float) else type(value).__name__
-    return {place: (kind, str(value) if isinstance(value, (dict, list)) else value)}
+    return {path: (kind, str(value) if isinstance(value, (dict, list)) else value)}
 
 
 def _refuse(constant: str) -> Any:

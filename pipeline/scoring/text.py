@@ -1,4 +1,4 @@
-"""Scores of text as text."""
+"""Scores that compare plain text."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pipeline.scoring.interface import Score
 
 @dataclass(frozen=True)
 class ExactScore(Score):
-    """The whole answer."""
+    """Equality of the whole text."""
 
     name = "exact"
     definition = (
-        "1 where the whole answer is the reference, letter by letter, thoughts before it aside and"
-        " white space folded"
+        "1 if the whole answer equals the reference, ignoring reasoning before it and white space"
+        " differences"
     )
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether they are the same."""
+        """Return 1 if the texts are equal, else 0."""
         return float(_words(answer) == _words(reference))
 
 
 @dataclass(frozen=True)
 class ContainsScore(Score):
-    """The reference within the answer."""
+    """Occurrence of the reference in the answer."""
 
     name = "contains"
     definition = (
-        "1 where the reference stands somewhere in the answer as whole words, case and white space"
-        " aside"
+        "1 if the answer contains the reference as whole words, ignoring case and differences in"
+        " white space"
     )
 
     def score(self, answer: str, reference: str) -> float:
-        """Whether it does."""
-        wanted = re.escape(" ".join(_words(reference)).casefold())
+        """Return 1 if the answer contains the reference, else 0."""
+        expected = re.escape(" ".join(_words(reference)).casefold())
         return float(
-            re.search(rf"(?<!\w){wanted}(?!\w)", " ".join(_words(answer)).casefold()) is not None
+            re.search(rf"(?<!\w){expected}(?!\w)", " ".join(_words(answer)).casefold()) is not None
         )
 
 
@@ -54,13 +54,13 @@ class RougeScore(Score):
     graded = True
 
     def score(self, answer: str, reference: str) -> float:
-        """The longest common subsequence of words, as F1."""
+        """Return the F1 of the longest common subsequence of words."""
         return float(
             self._scorer.score(final_part(reference), final_part(answer))["rougeL"].fmeasure
         )
 
     def can_score(self, reference: str) -> bool:
-        """Whether it has words that rouge-score knows: letters and digits of ASCII."""
+        """Return whether the reference has words for rouge-score, which only knows ASCII."""
         return re.search(r"[a-zA-Z0-9]", final_part(reference)) is not None
 
     @cached_property
@@ -81,7 +81,7 @@ class ChrfScore(Score):
     graded = True
 
     def score(self, answer: str, reference: str) -> float:
-        """The F-score of common character n-grams."""
+        """Return the F-score of common character n-grams."""
         return (
             float(self._metric.sentence_score(final_part(answer), [final_part(reference)]).score)
             / 100
@@ -95,5 +95,5 @@ class ChrfScore(Score):
 
 
 def _words(text: str) -> list[str]:
-    """The words of what follows the thought."""
+    """Return the words after the reasoning."""
     return unicodedata.normalize("NFC", final_part(text)).split()

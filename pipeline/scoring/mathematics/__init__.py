@@ -1,1 +1,1 @@
-"""Final results of answers: where they stand in a text, and whether two are the same."""
+"""Final results of answers: extraction from a text, and comparison."""

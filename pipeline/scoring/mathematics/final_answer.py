@@ -1,4 +1,4 @@
-r"""Finding the final result of a text: in a `\boxed{…}`, behind `####`, after “the answer is”, or the last number."""
+r"""Extraction of a text's final result: `\boxed{…}`, `####`, “the answer is”, or a last number."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _TOKEN = re.compile(
 
 
 def final_answer(text: str) -> str | None:
-    r"""The final result of a text, as it is written there; None where it gives none.
+    r"""Return the final result of a text as it is written there, or None.
 
-    What is thought before the answer does not count. Of `\boxed{…}` and `####` the last counts, where it is filled in; a Markdown
-    heading of four `#` is none. Then comes what is said to be the answer, then a text that is a result as a whole, then its
-    last number, date or time.
+    Reasoning before the answer is ignored. The last nonempty `\boxed{…}` or `####` takes precedence
+    (a Markdown heading of four `#` does not count), then a stated answer, then the whole text if it
+    is a result, then its last number, date or time.
     """
     text = final_part(text)
-    marked = [found for found in (_boxed(text), _hashed(text)) if found is not None]
+    marked = [result for result in (_boxed(text), _hashed(text)) if result is not None]
     if marked:
         return max(marked)[1]
-    said = _said(text)
-    if said is not None:
-        return said
+    stated = _stated(text)
+    if stated is not None:
+        return stated
     whole = plain(text)
     if whole and len(whole) <= 200 and "\n" not in text.strip() and is_result(whole):
         return text.strip()
@@ -57,14 +57,16 @@ def final_answer(text: str) -> str | None:
 
 
 def has_marked_answer(text: str) -> bool:
-    r"""Whether a text marks its result with `\boxed{…}` or `####`."""
+    r"""Return whether a text marks its result with `\boxed{…}` or `####`."""
     text = final_part(text)
     return _boxed(text) is not None or _hashed(text) is not None
 
 
 def _boxed(text: str) -> tuple[int, str] | None:
-    """Place and content of the last box that is filled in; boxes with nothing but commas, “and” or
-    names between, together."""
+    """Return position and content of the last nonempty box.
+
+    Boxes that are separated only by commas, “and” or names count as one.
+    """
     boxes = []
     for match in _BOX.finditer(text):
         if text[match.end() : match.end() + 1] == "{":
@@ -88,7 +90,7 @@ def _boxed(text: str) -> tuple[int, str] | None:
 
 
 def _hashed(text: str) -> tuple[int, str] | None:
-    """Place and content of what follows the last `####` that is no heading."""
+    """Return position and content of the last `####` that is not a heading."""
     for match in reversed(list(_HASHES.finditer(text))):
         after = text[match.end() :].strip()
         line, _, more = after.partition("\n")
@@ -104,8 +106,7 @@ def _hashed(text: str) -> tuple[int, str] | None:
 
 
 def _number_before_words(line: str) -> str:
-    """The number that a line begins with, where more is said of it; the line itself where that is a
-    result."""
+    """Return the number at the start of a line with words after it, else the line."""
     line = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
     if is_result(plain(line)):
         return line
@@ -117,8 +118,8 @@ def _number_before_words(line: str) -> str:
     return line if re.search(r"\b(?:19|20)\d\d\b", line[first.end() :]) else first[0].strip()
 
 
-def _said(text: str) -> str | None:
-    """What stands behind the last “answer is” or “answer:”."""
+def _stated(text: str) -> str | None:
+    """Return the result after the last “answer is” or “answer:”."""
     for match in reversed(list(_PHRASE.finditer(text))):
         line = text[match.end() :].strip().partition("\n")[0]
         line = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
@@ -128,15 +129,14 @@ def _said(text: str) -> str | None:
             return letter[1] or letter[2]
         if is_result(plain(line)):
             return line
-        found = _in_math(line) or _first_result(line)
-        if found:
-            return found
+        if result := _in_math(line) or _first_result(line):
+            return result
         return line if len(line.split()) <= 12 else None
     return None
 
 
 def _in_math(text: str) -> str | None:
-    """The last formula of a text, where no number follows it."""
+    """Return the last formula of a text, unless a number follows it."""
     formulas = list(_MATH.finditer(text))
     if not formulas or _TOKEN.search(text, formulas[-1].end()):
         return None
@@ -149,10 +149,10 @@ def _in_math(text: str) -> str | None:
 
 
 def _first_result(line: str) -> str | None:
-    """The first number of a line, or the one after its last `=`."""
+    """Return the first number of a line, or the one after its last `=`."""
     after = line.rpartition("=")[2] if re.search(r"\d\s*=\s*[-$\d]", line) else line
-    found = _TOKEN.search(after)
-    return found[0].strip() if found else None
+    match = _TOKEN.search(after)
+    return match[0].strip() if match else None
 
 
 def _last_result(text: str) -> str | None:

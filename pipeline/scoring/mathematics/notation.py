@@ -1,5 +1,4 @@
-"""Notation that means the same, made the same: LaTeX commands for looks, typographic characters,
-marks around a result."""
+"""Normalisation of notation: layout commands, typographic characters, surrounding punctuation."""
 
 from __future__ import annotations
 
@@ -9,26 +8,29 @@ import unicodedata
 CURRENCY = "$€£¥₹₩₽₺₪₫₱฿"
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _CHARACTERS = {
-    "−": "-", "\u2010": "-", "\u2011": "-", "\u2012": "–", "—": "–", "×": r"\times ", "✕": r"\times ", "·": r"\cdot ",
-    "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "\u2044": "/", "\u2215": "/", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
-    "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ",
-    "∅": r"\emptyset ",
-    "∈": r"\in ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "’": "'", "‘": "'", "“": '"', "”": '"', "º": "°", "˚": "°",
+    "−": "-", "\u2010": "-", "\u2011": "-", "\u2012": "–", "—": "–",
+    "×": r"\times ", "✕": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "÷": "/", "\u2044": "/", "\u2215": "/",
+    "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∈": r"\in ", "∞": r"\infty ",
+    "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "º": "°", "˚": "°",
+    "’": "'", "‘": "'", "“": '"', "”": '"',
     "\u200b": "", "\u2060": "", "\ufeff": "", "µ": "μ",
 }  # fmt: skip
 _SAME = [
-    (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|!)(?![a-zA-Z])\s*", ""),
+    (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|!)(?![a-zA-Z])\s*",
+     ""),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\{\s*([,:.])\s*\}", r"\1"),
     (r"(?<!\\)\\(?:[,;:> ]|quad|qquad|enspace|thinspace|enskip|hspace\*?\{[^{}]*\})|~", " "),
-    (r"\\(?:text|textrm|textbf|textit|textsf|textnormal|mbox|hbox|operatorname|mathrm|mathbf|mathit|mathsf|rm|bf|it|"
-     r"emph|underline|textup|ensuremath|fbox)\*?\s*\{([^{}]*)\}", r" \1 "),
+    (r"\\(?:text|textrm|textbf|textit|textsf|textnormal|mbox|hbox|operatorname|mathrm|mathbf|mathit|"
+     r"mathsf|rm|bf|it|emph|underline|textup|ensuremath|fbox)\*?\s*\{([^{}]*)\}", r" \1 "),
     (r"\\(?:mathrm|mathbf|rm|bf|it)(?![a-zA-Z])", " "),
     (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
     (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
     (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
     (r"\{\s*(-?[\w.,]+)\s*\\over\s*([\w.,]+)\s*\}", r"\\frac{\1}{\2}"),
-    (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?:s)?(?![a-zA-Z])|\\deg(?![a-zA-Z])", "°"),
+    (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degrees?(?![a-zA-Z])|\\deg(?![a-zA-Z])", "°"),
     (r"\s*\^\s*", "^"),
     (r"\\leq?(?:slant)?(?![a-zA-Z])", r"\\le"),
     (r"\\geq?(?:slant)?(?![a-zA-Z])", r"\\ge"),
@@ -55,7 +57,7 @@ _DOLLAR = "\ue000"
 
 
 def plain(text: str) -> str:
-    """A result without what is there for its looks alone, on one line."""
+    """Return a result on one line, without markup that only affects its appearance."""
     text = re.sub(
         r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+)", lambda match: "^{" + match[1].translate(_SUPERSCRIPTS) + "}", text
     )
@@ -64,7 +66,7 @@ def plain(text: str) -> str:
     text = "".join(_CHARACTERS.get(character, character) for character in text)
     text = _without_math_marks(text)
     before = ""
-    while before != text:  # commands stand in each other
+    while before != text:  # commands may be nested
         before = text
         for pattern, replacement in _COMPILED:
             text = pattern.sub(replacement, text)
@@ -73,7 +75,7 @@ def plain(text: str) -> str:
 
 
 def _without_math_marks(text: str) -> str:
-    r"""A text whose `$…$` are gone; a `$` of money stays, also where it is written `\$`."""
+    r"""Return a text without `$…$`; a `$` or `\$` for money stays."""
     text = re.sub(r"\\+\$", _DOLLAR, text)
     if text.count("$") % 2 == 0:
         return text.replace("$", " ")
@@ -81,7 +83,7 @@ def _without_math_marks(text: str) -> str:
 
 
 def _without_marks_around(text: str) -> str:
-    """A result without punctuation after it, quotes, emphasis and braces around it."""
+    """Return a result without trailing punctuation and surrounding quotes, emphasis and braces."""
     before = ""
     while before != text:
         before = text
@@ -101,14 +103,14 @@ def _without_marks_around(text: str) -> str:
 
 
 def closing(text: str, opened: int) -> int:
-    r"""Where the brace at a place is closed; -1 where it never is. `\{` and `\}` are braces of the text's own."""
-    depth, place = 0, opened
-    while place < len(text):
-        if text[place] == "\\":
-            place += 2
+    r"""Return the position of the matching closing brace, or -1; `\{` and `\}` do not count."""
+    depth, position = 0, opened
+    while position < len(text):
+        if text[position] == "\\":
+            position += 2
             continue
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
         if depth == 0:
-            return place
-        place += 1
+            return position
+        position += 1
     return -1

@@ -1,4 +1,4 @@
-"""A number in one of its notations, with what it counts."""
+"""Quantities: numbers in any notation, with their units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fractions import Fraction
 from pipeline.scoring.mathematics.notation import CURRENCY
 from pipeline.scoring.mathematics.units import canonical_word, unit_of
 
-_LONGEST = 400
+_MAX_CHARACTERS = 400
 _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ROUNDING = Fraction(5, 10**7)
 
@@ -18,7 +18,10 @@ DECIMAL = rf"(?:{WHOLE}(?:\.\d+)?|\.\d+)"
 MONEY = (
     rf"(?:(?:US|A|C|NZ|HK|S)?[{re.escape(CURRENCY)}]|(?:USD|EUR|GBP|JPY|CNY|INR|Rs\.?)(?=[\s\d]))"
 )
-_SCIENTIFIC = r"(?:[eE](?P<e>[+-]?\d{1,4})|\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(?P<power>[+-]?\d{1,4})\s*\}?)"
+_SCIENTIFIC = (
+    r"(?:[eE](?P<e>[+-]?\d{1,4})"
+    r"|\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(?P<power>[+-]?\d{1,4})\s*\}?)"
+)
 _FRACTION = (
     rf"(?:\\frac\s*\{{\s*(?P<up>-?{DECIMAL})\s*\}}\s*\{{\s*(?P<down>-?{DECIMAL})\s*\}}"
     rf"|(?P<over>{DECIMAL})\s*/\s*(?P<under>{DECIMAL}))"
@@ -35,13 +38,13 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that was read.
+    """A number with its unit.
 
     Attributes:
         value: exact.
-        unit: a known unit by its own name, other words after a blank, or nothing.
-        percent: it is so many of a hundred.
-        decimal: it was written with digits alone, not as a fraction, so it may be a rounded one.
+        unit: the canonical name of a known unit, other words after a blank, or empty.
+        percent: whether it is a percentage.
+        decimal: whether it was written in digits, not as a fraction, and so may be rounded.
     """
 
     value: Fraction
@@ -51,9 +54,8 @@ class Quantity:
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """The number that a text is, in the notation that `plain` leaves; None where it is anything
-    else, or more than one."""
-    if len(text) > _LONGEST or (match := _NUMBER.match(text)) is None:
+    """Return the quantity that a text in plain notation consists of, or None."""
+    if len(text) > _MAX_CHARACTERS or (match := _NUMBER.match(text)) is None:
         return None
     if match["sign"] and match["inner"]:
         return None
@@ -75,12 +77,15 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(one: Quantity, other: Quantity) -> bool:
-    """Whether two numbers are the same; a percentage is so many of a hundred or so many, as the
-    other is written.
+    """Return whether two quantities are equal; 50% equals both 0.5 and 50.
 
-    A unit that one leaves out does not count, and words that are no unit never do.
+    Units are compared only if both are known.
     """
-    units = [each.unit for each in (one, other) if each.unit and not each.unit.startswith(" ")]
+    units = [
+        quantity.unit
+        for quantity in (one, other)
+        if quantity.unit and not quantity.unit.startswith(" ")
+    ]
     if len(units) == 2 and units[0] != units[1]:
         return False
     if one.percent == other.percent:
@@ -92,7 +97,7 @@ def same_quantity(one: Quantity, other: Quantity) -> bool:
 
 
 def _same_value(one: Quantity, other: Quantity) -> bool:
-    """The same number; of a fraction and a decimal number, to six places behind the point."""
+    """Return whether two values are equal, a fraction and a decimal to six decimal places."""
     if one.value == other.value:
         return True
     return one.decimal != other.decimal and abs(one.value - other.value) <= _ROUNDING

@@ -1,4 +1,4 @@
-"""Of what kind a result is: words, an option's letter, a list, a named unknown, a formula."""
+"""Kinds of results: text, an option's letter, a list, a named unknown, a formula."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _RELATION = re.compile(r"(?<![<>!=\\])=(?!=)|[<>]|\\(?:le|ge|ne|lt|gt)(?![a-zA-Z
 
 
 def without_lead_in(text: str) -> str:
-    """A result without “about”, and without words that say what it is of: `Total = 5` is 5."""
+    """Return a result without “about”, and without a label: `Total = 5` becomes 5."""
     plain = _ABOUT.sub("", text)
     label = _WORDY.match(plain)
     return plain[label.end() :] if label else plain
 
 
 def named_unknown(text: str) -> tuple[str, str] | None:
-    """The unknown and its value, of `x = 5`; None of anything else."""
+    """Return name and value of a solved unknown such as `x = 5`, or None."""
     match = _NAMED.fullmatch(text)
     if match is None or _RELATION.search(match[2]) or not match[2].strip():
         return None
@@ -49,27 +49,26 @@ def named_unknown(text: str) -> tuple[str, str] | None:
 
 
 def last_side(text: str) -> str:
-    """What a calculation comes to: `10 - 4 = 6` is 6. An equation of unknowns stays whole."""
+    """Return the result of a calculation: `10 - 4 = 6` becomes 6; equations stay as they are."""
     before, sign, after = text.rpartition("=")
     if not sign or not after.strip() or re.search(r"[<>]|\\[lgn]e(?![a-zA-Z])", before):
         return text
-    known = re.sub(
+    terms = re.sub(
         r"\\(?:times|cdot|div|frac|sqrt|pi|approx)(?![a-zA-Z])", "", before.replace(r"\pi", "")
     )
-    return after.strip() if re.search(r"\d", known) and not re.search(r"[A-Za-z]", known) else text
+    return after.strip() if re.search(r"\d", terms) and not re.search(r"[A-Za-z]", terms) else text
 
 
 def option(text: str) -> tuple[str, str] | None:
-    """The letter of an option, and the words behind it: of `(C)`, `C)`, `option C`, `(C) 12`, and
-    of a letter alone."""
+    """Return letter and text of an option such as `C`, `(C)`, `option C` or `(C) 12`, or None."""
     match = _LETTER.fullmatch(text)
     if match is None or (match[5] and not (match[1] or match[2])):
         return None
-    return next(each for each in match.groups()[:4] if each).upper(), (match[5] or "").strip()
+    return next(group for group in match.groups()[:4] if group).upper(), (match[5] or "").strip()
 
 
 def parts(text: str) -> tuple[str, list[str], str] | None:
-    r"""Brackets and members of a tuple, interval, set or list; None where a text is none. A list without brackets has none."""
+    """Return brackets and members of a tuple, interval, set or list (without brackets), or None."""
     if text.count(r"\pm") == 1:
         return (
             "",
@@ -95,7 +94,7 @@ def parts(text: str) -> tuple[str, list[str], str] | None:
 
 
 def in_brackets(text: str) -> str:
-    """What stands in the round brackets around a text, where they are around all of it."""
+    """Return a text without parentheses that enclose all of it."""
     inside = text[1:-1].strip()
     return (
         inside if text[:1] == "(" and text[-1:] == ")" and inside and _is_balanced(inside) else text
@@ -103,7 +102,7 @@ def in_brackets(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a text is mathematics, rather than words, a date, a time, a ratio or a range."""
+    """Return whether a text is mathematics, not words, a date, a time, a ratio or a range."""
     if _UNCOUNTED.fullmatch(text):
         return False
     if (
@@ -116,41 +115,39 @@ def is_formula(text: str) -> bool:
 
 
 def is_result(text: str) -> bool:
-    """Whether a text is a number, a list of results or a formula as a whole, with no other
-    words."""
+    """Return whether a whole text is a number, a list of results or a formula."""
     text = without_lead_in(text)
     quantity = read_quantity(text)
     if quantity is not None:
         return len(text.split()) <= 8
     if _UNCOUNTED.fullmatch(text):
         return True
-    found = parts(text)
-    if found is not None and found[1] and text.count("(") < 20:
-        return all(member != text and is_result(member) for member in found[1])
+    split = parts(text)
+    if split is not None and split[1] and text.count("(") < 20:
+        return all(member != text and is_result(member) for member in split[1])
     named = named_unknown(text)
     return is_result(named[1]) if named else is_formula(text)
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
-    """A text, cut at separators that stand in no brackets."""
-    found, begin, depth, place = [], 0, 0, 0
-    while place < len(text):
-        match = separator.match(text, place) if depth == 0 else None
-        if match and match.end() > place:
-            found.append(text[begin:place].strip())
-            begin = place = match.end()
+    """Split a text at separators outside brackets."""
+    members, begin, depth, position = [], 0, 0, 0
+    while position < len(text):
+        match = separator.match(text, position) if depth == 0 else None
+        if match and match.end() > position:
+            members.append(text[begin:position].strip())
+            begin = position = match.end()
             continue
-        character = text[place]
-        if character == "\\" and text[place + 1 : place + 2] not in ("{", "}"):
-            place += 1
+        character = text[position]
+        if character == "\\" and text[position + 1 : position + 2] not in ("{", "}"):
+            position += 1
         depth += (character in _OPEN) - (character in _CLOSE)
-        place += 1
-    return [*found, text[begin:].strip()]
+        position += 1
+    return [*members, text[begin:].strip()]
 
 
 def _is_balanced(text: str) -> bool:
-    """Whether no bracket of a text is closed before it is opened; half-open intervals are closed by
-    the other kind."""
+    """Return whether brackets are balanced; half-open intervals may mix their kinds."""
     depth = 0
     for character in text:
         depth += (character in _OPEN) - (character in _CLOSE)

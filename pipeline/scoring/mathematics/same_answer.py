@@ -1,5 +1,4 @@
-"""Whether two final results are the same: as numbers, words, options, tuples, sets and intervals,
-or formulas."""
+"""Equality of final results: numbers, text, options, tuples, sets, intervals and formulas."""
 
 from __future__ import annotations
 
@@ -19,28 +18,28 @@ from pipeline.scoring.mathematics.results import (
 )
 from pipeline.scoring.mathematics.symbolic import same_formula
 
-_DEPTH = 8
-_MOST = 50
-"""Members of a set that are matched with each other."""
-_BOTH_WAYS = {"", "\\{", "\\cup"}
+_MAX_DEPTH = 8
+_MAX_MEMBERS = 50
+"""Largest set whose members are matched in any order."""
+_UNORDERED = {"", "\\{", "\\cup"}
 
 
-def same_answer(found: str | None, reference: str | None) -> bool:
-    """Whether two final results are the same.
+def same_answer(answer: str | None, reference: str | None) -> bool:
+    """Return whether two final results are equal.
 
     Raises:
         RunError: math-verify cannot be started.
     """
-    if found is None or reference is None:
+    if answer is None or reference is None:
         return False
-    one, other = plain(found), plain(reference)
+    one, other = plain(answer), plain(reference)
     if not one or not other:
         return False
-    return _same(one, other, _DEPTH)
+    return _same(one, other, _MAX_DEPTH)
 
 
 def _same(one: str, other: str, depth: int) -> bool:
-    """Whether two results in plain notation are the same."""
+    """Return whether two results in plain notation are equal."""
     if _letters(one) == _letters(other):
         return True
     if depth == 0:
@@ -81,8 +80,7 @@ def _same(one: str, other: str, depth: int) -> bool:
 def _same_parts(
     one: tuple[str, list[str], str], other: tuple[str, list[str], str], depth: int
 ) -> bool:
-    """Whether two lists have the same members; in the same order, but for sets, unions and what has
-    no brackets."""
+    """Return whether two lists are equal; sets, unions and lists without brackets are unordered."""
     brackets = (one[0], one[2]), (other[0], other[2])
     if len(one[1]) != len(other[1]) or (
         all(any(pair) for pair in brackets) and brackets[0] != brackets[1]
@@ -92,34 +90,33 @@ def _same_parts(
     def same(left: str, right: str) -> bool:
         return _same(left, right, depth)
 
-    if {one[0], other[0]} <= _BOTH_WAYS:
+    if {one[0], other[0]} <= _UNORDERED:
         return _matched(one[1], other[1], same)
     return all(same(left, right) for left, right in zip(one[1], other[1], strict=True))
 
 
 def _matched(ones: Sequence[str], others: Sequence[str], same: Callable[[str, str], bool]) -> bool:
-    """Whether each member has one of its own among the others."""
-    if len(ones) > _MOST:
+    """Return whether the members match one to one, in any order."""
+    if len(ones) > _MAX_MEMBERS:
         return list(ones) == list(others)
-    left = list(others)
-    for each in ones:
-        place = next((place for place, other in enumerate(left) if same(each, other)), None)
-        if place is None:
+    unmatched = list(others)
+    for one in ones:
+        match = next((index for index, other in enumerate(unmatched) if same(one, other)), None)
+        if match is None:
             return False
-        del left[place]
+        del unmatched[match]
     return True
 
 
 def _may_be_equal(one: str, other: str) -> bool:
-    """Not an equation of several unknowns beside one side of it; an interval may be a pair of
-    inequalities."""
+    """Rule out an equation compared with one of its sides; intervals may equal inequalities."""
     return ("=" in one) == ("=" in other) or bool(
         re.search(r"[<>]|\\[lg]e(?![a-zA-Z])", one + other)
     )
 
 
 def _letters(text: str) -> str:
-    """What is left of a result without blanks and case, with times and signs in one notation."""
+    """Return a result without blanks and case, its times of day in one notation."""
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text.casefold())
     text = re.sub(r"(?<![\d:])0(\d:\d\d)", r"\1", text)
     text = re.sub(r"[\^_]\{(\w)\}", lambda match: match[0][0] + match[1], text)

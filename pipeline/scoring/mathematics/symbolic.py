@@ -1,4 +1,4 @@
-"""Whether two formulas are equal, by math-verify; never longer than a moment."""
+"""Equality of formulas by math-verify, with a time limit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 
-LONGEST = 300
-"""Characters of a formula that is looked at."""
+MAX_CHARACTERS = 300
+"""Longest formula that is compared."""
 SECONDS = 5.0
-"""What a comparison may take; what takes longer counts as different."""
+"""Time limit of a comparison, after which the formulas count as different."""
 _START_SECONDS = 120.0
 _WORKER = Path(__file__).with_name("symbolic_worker.py")
 _lock = threading.Lock()
@@ -25,73 +25,75 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=4096)
 def same_formula(one: str, other: str) -> bool:
-    """Whether two formulas in LaTeX are equal; what cannot be read, or takes too long, is equal to
-    nothing.
+    """Return whether two LaTeX formulas are equal; False if parsing fails or takes too long.
 
     Raises:
         RunError: math-verify cannot be started.
     """
-    if max(len(one), len(other)) > LONGEST:
+    if max(len(one), len(other)) > MAX_CHARACTERS:
         return False
     with _lock:
         worker = _worker()
         try:
-            return worker.ask(json.dumps([one, other])) == "true"
+            return worker.request(json.dumps([one, other])) == "true"
         except (TimeoutError, OSError):
-            worker.end()
+            worker.stop()
             _worker.cache_clear()
             return False
 
 
 class _Worker:
-    """The process that has math-verify loaded."""
+    """A process with math-verify loaded."""
 
     def __init__(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
         try:
-            ready = self._line(_START_SECONDS) == "ready"
+            ready = self._read_line(_START_SECONDS) == "ready"
         except TimeoutError:
             ready = False
         if not ready:
-            self.end()
+            self.stop()
             raise RunError(
-                "--score math: math-verify cannot be loaded; install this project's requirements"
-                " again: pip install ."
+                "--score math: math-verify cannot be loaded; reinstall this project's requirements"
+                " with `pip install .`"
             )
-        atexit.register(self.end)
+        atexit.register(self.stop)
 
-    def ask(self, line: str) -> str:
-        """What it answers to a line.
+    def request(self, line: str) -> str:
+        """Send a line and return the response.
 
         Raises:
-            TimeoutError: nothing came in time.
-            OSError: it has ended.
+            TimeoutError: there was no response in time.
+            OSError: the process has ended.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
-        answer = self._line(SECONDS)
-        if not answer:
-            raise OSError("ended")
-        return answer
+        response = self._read_line(SECONDS)
+        if not response:
+            raise OSError("the process has ended")
+        return response
 
-    def end(self) -> None:
-        """End the process."""
-        atexit.unregister(self.end)
+    def stop(self) -> None:
+        """Kill the process and close its streams."""
+        atexit.unregister(self.stop)
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 try:
                     stream.close()
-                except OSError:  # what it was to read next
+                except OSError:  # an unsent request
                     continue
 
-    def _line(self, seconds: float) -> str:
+    def _read_line(self, seconds: float) -> str:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)

@@ -1,18 +1,22 @@
-"""Units of measure and money: which words mean the same one."""
+"""Units of measure and money, and their synonyms."""
 
 from __future__ import annotations
 
 import re
 
 _NAMES = """
-mm millimeter millimetre | cm centimeter centimetre | dm decimeter | m meter metre | km kilometer kilometre | inch in inches
-ft foot feet | yd yard | mi mile
+mm millimeter millimetre | cm centimeter centimetre | dm decimeter
+m meter metre | km kilometer kilometre
+inch in inches | ft foot feet | yd yard | mi mile
 mg milligram | g gram gm | kg kilogram kilo kgs | lb pound lbs | oz ounce | ton tonne
-ms millisecond | s sec second | min minute mins | h hr hour hrs | day | week wk | month | year yr yrs
+ms millisecond | s sec second | min minute mins | h hr hour hrs
+day | week wk | month | year yr yrs
 ml milliliter millilitre mL | l L liter litre | gal gallon
-mph | kmh kmph kph | Hz hertz | J joule | kJ | W watt | kW | V volt | N newton | Pa | K kelvin | mol mole | ohm Ω
+mph | kmh kmph kph | Hz hertz | J joule | kJ | W watt | kW
+V volt | N newton | Pa | K kelvin | mol mole | ohm Ω
 ° degree deg | °C celsius centigrade | °F fahrenheit | rad radian
-$ dollar usd USD US$ buck | cent ¢ | € euro eur EUR | £ gbp GBP | ¥ yen jpy JPY yuan cny CNY | ₹ rupee inr INR Rs Rs. rs rs.
+$ dollar usd USD US$ buck | cent ¢ | € euro eur EUR | £ gbp GBP
+¥ yen jpy JPY yuan cny CNY | ₹ rupee inr INR Rs Rs. rs rs.
 am | pm
 """
 _CANONICAL = {
@@ -52,7 +56,7 @@ _UNITS = re.compile(rf"{_WORD}(?:\s*(?:/|\\cdot|\*)\s*{_WORD}|\s+{_WORD}|\s*/\s*
 
 
 def canonical_word(word: str) -> str | None:
-    """The unit that a word means, whatever its number; None where it is none."""
+    """Return the unit that a word means, singular or plural, or None."""
     word = word.replace(" ", "")
     for form in (
         word,
@@ -67,16 +71,14 @@ def canonical_word(word: str) -> str | None:
 
 
 def unit_of(text: str, *, adjacent: bool) -> str | None:
-    """What is counted by the words behind a number; None where they are no unit, but part of an
-    expression or a date.
+    """Return the unit after a number, or None if the text is part of an expression or a date.
 
     Args:
-        text: what stands behind the number.
-        adjacent: it stands there without a blank, as the unknown of `5x` does.
+        text: after the number.
+        adjacent: whether no blank precedes it, as in `5x`.
 
     Returns:
-        A known unit by its own name; other words as a blank and themselves, for what they count is
-        not compared.
+        The canonical name of a known unit; other words after a blank, as they are not compared.
     """
     text = re.sub(r"\s*\([^()]*[^\W\d_]{3}[^()]*\)$", "", text.strip())
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
@@ -102,7 +104,7 @@ def unit_of(text: str, *, adjacent: bool) -> str | None:
 
 
 def _canonical_of(text: str) -> str | None:
-    """A unit made of known ones, such as km/h, in one notation."""
+    """Return a compound of known units, such as km/h, in one notation, or None."""
     text = re.sub(r"\s+per\s+", "/", text)
     text = re.sub(
         r"\b(sq(?:uare)?|cubic|cu)\.?\s+([^\W\d_]+)",
@@ -115,11 +117,12 @@ def _canonical_of(text: str) -> str | None:
     text = re.sub(
         r"(?:°|degrees?)\s*(?:F|fahrenheit)\b\.?", "fahrenheit", text, flags=re.IGNORECASE
     )
-    found = []
+    units = []
     for part in re.findall(rf"{_WORD}|/", re.sub(r"[()]", "", text)):
         word, _, power = part.partition("^")
         unit = "/" if part == "/" else canonical_word(word)
         if unit is None:
             return None
-        found.append(unit + (f"^{power.strip('{}')}" if power else ""))
-    return {"mi/h": "mph", "km/h": "kmh"}.get("".join(found), "".join(found)) if found else None
+        units.append(unit + (f"^{power.strip('{}')}" if power else ""))
+    name = "".join(units)
+    return {"mi/h": "mph", "km/h": "kmh"}.get(name, name) if units else None

@@ -179,7 +179,7 @@ def test_a_teacher_of_the_other_kind_is_refused(
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), dataset=str(rows), limit=None)
     with pytest.raises(InputError, match="attends to later tokens"):
         extract(prepare(settings))
-    with pytest.raises(InputError, match="it is a decoder; leave --teacher-kind encoder out"):
+    with pytest.raises(InputError, match="so it is a decoder; omit --teacher-kind encoder"):
         extract(prepare(replace(embedded_settings(), teacher_kind="encoder")))
 
 

@@ -10,11 +10,17 @@ CHOICE = ChoiceScore()
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("transfer money", 1), ("Transfer_Money.", 1), ('"transfer money"', 1), ("The intent is transfer money", 1),
+        ("transfer money", 1),
+        ("Transfer_Money.", 1),
+        ('"transfer money"', 1),
+        ("The intent is transfer money", 1),
         ("transfer", 0),
-        ("transfer money or book hotel", 0), ("money transfer", 0), ("", 0), ("transfer moneys", 0),
+        ("transfer money or book hotel", 0),
+        ("money transfer", 0),
+        ("", 0),
+        ("transfer moneys", 0),
     ],
-)  # fmt: skip
+)
 def test_the_answer_must_be_the_label_alone(answer: str, right: float) -> None:
     assert CHOICE.score(answer, "transfer money") == right
 
@@ -22,15 +28,29 @@ def test_the_answer_must_be_the_label_alone(answer: str, right: float) -> None:
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("C", 1), ("(C)", 1), ("c.", 1), ("C. Paris", 1),
-        ("C) Paris", 1), ("The answer is C", 1), ("Answer: (C) Paris", 1), ("\\boxed{C}", 1),
-        ("\\boxed{\\text{C}}", 1), ("**C**", 1), ("A cat is a cat, so the answer is (C).", 1), ("D", 0),
-        ("(B) or (C)", 0), ("Cats", 0), ("", 0),
+        ("C", 1),
+        ("(C)", 1),
+        ("c.", 1),
+        ("C. Paris", 1),
+        ("C) Paris", 1),
+        ("The answer is C", 1),
+        ("Answer: (C) Paris", 1),
+        ("\\boxed{C}", 1),
+        ("\\boxed{\\text{C}}", 1),
+        ("**C**", 1),
+        ("A cat is a cat, so the answer is (C).", 1),
+        ("D", 0),
+        ("(B) or (C)", 0),
+        ("Cats", 0),
+        ("", 0),
         ("The answer is cheese", 0),
-        ("We see that the answer is c.", 1), ("The correct option is c, as shown", 1), ("Answer: I think it is C.", 1),
-        ("My answer: A lot of people say Paris, but it is C.", 1), ("Answer: A", 0),
+        ("We see that the answer is c.", 1),
+        ("The correct option is c, as shown", 1),
+        ("Answer: I think it is C.", 1),
+        ("My answer: A lot of people say Paris, but it is C.", 1),
+        ("Answer: A", 0),
     ],
-)  # fmt: skip
+)
 def test_an_option_is_chosen_by_its_letter(answer: str, right: float) -> None:
     assert (
         CHOICE.score(answer, "C")

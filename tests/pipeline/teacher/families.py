@@ -69,34 +69,71 @@ DECODERS: dict[str, Make] = {
 """Those that share beginnings."""
 
 UNSHARED: dict[str, Make] = {
-    "mamba": lambda: hf.MambaConfig(vocab_size=TOKENS, hidden_size=16, state_size=4, num_hidden_layers=3),
+    "mamba": lambda: hf.MambaConfig(
+        vocab_size=TOKENS, hidden_size=16, state_size=4, num_hidden_layers=3
+    ),
     "mamba2": lambda: hf.Mamba2Config(
-        vocab_size=TOKENS, hidden_size=16, state_size=4, num_hidden_layers=3, num_heads=4, head_dim=8, n_groups=1, chunk_size=4
+        vocab_size=TOKENS,
+        hidden_size=16,
+        state_size=4,
+        num_hidden_layers=3,
+        num_heads=4,
+        head_dim=8,
+        n_groups=1,
+        chunk_size=4,
     ),
     "jamba": lambda: hf.JambaConfig(
-        **_LLAMA, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1, num_experts=2,
-        mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False,
+        **_LLAMA,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        expert_layer_period=2,
+        expert_layer_offset=1,
+        num_experts=2,
+        mamba_d_state=4,
+        mamba_dt_rank=4,
+        use_mamba_kernels=False,
     ),
     "bamba": lambda: hf.BambaConfig(**_LLAMA, **_MAMBA2, attn_layer_indices=[1]),
     "falcon_h1": lambda: hf.FalconH1Config(**_LLAMA, **_MAMBA2, mamba_d_ssm=32),
     "granite_hybrid": lambda: hf.GraniteMoeHybridConfig(
-        **_LLAMA, **_MAMBA2, layer_types=["mamba", "attention", "mamba"], num_local_experts=0, shared_intermediate_size=24
+        **_LLAMA,
+        **_MAMBA2,
+        layer_types=["mamba", "attention", "mamba"],
+        num_local_experts=0,
+        shared_intermediate_size=24,
     ),
-    "recurrent_gemma": lambda: hf.RecurrentGemmaConfig(**_LLAMA, lru_width=16, attention_window_size=4),
+    "recurrent_gemma": lambda: hf.RecurrentGemmaConfig(
+        **_LLAMA, lru_width=16, attention_window_size=4
+    ),
     "qwen3_next": lambda: hf.Qwen3NextConfig(
-        **_LLAMA, head_dim=8, linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
-        num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8, shared_expert_intermediate_size=8,
+        **_LLAMA,
+        head_dim=8,
+        linear_num_value_heads=2,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=8,
+        shared_expert_intermediate_size=8,
         layer_types=["linear_attention", "full_attention", "linear_attention"],
     ),
     "lfm2": lambda: hf.Lfm2Config(**_LLAMA, layer_types=["conv", "full_attention", "conv"]),
     "long_rope": lambda: hf.Phi3Config(
-        **_LLAMA, pad_token_id=0, bos_token_id=1, eos_token_id=2, max_position_embeddings=64, rope_parameters=_LONG_ROPE,
+        **_LLAMA,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        max_position_embeddings=64,
+        rope_parameters=_LONG_ROPE,
         original_max_position_embeddings=8,
     ),
     "dynamic_rope": lambda: hf.LlamaConfig(
-        **_LLAMA, max_position_embeddings=8, rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+        **_LLAMA,
+        max_position_embeddings=8,
+        rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
     ),
-}  # fmt: skip
+}
 """Those that read each text whole, those of rotary embeddings by length where texts are long."""
 
 ENCODERS: dict[str, Make] = {
@@ -104,42 +141,88 @@ ENCODERS: dict[str, Make] = {
     "roberta": lambda: hf.RobertaConfig(**_SIZE, pad_token_id=1),
     "xlm_roberta": lambda: hf.XLMRobertaConfig(**_SIZE, pad_token_id=1),
     "camembert": lambda: hf.CamembertConfig(**_SIZE, pad_token_id=1),
-    "longformer": lambda: hf.LongformerConfig(**_SIZE, pad_token_id=1, attention_window=[4, 4, 4], max_position_embeddings=66),
+    "longformer": lambda: hf.LongformerConfig(
+        **_SIZE, pad_token_id=1, attention_window=[4, 4, 4], max_position_embeddings=66
+    ),
     "mpnet": lambda: hf.MPNetConfig(**_SIZE, pad_token_id=1),
-    "esm": lambda: hf.EsmConfig(**_SIZE, pad_token_id=1, mask_token_id=2, position_embedding_type="absolute"),
-    "distilbert": lambda: hf.DistilBertConfig(vocab_size=TOKENS, dim=16, n_layers=3, n_heads=2, hidden_dim=24),
+    "esm": lambda: hf.EsmConfig(
+        **_SIZE, pad_token_id=1, mask_token_id=2, position_embedding_type="absolute"
+    ),
+    "distilbert": lambda: hf.DistilBertConfig(
+        vocab_size=TOKENS, dim=16, n_layers=3, n_heads=2, hidden_dim=24
+    ),
     "albert": lambda: hf.AlbertConfig(**_SIZE, embedding_size=8),
-    "deberta": lambda: hf.DebertaV2Config(**_SIZE, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+    "deberta": lambda: hf.DebertaV2Config(
+        **_SIZE, relative_attention=True, pos_att_type=["p2c", "c2p"]
+    ),
     "modernbert": lambda: hf.ModernBertConfig(
-        **_SIZE, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, local_attention=4,
+        **_SIZE,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        cls_token_id=1,
+        sep_token_id=2,
+        local_attention=4,
         global_attn_every_n_layers=2,
     ),
-}  # fmt: skip
+}
 
 WITH_TOWERS: dict[str, Make] = {
     "llava": lambda: hf.LlavaConfig(
-        vision_config=hf.CLIPVisionConfig(**_PICTURES), text_config=hf.Qwen2Config(**_LLAMA), image_token_index=55
+        vision_config=hf.CLIPVisionConfig(**_PICTURES),
+        text_config=hf.Qwen2Config(**_LLAMA),
+        image_token_index=55,
     ),
     "gemma3": lambda: hf.Gemma3Config(
-        vision_config=hf.SiglipVisionConfig(**_PICTURES), text_config=hf.Gemma3TextConfig(**_LLAMA, head_dim=8),
-        image_token_index=55, mm_tokens_per_image=4,
+        vision_config=hf.SiglipVisionConfig(**_PICTURES),
+        text_config=hf.Gemma3TextConfig(**_LLAMA, head_dim=8),
+        image_token_index=55,
+        mm_tokens_per_image=4,
     ),
     "qwen2_audio": lambda: hf.Qwen2AudioConfig(
         audio_config={
-            "d_model": 16, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 8
+            "d_model": 16,
+            "encoder_layers": 3,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "num_mel_bins": 8,
         },
-        text_config=hf.Qwen2Config(**_LLAMA), audio_token_index=55,
+        text_config=hf.Qwen2Config(**_LLAMA),
+        audio_token_index=55,
     ),
     "qwen2_vl": lambda: hf.Qwen2VLConfig(
-        vision_config={"depth": 3, "embed_dim": 16, "num_heads": 2, "hidden_size": 16, "patch_size": 8},
-        text_config=_LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}},
-        image_token_id=55, video_token_id=56, vision_start_token_id=57, vision_end_token_id=58,
+        vision_config={
+            "depth": 3,
+            "embed_dim": 16,
+            "num_heads": 2,
+            "hidden_size": 16,
+            "patch_size": 8,
+        },
+        text_config=_LLAMA
+        | {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [1, 1, 2],
+            }
+        },
+        image_token_id=55,
+        video_token_id=56,
+        vision_start_token_id=57,
+        vision_end_token_id=58,
     ),
     "llama4": lambda: hf.Llama4Config(
-        vision_config=_PICTURES | {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
-        text_config=_LLAMA | {"head_dim": 8, "intermediate_size_mlp": 24, "num_local_experts": 2, "attention_chunk_size": 4},
+        vision_config=_PICTURES
+        | {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
+        text_config=_LLAMA
+        | {
+            "head_dim": 8,
+            "intermediate_size_mlp": 24,
+            "num_local_experts": 2,
+            "attention_chunk_size": 4,
+        },
     ),
-}  # fmt: skip
+}
 """Towers for pictures or sounds of the same depth and width as the text's decoder."""
 
 

@@ -192,14 +192,28 @@ def test_a_layer_of_another_width_is_refused() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        hf.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_decoder_layers=1, num_heads=2),
+        hf.T5Config(
+            vocab_size=60,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=3,
+            num_decoder_layers=1,
+            num_heads=2,
+        ),
         hf.BartConfig(
-            vocab_size=60, d_model=16, encoder_layers=3, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-            encoder_ffn_dim=24, decoder_ffn_dim=24,
+            vocab_size=60,
+            d_model=16,
+            encoder_layers=3,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
         ),
     ],
     ids=["t5", "bart"],
-)  # fmt: skip
+)
 def test_the_encoder_of_an_encoder_decoder_is_used(
     config: hf.PreTrainedConfig, tmp_path: Path
 ) -> None:

@@ -28,9 +28,16 @@ TOKENS = [
     "cd",
 ]
 CONFIG = Qwen2Config(
-    vocab_size=len(TOKENS) + 3, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-    num_key_value_heads=1, max_position_embeddings=2048, rope_theta=10000.0, tie_word_embeddings=False,
-)  # fmt: skip
+    vocab_size=len(TOKENS) + 3,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=2048,
+    rope_theta=10000.0,
+    tie_word_embeddings=False,
+)
 NAMES = {
     "embed_tokens.weight": "token_embd.weight",
     "input_layernorm": "attn_norm",
