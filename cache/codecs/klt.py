@@ -14,7 +14,8 @@ import numpy.typing as npt
 from cache.array_spec import ArraySpec
 from cache.codecs.coded import CodedStates
 from cache.codecs.interface import Readable, Segments
-from cache.codecs.pages import PagedSegments, pack_pages, require_packable
+from cache.codecs.page_reader import PagedSegments
+from cache.codecs.pages import pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
@@ -26,7 +27,7 @@ _NARROW, _WIDE = 127, 32767
 
 
 class KltPacking:
-    """Entropy-coded pages; see `cache.codecs.pages`."""
+    """Entropy-coded pages; see `cache.codecs.page_layout`."""
 
     name = "klt"
     attributes: Mapping[str, Any] = {

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import CacheError, DamagedCacheError, Example, open_cache
+from cache import CacheError, DamagedCacheError, Example, files, open_cache
 from cache.containers import CONTAINER_NAMES
 from cache.shard import pool
 from tests.cache.examples import make_cache, make_shards, same_example
@@ -94,33 +94,33 @@ def test_threads_read_the_same(made: tuple[Path, list[Example]]) -> None:
         )
 
 
-def test_checksums_are_compared_once_for_a_shard_in_this_process_and_its_forks(
+def test_checksums_are_compared_once_in_a_process_and_its_forks(
     made: tuple[Path, list[Example]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked: list[str] = []
-    plain = pool.StoredShard.__init__
+    compared: list[Path] = []
+    checksum_of = files.checksum_of
 
-    def counted(self: object, *arguments: object, check: bool) -> None:
-        checked.append("checked" if check else "known")
-        plain(self, *arguments, check=check)  # type: ignore[arg-type]
+    def counted(path: Path) -> str:
+        compared.append(path)
+        return checksum_of(path)
 
-    monkeypatch.setattr(pool.StoredShard, "__init__", counted)
+    monkeypatch.setattr(files, "checksum_of", counted)
     store = open_cache(made[0])
-    list(store)
-    list(store)
-    assert checked == ["checked"] * len(LENGTHS)
+    compared.clear()
     if (child := os.fork()) == 0:
         status = 1
         try:
-            store._shards._shards.clear()
-            store._shards._open.clear()
-            store._shards._stay_open.clear()
-            checked.clear()
             list(store)
-            status = int(checked != ["known"] * len(LENGTHS))
+            list(store)
+            status = int(len(set(compared)) != len(compared) or not compared)
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    list(store)
+    assert compared == []  # the fork has compared them
+    list(open_cache(made[0]))
+    shard_files = [path for path in compared if path.is_relative_to(made[0] / "shards")]
+    assert len(shard_files) == sum(len(record.files) for record in store.records)
 
 
 def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Pages: whatever is packed comes back, segment by segment; whatever is broken is told, never a
-crash."""
+"""Pages are read back segment by segment; damage is an error, never a crash."""
 
 from __future__ import annotations
 
@@ -15,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.codecs import CodedStates, concatenate, pages
+from cache.codecs import CodedStates, concatenate, page_reader
 from cache.codecs.in_memory import InMemoryArray
-from cache.codecs.pages import PagedSegments, pack_pages, require_packable
+from cache.codecs.page_reader import PagedSegments
+from cache.codecs.pages import pack_pages, require_packable
 from cache.errors import CacheError, DamagedCacheError
 
 HEAD_BYTES = 8 * 4
@@ -143,49 +143,94 @@ def test_a_segment_is_read_from_its_own_bytes_alone() -> None:
         require_same(segments_in(others_gone, 20, lengths).read(segment), whole.read(segment))
 
 
-def read_all(packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]) -> str:
-    """Read what may be broken: only a `DamagedCacheError` is allowed, and numbers are of the shape
-    that is expected."""
-    outcome = "numbers"
+def read_each(
+    packed: npt.NDArray[np.uint8], channels: int, lengths: list[int]
+) -> list[CodedStates | None]:
+    """Read what may be damaged, None where it is refused; nothing but `DamagedCacheError` may be
+    raised, and values have the expected shape."""
     try:
         segments = segments_in(packed, channels, lengths)
     except DamagedCacheError:
-        return "refused"
+        return [None] * len(lengths)
+    read: list[CodedStates | None] = []
     for segment, length in enumerate(lengths):
         try:
-            read = segments.read(segment)
+            coded = segments.read(segment)
         except DamagedCacheError:
-            outcome = "damaged"
+            read.append(None)
             continue
-        assert read.values.shape == (length, channels)
-        assert read.exact_rows is not None and read.exact_values is not None
-        assert len(read.exact_rows) == len(read.exact_values) <= length
-        assert (
-            not len(read.exact_rows) or 0 <= read.exact_rows.min() <= read.exact_rows.max() < length
-        )
-    return outcome
+        assert coded.values.shape == (length, channels)
+        assert coded.exact_rows is not None and coded.exact_values is not None
+        assert len(coded.exact_rows) == len(coded.exact_values) <= length
+        assert all(0 <= row < length for row in coded.exact_rows)
+        read.append(coded)
+    return read
+
+
+def same(left: CodedStates | None, right: CodedStates | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    pairs = [
+        (left.values, right.values),
+        (left.exact_rows, right.exact_rows),
+        (left.exact_values, right.exact_values),
+    ]
+    return all(np.array_equal(a, b) for a, b in pairs if a is not None and b is not None)
 
 
 @pytest.mark.parametrize("value_type", VALUE_TYPES)
-def test_any_flipped_byte_is_told_or_gives_other_numbers(value_type: str) -> None:
-    rng, lengths = random.Random(value_type), [5, 0, 13, 2]
-    packed = pack_pages(make_coded(20, 18, value_type, exact=[0, 7, 19]), lengths)
-    outcomes = set()
-    for place in range(len(packed)):  # every byte of the layout once, to some other value
+def test_a_flipped_byte_of_head_index_or_exact_states_is_refused_or_changes_what_is_read(
+    value_type: str,
+) -> None:
+    rng, lengths, channels = random.Random(value_type), [5, 0, 13, 2], 18
+    packed = pack_pages(make_coded(20, channels, value_type, exact=[0, 7, 19]), lengths)
+    original = read_each(packed, channels, lengths)
+    ranges = [segments_in(packed, channels, lengths).stored_range(i) for i in range(4)]
+    reserved, groups = range(24, 32), 2
+    index_end = HEAD_BYTES + 4 * len(lengths) * (2 + groups)
+    exact = [
+        stop - place
+        for start, stop in ranges
+        if start < stop
+        for place in range(1, 5 + 2 * channels)
+    ]
+    for place in [*range(index_end), *exact]:
         broken = packed.copy()
         broken[place] ^= rng.randrange(1, 256)
-        outcomes.add(read_all(broken, 18, lengths))
-    assert outcomes == {"refused", "damaged", "numbers"}
+        read = read_each(broken, channels, lengths)
+        assert all(map(same, read, original)) == (place in reserved)
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_a_flipped_byte_of_a_segment_leaves_the_other_segments_as_they_were(
+    value_type: str,
+) -> None:
+    rng, lengths, channels = random.Random(value_type), [5, 0, 13, 2], 18
+    packed = pack_pages(make_coded(20, channels, value_type, exact=[0, 7, 19]), lengths)
+    original, outcomes = read_each(packed, channels, lengths), set()
+    segments = segments_in(packed, channels, lengths)
+    for damaged in range(len(lengths)):
+        for place in range(*segments.stored_range(damaged)):
+            broken = packed.copy()
+            broken[place] ^= rng.randrange(1, 256)
+            read = read_each(broken, channels, lengths)
+            outcomes.add("refused" if read[damaged] is None else "read")
+            assert all(
+                same(read[segment], original[segment])
+                for segment in range(len(lengths))
+                if segment != damaged
+            )
+    assert outcomes == {"refused", "read"}  # checksums, not pages, find the latter
 
 
 @given(data=st.data())
 @settings(deadline=None)
-def test_many_flipped_bytes_are_told_or_give_other_numbers(data: st.DataObject) -> None:
+def test_many_flipped_bytes_raise_nothing_but_damage(data: st.DataObject) -> None:
     lengths = [30, 4]
     packed = pack_pages(make_coded(34, 17, exact=[2]), lengths).copy()
     for place in data.draw(st.lists(st.integers(0, len(packed) - 1), min_size=1, max_size=8)):
         packed[place] = data.draw(st.integers(0, 255))
-    read_all(packed, 17, lengths)
+    read_each(packed, 17, lengths)
 
 
 def test_bytes_cut_anywhere_or_added_are_refused() -> None:
@@ -260,9 +305,9 @@ def test_one_reader_prepares_once_and_lets_go(monkeypatch: pytest.MonkeyPatch) -
     lengths = [5, 0, 9]
     segments = segments_in(pack_pages(make_coded(14, 20, "int8"), lengths), 20, lengths)
     opened: list[bytes] = []
-    new = pages.FileDecompressor.new
+    new = page_reader.FileDecompressor.new
     monkeypatch.setattr(
-        pages,
+        page_reader,
         "FileDecompressor",
         SimpleNamespace(new=lambda header: (opened.append(header), new(header))[1]),
     )
