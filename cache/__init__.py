@@ -1,4 +1,4 @@
-"""A cache of teacher activations on disk: arrays and files, with no model library in sight."""
+"""A cache of hidden states on disk: arrays and files, without model libraries."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is named, and with it Zarr and HDF5, only when it is used: errors, names and
-    places are known before."""
+    """Import a public name when it is used, and Zarr and HDF5 no earlier."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

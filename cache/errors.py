@@ -1,16 +1,15 @@
-"""What a cache says when it cannot be trusted or used."""
+"""Errors of caches that cannot be trusted or used."""
 
 from __future__ import annotations
 
 
 class CacheError(Exception):
-    """The folder is not a whole, known cache, or not the one that was asked for. The text says
-    what, where, how to mend."""
+    """Not a complete cache, or not the expected one; the message says what, where and the fix."""
 
 
 class DamagedCacheError(CacheError):
-    """A published shard is missing, cut, or its bytes are not the ones that were written."""
+    """Part of a cache is missing or has changed since it was written."""
 
 
 class OtherContentError(DamagedCacheError):
-    """A shard that was made again does not hold what the lost one held."""
+    """A shard that was extracted again differs from the lost one."""

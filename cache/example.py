@@ -1,4 +1,4 @@
-"""One cached example, as a reader hands it out."""
+"""One cached example."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from cache.codecs import CodedStates
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation with its teacher activations.
+    """An example with its hidden states.
 
     Attributes:
         row_id: the row's index in its data set, as a string.
         input_ids: `[T]` int32 token ids.
-        loss_mask: `[T]` bool, True where the student is to predict this token.
-        hidden_states: for each layer, in the order they were asked for, `[T, d_teacher]`
-            `ml_dtypes.bfloat16`.
+        loss_mask: `[T]` bool, True where the student learns to predict the token.
+        hidden_states: by layer, in the cache's order, `[T, d_teacher]` `ml_dtypes.bfloat16`.
     """
 
     row_id: str
@@ -34,12 +33,11 @@ class Example:
 
 @dataclass(frozen=True)
 class CodedExample:
-    """One conversation whose teacher activations are still coded.
+    """An example whose hidden states are still coded.
 
     Attributes:
-        row_id, input_ids, loss_mask: as those of `Example`.
-        hidden_states: for each layer, in the order they were asked for, the coded states of its `T`
-            tokens.
+        row_id, input_ids, loss_mask: as in `Example`.
+        hidden_states: by layer, in the cache's order, coded states of `T` tokens.
     """
 
     row_id: str

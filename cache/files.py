@@ -1,4 +1,4 @@
-"""Files that survive a crash and names that stay inside their folder."""
+"""Durable files, their checksums, and names that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from cache.errors import CacheError, DamagedCacheError
 
 _BLOCK = 1 << 20
 _NOT_FOR_FOLDERS = {
-    errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EISDIR, errno.EACCES,
-    errno.EPERM,
+    errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF,
+    errno.EISDIR, errno.EACCES, errno.EPERM,
 }  # fmt: skip
-"""Errors of opening or syncing a folder that say: this is not done here. An I/O error or a full
-disk is none of them."""
+"""Errors of file systems that cannot sync a folder; not those of a failing or full disk."""
 MEND = "mend it with `cache repair`"
 
 
@@ -34,9 +33,8 @@ class _Hash(Protocol):
 def fsync_path(path: Path) -> None:
     """Make a file's bytes, or a folder's entries, durable.
 
-    Many file systems (CIFS, shares of virtual machines, some in user space) cannot do that for a
-    folder: they make a rename durable when they like, and nothing more can be had from them. So a
-    folder that cannot be synced is passed over; a failing disk is not.
+    Many file systems (CIFS, shares of virtual machines, some in user space) cannot sync a folder;
+    that is ignored. A failing disk is not.
 
     Raises:
         OSError: the bytes may not be durable; names the path.
@@ -50,14 +48,11 @@ def fsync_path(path: Path) -> None:
     except OSError as error:
         if error.errno in _NOT_FOR_FOLDERS and path.is_dir():
             return
-        raise OSError(
-            error.errno, error.strerror, str(path)
-        ) from error  # fsync itself names nothing
+        raise OSError(error.errno, error.strerror, str(path)) from error  # fsync names no path
 
 
 def copy_contents(source: Path, target: Path) -> None:
-    """Copy a folder's files and links, without their times and modes, which many file systems do
-    not take."""
+    """Copy a folder's files and links without times and modes, which many file systems refuse."""
     for path in files_below(source):
         copied = target / path.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +61,7 @@ def copy_contents(source: Path, target: Path) -> None:
 
 
 def fsync_tree(path: Path) -> None:
-    """Make a file, or a folder with all it holds, durable."""
+    """Make a file, or a folder with its content, durable."""
     if path.is_dir():
         for entry in sorted(path.iterdir()):
             fsync_tree(entry)
@@ -74,23 +69,23 @@ def fsync_tree(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either wholly there or not at all, whatever happens in between."""
+    """Write a file completely or not at all."""
     staged = path.with_name(f"{path.name}.partial")
     remove(staged)
-    with staged.open("xb") as stream:  # x: never through a link that somebody has put there
+    with staged.open("xb") as stream:  # x: never through an existing link
         stream.write(content)
     publish(staged, path)
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Move a finished file or folder to its final name: from here on it exists."""
+    """Rename a finished file or folder to its final name, durably."""
     fsync_tree(staged)
     staged.replace(final)
     fsync_path(final.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all it holds; nothing where nothing is there."""
+    """Remove a file, a link, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -98,8 +93,7 @@ def remove(path: Path) -> None:
 
 
 def bytes_below(path: Path) -> int:
-    """Size of all files at or below a path; 0 where nothing is there, or is no longer: another
-    process may be writing there."""
+    """Return the size of all files at or below a path; other processes may change them."""
     total = 0
     for file in files_below(path):
         with contextlib.suppress(FileNotFoundError):
@@ -108,9 +102,9 @@ def bytes_below(path: Path) -> int:
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """Every file at or below a path, in the order of their names; links are named, not followed.
+    """Yield every file at or below a path, in the order of names; links are not followed.
 
-    Another process may be writing there: a folder that has gone in the meantime holds nothing.
+    Another process may write there: a folder that disappears counts as empty.
     """
     if path.is_dir() and not path.is_symlink():
         try:
@@ -124,12 +118,12 @@ def files_below(path: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes: says what a file is, whoever made it."""
+    """Return the SHA-256 of a file's bytes."""
     return _hexdigest(path, hashlib.sha256())
 
 
 def checksum_of(path: Path) -> str:
-    """The 128-bit XXH3 of a file's bytes: finds damage, at several times the speed of SHA-256."""
+    """Return the 128-bit XXH3 of a file's bytes, several times faster than SHA-256."""
     return _hexdigest(path, xxhash.xxh3_128())
 
 
@@ -141,7 +135,7 @@ def _hexdigest(path: Path, digest: _Hash) -> str:
 
 
 def inside(root: Path, name: str) -> Path:
-    """The path of a file named by a manifest or journal, which may only lie inside the cache.
+    """Return the path of a file named by a manifest or journal, which must be inside the cache.
 
     Raises:
         CacheError: the name is absolute, climbs out, or passes through a symbolic link.
@@ -170,14 +164,13 @@ def inside(root: Path, name: str) -> Path:
 
 
 def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | None:
-    """What is wrong with a file, by the size and checksum that were recorded when it was published;
-    None: nothing.
+    """Return what is wrong with a published file, by its size and checksum; None if nothing.
 
     Args:
         root: the cache's folder.
         name: the file's name relative to it.
         size: in bytes.
-        checksum: as from `checksum_of`; None: compare the size only.
+        checksum: as from `checksum_of`; None to compare the size only.
 
     Raises:
         CacheError: the name leaves the cache.
@@ -196,7 +189,7 @@ def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | N
 
 
 def check_file(root: Path, name: str, size: int, checksum: str | None) -> None:
-    """Refuse a file that is not as it was published.
+    """Refuse a file that has changed since it was published.
 
     Raises:
         DamagedCacheError: it is missing, cut, or its bytes have changed.

@@ -13,34 +13,32 @@ Identity = dict[str, Any]
 
 
 def identity_hash(identity: Identity, **layout: Any) -> str:
-    """SHA-256 of an identity with what else a shard of the cache depends on: by it a shard knows
-    its cache."""
+    """Return the SHA-256 of an identity and layout, by which a shard names its cache."""
     return hashlib.sha256(canonical_json({**identity, **layout})).hexdigest()
 
 
 def differences(was: Identity, now: Identity) -> list[str]:
-    """One phrase for each value that differs, with both; a value within a field is named after it:
-    `codec -1 asked`.
+    """Return one phrase per difference, with both values; nested fields as `codec -1 fidelity`.
 
-    Which codecs there are follows from the layers, and how one was fitted from what was asked of
-    it: either is told only where nothing that it follows from differs."""
-    found = _differences(was, now, "")
-    if any(name == "layers" for name, _ in found):
-        found = [(name, phrase) for name, phrase in found if not name.startswith("codec")]
-    return [phrase for name, phrase in found if not name.endswith(" fit")] or [
-        phrase for _, phrase in found
-    ]
+    Codecs follow from the layers, and fits from the codec requirements: either is named only if what
+    it follows from is the same.
+    """
+    changed = _differences(was, now, "")
+    if any(name == "layers" for name, _ in changed):
+        changed = [(name, phrase) for name, phrase in changed if not name.startswith("codec")]
+    causes = [phrase for name, phrase in changed if not name.endswith(" fit")]
+    return causes or [phrase for _, phrase in changed]
 
 
 def _differences(was: Identity, now: Identity, within: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    changed: list[tuple[str, str]] = []
     for field in sorted(was.keys() | now.keys()):
         before, after, name = was.get(field), now.get(field), f"{within}{field}"
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{name} ")
+            changed += _differences(before, after, f"{name} ")
         elif before != after:
-            found.append((name, f"{name} was {before!r}, now it is {after!r}"))
-    return found
+            changed.append((name, f"{name} was {before!r}, now it is {after!r}"))
+    return changed
 
 
 def require_same_identity(
@@ -49,10 +47,12 @@ def require_same_identity(
     wanted: Identity,
     mend: str = "choose another place for the cache, or delete this one",
 ) -> None:
-    """Refuse to mix numbers of different origin. `mend` tells the user what to do about it.
+    """Refuse to mix numbers of different origin; `mend` is the fix in the message.
 
     Raises:
-        CacheError: at least one field differs; the text names each with both values.
+        CacheError: fields differ; the message names each with both values.
     """
-    if found := differences(cached, wanted):
-        raise CacheError(f"{where}: holds another run's hidden states ({'; '.join(found)}); {mend}")
+    if phrases := differences(cached, wanted):
+        raise CacheError(
+            f"{where}: holds another run's hidden states ({'; '.join(phrases)}); {mend}"
+        )

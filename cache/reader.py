@@ -207,7 +207,7 @@ class Cache(Sequence[Example]):
         return self.prefixes.path(int(record.prefixes[segment]))
 
     def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
-        """Return the content of a shard; coded states of layers `unpacked`, else stored arrays.
+        """Return the content of a shard: stored arrays, but coded states of `unpacked` layers.
 
         Raises:
             DamagedCacheError: the shard is damaged.

@@ -1,5 +1,4 @@
-"""JSON objects that end with the SHA-256 of all bytes before it, so that a flipped byte in manifest
-or journal is found."""
+"""JSON objects that end with the SHA-256 of the bytes before it, to detect damage."""
 
 from __future__ import annotations
 
@@ -8,20 +7,23 @@ import json
 from typing import Any
 
 _DIGITS = 64
-# What stands before and after the checksum, in an object on one line and in one spread over lines
-# for people to read.
+# The bytes before and after the checksum: of an object on one line, and of one spread over lines.
 _ON_A_LINE = (b',"sha256":"', b'"}')
 _SPREAD = (b',\n "sha256": "', b'"\n}\n')
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for each JSON value: sorted keys, no blanks, ASCII."""
+    """Return the one encoding of a JSON value: sorted keys, no blanks, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
-    """A JSON object, not empty, with its checksum as the last field; on one line, or spread over
-    many and ended."""
+    """Return a non-empty JSON object with its checksum as the last field.
+
+    Args:
+        content: of the object.
+        spread: over lines, the last one ended; else on one line.
+    """
     if spread:
         body = (
             json.dumps(content, sort_keys=True, indent=1, allow_nan=False)
@@ -35,11 +37,10 @@ def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Compare a sealed object with its checksum, parse it, and take the checksum off. No byte of it
-    is left unchecked.
+    """Return the content of a sealed object, all of whose bytes are checked.
 
     Raises:
-        ValueError: it is not a JSON object, or not the one that was sealed.
+        ValueError: it is not a sealed JSON object, or has changed.
     """
     for before, after in (_ON_A_LINE, _SPREAD):
         body = text[: -(len(before) + _DIGITS + len(after))]

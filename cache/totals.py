@@ -1,4 +1,4 @@
-"""What the shards of a cache come to together."""
+"""Totals over the shards of a cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cache.shard.record import ShardRecord
 
 
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
-    """Bits that a stored value takes in each layer of some shards; 0 where they hold none."""
+    """Return the stored bits per value of each layer; 0 without values."""
     values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
     return {
         layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values
@@ -22,13 +22,12 @@ def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[i
 
 
 def content_digest_of(records: Sequence[ShardRecord]) -> str:
-    """SHA-256 over the digests of the shards, in their order."""
+    """Return the SHA-256 of the digests of the shards, in their order."""
     return hashlib.sha256(canonical_json([record.digest for record in records])).hexdigest()
 
 
 def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-    """Hold the number of examples and tokens that a journal tells of against the manifest of a
-    complete cache.
+    """Refuse a journal whose examples and tokens are not those of the manifest of a complete cache.
 
     Raises:
         DamagedCacheError: they differ.

@@ -1,4 +1,4 @@
-"""How hidden states are stored, by name."""
+"""The codecs of hidden states, by name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = [
 _PACKINGS: dict[str, Packing] = {
     packing.name: packing for packing in (Bf16Packing(), Int8Packing(), KltPacking())
 }
-_MADE_OF: dict[str, Callable[..., Codec]] = {"int8": Int8, "klt": Klt}
+_FITTED: dict[str, Callable[..., Codec]] = {"int8": Int8, "klt": Klt}
 
 
 def packing_named(name: str) -> Packing:
-    """How a codec's states lie in a shard.
+    """Return the packing of a codec.
 
     Raises:
-        CacheError: no codec of that name is known.
+        CacheError: no codec has that name.
     """
     if name not in _PACKINGS:
         raise CacheError(f"unknown codec {name!r}; this release knows {', '.join(CODEC_NAMES)}")
@@ -52,16 +52,16 @@ def codec_of(
     value_type: str,
     file: bytes,
 ) -> Codec:
-    """A codec from what it was fitted with, and the bytes of the file that told.
+    """Return a codec with the content of its fit; `file` has the bytes of the fit.
 
     Raises:
-        CacheError: no codec of that name is known.
+        CacheError: no codec has that name.
     """
     packing_named(name)
     return (
         Bf16()
         if name == EXACT
-        else _MADE_OF[name](
+        else _FITTED[name](
             parameters=parameters, settings=settings, value_type=value_type, file=file
         )
     )

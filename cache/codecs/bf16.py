@@ -16,8 +16,7 @@ from cache.codecs.row_packing import RowPacking
 
 
 class Bf16Packing(RowPacking):
-    """Stores each value's 16 bits. Neither NumPy nor HDF5 has bfloat16, so the array's type is
-    `uint16`."""
+    """Stores the 16 bits of each value as `uint16`: neither NumPy nor HDF5 has bfloat16."""
 
     name = "bf16"
     attributes: Mapping[str, Any] = {
@@ -28,21 +27,21 @@ class Bf16Packing(RowPacking):
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec:
-        """The bits of `[rows, d_teacher]` values."""
+        """Return the shape and type of `[rows, d_teacher]` values."""
         return ArraySpec((rows, hidden_size), np.dtype(np.uint16))
 
     def rows_of(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """The values."""
+        """Return the values."""
         return coded.values
 
     def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
-        """The values."""
+        """Return the values."""
         return CodedStates(rows)
 
 
 @dataclass(frozen=True)
 class Bf16:
-    """Keeps every bit; fitted to nothing."""
+    """Keeps every bit; needs no fit."""
 
     name: str = "bf16"
     value_type: str = "uint16"
@@ -51,9 +50,9 @@ class Bf16:
     file: bytes | None = None
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
-        """The bits of the values."""
+        """Return the bits of the values."""
         return CodedStates(hidden_ND.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16))
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """The values whose bits were stored."""
+        """Return the values of the bits."""
         return np.ascontiguousarray(coded.values).view(ml_dtypes.bfloat16)

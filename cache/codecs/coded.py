@@ -1,5 +1,4 @@
-"""Hidden states as a codec codes them: small numbers, before they are packed into a file and
-after."""
+"""Coded hidden states, outside of files."""
 
 from __future__ import annotations
 
@@ -14,13 +13,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class CodedStates:
-    """Some tokens' coded hidden states. This, not the states, is what travels to the training
-    device.
+    """The coded hidden states of some tokens; decoded on the training device.
 
     Attributes:
         values: `[T, d_teacher]` the coded values: uint16 (the bits of bfloat16), int8 or int16.
-        scales: `[T]` float32, a scale for each token, where the codec has one.
-        exact_rows: `[K]` int64, the tokens that are kept exactly, in ascending order.
+        scales: `[T]` float32, a scale per token, if the codec has one.
+        exact_rows: `[K]` int64, the tokens kept exactly, in ascending order.
         exact_values: `[K, d_teacher]` uint16, their states as the bits of bfloat16.
     """
 
@@ -34,21 +32,21 @@ class CodedStates:
 
     @property
     def finite(self) -> bool:
-        """Whether no state that these stand for is NaN or infinite."""
+        """Whether all decoded states are finite."""
         bits = [
-            each
-            for each in (self.values, self.exact_values)
-            if each is not None and each.dtype == np.uint16
+            values
+            for values in (self.values, self.exact_values)
+            if values is not None and values.dtype == np.uint16
         ]
         scales = self.scales is None or bool(np.isfinite(self.scales).all())
-        with np.errstate(invalid="ignore"):  # a signalling NaN is told, too
+        with np.errstate(invalid="ignore"):  # a signalling NaN warns
             return scales and all(
-                np.isfinite(np.ascontiguousarray(each).view(ml_dtypes.bfloat16)).all()
-                for each in bits
+                np.isfinite(np.ascontiguousarray(values).view(ml_dtypes.bfloat16)).all()
+                for values in bits
             )
 
     def rows(self, start: int, stop: int) -> CodedStates:
-        """The coded states of the tokens `start` to `stop`."""
+        """Return the coded states of tokens `start` to `stop`."""
         scales = None if self.scales is None else self.scales[start:stop]
         if self.exact_rows is None or self.exact_values is None:
             return CodedStates(self.values[start:stop], scales)
@@ -59,7 +57,7 @@ class CodedStates:
 
 
 def concatenate(parts: Sequence[CodedStates]) -> CodedStates:
-    """The coded states of runs of tokens that follow each other; all of one codec."""
+    """Return the coded states of consecutive tokens as one, all of the same codec."""
     if len(parts) == 1:
         return parts[0]
     values = np.concatenate([part.values for part in parts])

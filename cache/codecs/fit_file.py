@@ -1,4 +1,4 @@
-"""What a layer's codec was fitted with, as a file that travels with the cache."""
+"""The fit of a layer's codec, as a file that is stored with the cache."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ _VALUE_TYPES = {"int8": ("int8",), "klt": ("int8", "int16")}
 
 
 def fit_name(layer: int) -> str:
-    """Name of a layer's file in that folder."""
+    """Return the file name of a layer's fit."""
     return f"layer{layer}.safetensors"
 
 
 def fit_bytes(codec: Codec) -> bytes:
-    """What a codec was fitted with: the file that it was read from, or byte for byte the same for
-    the same fit."""
+    """Return the content of a fit's file; the same fit always gives the same bytes."""
     if codec.file is not None:
-        return codec.file  # another release of safetensors might write another header
+        return codec.file  # another release of safetensors may write another header
     described = {
         "name": codec.name,
         "settings": dict(codec.settings),
@@ -49,7 +48,7 @@ def fit_bytes(codec: Codec) -> bytes:
 
 
 def identity_of(codec: Codec) -> Any:
-    """What the numbers of a layer depend on: the codec, what was asked of it, and its fit."""
+    """Return the identity of a layer's codec: its name, requirement and fit."""
     if codec.name == EXACT:
         return codec.name
     return {
@@ -60,18 +59,17 @@ def identity_of(codec: Codec) -> Any:
 
 
 def codec_identity(codecs: Mapping[int, Codec]) -> dict[str, Any]:
-    """The field `codec` of a cache's identity."""
+    """Return the field `codec` of a cache's identity."""
     return {str(layer): identity_of(codec) for layer, codec in codecs.items()}
 
 
 def expected_bits(codec: Codec) -> float:
-    """Bits a value that a codec of no fixed rate is expected to take, as it was found on
-    calibration tokens."""
+    """Return the expected bits per value of a codec without a fixed rate, from its calibration."""
     return float(codec.settings.get("found", {}).get("bits_per_value", 16.0))
 
 
 def write_fits(folder: Path, codecs: Mapping[int, Codec]) -> None:
-    """Write the files of all layers whose codec was fitted; none where all are exact."""
+    """Write the fits of all layers whose codec has one."""
     for layer, codec in codecs.items():
         if codec.name != EXACT:
             (folder / FITS).mkdir(parents=True, exist_ok=True)
@@ -79,10 +77,10 @@ def write_fits(folder: Path, codecs: Mapping[int, Codec]) -> None:
 
 
 def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
-    """The codec of that name that a file tells of.
+    """Return the codec of a fit.
 
     Raises:
-        DamagedCacheError: the file is missing, tells of another codec, or of another width.
+        DamagedCacheError: the file is missing, or of another codec or width.
     """
     if name == EXACT:
         return Bf16()
@@ -93,32 +91,30 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
         parameters = load(content)
         _require_plain(described["settings"])
         if described["name"] != name or described["value_type"] not in _VALUE_TYPES[name]:
-            raise ValueError(f"tells of codec {described['name']!r}, not {name!r}")
+            raise ValueError(f"of codec {described['name']!r}, not {name!r}")
         if parameters.keys() != _KINDS[name].keys():
-            raise ValueError("other parameters than the codec's")
+            raise ValueError("other parameters than the codec has")
         for key, (kind, dimensions) in _KINDS[name].items():
-            wanted = (hidden_size,) * dimensions or (1,)
+            shape = (hidden_size,) * dimensions or (1,)
             if (
-                parameters[key].shape != wanted
+                parameters[key].shape != shape
                 or parameters[key].dtype != kind
                 or not np.isfinite(parameters[key]).all()
             ):
-                raise ValueError(f"parameter {key!r} is not {kind} {list(wanted)}, or not finite")
+                raise ValueError(f"parameter {key!r} is not {kind} {list(shape)}, or not finite")
         return codec_of(name, parameters, described["settings"], described["value_type"], content)
     except CacheError:
         raise
-    except Exception as error:  # on bytes from anywhere, a library may stumble in any way
-        raise DamagedCacheError(
-            f"{file}: not what the {name} codec was fitted with ({error})"
-        ) from error
+    except Exception as error:  # arbitrary bytes fail in arbitrary ways
+        raise DamagedCacheError(f"{file}: not a fit of the {name} codec ({error})") from error
 
 
 def _require_plain(settings: Any) -> None:
-    """Hold what a fit says of itself against what its readers ask of it."""
-    asked, found = settings.get("asked", {}), settings.get("found", {})
+    """Raise ValueError unless settings have the types that their readers expect."""
+    requirement, measured = settings.get("asked", {}), settings.get("found", {})
     if (
-        type(asked) is not dict
-        or type(found) is not dict
-        or any(type(value) not in (int, float) for value in found.values())
+        type(requirement) is not dict
+        or type(measured) is not dict
+        or any(type(value) not in (int, float) for value in measured.values())
     ):
         raise ValueError("settings of another kind")

@@ -1,4 +1,4 @@
-"""A stored array that is in memory already."""
+"""A stored array in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 
 class InMemoryArray:
-    """Reads like a stored array that is not in memory."""
+    """Reads like a stored array in a file."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:
         self._values = values
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Its items `start` to `stop`."""
+        """Return items `start` to `stop`."""
         return self._values[start:stop]

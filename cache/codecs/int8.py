@@ -1,4 +1,4 @@
-"""`int8`: a byte a value, with a scale a channel and a scale a token."""
+"""`int8`: one byte per value, with a scale per channel and a scale per token."""
 
 from __future__ import annotations
 
@@ -32,29 +32,28 @@ class Int8Packing(RowPacking):
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec:
-        """A byte a value and four for the scale."""
+        """Return the shape and type: a byte per value, and four for the scale."""
         return ArraySpec((rows, hidden_size + _SCALE_BYTES), np.dtype(np.uint8))
 
     def rows_of(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """Values and scales side by side."""
+        """Return values and scales side by side."""
         assert coded.scales is not None
         scales = np.ascontiguousarray(coded.scales, "<f4").view(np.uint8).reshape(-1, _SCALE_BYTES)
         return np.concatenate([coded.values.view(np.uint8), scales], axis=1)
 
     def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
-        """Values and scales apart."""
+        """Return values and scales apart."""
         scales = np.ascontiguousarray(rows[:, -_SCALE_BYTES:]).view("<f4")[:, 0]
         return CodedStates(rows[:, :-_SCALE_BYTES].view(np.int8), scales)
 
 
 @dataclass(frozen=True, eq=False)
 class Int8:
-    """Channels are brought to one size by scales fitted to the calibration tokens; each token then
-    fills the int8 range.
+    """Divides channels by fitted scales, then scales each token to the int8 range.
 
     Attributes:
         parameters: `channel_scales` `[d_teacher]` float32.
-        settings: how it was fitted.
+        settings: of the calibration.
     """
 
     parameters: Mapping[str, npt.NDArray[Any]]
@@ -65,11 +64,11 @@ class Int8:
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Int8:
-        """Fit the channel scales: the root mean square of each channel, tokens brought to one
-        length first.
+        """Fit the channel scales: the root mean square of each channel over normalised tokens.
 
-        Tokens hundreds of times as long as all others (attention sinks in middle layers) so have no
-        more say than others."""
+        Normalised, because attention sinks in middle layers are hundreds of times as long as other
+        tokens.
+        """
         values_ND = hidden_ND.astype(np.float64)
         lengths_N1 = np.sqrt((values_ND**2).mean(axis=1, keepdims=True))
         scales_D = np.sqrt(
@@ -78,11 +77,11 @@ class Int8:
         fallback = scales_D.max() or 1.0
         scales_D = np.maximum(
             scales_D, fallback * 1e-4
-        )  # a channel that was silent in the sample may speak later
+        )  # a channel may be silent in the sample only
         return cls({"channel_scales": scales_D.astype(np.float32)}, settings)
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
-        """Round to the nearest of 255 levels between a token's extremes."""
+        """Round each value to the nearest of 255 levels of its token's range."""
         scaled_ND = hidden_ND.astype(np.float32) / self.parameters["channel_scales"]
         scales_N = (np.abs(scaled_ND).max(axis=1, initial=0.0) / _LARGEST).astype(np.float32)
         steps_N = np.where(scales_N > 0, scales_N, np.float32(1))
@@ -92,7 +91,7 @@ class Int8:
         )
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """Value times token scale times channel scale."""
+        """Return value times token scale times channel scale."""
         assert coded.scales is not None
         states_TD = (
             coded.values.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a codec can do: code hidden states, and pack what it coded into one array of a shard."""
+"""The interface of codecs: code hidden states, and pack coded states into one array of a shard."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ from cache.codecs.coded import CodedStates
 
 
 class Readable(Protocol):
-    """A stored array that is read by ranges of its first dimension."""
+    """A stored array, read by ranges of its first dimension."""
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Its items `start` to `stop`."""
+        """Return items `start` to `stop`."""
         ...
 
 
 class Segments(Protocol):
-    """A layer's packed states in one shard, cut into the segments that are read one by one."""
+    """A layer's packed states in one shard, read segment by segment."""
 
     def __len__(self) -> int: ...
 
     def stored_range(self, segment: int) -> tuple[int, int]:
-        """Which items of the stored array belong to a segment."""
+        """Return the start and end of a segment's items in the stored array."""
         ...
 
     def release(self) -> None:
-        """Give back memory that is not needed until the next segment is read."""
+        """Free memory that is not needed until the next segment is read."""
         ...
 
     def read(self, segment: int) -> CodedStates:
-        """A segment's coded states.
+        """Return a segment's coded states.
 
         Raises:
-            DamagedCacheError: what is stored cannot have been written by this codec.
+            DamagedCacheError: this codec cannot have written what is stored.
         """
         ...
 
 
 class Packing(Protocol):
-    """How coded states lie in a shard: one array a layer. Depends on the codec's name alone, not on
-    how it was fitted."""
+    """The stored form of coded states: one array per layer, whatever the codec's fit."""
 
     @property
     def name(self) -> str:
@@ -52,39 +51,44 @@ class Packing(Protocol):
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What the stored array says of itself to whoever opens it with another tool."""
+        """Attributes of the stored array, for users of other tools."""
         ...
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec | None:
-        """Shape and type of the stored array; None where its size depends on the values."""
+        """Return shape and type of the stored array; None if its size depends on the values."""
         ...
 
     def require_packable(self, lengths: Sequence[int], channels: int) -> None:
-        """Refuse segments of lengths that cannot be packed into one shard.
+        """Refuse segments that cannot be packed into one shard, given their lengths.
 
         Raises:
-            CacheError: they are too many or too long; says what is allowed.
+            CacheError: they are too many or too long.
         """
         ...
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """Coded states of segments of these lengths as the array that is stored."""
+        """Return the array to store, of coded states of segments of these lengths."""
         ...
 
     def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
     ) -> Segments:
-        """The segments in a stored array whose first dimension is `size`; of the lengths that it
-        tells of, where none are given.
+        """Return the segments of a stored array.
+
+        Args:
+            stored: the array.
+            size: of its first dimension.
+            lengths: expected tokens of each segment; None to accept any.
+            hidden_size: width of the hidden states.
 
         Raises:
-            DamagedCacheError: it does not hold segments of these lengths.
+            DamagedCacheError: it has other segments.
         """
         ...
 
 
 class Codec(Protocol):
-    """A codec as one cache uses it for one layer: what it was fitted to is part of it."""
+    """A codec of one layer of one cache, with its fit."""
 
     @property
     def name(self) -> str:
@@ -93,30 +97,28 @@ class Codec(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What was asked of the codec, and what it was found to do on the calibration tokens."""
+        """The codec requirement, and measurements on the calibration tokens."""
         ...
 
     @property
     def parameters(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The arrays that it was fitted with; none for an exact codec."""
+        """Arrays of the fit; none for an exact codec."""
         ...
 
     @property
     def file(self) -> bytes | None:
-        """The bytes of the file that the fit was read from; None where it was fitted just now, or
-        to nothing."""
+        """Content of the file that the fit was read from, if any."""
         ...
 
     @property
     def value_type(self) -> str:
-        """NumPy name of the type of the coded values."""
+        """NumPy type name of the coded values."""
         ...
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
-        """Code hidden states `[N, d_teacher]` bfloat16; the same numbers always give the same
-        result."""
+        """Code hidden states `[N, d_teacher]` bfloat16, deterministically."""
         ...
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """Coded states back to `[T, d_teacher]` bfloat16."""
+        """Return the states `[T, d_teacher]` bfloat16 of coded states."""
         ...

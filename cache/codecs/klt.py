@@ -19,15 +19,15 @@ from cache.codecs.pages import pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
-"""A token whose distance from the mean has this many times the usual square is kept exactly: an
-attention sink."""
+"""Tokens whose squared distance from the mean exceeds the usual one by this factor are kept
+exactly: attention sinks."""
 _RARE = 1e-3
-"""Share of the calibration tokens that may be kept exactly for the others to fit into int8."""
+"""Share of calibration tokens that may be kept exactly so that the others fit into int8."""
 _NARROW, _WIDE = 127, 32767
 
 
 class KltPacking:
-    """Entropy-coded pages; see `cache.codecs.page_layout`."""
+    """Entropy-coded pages, see `cache.codecs.page_layout`."""
 
     name = "klt"
     attributes: Mapping[str, Any] = {
@@ -39,21 +39,21 @@ class KltPacking:
     }
 
     def spec(self, rows: int, hidden_size: int) -> ArraySpec | None:
-        """Unknown before the values are."""
+        """Return None: the size depends on the values."""
         return None
 
     def require_packable(self, lengths: Sequence[int], channels: int) -> None:
-        """Within what pcodec takes."""
+        """Refuse segments beyond pcodec's limits."""
         require_packable(lengths, channels)
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """Coded states as pages."""
+        """Return coded states as pages."""
         return pack_pages(coded, lengths)
 
     def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
     ) -> Segments:
-        """The segments in packed bytes."""
+        """Return the segments of packed bytes."""
         return PagedSegments(stored, size, hidden_size, lengths)
 
 
@@ -63,16 +63,15 @@ class Klt:
     step.
 
     For Gaussian sources that is reverse water-filling at the step's distortion (Cover and Thomas,
-    Elements of Information Theory, 10.3): components below the step vanish, the others cost what
-    their spread above it is worth.
+    Elements of Information Theory, 10.3): components below the step vanish, the others cost bits
+    by their spread above it.
 
     Attributes:
         parameters: `mean` `[d_teacher]` float32, `basis` `[d_teacher, d_teacher]` float16 with an
             eigenvector in each column, `eigenvalues` `[d_teacher]` float32, `step` float32, `usual`
             float32, the median squared distance from the mean.
-        settings: what was asked, and what the fit does on calibration tokens that it was not fitted
-            to.
-        value_type: `int8` where the step is coarse enough for it, else `int16`.
+        settings: the requirement, and measurements on calibration tokens left out of the fit.
+        value_type: `int8` if the step is coarse enough, else `int16`.
     """
 
     parameters: Mapping[str, npt.NDArray[Any]]
@@ -83,8 +82,7 @@ class Klt:
 
     @classmethod
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Klt:
-        """Fit mean and eigenvectors to hidden states `[N, d_teacher]`; the step is 1 until
-        `with_step` chooses one."""
+        """Fit mean and eigenvectors to hidden states `[N, d_teacher]`, with a step of 1."""
         values_ND = hidden_ND.astype(np.float64)
         squares_N = ((values_ND - np.median(values_ND, axis=0)) ** 2).sum(axis=1)
         usual = float(np.median(squares_N))
@@ -93,9 +91,8 @@ class Klt:
         centred_ND = values_ND - mean_D
         eigenvalues_D, basis_DD = np.linalg.eigh(centred_ND.T @ centred_ND / len(centred_ND))
         basis_DD = basis_DD[:, ::-1]
-        basis_DD = basis_DD * np.sign(
-            basis_DD[np.abs(basis_DD).argmax(axis=0), range(len(mean_D))]
-        )  # either sign would do
+        largest_D = basis_DD[np.abs(basis_DD).argmax(axis=0), range(len(mean_D))]
+        basis_DD = basis_DD * np.sign(largest_D)  # fixes the arbitrary signs of eigenvectors
         parameters = {
             "mean": mean_D,
             "basis": np.ascontiguousarray(basis_DD.astype(np.float16)),
@@ -106,8 +103,7 @@ class Klt:
         return cls(parameters, settings)
 
     def with_step(self, step: float, hidden_ND: npt.NDArray[Any]) -> Klt:
-        """The same rotation with another step; narrow values where all but a rare one of some
-        states `[N, d]` fit into int8."""
+        """Return the same rotation with another step; int8 if nearly all states `[N, d]` fit."""
         stepped = replace(
             self, parameters={**self.parameters, "step": np.float32(step).reshape(1)}, file=None
         )
@@ -121,10 +117,10 @@ class Klt:
         return float(self.parameters["step"][0])
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
-        """Rotate, round, and set aside the tokens that are far out.
+        """Rotate, round, and keep outlying tokens exactly.
 
-        In double precision, so that a value's rounding does not depend on how a machine orders its
-        sums."""
+        In double precision, so that rounding does not depend on a machine's order of summation.
+        """
         largest = _NARROW if self.value_type == "int8" else _WIDE
         values_ND = np.empty(hidden_ND.shape, self.value_type)
         exact: list[npt.NDArray[np.int64]] = []
@@ -147,7 +143,7 @@ class Klt:
         )
 
     def decode(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """Rotate back, and put the tokens that were kept exactly in their places."""
+        """Rotate back, and restore the tokens kept exactly."""
         states_TD: npt.NDArray[Any] = (
             coded.values.astype(np.float32) @ self._rotation_back + self.parameters["mean"]
         ).astype(ml_dtypes.bfloat16)
@@ -164,7 +160,7 @@ class Klt:
         )
 
     def _rotated(self, hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Components along the eigenvectors, in steps."""
+        """Return components along the eigenvectors, in steps."""
         centred_ND = hidden_ND.astype(np.float64) - self.parameters["mean"]
         rotated_ND: npt.NDArray[np.float64] = centred_ND @ (
             self.parameters["basis"].astype(np.float64) / self.step

@@ -4,13 +4,13 @@ All integers are little-endian:
 
 | part | content |
 | --- | --- |
-| head | 8 uint32: layout version (1), segments, channels, channels per group, bytes per value, bytes of the pcodec header, 0, 0 |
-| index | uint32 `[segments, 2 + groups]`: tokens, tokens kept exactly, bytes of each group's page |
-| tables | uint32 `[groups]` sizes, the pcodec header, then each group's pcodec chunk metadata |
-| segments | of each: the groups' pages; tokens kept exactly, uint32 `[k]`; their states, bits of bfloat16 `[k, channels]` |
+| head | uint32 `[8]`: version 1, segments, channels, group size, value bytes, header bytes, 0, 0 |
+| index | uint32 `[segments, 2 + groups]`: tokens, exact tokens, bytes of each group's page |
+| tables | uint32 `[groups]` sizes, the pcodec header, each group's pcodec chunk metadata |
+| segments | the groups' pages; exact tokens, uint32 `[k]`; their states, bfloat16 `[k, channels]` |
 
-A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's int16
-values, channel after channel: adjacent values have similar spread, and one table per shard serves
+A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's
+int16 values, channel after channel: adjacent values have similar spread, and one table per shard serves
 all pages of a group.
 """
 

@@ -1,4 +1,4 @@
-"""Coded states of a fixed size: one row a token, so that any token's place is known."""
+"""Coded states of a fixed size: one row per token."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from cache.codecs.interface import Readable, Segments
 
 
 class RowPacking:
-    """A codec whose stored array has one row for each token."""
+    """A packing with one row per token."""
 
     name: str
     attributes: Mapping[str, Any]
 
     @abstractmethod
     def spec(self, rows: int, hidden_size: int) -> ArraySpec:
-        """Shape and type of the stored array."""
+        """Return shape and type of the stored array."""
 
     @abstractmethod
     def rows_of(self, coded: CodedStates) -> npt.NDArray[Any]:
-        """Coded states as stored rows."""
+        """Return coded states as stored rows."""
 
     @abstractmethod
     def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
-        """Stored rows as coded states."""
+        """Return stored rows as coded states."""
 
     def require_packable(self, lengths: Sequence[int], channels: int) -> None:
-        """Rows without end."""
+        """Accept any lengths."""
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """One row a token; where a segment begins need not be said."""
+        """Return one row per token."""
         return self.rows_of(coded)
 
     def segments(
         self, stored: Readable, size: int, lengths: Sequence[int] | None, hidden_size: int
     ) -> Segments:
-        """Segments are runs of rows."""
+        """Return segments that are runs of rows."""
         return _RowSegments(self, stored, [size] if lengths is None else lengths)
 
 
@@ -59,7 +59,7 @@ class _RowSegments:
         return int(self._starts[segment]), int(self._starts[segment + 1])
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no memory is kept."""
 
     def read(self, segment: int) -> CodedStates:
         return self._packing.coded_of(self._stored.read(*self.stored_range(segment)))

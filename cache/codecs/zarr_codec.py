@@ -1,7 +1,7 @@
 """The codecs as Zarr v3 codecs: zarr-python opens `hidden_states/<layer>` as float32.
 
-zarr-python finds them by the entry points of this package. The fit is read from `attachments/codecs`
-of the cache in which the shard lies; a shard outside its cache cannot be decoded.
+zarr-python finds them by the entry points of this package. The fit is read from the
+`attachments/codecs` of the shard's cache; a shard outside its cache cannot be decoded.
 """
 
 from __future__ import annotations

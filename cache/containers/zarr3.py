@@ -37,8 +37,8 @@ from cache.errors import DamagedCacheError
 class ZarrContainer:
     """Zarr v3 with the sharding codec, written by zarr-python.
 
-    Inner chunks are raw, of one size and in their order, so a whole array is one run of bytes, which
-    is read without zarr-python's cost per chunk. Packed states are the one chunk of an array of
+    Inner chunks are raw, of one size and in their order, so a whole array is one run of bytes, read
+    without zarr-python's cost per chunk. Packed states are the one chunk of an array of
     float32, which a codec of this package decodes.
     """
 

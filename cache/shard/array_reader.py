@@ -18,8 +18,8 @@ from cache.errors import DamagedCacheError
 class ArrayReader:
     """Reads rows of an array from its file.
 
-    A plain read reports missing bytes as an error, where a memory map would end the process. Offsets
-    are passed with each read, so threads and forked processes may share the open file.
+    A plain read reports missing bytes as an error, where a memory map would end the process. Reads
+    pass their offsets, so threads and forked processes may share the open file.
     """
 
     __slots__ = ("_dtype", "_file", "_offset", "_open", "_row_bytes", "_row_shape", "length")

@@ -20,7 +20,7 @@ from cache.storage.prefetch import Prefetcher
 _OPEN_FILES = 256
 """Open files in each process."""
 _TOKEN_BYTES = 64 << 20
-"""Memory for token ids and loss masks in each process; those of further shards are read per example."""
+"""Memory for token ids and loss masks in each process; others are read per example."""
 
 
 class ShardPool:
@@ -42,7 +42,7 @@ class ShardPool:
             2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         )
         self._marks: dict[int, tuple[int, int] | None] = {}
-        # Shards that nothing will close: all may be open at a time, and files are not local copies.
+        # Shards that stay open: all may be open at a time, and files are not local copies.
         self._stay_open: set[int] = set()
         self._opening = threading.Lock()
         self._token_bytes = 0
