@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import open_cache
-from cache.storage import Where
+from cache.storage import LocationLike
 from cache.storage.bucket import Bucket
-from cache.storage.object_store import ObjectStore
+from cache.storage.object_store import ObjectStoreLocation
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
@@ -119,7 +119,7 @@ def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def extracted(where: Where, container: str) -> float:
+def extracted(where: LocationLike, container: str) -> float:
     """Seconds from the first batch to the last published shard of the embedded default, six layers
     wide."""
     settings = ExtractSettings(
@@ -137,17 +137,17 @@ def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
     """Extracting to and reading from a store, beside a folder."""
     found = []
     for container in ("zarr", "hdf5"):
-        there = ObjectStore(f"s3://bucket/{container}", endpoint, folder / "made")
+        there = ObjectStoreLocation(f"s3://bucket/{container}", endpoint, folder / "made")
         here = folder / container
         write = {"folder": extracted(here, container), "store": extracted(there, container)}
 
-        def read(where: Where) -> None:
+        def read(where: LocationLike) -> None:
             with open_cache(where) as cache:
                 for example in cache:
                     example.hidden_states[-1].sum()
 
         fresh = [
-            ObjectStore(there.address, endpoint, folder / f"fresh-{container}-{number}")
+            ObjectStoreLocation(there.address, endpoint, folder / f"fresh-{container}-{number}")
             for number in range(3)
         ]
         times = {

@@ -1,4 +1,4 @@
-"""Whether a cache may stand in a place: looked at before anything slow is done."""
+"""Whether a cache may be written to a location; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -6,44 +6,42 @@ from pathlib import PurePosixPath
 
 from cache.errors import CacheError
 from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
-from cache.storage import Place, Where, place_of
+from cache.storage import StorageLocation
 
-_OWN_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
-_NAMES_OF_A_BEGUN_CACHE = _OWN_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.partial"}
+_ALLOWED_NAMES = {".lock", MANIFEST_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.partial"}
+_NAMES_OF_A_BEGUN_CACHE = _ALLOWED_NAMES | {ATTACHMENTS, SHARDS, f"{MANIFEST_NAME}.partial"}
 
 
-def require_cache_place(where: Where) -> bool:
-    """Check that a cache may stand in a place, whatever it holds; whether one has been begun there.
+def require_cache_location(location: StorageLocation) -> bool:
+    """Check that a location has nothing but a cache or its beginning; return whether it has one.
 
     Raises:
-        CacheError: the folder is none, or the place holds something else.
+        CacheError: its path is a file, or it has other files.
     """
-    place = place_of(where)
-    place.refresh()
-    root = place.folder
+    root = location.read().folder
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             raise CacheError(f"{path}: is a file; a cache is a folder")
     begun = (root / JOURNAL_NAME).exists() or (root / MANIFEST_NAME).exists()
-    names = _NAMES_OF_A_BEGUN_CACHE if begun else _OWN_NAMES
-    if strangers := place.entries() - names:
+    names = _NAMES_OF_A_BEGUN_CACHE if begun else _ALLOWED_NAMES
+    if strangers := location.top_level_names() - names:
         raise CacheError(
-            f"{place.address}: not a cache (it holds {min(strangers)!r}); choose a new place for"
-            " the cache"
+            f"{location.address}: not a cache (it holds {min(strangers)!r}); choose a new location"
+            " for the cache"
         )
     return begun
 
 
-def require_apart(source: Place, target: Place) -> None:
-    """Refuse a target that cannot be: the source's own place, or one where a cache cannot stand.
+def require_separate(source: StorageLocation, target: StorageLocation) -> None:
+    """Check that a cache may be converted into a target location.
 
     Raises:
-        CacheError: says which.
+        CacheError: source and target overlap, or the target has something else.
     """
-    places = [PurePosixPath(place.recorded) for place in (source, target)]
-    if any(place.is_relative_to(other) for place, other in (places, reversed(places))):
+    paths = [PurePosixPath(location.recorded_address) for location in (source, target)]
+    if any(path.is_relative_to(other) for path, other in (paths, reversed(paths))):
         raise CacheError(
             f"{target.address}: a cache cannot be converted into its own folder; name a new one"
             " beside it"
         )
-    require_cache_place(target)
+    require_cache_location(target)

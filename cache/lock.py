@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""File locks: one writer at a time."""
 
 from __future__ import annotations
 
@@ -11,46 +11,43 @@ from types import TracebackType
 from cache.errors import CacheError
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-"""What network file systems answer that were mounted without locks, or whose lock service is not
-there."""
-_MEND = (
+"""Errors of network file systems mounted without locks, or without their lock service."""
+_REMEDY = (
     "choose a folder on another one, or have it mounted with locks (Lustre: -o flock; NFS: its lock"
     " service)"
 )
 
 
-def take_lock(descriptor: int, how: int, path: Path, mend: str) -> bool:
-    """Lock an open file; False where another process has, and `how` says not to wait.
+def take_lock(descriptor: int, operation: int, path: Path, remedy: str) -> bool:
+    """Lock an open file; return False if another process has it and `operation` does not wait.
 
     Args:
         descriptor: of the file.
-        how: as `fcntl.flock` takes it.
-        path: of the folder that is to be named where its file system has no locks.
-        mend: what to do then.
+        operation: as for `fcntl.flock`.
+        path: the folder that errors name.
+        remedy: what to do if its file system has no locks.
 
     Raises:
         CacheError: the file system has no locks.
         OSError: the lock cannot be taken for another reason.
     """
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, operation)
     except OSError as error:
-        if isinstance(error, BlockingIOError) or (
-            error.errno == errno.EACCES and how & fcntl.LOCK_NB
-        ):  # EACCES: CIFS
+        denied = error.errno == errno.EACCES and operation & fcntl.LOCK_NB  # CIFS
+        if isinstance(error, BlockingIOError) or denied:
             return False
         if error.errno in _NO_LOCKS:
             raise CacheError(
                 f"{path}: its file system has no locks ({error.strerror}), so processes cannot be"
-                f" kept apart; {mend}"
+                f" kept apart; {remedy}"
             ) from error
         raise OSError(error.errno, error.strerror, str(path)) from error
     return True
 
 
 class WriterLock:
-    """An advisory lock on a cache folder, held by the open file: the kernel drops it when its
-    holder dies."""
+    """An advisory lock on a cache's folder; the kernel releases it when its holder dies."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / ".lock"
@@ -66,7 +63,8 @@ class WriterLock:
             self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
         )
         try:
-            if not take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, self._path.parent, _MEND):
+            exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+            if not take_lock(descriptor, exclusive, self._path.parent, _REMEDY):
                 raise CacheError(
                     f"{self._path.parent}: another process is writing to this cache; wait for it or"
                     " stop it"
@@ -87,12 +85,21 @@ class WriterLock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def require_held(self) -> None:
+        """Refuse to write after the lock was released.
+
+        Raises:
+            RuntimeError: it was released.
+        """
+        if self._descriptor is None:
+            raise RuntimeError(f"{self._path.parent}: written after its lock was released")
+
 
 def require_unlocked(root: Path) -> None:
-    """Find out early, before anything costly is done, that another process is writing.
+    """Fail early, before costly work, if another process is writing.
 
     Raises:
-        CacheError: it is.
+        CacheError: another process is writing.
     """
     if (root / ".lock").is_file():
         with WriterLock(root):

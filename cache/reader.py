@@ -29,7 +29,7 @@ from cache.shard.prefixes import Prefixes, StoredPrefix
 from cache.shard.record import ShardRecord
 from cache.shard.segment import join_segments
 from cache.shard.whole import read_content
-from cache.storage import Place, Where, place_of
+from cache.storage import LocationLike, ReadSession, storage_location
 from cache.totals import bits_per_value, content_digest_of, require_same_totals
 
 
@@ -42,22 +42,22 @@ class Cache(Sequence[Example]):
 
     def __init__(
         self,
-        place: Place,
+        session: ReadSession,
         manifest: Manifest,
         records: Sequence[ShardRecord],
         codecs: Mapping[int, Codec],
     ) -> None:
-        self.place, self.manifest = place, manifest
+        self.location, self.manifest = session.location, manifest
         self.records, self.codecs = list(records), dict(codecs)
         self.prefixes = Prefixes(self.records)
         self._index = ExampleIndex(self.records)
-        self._shards = ShardPool(place, manifest, self.records)
+        self._shards = ShardPool(session, manifest, self.records)
         self._prefix_cache = PrefixCache(self._shards.read_segment, self.prefixes)
 
     @property
     def address(self) -> str:
         """The address that the user gave."""
-        return self.place.address
+        return self.location.address
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -107,14 +107,14 @@ class Cache(Sequence[Example]):
         Raises:
             CacheError: there is no such attachment.
         """
-        folder = inside(self.place.folder, f"{ATTACHMENTS}/{name}")
+        folder = inside(self.location.folder, f"{ATTACHMENTS}/{name}")
         if not folder.is_dir():
             raise CacheError(f"{self.address}: has no attachment {name!r}")
         return folder
 
     def has_attachment(self, name: str) -> bool:
         """Return whether the cache has an attachment of this name."""
-        return inside(self.place.folder, f"{ATTACHMENTS}/{name}").is_dir()
+        return inside(self.location.folder, f"{ATTACHMENTS}/{name}").is_dir()
 
     def __len__(self) -> int:
         return len(self._index)
@@ -187,7 +187,7 @@ class Cache(Sequence[Example]):
     def _naming_example(self, shard: int, position: int) -> Iterator[None]:
         """Name the example in errors raised within."""
         try:
-            with self.place.naming_errors():
+            with self.location.reporting_address():
                 yield
         except CacheError as error:
             row_id = self.records[shard].row_ids[position]
@@ -223,7 +223,7 @@ class Cache(Sequence[Example]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the storage location: another process opens the cache itself."""
-        return open_cache, (self.place,)
+        return open_cache, (self.location,)
 
     def __enter__(self) -> Cache:
         return self
@@ -241,17 +241,17 @@ class Cache(Sequence[Example]):
         self._shards.close()
 
 
-def open_cache(where: Where) -> Cache:
+def open_cache(where: LocationLike) -> Cache:
     """Open a complete cache for reading: a folder, or `s3://bucket/prefix`.
 
     Raises:
         CacheError: there is no complete cache, or its manifest, journal or attachments are damaged.
         OSError: an object store cannot be reached.
     """
-    place = place_of(where)
-    root = place.folder
-    with place.naming_errors():
-        place.refresh()
+    location = storage_location(where)
+    with location.reporting_address():
+        session = location.read()
+        root = session.folder
         manifest = read_manifest(root)
         records = read_journal(root, manifest)
         if len(records) != manifest.shards:
@@ -259,4 +259,4 @@ def open_cache(where: Where) -> Cache:
             raise CacheError(f"{root}: not complete ({done}); run the same `extract` to resume it")
         require_same_totals(root, manifest, records)
         manifest.check_attachments(root)
-        return Cache(place, manifest, records, read_codecs(root, manifest))
+        return Cache(session, manifest, records, read_codecs(root, manifest))

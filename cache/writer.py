@@ -1,43 +1,37 @@
-"""Writing a cache: begin or continue one, then publish shard after shard."""
+"""Writing a cache: begin or resume it, then publish its shards."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.errors import DamagedCacheError
-from cache.files import (
-    MEND,
-    bytes_below,
-    checksum_of,
-    copy_contents,
-    files_below,
-    fsync_tree,
-    remove,
-)
-from cache.identity import require_same_identity
-from cache.journal import begin_journal, read_journal, scan_journal
-from cache.location import require_cache_place
-from cache.manifest import AttachedFile, Manifest, parse_manifest, read_manifest
-from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
+from cache.beginning import begun_manifest, require_nothing_published
+from cache.journal import read_journal
+from cache.location import require_cache_location
+from cache.manifest import Manifest
+from cache.names import MANIFEST_NAME
 from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
-from cache.storage import Place, Publishing, Where, place_of
+from cache.storage import LocationLike, StorageLocation, storage_location
+from cache.storage.write_session import PublishSession
 
 
 class CacheWriter:
-    """Publishes shards into one cache. Get one from `write_cache`."""
+    """Publishes the shards of one cache; `write_cache` returns it."""
 
-    def __init__(self, place: Place, manifest: Manifest, journal: Publishing) -> None:
-        self._place, self.manifest, self._journal = place, manifest, journal
-        self.published = {record.shard: record for record in read_journal(place.folder, manifest)}
+    def __init__(self, session: PublishSession) -> None:
+        self._session, self.manifest = session, session.manifest
+
+    @property
+    def published(self) -> dict[int, ShardRecord]:
+        """Records of the published shards, by shard number."""
+        return self._session.published
 
     def missing_shards(self) -> list[int]:
-        """Numbers of the shards that are still to be published."""
+        """Return the numbers of the shards that are not published yet."""
         return [shard for shard in range(self.manifest.shards) if shard not in self.published]
 
     def publish(
@@ -48,144 +42,71 @@ class CacheWriter:
         non_finite: Mapping[str, int] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> ShardRecord:
-        """Write one shard and publish it: until this returns it does not exist, from then on it is
-        whole and durable.
+        """Store a shard durably and publish it; before this returns it does not exist.
 
         Args:
             shard: its number.
-            content: what it holds; nothing where all examples were left out.
-            non_finite: examples left out because the teacher gave no finite states: tokens by row
-                id.
+            content: of the shard; empty if all examples were left out.
+            non_finite: tokens by row id of examples left out for states that are not finite.
             provenance: how the shard was made; recorded, not compared.
 
         Raises:
             CacheError: another process has taken over.
-            OSError: the disk is full, or the cache's place has vanished. What was published before
-                is untouched.
+            OSError: the disk is full, or the location has vanished; published shards are unchanged.
         """
-        self._journal.require_in_place()
         record = store_shard(
-            self._place, self.manifest, shard, content, non_finite or {}, provenance or {}
+            self._session, self.manifest, shard, content, non_finite or {}, provenance or {}
         )
         self.record(record)
         return record
 
     def record(self, stored: ShardRecord) -> None:
-        """Publish a shard that has been stored in this cache's place, by whichever process.
+        """Publish a shard that this or another process has stored at the cache's location.
 
         Raises:
-            DamagedCacheError: its files are not here, or not of the size that was stored.
-            OSError: the disk is full, or the cache's place has vanished.
+            CacheError: another process has taken over, or has published the shard.
+            DamagedCacheError: its files are not there, or not of the recorded size.
+            OSError: the disk is full, or the location has vanished.
         """
-        self._journal.require_in_place()
-        self._place.check_sizes(stored.files)
-        self._journal.append(stored)
-        self.published[stored.shard] = stored
+        self._session.publish(stored)
 
 
 @contextlib.contextmanager
-def write_cache(where: Where, wanted: Manifest, attachments: Path) -> Iterator[CacheWriter]:
-    """Begin a cache, or continue the one that stands there, alone.
+def write_cache(where: LocationLike, wanted: Manifest, attachments: Path) -> Iterator[CacheWriter]:
+    """Begin a cache, or resume the one that is there, with the exclusive right to write.
 
     Args:
-        where: the cache's folder, made if need be; or its place in an object store.
-        wanted: what the cache is to hold. Its `attachments` field is filled in here.
-        attachments: a folder whose files travel with the cache; copied when the cache is begun.
+        where: the cache's location; a folder is created if needed.
+        wanted: the planned cache. Its `attachments` field is filled in here.
+        attachments: a folder of files to attach, copied when the cache is begun.
 
     Raises:
-        CacheError: the folder holds something else, another run's cache, or another process writes
-            to it.
+        CacheError: the location has something else or another cache, or another process is writing.
     """
-    place = place_of(where)
-    require_continuable(place, wanted)
-    root = place.folder
-    root.mkdir(parents=True, exist_ok=True)
-    with place.naming_errors(), place.alone():
-        if (root / MANIFEST_NAME).exists():
-            manifest = _continued(root, wanted)
-        else:
-            manifest = _begun(root, wanted, attachments)
-            place.keep_beginning()
-        with place.publishing() as journal:
-            writer = CacheWriter(place, manifest, journal)
-            yield writer
-        if not writer.missing_shards():
-            place.settle()
+    location = storage_location(where)
+    require_resumable(location, wanted)
+    with (
+        location.reporting_address(),
+        location.write() as session,
+        session.publish(wanted, attachments) as publishing,
+    ):
+        yield CacheWriter(publishing)
 
 
-def require_continuable(where: Where, wanted: Manifest) -> list[int]:
-    """Check, without touching anything, that a cache can be begun or continued here; the shards
-    still missing.
+def require_resumable(location: StorageLocation, wanted: Manifest) -> list[int]:
+    """Check, changing nothing, that a cache can be begun or resumed; return its missing shards.
 
     Raises:
-        CacheError: the folder holds something else, or another run's cache.
+        CacheError: the location has something else, or another cache.
     """
-    place = place_of(where)
-    with place.naming_errors():
-        begun, root = require_cache_place(place), place.folder
+    with location.reporting_address():
+        begun, root = require_cache_location(location), location.folder
         if not (root / MANIFEST_NAME).exists():
             if begun:
-                _require_nothing_published(root)  # and again under the lock
+                require_nothing_published(root)  # checked again under the lock
             return list(range(wanted.shards))
-        records = read_journal(root, _same_cache(root, wanted))
-        place.check_sizes({name: told for record in records for name, told in record.files.items()})
-    return sorted(set(range(wanted.shards)) - {record.shard for record in records})
-
-
-def _require_nothing_published(root: Path) -> None:
-    """A journal without a manifest is what a writer leaves that died at the very beginning; unless
-    there is more.
-
-    Raises:
-        DamagedCacheError: shards were published here, or may have been.
-    """
-    journal = scan_journal(root)
-    if journal.records or journal.damage or bytes_below(root / SHARDS):
-        raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet there are shards; {MEND}")
-
-
-def _begun(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
-    """Journal first: from then on the folder is known to be this project's; manifest last: from
-    then on it is a cache."""
-    if (root / JOURNAL_NAME).exists():
-        _require_nothing_published(root)
-    manifest = replace(wanted, attachments=attached_files(attachments))
-    parse_manifest(manifest.as_json(), root / MANIFEST_NAME)
-    begin_journal(root, manifest)
-    for name in (ATTACHMENTS, SHARDS):
-        remove(root / name)
-    (root / ATTACHMENTS).mkdir()
-    copy_contents(attachments, root / ATTACHMENTS)
-    (root / SHARDS).mkdir()
-    fsync_tree(root)
-    manifest.write(root)
-    return manifest
-
-
-def attached_files(attachments: Path) -> tuple[AttachedFile, ...]:
-    """The files of a folder as they will be attached."""
-    return tuple(
-        AttachedFile(
-            f"{ATTACHMENTS}/{path.relative_to(attachments).as_posix()}",
-            path.stat().st_size,
-            checksum_of(path),
+        records = read_journal(root, begun_manifest(root, wanted))
+        location.check_sizes(
+            {name: entry for record in records for name, entry in record.files.items()}
         )
-        for path in files_below(attachments)
-    )
-
-
-def _same_cache(root: Path, wanted: Manifest) -> Manifest:
-    manifest = read_manifest(root)
-    layout = ("format", "shard_tokens", "layers", "codecs")
-    require_same_identity(
-        root,
-        {**manifest.identity, **{name: getattr(manifest, name) for name in layout}},
-        {**wanted.identity, **{name: getattr(wanted, name) for name in layout}},
-    )
-    return manifest
-
-
-def _continued(root: Path, wanted: Manifest) -> Manifest:
-    manifest = _same_cache(root, wanted)
-    manifest.check_attachments(root)
-    return manifest
+    return sorted(set(range(wanted.shards)) - {record.shard for record in records})

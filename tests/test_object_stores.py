@@ -189,15 +189,18 @@ def test_convert_and_repair_work_there(
             ["cache", "inspect", "s3://nobucket/x"],
             "s3://nobucket/x: there is no such bucket; make it first, or name another",
         ),
-        (["cache", "inspect", "s3://bucket"], "s3://bucket: write s3://bucket/prefix"),
+        (
+            ["cache", "inspect", "s3://bucket"],
+            "s3://bucket: not a bucket with a prefix; write s3://bucket/prefix",
+        ),
         (
             ["cache", "inspect", "s3:/bucket/x"],
-            "s3:/bucket/x: no kind of address that is known here",
+            "s3:/bucket/x: unknown kind of address",
         ),
         (["cache", "verify", "s3://bucket/nothing-here"], "s3://bucket/nothing-here: not a cache"),
         (
             ["train", "--cache", "gs://bucket/x", "--run", "r"],
-            "gs://bucket/x: no kind of address that is known here",
+            "gs://bucket/x: unknown kind of address",
         ),
         (
             ["extract", "--cache", "here"],
@@ -219,7 +222,7 @@ def test_wrong_addresses_get_one_line(
 def test_an_endpoint_that_is_no_url_is_refused(endpoint: str, run_cli: RunCli) -> None:
     done = run_cli("cache", "inspect", "s3://bucket/x", "--endpoint", endpoint)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"--endpoint {' '.join(endpoint.split())}: is no URL of a server" in done.stderr
+    assert f"--endpoint {' '.join(endpoint.split())}: not the URL of a server" in done.stderr
 
 
 def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpoint: str) -> None:

@@ -136,7 +136,7 @@ def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str
             ["extract", "--cache", other / "notes.txt"],
             "is a file; a cache is a folder",
         ),
-        "kind of address": (["extract", "--cache", "gs://bucket/x"], "no kind of address"),
+        "kind of address": (["extract", "--cache", "gs://bucket/x"], "unknown kind of address"),
         "config file": ([*extract, "--config", none], "does not exist"),
         "cache": (["train", "--cache", none, "--run", new], "no such folder"),
         "place for a run": (["train", "--cache", cache, "--run", other], "exists and is not a run"),

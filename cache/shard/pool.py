@@ -14,8 +14,7 @@ from cache.manifest import Manifest
 from cache.shard.reader import StoredShard, shard_name
 from cache.shard.record import ShardRecord
 from cache.shard.segment import CodedSegment
-from cache.storage import Hold, Place
-from cache.storage.prefetch import Prefetcher
+from cache.storage import Pin, ReadSession
 
 _OPEN_FILES = 256
 """Open files in each process."""
@@ -26,20 +25,23 @@ _TOKEN_BYTES = 64 << 20
 class ShardPool:
     """Opens shards when they are first read; closes those that have not been read for longest."""
 
-    def __init__(self, place: Place, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
+    def __init__(
+        self, session: ReadSession, manifest: Manifest, records: Sequence[ShardRecord]
+    ) -> None:
         """Open nothing yet.
 
         Args:
-            place: of the cache.
+            session: reads the cache.
             manifest: of the cache.
             records: of all its shards.
         """
-        self._place, self._manifest, self._records = place, manifest, records
+        self._session, self._manifest, self._records = session, manifest, records
+        self._is_remote = session.location.is_remote
         self._shards: dict[int, StoredShard] = {}
         self._open: OrderedDict[int, None] = OrderedDict()
         # Open files take disk space even when their local copies have been removed.
         self._most_open = (
-            2 if place.is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
+            2 if self._is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         )
         self._marks: dict[int, tuple[int, int] | None] = {}
         # Shards that stay open: all may be open at a time, and files are not local copies.
@@ -47,7 +49,6 @@ class ShardPool:
         self._opening = threading.Lock()
         self._token_bytes = 0
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
-        self._prefetcher: Prefetcher | None = None
 
     def reading(self, shard: int) -> AbstractContextManager[StoredShard]:
         """Return an open shard, whose files stay in place until the end of the block.
@@ -58,41 +59,41 @@ class ShardPool:
         if shard in self._stay_open:
             return _Reading(self._shards[shard], None)
         with self._opening:
-            hold = self._opened(shard)
+            pin = self._opened(shard)
             self._open.pop(shard, None)
             self._open[shard] = None
             if len(self._open) > self._most_open:
                 self._shards[self._open.popitem(last=False)[0]].close()
             opened = self._shards[shard]
-            if not self._place.is_remote and len(self._records) <= self._most_open:
+            if not self._is_remote and len(self._records) <= self._most_open:
                 self._stay_open.add(shard)
         return _Reading(
-            opened, partial(self._read, shard, opened, hold) if self._place.is_remote else None
+            opened, partial(self._read, shard, opened, pin) if self._is_remote else None
         )
 
-    def _read(self, shard: int, opened: StoredShard, hold: Hold) -> None:
+    def _read(self, shard: int, opened: StoredShard, pin: Pin) -> None:
         """Release local copies; close a shard that left the pool while it was read."""
-        hold.let_go()
+        pin.release()
         with self._opening:
             if shard not in self._open:
                 opened.close()
 
-    def _opened(self, shard: int) -> Hold:
+    def _opened(self, shard: int) -> Pin:
         """Open a shard unless it is open; download a damaged local copy once more."""
-        hold = self._place.hold(self._records[shard])
+        pin = self._session.pin(self._records[shard])
         try:
             self._open_files(shard)
         except DamagedCacheError:
-            hold.let_go()
-            if not self._place.is_remote:
+            pin.release()
+            if not self._is_remote:
                 raise
-            hold = self._place.hold(self._records[shard], anew=True)
+            pin = self._session.pin(self._records[shard], refetch=True)
             try:
                 self._open_files(shard)
             except DamagedCacheError:
-                hold.let_go()
+                pin.release()
                 raise
-        return hold
+        return pin
 
     def _open_files(self, shard: int) -> None:
         mark = self._mark(shard)
@@ -101,7 +102,7 @@ class ShardPool:
             return
         check = mark is not None or not self._checked[shard]
         opened = self._shards[shard] = StoredShard(
-            self._place.folder, self._manifest, self._records[shard], check=check
+            self._session.folder, self._manifest, self._records[shard], check=check
         )
         self._checked[shard], self._marks[shard] = 1, mark
         if before is not None:
@@ -113,9 +114,9 @@ class ShardPool:
 
     def _mark(self, shard: int) -> tuple[int, int] | None:
         """Return what changes when a local copy is replaced; None where files never are."""
-        if not self._place.is_remote:
+        if not self._is_remote:
             return None
-        status = (self._place.folder / shard_name(self._manifest, shard)).stat()
+        status = (self._session.folder / shard_name(self._manifest, shard)).stat()
         return status.st_ino, status.st_ctime_ns
 
     def read_segment(self, shard: int, segment: int, layers: Sequence[int]) -> CodedSegment:
@@ -131,19 +132,14 @@ class ShardPool:
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Download shards in the background, as `Cache.prefetch`."""
-        if self._place.is_remote:
-            if self._prefetcher is None:
-                self._prefetcher = Prefetcher(self._place, self._records)
-            self._prefetcher.ask(shards)
+        self._session.prefetch([self._records[shard] for shard in shards])
 
     def close(self) -> None:
         """Close all files, and stop prefetching."""
         while self._open:
             self._shards[self._open.popitem()[0]].close()
         self._stay_open.clear()
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
+        self._session.close()
 
 
 class _Reading:

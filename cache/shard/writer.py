@@ -35,7 +35,7 @@ from cache.shard.layout import (
 )
 from cache.shard.reader import shard_name
 from cache.shard.record import ShardRecord
-from cache.storage import Where, place_of
+from cache.storage import ShardStorage
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Sealed:
 
 
 def store_shard(
-    where: Where,
+    storage: ShardStorage,
     manifest: Manifest,
     shard: int,
     content: ShardContent,
@@ -69,13 +69,11 @@ def store_shard(
     provenance: Mapping[str, Any],
     digest: str | None = None,
 ) -> ShardRecord:
-    """Put a whole, durable shard where the journal will look for it, in whatever place; what stood
-    there is replaced.
+    """Store a shard durably, replacing an existing one, and return its unpublished record.
 
     Raises:
-        OtherContentError: `digest` is given and is not that of this content; nothing has been
-            touched.
-        OSError: it cannot be written; what was half written is gone again.
+        OtherContentError: `digest` is given and is not that of the content; nothing was changed.
+        OSError: it cannot be written; partial files were removed.
     """
     arrays = shard_arrays(content, manifest.codec_of) if len(content.stored) else {}
     sealed = _Sealed(manifest, shard, arrays, content_digest(arrays), non_finite, provenance)
@@ -84,11 +82,9 @@ def store_shard(
             f"shard {shard}: its content digest is {sealed.digest}, that of the lost one was"
             f" {digest}"
         )
-    place = place_of(where)
-    with place.claim(sealed.name):
-        record = _write(place.folder, sealed, len(content.input_ids))
-        place.keep_shard(record)
-    return record
+    return storage.store_shard(
+        sealed.name, lambda folder: _write(folder, sealed, len(content.input_ids))
+    )
 
 
 def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:

@@ -1,5 +1,4 @@
-"""Where a cache is: a folder of this machine, or an object store with copies of what is in use
-here."""
+"""Storage locations: a local folder, or an object store with local copies of the files in use."""
 
 from __future__ import annotations
 
@@ -7,35 +6,43 @@ import re
 from pathlib import Path
 
 from cache.errors import CacheError
-from cache.storage.folder import Folder
-from cache.storage.interface import Hold, Place, Publishing, Where
+from cache.storage.folder import FolderLocation
+from cache.storage.interface import LocationLike, Pin, ReadSession, ShardStorage, StorageLocation
 
-__all__ = ["Folder", "Hold", "Place", "Publishing", "Where", "place_of"]
+__all__ = [
+    "FolderLocation",
+    "LocationLike",
+    "Pin",
+    "ReadSession",
+    "ShardStorage",
+    "StorageLocation",
+    "storage_location",
+]
 
 
-def place_of(
-    where: Where,
+def storage_location(
+    address: LocationLike,
     endpoint: str | None = None,
     copies: Path | None = None,
     copies_limit: int | None = None,
-) -> Place:
-    """The place of an address: a folder's path, or `s3://bucket/prefix`.
+) -> StorageLocation:
+    """Return the location of an address; a location is returned unchanged.
 
     Args:
-        where: the address; a place is given back as it is.
-        endpoint, copies, copies_limit: of an object store, see `ObjectStore`.
+        address: a folder's path, or `s3://bucket/prefix`.
+        endpoint, copies, copies_limit: see `ObjectStoreLocation`.
 
     Raises:
-        CacheError: the address is of a kind that is not known.
+        CacheError: the address is of an unknown kind, or malformed.
     """
-    if not isinstance(where, str | Path):
-        return where
-    if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(where)):
-        if isinstance(where, str) and where.startswith("s3://"):
-            from cache.storage.object_store import ObjectStore  # brings the client of object stores
+    if not isinstance(address, str | Path):
+        return address
+    if re.match(r"[a-z][a-z0-9+.-]+:(/|$)", str(address)):
+        if isinstance(address, str) and address.startswith("s3://"):
+            from cache.storage.object_store import ObjectStoreLocation  # imports obstore
 
-            return ObjectStore(where, endpoint, copies, copies_limit)
+            return ObjectStoreLocation(address, endpoint, copies, copies_limit)
         raise CacheError(
-            f"{where}: no kind of address that is known here; name a folder, or s3://bucket/prefix"
+            f"{address}: unknown kind of address; name a folder, or s3://bucket/prefix"
         )
-    return Folder(Path(where))
+    return FolderLocation(Path(address))

@@ -1,5 +1,4 @@
-"""Whether a server keeps writers apart: some that speak S3 ignore the conditions of a put, and then
-a lease is none."""
+"""Checking that a server has conditional puts: some that speak S3 ignore the conditions."""
 
 from __future__ import annotations
 
@@ -8,59 +7,57 @@ import re
 import uuid
 
 from cache.errors import CacheError
-from cache.storage.bucket import Bucket, TakenError
+from cache.storage.bucket import Bucket, ConflictError
 
 PROBE = ".lock.probe-"
-"""How the names of the objects begin by which this is found out; one can be left behind, and is
-part of no cache."""
+"""Prefix of the names of test objects; one that is left behind is part of no cache."""
 
 
 def require_conditional_put(bucket: Bucket) -> None:
-    """Put a small object a few times under a name of its own, and see that the server refuses what
-    it should.
+    """Put a small test object several times, and check that the server refuses what it should.
 
     Raises:
-        CacheError: it does not, or does not know such puts; names the server and what it lacks.
+        CacheError: it does not; names the server and what it lacks.
         OSError: the object store cannot be reached.
     """
-    bucket = bucket.impatient()  # a server that refuses goes on refusing
+    bucket = bucket.with_few_retries()  # a refusal does not change on a second try
     name = f"{PROBE}{uuid.uuid4().hex}"
     try:
-        if lack := _what_lacks(bucket, name):
+        if defect := _defect(bucket, name):
             raise CacheError(
-                f"{bucket.address}: the server {bucket.endpoint or 'of this bucket'} {lack}, so two"
-                " writers could not be kept apart; use one that knows conditional puts, or write"
-                " the cache into a folder and copy it there"
+                f"{bucket.address}: the server {bucket.endpoint or 'of this bucket'} {defect}, so"
+                " two writers could not be kept apart; use one that knows conditional puts, or"
+                " write the cache into a folder and copy it there"
             )
     finally:
         with contextlib.suppress(OSError, CacheError):
             bucket.delete([name])
 
 
-def _what_lacks(bucket: Bucket, name: str) -> str | None:
+def _defect(bucket: Bucket, name: str) -> str | None:
     try:
-        tag = bucket.put_if(name, b"first", None)
-    except TakenError:
+        etag = bucket.put_if(name, b"first", None)
+    except ConflictError:
         return "refuses a put with If-None-Match where nothing is there"
     except OSError as error:
-        status = _require_refused(error)
-        bucket.put(name, b"plain")  # where this fails, too, it is no matter of conditions
+        status = _refusal(error)
+        bucket.put(name, b"plain")  # if this fails too, conditions are not the problem
         return f"refuses a put with If-None-Match ({status})"
-    if _is_put(bucket, name, b"second", None):
+    if _succeeds(bucket, name, b"second", None):
         return "ignores If-None-Match in a put"
     try:
-        if not _is_put(bucket, name, b"third", tag):
+        if not _succeeds(bucket, name, b"third", etag):
             return "does not know its own ETag in a put with If-Match"
     except OSError as error:
-        return f"refuses a put with If-Match ({_require_refused(error)})"
-    return "ignores If-Match in a put" if _is_put(bucket, name, b"fourth", tag) else None
+        return f"refuses a put with If-Match ({_refusal(error)})"
+    return "ignores If-Match in a put" if _succeeds(bucket, name, b"fourth", etag) else None
 
 
-def _require_refused(error: OSError) -> str:
-    """The status with which a server has refused a request.
+def _refusal(error: OSError) -> str:
+    """Return the status with which a server refused a request.
 
     Raises:
-        OSError: it was not refused: the server cannot be reached, or is too busy.
+        OSError: it did not refuse: it cannot be reached, or is too busy.
     """
     status = re.search(r"status code: ((?:4(?!29)\d\d|501)\b[\w ]*)", str(error.strerror))
     if status is None:
@@ -68,9 +65,9 @@ def _require_refused(error: OSError) -> str:
     return status[1]
 
 
-def _is_put(bucket: Bucket, name: str, content: bytes, tag: str | None) -> bool:
+def _succeeds(bucket: Bucket, name: str, content: bytes, etag: str | None) -> bool:
     try:
-        bucket.put_if(name, content, tag)
-    except TakenError:
+        bucket.put_if(name, content, etag)
+    except ConflictError:
         return False
     return True

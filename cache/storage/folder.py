@@ -1,4 +1,4 @@
-"""A cache in a folder of this machine."""
+"""A cache in a local folder."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cache.files import check_file, files_below
+from cache.files import check_file, files_below, remove
 from cache.lock import WriterLock, require_unlocked
-from cache.storage.interface import Hold, Place, Publishing
+from cache.storage.interface import Pin
 
 if TYPE_CHECKING:
+    from cache.journal_writer import JournalWriter
     from cache.shard.record import ShardRecord
+    from cache.storage.write_session import WriteSession
 
-_HELD = Hold()
+_PIN = Pin()
 
 
-class Folder:
-    """A cache in a folder of this machine: all is where it belongs."""
+class FolderLocation:
+    """A local folder; its files are the cache."""
 
     endpoint = None
-    most_held = None
-    held_bytes = 0
     is_remote = False
+    copy_limit = None
+    copy_bytes = 0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Folder) and self.folder == other.folder
+        return isinstance(other, FolderLocation) and self.folder == other.folder
 
     def __hash__(self) -> int:
         return hash(self.folder)
+
+    def __str__(self) -> str:
+        return self.address
 
     @property
     def address(self) -> str:
@@ -41,77 +46,106 @@ class Folder:
         return str(self.folder)
 
     @property
-    def recorded(self) -> str:
-        """As `Place.recorded`."""
+    def recorded_address(self) -> str:
+        """The folder's absolute path."""
         return str(self.folder.resolve())
 
-    def naming_errors(self) -> AbstractContextManager[None]:
-        """As `Place.naming_errors`."""
+    def reporting_address(self) -> AbstractContextManager[None]:
+        """Do nothing: the folder is the address."""
         return contextlib.nullcontext()
 
-    def refresh(self) -> None:
-        """As `Place.refresh`."""
-
-    def entries(self) -> set[str]:
-        """As `Place.entries`."""
+    def top_level_names(self) -> set[str]:
+        """See `StorageLocation.top_level_names`."""
         return {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
 
-    def names(self) -> Iterator[str]:
-        """As `Place.names`."""
+    def file_names(self) -> Iterator[str]:
+        """See `StorageLocation.file_names`."""
         return (path.relative_to(self.folder).as_posix() for path in files_below(self.folder))
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
-        """As `Place.check_sizes`."""
+        """See `StorageLocation.check_sizes`."""
         for name, (size, _) in files.items():
             check_file(self.folder, name, size, None)
 
-    def hold(
+    def require_unlocked(self) -> None:
+        """See `StorageLocation.require_unlocked`."""
+        require_unlocked(self.folder)
+
+    def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
+        """Write the shard: the folder is the storage."""
+        return write(self.folder)
+
+    def read(self) -> FolderReadSession:
+        """See `StorageLocation.read`."""
+        return FolderReadSession(self)
+
+    def read_uncached(self) -> AbstractContextManager[FolderReadSession]:
+        """See `StorageLocation.read_uncached`."""
+        return contextlib.nullcontext(self.read())
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[WriteSession]:
+        """See `StorageLocation.write`."""
+        from cache.storage.write_session import WriteSession  # imports NumPy
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with WriterLock(self.folder) as lock:
+            yield WriteSession(_LockedFolder(self.folder, lock), self.read())
+
+
+class FolderReadSession:
+    """Reads a cache from its folder."""
+
+    def __init__(self, location: FolderLocation) -> None:
+        self.location, self.folder = location, location.folder
+
+    def pin(
         self,
         record: ShardRecord,
         *,
-        anew: bool = False,
-        unwanted: Callable[[], bool] = lambda: False,
-    ) -> Hold:
-        """As `Place.hold`."""
-        return _HELD
+        refetch: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Pin:
+        """Return a pin that does nothing: the files stay where they are."""
+        return _PIN
 
-    def hold_named(self, shard: str) -> Hold:
-        """As `Place.hold_named`."""
-        return _HELD
+    def pin_unrecorded(self, name: str) -> Pin:
+        """Return a pin that does nothing: the files stay where they are."""
+        return _PIN
 
-    def apart(self) -> AbstractContextManager[Place]:
-        """As `Place.apart`."""
-        return contextlib.nullcontext(self)
+    def prefetch(self, records: Sequence[ShardRecord]) -> None:
+        """Do nothing: all files are local."""
 
-    def claim(self, shard: str) -> Hold:
-        """As `Place.claim`."""
-        return _HELD
+    def close(self) -> None:
+        """Do nothing."""
 
-    def alone(self) -> AbstractContextManager[Any]:
-        """As `Place.alone`."""
-        return WriterLock(self.folder)
 
-    def require_unlocked(self) -> None:
-        """As `Place.require_unlocked`."""
-        require_unlocked(self.folder)
+class _LockedFolder:
+    """The files of a folder whose lock is held: what is written there is stored."""
 
-    def keep_beginning(self) -> None:
-        """As `Place.keep_beginning`: it was written durably."""
+    def __init__(self, folder: Path, lock: WriterLock) -> None:
+        self.folder, self._lock = folder, lock
 
-    def keep_shard(self, record: ShardRecord) -> None:
-        """As `Place.keep_shard`: it was stored durably."""
+    def put(self, names: Sequence[str]) -> None:
+        self._lock.require_held()
 
-    def keep(self, names: Sequence[str]) -> None:
-        """As `Place.keep`: they were written durably."""
+    def delete(self, names: Sequence[str]) -> None:
+        self._lock.require_held()
+        for name in names:
+            remove(self.folder / name)
 
-    def remove(self, names: Sequence[str]) -> None:
-        """As `Place.remove`."""
+    def discard_unpublished(self) -> None:
+        self._lock.require_held()
 
-    def publishing(self) -> AbstractContextManager[Publishing]:
-        """As `Place.publishing`."""
+    def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
+        self._lock.require_held()
+        return write(self.folder)
+
+    def journal(self) -> JournalWriter:
         from cache.journal_writer import JournalWriter  # imports NumPy
 
+        self._lock.require_held()
         return JournalWriter(self.folder)
 
-    def settle(self) -> None:
-        """As `Place.settle`."""
+    def finish_journal(self) -> None:
+        self._lock.require_held()

@@ -1,193 +1,191 @@
-"""What a place of a cache can do, whether its files are all here or copies of what is in use."""
+"""Storage locations, and sessions that read from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cache.shard.record import ShardRecord
+    from cache.storage.write_session import WriteSession
 
 
-class Publishing(Protocol):
-    """Publishes shards in a place that this process alone writes to."""
+class Pin:
+    """Keeps a shard's files in the local folder until it is released or garbage-collected."""
 
-    def require_in_place(self) -> None:
-        """Make sure that what is written next will lie where the journal does.
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Allow the files to be removed or replaced."""
+
+    def __enter__(self) -> Pin:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+class ShardStorage(Protocol):
+    """Stores shards that are not published yet."""
+
+    def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
+        """Store a shard durably; it does not exist until its record is published.
+
+        Args:
+            name: of its file or folder, relative to the cache.
+            write: writes the shard durably below the local folder that it is given.
 
         Raises:
-            CacheError: another process has taken over.
-            OSError: the place has vanished.
+            CacheError: the right to write was lost.
+            OSError: the shard cannot be written.
         """
         ...
 
-    def append(self, record: ShardRecord) -> None:
-        """Name a stored shard in the journal: from then on it exists.
 
-        Raises:
-            CacheError: it holds too many examples, or another process has published it.
-            OSError: the journal cannot be written; what stood there before stands there still.
-        """
-        ...
+class StorageLocation(ShardStorage, Protocol):
+    """Where a cache is stored: a folder, or a prefix in an object store.
 
-
-class Place(Protocol):
-    """Where a cache is. Everything that reads or writes one does so in `folder`, and tells its
-    place before and after."""
+    Sessions do the reading and writing: `read` and `write` return them. Processes that compute
+    shards for a writer in another process use `store_shard`; the writer publishes the records.
+    """
 
     @property
     def address(self) -> str:
-        """As its user names it."""
+        """The address as the user wrote it."""
         ...
 
     @property
-    def recorded(self) -> str:
-        """The address as it is understood from any folder; with `endpoint` it gives the place
-        again."""
+    def recorded_address(self) -> str:
+        """The address that, with `endpoint`, names the location from any working directory."""
         ...
 
     @property
     def endpoint(self) -> str | None:
-        """URL of the server of an object store, where one was named."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are on this machine: all of them, or copies of those that are in use."""
-        ...
-
-    @property
-    def most_held(self) -> int | None:
-        """Bytes of shards that lie in the folder at a time; None: all that there are."""
-        ...
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of copies that give way to others."""
+        """URL of the object store's server, if one was named."""
         ...
 
     @property
     def is_remote(self) -> bool:
-        """Whether the folder holds copies."""
+        """Whether `folder` only has local copies."""
         ...
 
-    def naming_errors(self) -> AbstractContextManager[None]:
-        """Errors that are raised within name the place as its user does."""
+    @property
+    def folder(self) -> Path:
+        """The local folder: the cache itself, or local copies of the files in use."""
         ...
 
-    def refresh(self) -> None:
-        """Look what is there: manifest, journal and attachments are in the folder from then on.
-
-        Raises:
-            CacheError: access is denied.
-            OSError: it cannot be reached.
-        """
+    @property
+    def copy_limit(self) -> int | None:
+        """Bytes that local copies of shards may take; None if there are no copies."""
         ...
 
-    def entries(self) -> set[str]:
-        """First parts of the names of all files of the place."""
+    @property
+    def copy_bytes(self) -> int:
+        """Bytes that local copies of shards take now."""
         ...
 
-    def names(self) -> Iterator[str]:
-        """All files of the place, relative to it."""
+    def reporting_address(self) -> AbstractContextManager[None]:
+        """Name the address instead of the local folder in errors raised inside the block."""
+        ...
+
+    def top_level_names(self) -> set[str]:
+        """Return the names of the files and folders at the top level."""
+        ...
+
+    def file_names(self) -> Iterator[str]:
+        """Return the names of all files, relative to the cache."""
         ...
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
-        """Refuse published files that are not there, or not of the size that they had.
+        """Compare the sizes of published files with their records.
 
         Raises:
-            DamagedCacheError: names the first.
-        """
-        ...
-
-    def hold(
-        self,
-        record: ShardRecord,
-        *,
-        anew: bool = False,
-        unwanted: Callable[[], bool] = lambda: False,
-    ) -> Hold:
-        """A shard's files are in the folder for as long as what this returns is held.
-
-        Args:
-            record: what the journal knows of the shard.
-            anew: bring them even where copies are there.
-            unwanted: asked now and then while they are brought, whether to give up.
-        """
-        ...
-
-    def hold_named(self, shard: str) -> Hold:
-        """As `hold`, brought anew, of a shard of which nothing but its name is known."""
-        ...
-
-    def apart(self) -> AbstractContextManager[Place]:
-        """The same place without any copies that were brought before."""
-        ...
-
-    def claim(self, shard: str) -> Hold:
-        """A shard's files are this process's to write for as long as what this returns is held;
-        `shard` is its name."""
-        ...
-
-    def alone(self) -> AbstractContextManager[Any]:
-        """The right to write here, which one process has at a time; what others have published is
-        known from then on.
-
-        Raises:
-            CacheError: another process has it.
+            DamagedCacheError: a file is missing or has another size; names the first.
         """
         ...
 
     def require_unlocked(self) -> None:
-        """Find out early, before anything costly is done, that another process is writing.
+        """Fail early, before costly work, if another process is writing.
 
         Raises:
-            CacheError: it is.
+            CacheError: another process is writing.
         """
         ...
 
-    def keep_beginning(self) -> None:
-        """Make durable what a cache begins with; the manifest last, from which on it is a cache."""
+    def read(self) -> ReadSession:
+        """Look up the current state and return a session that reads it.
+
+        Raises:
+            CacheError: access is denied.
+            OSError: the location cannot be reached.
+        """
         ...
 
-    def keep_shard(self, record: ShardRecord) -> None:
-        """Make a shard durable that has been stored in the folder; it is not published yet."""
+    def read_uncached(self) -> AbstractContextManager[ReadSession]:
+        """Return a session that uses none of the existing local copies."""
         ...
 
-    def keep(self, names: Sequence[str]) -> None:
-        """Make files of the folder durable that are not of a shard."""
-        ...
+    def write(self) -> AbstractContextManager[WriteSession]:
+        """Take the exclusive right to write for the duration of the block.
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Remove files that have been removed from the folder."""
-        ...
-
-    def publishing(self) -> AbstractContextManager[Publishing]:
-        """Publish shards; within `alone`."""
-        ...
-
-    def settle(self) -> None:
-        """All shards are published: put the journal in order."""
+        Raises:
+            CacheError: another process is writing.
+        """
         ...
 
 
-class Hold:
-    """Keeps a shard's files in the folder, or to this process, until it is let go of, or nobody has
-    it any longer."""
+class ReadSession(Protocol):
+    """Reads a cache. Manifest, journal and attachments are in `folder`, shards while pinned."""
 
-    __slots__ = ()
+    @property
+    def location(self) -> StorageLocation:
+        """The location that the session reads from."""
+        ...
 
-    def let_go(self) -> None:
-        """Others may do with the files what they like."""
+    @property
+    def folder(self) -> Path:
+        """The location's local folder."""
+        ...
 
-    def __enter__(self) -> Hold:
-        return self
+    def pin(
+        self,
+        record: ShardRecord,
+        *,
+        refetch: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Pin:
+        """Make a shard's files available in `folder` until the pin is released.
 
-    def __exit__(self, *ended: object) -> None:
-        self.let_go()
+        Args:
+            record: the shard's record.
+            refetch: download them even if there is a local copy.
+            cancelled: polled during a download; True aborts it.
+
+        Raises:
+            DamagedCacheError: the shard is missing.
+            OSError: it cannot be downloaded.
+        """
+        ...
+
+    def pin_unrecorded(self, name: str) -> Pin:
+        """Make a shard that the journal does not list available in `folder`.
+
+        Raises:
+            DamagedCacheError: the shard is missing.
+            OSError: it cannot be downloaded.
+        """
+        ...
+
+    def prefetch(self, records: Sequence[ShardRecord]) -> None:
+        """Download shards in the background, in this order, replacing earlier requests."""
+        ...
+
+    def close(self) -> None:
+        """Stop prefetching."""
+        ...
 
 
-Where = str | Path | Place
-"""A place, or its address."""
+LocationLike = str | Path | StorageLocation
+"""A location, or its address."""

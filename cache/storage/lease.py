@@ -1,38 +1,54 @@
-"""One writer at a time where there are no locks: an object that its holder renews, and that runs
-out when its holder dies."""
+"""The lease: the exclusive right to write to an object store.
+
+The object `.lock` names the holder. The holder replaces it every `SECONDS / 4`, and stops writing
+`SECONDS` after it sent the last replacement that succeeded, by a clock of its own that nobody sets.
+Others may take it once it is more than `SECONDS + _RESOLUTION` old, by the server's clock alone:
+its `Last-Modified` is compared with that of an object put just now. So the wall clocks of the
+machines do not matter. What matters is the server's clock: if it jumps ahead by more than 45 s
+between two renewals, a live lease can be taken; the holder notices at its next renewal. If it goes
+back, a dead holder's lease lasts longer by as much.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import threading
 import time
 import uuid
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from cache.errors import CacheError
 from cache.sealed_json import canonical_json
-from cache.storage.bucket import Bucket, TakenError
-from cache.storage.conditional_put import require_conditional_put
+from cache.storage.bucket import Bucket, ConflictError
+from cache.storage.conditional_put import PROBE, require_conditional_put
+from cache.storage.process_identity import has_died, this_process
 
 NAME = ".lock"
 SECONDS = 60.0
-"""How long a lease lasts that is not renewed. Clocks of machines may differ by less than half of
-it."""
+"""How long a lease lasts without renewal."""
+_RESOLUTION = 1.0
+"""Servers give `Last-Modified` in whole seconds."""
+
+
+def clock() -> float:
+    """Return seconds by a clock that is never set, and that runs while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class Lease:
-    """The right to write below a bucket's prefix. A holder that dies loses it after a minute; on
-    its own machine, at once."""
+    """A lease on a bucket's prefix, renewed in the background.
+
+    If its holder dies, it runs out after a minute; on the holder's own machine, at once.
+    """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._tag: str | None = None
-        self._until = 0.0
+        self._etag: str | None = None
+        self._deadline = 0.0
+        self._deadlines: dict[bytes, float] = {}
         self._lost = False
         self._done = threading.Event()
         self._renewing: threading.Thread | None = None
@@ -42,17 +58,17 @@ class Lease:
         """Take the lease.
 
         Raises:
-            CacheError: another process has it, or the server cannot keep processes apart.
+            CacheError: another process has it, or the server has no conditional puts.
             OSError: the object store cannot be reached.
         """
         require_conditional_put(self._bucket)
-        tag = _free_tag(self._bucket)
+        etag = _etag_to_replace(self._bucket)
         try:
-            self._put(tag)
-        except TakenError:
+            self._put(etag)
+        except ConflictError:
             raise _taken(self._bucket, "just now") from None
         except OSError:
-            self._give_back()  # the answer may have been lost, and not the lease
+            self._give_back()  # the put may have succeeded and only its answer been lost
             raise
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewing.start()
@@ -64,139 +80,118 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the lease back; where the store does not answer it runs out by itself."""
+        """Give the lease back; if the store does not answer, it runs out."""
         self._done.set()
         if not self._lost and not isinstance(error, OSError):
             if self._renewing is not None:
                 self._renewing.join()
             self._give_back()
-
-    def _give_back(self) -> None:
-        """While it lasts nobody else can have taken it between the look and the removal."""
-        with contextlib.suppress(OSError, CacheError):
-            if self._is_ours() and time.time() < self._until:
-                self._bucket.delete([NAME])
-
-    def _is_ours(self) -> bool:
-        """Look at the lease, and know its tag: the answer to an earlier put may have been lost."""
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            if (found := self._bucket.get_tagged(NAME)) is not None:
-                told = json.loads(found[0])
-                if told["nonce"] == self._nonce:
-                    self._tag, self._until = found[1], float(told["until"])
-                    return True
-        return False
+        self._lost = True
 
     def require_held(self) -> None:
-        """Make sure that nobody else may write.
+        """Check that no other process may write.
 
         Raises:
-            CacheError: the lease has run out, or another process has taken it.
+            CacheError: the lease has run out, was taken, or was given back.
         """
-        if self._lost or time.time() > self._until:
+        if self._lost or clock() > self._deadline:
             raise CacheError(
                 f"{self._bucket.address}: the right to write was lost (the store did not answer for"
                 f" {SECONDS:.0f} s, or another process took over); run the same command again to"
                 " go on"
             )
 
-    def _put(self, tag: str | None) -> None:
-        until = time.time() + SECONDS
-        content = {"holder": _this_process(), "until": until, "nonce": self._nonce}
-        self._tag = self._bucket.put_if(NAME, canonical_json(content), tag)
-        self._until = until
+    def _put(self, etag: str | None) -> None:
+        deadline = clock() + SECONDS  # counted from before the request, so that it ends first
+        until = time.time() + SECONDS  # for people; no process compares it with its clock
+        content = canonical_json({"holder": this_process(), "until": until, "nonce": self._nonce})
+        self._deadlines[content] = deadline
+        self._etag = self._bucket.put_if(NAME, content, etag)
+        self._deadline, self._deadlines = deadline, {content: deadline}
 
     def _renew(self) -> None:
         while not self._done.wait(SECONDS / 4):
             try:
-                self._put(self._tag)
-            except TakenError:
+                self._put(self._etag)
+            except ConflictError:
                 if not self._is_ours():
                     self._lost = True
                     return
             except (OSError, CacheError):  # it may answer again before the lease has run out
                 continue
 
+    def _is_ours(self) -> bool:
+        """Read the lease back: a put may have succeeded although its answer was lost."""
+        with contextlib.suppress(OSError, CacheError):
+            stored = self._bucket.get_stored(NAME)
+            if stored is not None and stored.content in self._deadlines:
+                self._etag, self._deadline = stored.etag, self._deadlines[stored.content]
+                return True
+        return False
+
+    def _give_back(self) -> None:
+        """Delete the lease; until it runs out no other process can have taken it."""
+        with contextlib.suppress(OSError, CacheError):
+            if self._is_ours() and clock() < self._deadline:
+                self._bucket.delete([NAME])
+
 
 def require_free(bucket: Bucket) -> None:
-    """Find out whether another process holds the lease.
+    """Fail if another process has the lease.
 
     Raises:
-        CacheError: it does.
+        CacheError: another process has it.
         OSError: the object store cannot be reached.
     """
-    _free_tag(bucket)
+    _etag_to_replace(bucket)
 
 
-def _free_tag(bucket: Bucket) -> str | None:
-    """The tag of a lease that has run out; None where there is none.
+def _etag_to_replace(bucket: Bucket) -> str | None:
+    """Return the ETag of a lease that has run out; None if there is none.
 
     Raises:
         CacheError: it has not run out.
     """
-    found = bucket.get_tagged(NAME)
-    if found is None:
+    stored = bucket.get_stored(NAME)
+    if stored is None:
         return None
-    content, tag = found
-    if not content:  # a folder's lock, that was copied here with all else
-        return tag
+    if not stored.content:  # the lock file of a cache that was copied from a folder
+        return stored.etag
     try:
-        told = json.loads(content)
-        holder, until = dict(told["holder"]), float(told["until"])
+        holder = dict(json.loads(stored.content)["holder"])
     except (ValueError, TypeError, KeyError):
         raise CacheError(
             f"{bucket.address}: its object {NAME!r} is no lease of this project; remove it if"
             " nobody writes"
         ) from None
-    left = until - time.time()
-    if left > 0 and not _has_died(holder):
+    if has_died(holder):
+        return stored.etag
+    left = SECONDS + _RESOLUTION - (_server_time(bucket) - stored.modified)
+    if left >= 0:
         raise _taken(
             bucket,
             f"process {holder.get('pid')} on {holder.get('host')}, for {left:.0f} s more unless it"
             " renews that",
         )
-    return tag
+    return stored.etag
 
 
-def _taken(bucket: Bucket, who: str) -> CacheError:
+def _server_time(bucket: Bucket) -> float:
+    """Return the server's time, as it dates an object put now; in seconds since the epoch."""
+    name = f"{PROBE}{uuid.uuid4().hex}"
+    try:
+        bucket.put(name, b"time")
+        stored = bucket.get_stored(name)
+        if stored is None:
+            raise OSError(f"{bucket.address}: an object put just now is not there")
+        return stored.modified
+    finally:
+        with contextlib.suppress(OSError, CacheError):
+            bucket.delete([name])
+
+
+def _taken(bucket: Bucket, holder: str) -> CacheError:
     return CacheError(
-        f"{bucket.address}: another process is writing to this cache ({who}); wait for it or"
+        f"{bucket.address}: another process is writing to this cache ({holder}); wait for it or"
         " stop it"
     )
-
-
-def _this_process() -> dict[str, Any]:
-    """Enough to know on the same machine whether a process is still there."""
-    return {
-        "host": socket.gethostname(),
-        "system": _system(),
-        "pid": os.getpid(),
-        "began": _began(os.getpid()),
-    }
-
-
-def _system() -> str:
-    """This start of this machine, and this space of process numbers."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(
-            Path("/proc/self/ns/pid").readlink()
-        )
-    return ""
-
-
-def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; None where there is no such process."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return None
-
-
-def _has_died(holder: dict[str, Any]) -> bool:
-    """Whether a process of this machine is known to be gone."""
-    if (
-        not holder.get("system")
-        or holder["system"] != _system()
-        or type(holder.get("pid")) is not int
-    ):
-        return False
-    return _began(holder["pid"]) != holder.get("began")

@@ -1,5 +1,4 @@
-"""Copies of remote shards on this machine, shared by its processes, within a limit: those used last
-stay."""
+"""Local copies of remote shards, shared by the processes of a machine and evicted by last use."""
 
 from __future__ import annotations
 
@@ -15,132 +14,129 @@ from pathlib import Path
 from cache.files import bytes_below, remove
 from cache.lock import take_lock
 from cache.names import SHARDS
-from cache.storage.interface import Hold
+from cache.storage.interface import Pin
 
-_ROOM = ".room"
+_EVICTION_LOCK = ".room"
 _PARTIAL = "partial-"
-_APART = "apart-"
+_PRIVATE = "apart-"
 _CACHE, _LOCKS = "cache", "locks"
 
 
-class Copies:
-    """The copies of one remote cache; those of all remote caches together stay within the limit.
+class LocalCopies:
+    """The local copies of one remote cache. The limit is for those of all remote caches together.
 
-    `FOLDER/<cache>/cache` is laid out as a cache is, `FOLDER/<cache>/locks` has a file for each
-    shard: who reads the shard holds it shared, who brings or removes it holds it alone. The kernel
-    lets go of what a process held that dies."""
+    `ROOT/<cache>/cache` is laid out like a cache; `ROOT/<cache>/locks` has a lock file per shard.
+    Readers lock it shared, downloading and removing lock it exclusively. The kernel releases the
+    locks of a process that dies."""
 
-    def __init__(self, folder: Path, cache: str, limit: int) -> None:
-        """Name the copies; nothing is made yet.
+    def __init__(self, root: Path, cache: str, limit: int) -> None:
+        """Create nothing yet.
 
         Args:
-            folder: of all remote caches' copies.
+            root: folder of the local copies of all remote caches.
             cache: name of this one.
-            limit: bytes of all shards, but for those that are being read.
+            limit: bytes that all shards may take; pinned ones may exceed it.
         """
-        self._root, self._limit = folder, limit
-        self.folder = folder / cache / _CACHE
-        self._locks = folder / cache / _LOCKS
+        self._root, self._limit = root, limit
+        self.folder = root / cache / _CACHE
+        self._locks = root / cache / _LOCKS
 
-    def make(self) -> None:
-        """Make the folders."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._locks.mkdir(exist_ok=True)
+    def lock(self, name: str) -> FileLock:
+        """Lock a shard, or another name, exclusively among the processes of this machine."""
+        self._make_folders()
+        lock = FileLock(self._locks / name)
+        lock.take(fcntl.LOCK_EX)
+        return lock
 
-    def alone(self, name: str) -> Hold:
-        """Hold a shard, or whatever else a name stands for, alone among the processes of this
-        machine."""
-        self.make()
-        locked = _Locked(self._locks / name)
-        locked.take(fcntl.LOCK_EX)
-        return locked
+    def is_locked(self, name: str) -> bool:
+        """Return whether a name is locked exclusively."""
+        with FileLock(self._locks / name) as lock:
+            return not lock.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    def is_held(self, name: str) -> bool:
-        """Whether somebody holds a name alone."""
-        with _Locked(self._locks / name) as locked:
-            return not locked.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-    def hold(self, shard: str, bring: Callable[[Path], None], *, anew: bool = False) -> Hold:
-        """A shard is there for as long as what this returns is held.
+    def pin(
+        self, shard: str, download: Callable[[Path], None], *, refetch: bool = False
+    ) -> FileLock:
+        """Keep a shard's local copy until the returned lock is released.
 
         Args:
             shard: name of its file or folder.
-            bring: makes a copy at the path given; called where there is none.
-            anew: replace the copy that is there.
+            download: downloads it to the given path; called if there is no copy.
+            refetch: replace an existing copy.
         """
-        self.make()
-        locked = _Locked(self._locks / shard)
+        self._make_folders()
+        lock = FileLock(self._locks / shard)
         try:
-            self._bring_under(locked, self.folder / SHARDS / shard, bring, anew=anew)
+            self._fetch(lock, self.folder / SHARDS / shard, download, refetch=refetch)
         except BaseException:
-            locked.let_go()
+            lock.release()
             raise
-        with contextlib.suppress(OSError):  # where times cannot be set, others go first
+        with contextlib.suppress(OSError):  # without the time of use it is evicted earlier
             os.utime(self._locks / shard)
-        return locked
+        return lock
 
-    def _bring_under(
-        self, locked: _Locked, target: Path, bring: Callable[[Path], None], *, anew: bool
+    def _make_folders(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks.mkdir(exist_ok=True)
+
+    def _fetch(
+        self, lock: FileLock, target: Path, download: Callable[[Path], None], *, refetch: bool
     ) -> None:
-        """Lock a shard shared, and have it."""
+        """Return with the shard locked shared and its copy in place."""
         while True:
-            locked.take(fcntl.LOCK_SH)
-            if not anew and target.exists():
+            lock.take(fcntl.LOCK_SH)
+            if not refetch and target.exists():
                 return
-            locked.take(fcntl.LOCK_EX)  # lets others in between: look again
-            if anew or not target.exists():
+            lock.take(fcntl.LOCK_EX)  # not atomic: another process may have come in between
+            if refetch or not target.exists():
                 target.parent.mkdir(exist_ok=True)
                 _discard(target)
-                bring(_partial(target))
+                download(_partial(target))
                 _partial(target).replace(target)
-                anew = False
+                refetch = False
 
-    def make_room(self, size: int, take: Callable[[], None] = lambda: None) -> None:
-        """Remove the shards used longest ago until so many bytes more are within the limit; those
-        being read stay.
+    def make_room(self, size: int, reserve: Callable[[], None] = lambda: None) -> None:
+        """Remove least recently used shards until `size` more bytes are within the limit.
 
         Args:
-            size: bytes that are to come.
-            take: takes that room, before anybody else counts what there is.
+            size: bytes to come.
+            reserve: takes that room on disk, before other processes compute theirs.
         """
-        with _Locked(self._root / _ROOM) as room:
-            room.take(fcntl.LOCK_EX)
+        with FileLock(self._root / _EVICTION_LOCK) as eviction:
+            eviction.take(fcntl.LOCK_EX)
             sizes = self._sizes()
-            held = sum(sizes.values())
+            used = sum(sizes.values())
             for path in sorted(sizes, key=_last_used):
-                unfinished = path.name.startswith(_PARTIAL)  # somebody is bringing it, or has died
-                with _Locked(_lock_of(path)) as locked:
-                    if (unfinished or held + size > self._limit) and locked.take(
+                unfinished = path.name.startswith(_PARTIAL)  # a download in progress, or abandoned
+                with FileLock(_lock_of(path)) as lock:
+                    if (unfinished or used + size > self._limit) and lock.take(
                         fcntl.LOCK_EX | fcntl.LOCK_NB
                     ):
                         _discard(path)
-                        held -= sizes[path]
-            take()
+                        used -= sizes[path]
+            reserve()
 
-    def held_bytes(self) -> int:
-        """Bytes that all copies take."""
+    def total_bytes(self) -> int:
+        """Return the bytes that the copies of all remote caches take."""
         return sum(self._sizes().values())
 
     def _sizes(self) -> dict[Path, int]:
         return {path: bytes_below(path) for path in self._root.glob(f"*/{_CACHE}/{SHARDS}/*")}
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[Path]:
-        """A folder for copies that nobody shares; it goes with its process, at the latest when
-        another one looks for its own."""
+    def private_root(self) -> Iterator[Path]:
+        """Make a folder for copies that no other process uses; also remove those of dead ones."""
         self._root.mkdir(parents=True, exist_ok=True)
         processes = Path("/proc")
-        for left in self._root.glob(f"{_APART}*") if (processes / "self").exists() else ():
-            if not (processes / left.name.removeprefix(_APART).split("-")[0]).exists():
+        for left in self._root.glob(f"{_PRIVATE}*") if (processes / "self").exists() else ():
+            if not (processes / left.name.removeprefix(_PRIVATE).split("-")[0]).exists():
                 remove(left)
-        with tempfile.TemporaryDirectory(
-            prefix=f"{_APART}{os.getpid()}-", dir=self._root
-        ) as folder:
+        prefix = f"{_PRIVATE}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=self._root) as folder:
             yield Path(folder)
 
 
-class _Locked(Hold):
-    """An open lock file; closed when nobody holds it any longer."""
+class FileLock(Pin):
+    """An open lock file; garbage collection closes it and so releases the lock."""
 
     __slots__ = ("_descriptor", "_folder")
 
@@ -152,27 +148,26 @@ class _Locked(Hold):
             path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
         )
 
-    def __enter__(self) -> _Locked:
+    def __enter__(self) -> FileLock:
         return self
 
-    def take(self, how: int) -> bool:
-        """Lock it, or say that somebody else has.
+    def take(self, operation: int) -> bool:
+        """Lock the file; return False if another process has it and `operation` does not wait.
 
         Raises:
             CacheError: the file system has no locks.
         """
-        return take_lock(
-            self._descriptor, how, self._folder, "name a folder of a local disk with --copies"
-        )
+        remedy = "name a folder of a local disk with --copies"
+        return take_lock(self._descriptor, operation, self._folder, remedy)
 
-    def let_go(self) -> None:
-        """As `Hold.let_go`."""
+    def release(self) -> None:
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def __del__(self) -> None:
-        self.let_go()
+        self.release()
 
 
 def _partial(target: Path) -> Path:
@@ -180,7 +175,7 @@ def _partial(target: Path) -> Path:
 
 
 def _discard(path: Path) -> None:
-    """Remove a copy, of which nothing is there any longer from the first moment on."""
+    """Remove a copy so that a crash leaves no half of it under its name."""
     if path.name.startswith(_PARTIAL):
         remove(path)
         return
@@ -199,7 +194,7 @@ def _last_used(shard: Path) -> float:
     return lock.stat().st_mtime if lock.exists() else 0.0
 
 
-def name_of(address: str, endpoint: str | None) -> str:
-    """A folder's name for a remote cache, that tells a person which."""
+def folder_name(address: str, endpoint: str | None) -> str:
+    """Return a readable, unique folder name for a remote cache."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", address.removeprefix("s3://")).strip("-")[:60]
     return f"{plain}-{hashlib.sha256(f'{endpoint} {address}'.encode()).hexdigest()[:12]}"

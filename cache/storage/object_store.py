@@ -1,56 +1,54 @@
-"""A cache in an object store: published by journal entries, read through copies on this machine."""
+"""A cache in an object store, with local copies of the files in use."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, damage_of, files_below, inside, remove, write_atomically
-from cache.journal import scan_journal
-from cache.journal_writer import JournalWriter
-from cache.manifest import Manifest, read_manifest
-from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
+from cache.files import MEND
+from cache.names import SHARDS
 from cache.shard.record import ShardRecord
 from cache.storage.bucket import Bucket
 from cache.storage.conditional_put import PROBE, require_conditional_put
-from cache.storage.entries import ENTRIES, Entries, journal_with_entries
-from cache.storage.interface import Hold
+from cache.storage.journal_entries import ENTRIES
 from cache.storage.lease import Lease, require_free
-from cache.storage.local_copies import Copies, name_of
+from cache.storage.local_copies import LocalCopies, folder_name
+from cache.storage.object_store_files import LockedObjects, store_objects_of_shard
+from cache.storage.object_store_index import download_index
+from cache.storage.object_store_reading import ObjectStoreReadSession
+from cache.storage.write_session import WriteSession
 
-COPIES_LIMIT = 20 * 10**9
-"""Bytes of copies on this machine, where the user says nothing."""
+DEFAULT_COPIES_LIMIT = 20 * 10**9
+_WRITING = ".writing"
+_REFRESHING = ".refresh"
 
 
-def usual_copies() -> Path:
-    """The folder of copies where the user names none.
+def default_copies_folder() -> Path:
+    """Return the folder of local copies below the user's cache folder.
 
     Raises:
         CacheError: the user has no home folder.
     """
     try:
-        return (
-            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            / "llm-modules"
-            / "copies"
-        )
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:
         raise CacheError(
-            "this user has no home folder for copies of what an object store holds; name one with"
+            "this user has no home folder for local copies of an object store; name a folder with"
             " --copies"
         ) from error
+    return base / "llm-modules" / "copies"
 
 
-class ObjectStore:
+class ObjectStoreLocation:
     """A cache below `s3://bucket/prefix`.
 
-    Its objects are the files of a cache in a folder, so that either can be made of the other by
-    copying. A shard is published by its journal entry, an object that is made only where there is
-    none; when all are there, they become the journal itself."""
+    Its objects are the files of a cache in a folder, so copying all files converts one into the
+    other. A shard is published by its journal entry, an object that is created only if there is
+    none; when all shards are published, the entries are merged into the journal."""
 
     is_remote = True
 
@@ -61,56 +59,61 @@ class ObjectStore:
         copies: Path | None = None,
         copies_limit: int | None = None,
     ) -> None:
-        """Name a place; nothing is asked of the store yet.
+        """Send no request yet.
 
         Args:
             address: `s3://bucket/prefix`.
-            endpoint: URL of an S3-compatible server; None: what the environment says, or AWS.
-            copies: folder for copies of what is in use, on this machine; None: below the user's own
-                cache folder.
-            copies_limit: bytes that they may take, those of other caches in that folder included;
-                None: 20 GB.
+            endpoint: URL of an S3-compatible server; None: from the environment, or AWS.
+            copies: folder for local copies; None: below the user's cache folder.
+            copies_limit: bytes that local copies may take, those of other caches in that folder
+                included; None: 20 GB.
 
         Raises:
-            CacheError: the address is not one of a bucket with a prefix.
+            CacheError: the address is not a bucket with a prefix.
         """
-        named = (
-            endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        environment = os.environ
+        self.endpoint = (
+            endpoint
+            or environment.get("AWS_ENDPOINT_URL_S3")
+            or environment.get("AWS_ENDPOINT_URL")
         )
-        self.address, self.endpoint = address.rstrip("/"), named
-        self._copies_root = (copies or usual_copies()).absolute()
-        self._limit = COPIES_LIMIT if copies_limit is None else copies_limit
+        self.address = address.rstrip("/")
+        self._copies_root = (copies or default_copies_folder()).absolute()
+        self._limit = DEFAULT_COPIES_LIMIT if copies_limit is None else copies_limit
         self._bucket = Bucket(self.address, self.endpoint)
-        self._copies = Copies(self._copies_root, name_of(self.address, self.endpoint), self._limit)
-        self._lease: Lease | None = None
+        name = folder_name(self.address, self.endpoint)
+        self._copies = LocalCopies(self._copies_root, name, self._limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process asks the store itself."""
-        return ObjectStore, (self.address, self.endpoint, self._copies_root, self._limit)
+        """Let another process make its own connections."""
+        return ObjectStoreLocation, (self.address, self.endpoint, self._copies_root, self._limit)
+
+    def __str__(self) -> str:
+        return self.address
 
     @property
-    def recorded(self) -> str:
-        """As `Place.recorded`."""
+    def recorded_address(self) -> str:
+        """The address, which is absolute."""
         return self.address
 
     @property
     def folder(self) -> Path:
-        """As `Place.folder`."""
+        """The folder of this cache's local copies."""
         return self._copies.folder
 
     @property
-    def most_held(self) -> int | None:
-        """As `Place.most_held`."""
+    def copy_limit(self) -> int:
+        """See `StorageLocation.copy_limit`."""
         return self._limit
 
     @property
-    def held_bytes(self) -> int:
-        """As `Place.held_bytes`."""
-        return self._copies.held_bytes()
+    def copy_bytes(self) -> int:
+        """See `StorageLocation.copy_bytes`; copies of other caches count, too."""
+        return self._copies.total_bytes()
 
     @contextlib.contextmanager
-    def naming_errors(self) -> Iterator[None]:
-        """As `Place.naming_errors`."""
+    def reporting_address(self) -> Iterator[None]:
+        """See `StorageLocation.reporting_address`."""
         try:
             yield
         except CacheError as error:
@@ -119,52 +122,16 @@ class ObjectStore:
                 raise
             raise type(error)(text) from error
 
-    def refresh(self) -> None:
-        """As `Place.refresh`. While another process of this machine writes here, what it knows is
-        in the folder already."""
-        with self._copies.alone(".refresh"):
-            if self._lease is None and self._copies.is_held(".writing"):
-                return
-            # Entries are read before the journal, into which they vanish when the cache is
-            # complete.
-            entries = self._bucket.get_all(sorted(self._bucket.sizes(ENTRIES)))
-            found = self._bucket.get_all([JOURNAL_NAME, MANIFEST_NAME])
-            journal = journal_with_entries(
-                found[JOURNAL_NAME], [line for line in entries.values() if line]
-            )
-            _replace(self.folder / JOURNAL_NAME, journal)
-            _replace(self.folder / MANIFEST_NAME, found[MANIFEST_NAME])
-            self._bring_attachments()
-
-    def _bring_attachments(self) -> None:
-        try:
-            manifest: Manifest | None = read_manifest(self.folder)
-        except CacheError:  # whoever reads the manifest says what is wrong with it
-            manifest = scan_journal(self.folder).manifest
-        if manifest is None:
-            return
-        attached = {file.name: file for file in manifest.attachments}
-        for path in files_below(self.folder / ATTACHMENTS):
-            if path.relative_to(self.folder).as_posix() not in attached:
-                remove(path)
-        wanted = [
-            f.name for f in attached.values() if damage_of(self.folder, f.name, f.bytes, f.checksum)
-        ]
-        for name, content in self._bucket.get_all(wanted).items():
-            path = inside(self.folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, content)
-
-    def entries(self) -> set[str]:
-        """As `Place.entries`; journal entries are part of the journal."""
+    def top_level_names(self) -> set[str]:
+        """See `StorageLocation.top_level_names`; journal entries count as part of the journal."""
         return {
             name
-            for name in self._bucket.entries()
+            for name in self._bucket.top_level_names()
             if name != ENTRIES and not name.startswith(PROBE)
         }
 
-    def names(self) -> Iterator[str]:
-        """As `Place.names`; journal entries are part of the journal."""
+    def file_names(self) -> Iterator[str]:
+        """See `StorageLocation.file_names`; journal entries count as part of the journal."""
         return (
             name
             for name in sorted(self._bucket.sizes())
@@ -172,157 +139,51 @@ class ObjectStore:
         )
 
     def check_sizes(self, files: Mapping[str, tuple[int, str]]) -> None:
-        """As `Place.check_sizes`."""
+        """See `StorageLocation.check_sizes`."""
         if not files:
             return
         shards = {PurePosixPath(name).parts[:2] for name in files}
-        there = self._bucket.sizes("/".join(next(iter(shards))) if len(shards) == 1 else SHARDS)
+        below = "/".join(next(iter(shards))) if len(shards) == 1 else SHARDS
+        stored = self._bucket.sizes(below)
         for name, (size, _) in files.items():
-            found = there.get(name)
-            if found != size:
-                what = "missing" if found is None else f"{found} bytes where {size} were written"
-                raise DamagedCacheError(f"{self.address}/{name}: {what}; {MEND}")
-
-    def hold(
-        self,
-        record: ShardRecord,
-        *,
-        anew: bool = False,
-        unwanted: Callable[[], bool] = lambda: False,
-    ) -> Hold:
-        """As `Place.hold`. Copies are what the store has: whoever opens them compares them with
-        their checksums.
-
-        Args:
-            record, anew: as of `Place.hold`.
-            unwanted: asked now and then, whether to give up.
-        """
-        if not record.files:
-            return Hold()
-        shard = next(iter(record.files)).removeprefix(f"{SHARDS}/").split("/")[0]
-        return self._hold(shard, list(record.files), anew=anew, unwanted=unwanted)
-
-    def hold_named(self, shard: str) -> Hold:
-        """As `Place.hold_named`."""
-        name = PurePosixPath(shard).name
-        return self._hold(
-            name, list(self._bucket.sizes(f"{SHARDS}/{name}")), anew=True, unwanted=lambda: False
-        )
-
-    def _hold(
-        self, shard: str, names: Sequence[str], *, anew: bool, unwanted: Callable[[], bool]
-    ) -> Hold:
-        self._require_of(shard, [f"{SHARDS}/{shard}"])
-
-        def bring(staged: Path) -> None:
-            self._require_of(shard, names)
-            there = self._bucket.sizes(f"{SHARDS}/{shard}")
-            sizes = {name: there[name] for name in names if name in there}
-            if not sizes:
-                raise DamagedCacheError(f"{self.address}/{SHARDS}/{shard}: missing; {MEND}")
-            targets = {name: staged.joinpath(*PurePosixPath(name).parts[2:]) for name in sizes}
-            self._copies.make_room(sum(sizes.values()), lambda: _take_room(targets, sizes))
-            self._bucket.download(sizes, targets, unwanted)
-
-        return self._copies.hold(shard, bring, anew=anew)
-
-    def _require_of(self, shard: str, names: Sequence[str]) -> None:
-        """Refuse names that a shard's files cannot have, before anything is made of them."""
-        for name in names:
-            try:
-                plain = inside(self.folder, name).relative_to(self.folder).as_posix()
-            except CacheError:
-                plain = ""
-            if plain != name or name.split("/")[:2] != [SHARDS, shard]:
-                raise DamagedCacheError(
-                    f"{self.address}: {name!r} is no file of a shard {shard!r}; {MEND}"
+            if stored.get(name) != size:
+                problem = (
+                    f"{stored[name]} bytes where {size} were written"
+                    if name in stored
+                    else "missing"
                 )
-
-    @contextlib.contextmanager
-    def apart(self) -> Iterator[ObjectStore]:
-        """As `Place.apart`: copies of its own, no more than are held."""
-        with self._copies.apart() as copies:
-            yield ObjectStore(self.address, self.endpoint, copies, 0)
-
-    def claim(self, shard: str) -> Hold:
-        """As `Place.claim`."""
-        self.folder.joinpath(SHARDS).mkdir(parents=True, exist_ok=True)
-        return self._copies.alone(PurePosixPath(shard).name)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """As `Place.alone`. On this machine the folder is the writer's, too, until it is done."""
-        with Lease(self._bucket) as lease, self._copies.alone(".writing"):
-            self._lease = lease
-            try:
-                self.refresh()
-                yield
-            finally:
-                self._lease = None
+                raise DamagedCacheError(f"{self.address}/{name}: {problem}; {MEND}")
 
     def require_unlocked(self) -> None:
-        """As `Place.require_unlocked`."""
+        """See `StorageLocation.require_unlocked`."""
         require_conditional_put(self._bucket)
         require_free(self._bucket)
 
-    def keep_beginning(self) -> None:
-        """As `Place.keep_beginning`. Nothing is published yet: what lies there is what a writer
-        left that died."""
-        for folder in (ENTRIES, SHARDS, ATTACHMENTS):
-            self._bucket.delete(self._bucket.sizes(folder))
-        attached = [
-            path.relative_to(self.folder).as_posix()
-            for path in files_below(self.folder / ATTACHMENTS)
-        ]
-        self.keep([JOURNAL_NAME, *attached])
-        self.keep([MANIFEST_NAME])
+    def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
+        """See `ShardStorage.store_shard`."""
+        return store_objects_of_shard(self._bucket, self._copies, name, write)
 
-    def keep_shard(self, record: ShardRecord) -> None:
-        """As `Place.keep_shard`; the copy stays as long as there is room for it."""
-        if self._lease is not None:  # other processes of a writer's store what it asks them for
-            self._require_lease()
-        self._bucket.upload(self.folder, record.files)
-        self._copies.make_room(0)
-
-    def keep(self, names: Sequence[str]) -> None:
-        """As `Place.keep`."""
-        self._require_lease()
-        self._bucket.upload(self.folder, names)
-
-    def remove(self, names: Sequence[str]) -> None:
-        """As `Place.remove`."""
-        self._require_lease()
-        self._bucket.delete(names)
+    def read(self) -> ObjectStoreReadSession:
+        """See `StorageLocation.read`. A writer of this machine keeps the local index up to date."""
+        with self._copies.lock(_REFRESHING):
+            if not self._copies.is_locked(_WRITING):
+                download_index(self._bucket, self.folder)
+        return self._session()
 
     @contextlib.contextmanager
-    def publishing(self) -> Iterator[Entries]:
-        """As `Place.publishing`."""
-        with JournalWriter(self.folder) as copy:
-            yield Entries(self._bucket, copy, self._require_lease)
+    def read_uncached(self) -> Iterator[ObjectStoreReadSession]:
+        """See `StorageLocation.read_uncached`; its local copies go when they are released."""
+        with self._copies.private_root() as root:
+            yield ObjectStoreLocation(self.address, self.endpoint, root, 0).read()
 
-    def settle(self) -> None:
-        """As `Place.settle`: the entries become one journal, as a folder has it."""
-        entries = self._bucket.sizes(ENTRIES)
-        if entries:
-            self.keep([JOURNAL_NAME])
-            self._bucket.delete(entries)
+    @contextlib.contextmanager
+    def write(self) -> Iterator[WriteSession]:
+        """See `StorageLocation.write`; readers on this machine then leave the local index alone."""
+        with Lease(self._bucket) as lease, self._copies.lock(_WRITING):
+            with self._copies.lock(_REFRESHING):
+                download_index(self._bucket, self.folder)
+            files = LockedObjects(self._bucket, self._copies, lease)
+            yield WriteSession(files, self._session())
 
-    def _require_lease(self) -> None:
-        assert self._lease is not None, "only who writes alone publishes"
-        self._lease.require_held()
-
-
-def _replace(path: Path, content: bytes | None) -> None:
-    """Make a file what it is to be, or remove it; untouched where it is that already."""
-    if content is None:
-        remove(path)
-    elif not path.is_file() or path.read_bytes() != content:
-        write_atomically(path, content)
-
-
-def _take_room(targets: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
-    """Files of their full sizes, to be filled: whoever counts what there is counts them."""
-    for name, path in targets.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as stream:
-            stream.truncate(sizes[name])
+    def _session(self) -> ObjectStoreReadSession:
+        return ObjectStoreReadSession(self, self._bucket, self._copies)

@@ -1,4 +1,4 @@
-"""A cache in another format or codec, without the teacher."""
+"""Converting a cache to another container or codec, without the teacher."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from cache.codecs import EXACT, Codec, CodedStates
 from cache.codecs.fit_file import codec_identity, expected_bits, write_fits
 from cache.errors import CacheError, DamagedCacheError
-from cache.location import require_apart
+from cache.location import require_separate
 from cache.names import ATTACHMENTS, FITS
 from cache.reader import Cache, open_cache
 from cache.shard.content import ShardContent
-from cache.storage import Where, place_of
+from cache.storage import LocationLike, storage_location
 from cache.totals import content_digest_of
 from cache.upkeep.space import require_room, room_needed, shard_size
-from cache.writer import require_continuable, write_cache
+from cache.writer import require_resumable, write_cache
 
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What a conversion did: the new cache, and how it differs from the old one.
+    """What a conversion did.
 
     Attributes:
-        same_content: whether the content digest is the source's; it is wherever the codec is.
+        same_content: whether the content digest is the source's, as it is without new codecs.
         resumed_shards: shards that an earlier, interrupted conversion had published.
     """
 
@@ -43,31 +43,29 @@ class ConvertResult:
 
 
 def convert_cache(
-    source: Where,
-    target: Where,
+    source: LocationLike,
+    target: LocationLike,
     *,
     container: str | None = None,
     codecs: Mapping[int, Codec] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
-    """Write a whole cache anew, shard by shard. Killed, it goes on where it was when it is run
-    again.
+    """Write a copy of a cache shard by shard; an interrupted conversion is resumed.
 
     Args:
-        source: place of a whole cache; each shard is checked before it is read.
-        target: place of the new cache.
-        container: format of the new cache; the source's where it is left out.
-        codecs: what its layers are coded with; as they are where it is left out. Only exact states
-            can be coded anew.
-        progress: called with the examples done and their number in all.
+        source: a complete cache; each shard is checked before it is read.
+        target: location of the new cache.
+        container: container format of the new cache; the source's by default.
+        codecs: new codecs of layers; only exact states can be encoded again.
+        progress: called with the examples done and their total.
 
     Raises:
-        CacheError: the source is not a whole cache, the target holds another one, or its disk has
-            too little room.
+        CacheError: the source is not a complete cache, the target has another one, or its disk
+            has too little room.
         DamagedCacheError: a shard of the source is damaged.
     """
-    source, target = place_of(source), place_of(target)
-    require_apart(source, target)
+    source, target = storage_location(source), storage_location(target)
+    require_separate(source, target)
     with open_cache(source) as cache:
         was = cache.manifest
         codecs = {**cache.codecs, **(codecs or {})}
@@ -77,7 +75,7 @@ def convert_cache(
         names = tuple(codecs[layer].name for layer in cache.layers)
         wanted = replace(was, format=container or was.format, codecs=names)
         wanted = replace(wanted, identity=was.identity | {"codec": codec_identity(codecs)})
-        missing = require_continuable(target, wanted)
+        missing = require_resumable(target, wanted)
         left = [cache.records[shard] for shard in missing if cache.records[shard].files]
         bits = {layer: expected_bits(codecs[layer]) for layer in cache.layers}
         bits |= {
@@ -102,7 +100,7 @@ def convert_cache(
                 done = 0
                 for shard, record in enumerate(cache.records):
                     if shard not in writer.published:
-                        content = _coded_anew(cache, shard, codecs)
+                        content = _reencoded(cache, shard, codecs)
                         writer.publish(
                             shard,
                             content,
@@ -133,22 +131,21 @@ def convert_cache(
 
 
 def require_exact(cache: Cache, layer: int, codec: str) -> None:
-    """Refuse to code what has lost something already: one loss would hide behind another.
+    """Refuse to encode a lossy layer again: the distortions would add up.
 
     Raises:
-        CacheError: the layer, which is to be given the codec named, is not stored exactly.
+        CacheError: the layer, which is to get the codec named, is not stored exactly.
     """
     was = cache.codecs[layer].name
     if was != EXACT:
         raise CacheError(
-            f"{cache.address}: layer {layer} is stored as {was}, and what that lost cannot come"
-            f" back or be lost anew; convert a {EXACT} cache, or extract with --codec {codec}"
+            f"{cache.address}: layer {layer} is stored as {was}, which cannot be undone or"
+            f" encoded again; convert a {EXACT} cache, or extract with --codec {codec}"
         )
 
 
-def _coded_anew(cache: Cache, shard: int, now: Mapping[int, Codec]) -> ShardContent:
-    """A shard's content, with those layers coded again whose codec is another one; the others stay
-    as they are stored."""
+def _reencoded(cache: Cache, shard: int, now: Mapping[int, Codec]) -> ShardContent:
+    """Return a shard's content with the layers encoded again whose codec changed."""
     content = cache.shard_content(
         shard, [layer for layer in cache.layers if now[layer] is not cache.codecs[layer]]
     )

@@ -1,5 +1,4 @@
-"""Putting a damaged cache back as it was: what can be done without the teacher, and room for what
-cannot."""
+"""Repairing a cache: what needs no teacher, and replacing what needs one."""
 
 from __future__ import annotations
 
@@ -9,75 +8,82 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import bytes_below, damage_of, inside, remove, write_atomically
+from cache.files import bytes_below, damage_of, inside
 from cache.journal import Journal, scan_journal
 from cache.manifest import Manifest, read_manifest
-from cache.names import ATTACHMENTS, JOURNAL_NAME, MANIFEST_NAME, SHARDS
+from cache.names import ATTACHMENTS, JOURNAL_NAME, SHARDS
 from cache.shard.content import ShardContent
 from cache.shard.reader import shard_name
 from cache.shard.record import ShardRecord
 from cache.shard.writer import restore_record, store_shard
-from cache.storage import Place, Where, place_of
-from cache.upkeep.verify import Verification, contradictions, verify_cache
+from cache.storage import LocationLike, ReadSession, storage_location
+from cache.storage.write_session import RepairSession, WriteSession
+from cache.upkeep.verification import Verification
+from cache.upkeep.verify import contradictions, verify_cache
 
 
-class CacheMender:
-    """A damaged cache, and its damaged shards one by one replaced. Get one from `mend_cache`.
+class CacheRepairer:
+    """Replaces the damaged parts of a cache; `repair_cache` returns it.
 
     Attributes:
-        manifest: what the cache is to hold.
-        found: what was wrong at the beginning.
-        records: what the journal knows of each shard, damaged ones too; nothing of those that are
-            lost altogether.
-        restored: shards whose lost journal lines were told from the shards themselves.
-        shards: those that are to be made again.
+        location: of the cache.
+        root: its local folder.
+        manifest: of the cache.
+        verification: the state of the cache before the repair.
+        records: all readable records by shard number, those of damaged shards included.
+        restored: shards whose lost journal lines were restored from the shards themselves.
+        shards: shards to be replaced.
     """
 
     def __init__(
         self,
-        place: Place,
+        reading: ReadSession,
+        session: RepairSession,
         manifest: Manifest,
-        found: Verification,
+        verification: Verification,
         records: Mapping[int, ShardRecord],
     ) -> None:
-        self.place, self.root = place, place.folder
-        self.manifest, self.found, self.records = manifest, found, dict(records)
+        self.location, self.root = reading.location, reading.folder
+        self._session = session
+        self.manifest, self.verification, self.records = manifest, verification, dict(records)
         self.restored: list[int] = []
-        for shard in found.missing_shards:
-            if (record := self._restored(shard)) is not None:
+        for shard in verification.missing_shards:
+            if (record := self._restored(reading, shard)) is not None:
                 self.records[shard] = record
                 self.restored.append(shard)
-        self.shards = [shard for shard in found.damaged_shards() if shard not in self.restored]
+        self.shards = [
+            shard for shard in verification.damaged_shards() if shard not in self.restored
+        ]
 
-    def _restored(self, shard: int) -> ShardRecord | None:
+    def _restored(self, reading: ReadSession, shard: int) -> ShardRecord | None:
         try:
-            with self.place.hold_named(shard_name(self.manifest, shard)):
+            with reading.pin_unrecorded(shard_name(self.manifest, shard)):
                 return restore_record(self.root, self.manifest, shard)
-        except DamagedCacheError:  # there is nothing there
+        except DamagedCacheError:  # the shard is missing
             return None
 
     @property
     def damaged_attachments(self) -> list[str]:
-        """Names of the attached files that are to be put back, or removed because nobody attached
-        them."""
-        return [
-            damage.file for damage in self.found.damage if damage.file.startswith(f"{ATTACHMENTS}/")
-        ]
+        """Names of the attached files to be replaced, and of files to be deleted."""
+        names = (damage.file for damage in self.verification.damage)
+        return [name for name in names if name.startswith(f"{ATTACHMENTS}/")]
 
     def bytes_of(self, shard: int) -> int:
-        """What stands on the disk where the shard belongs: room that replacing it gives back."""
+        """Return the bytes on disk that replacing the shard frees."""
         return bytes_below(self.root / shard_name(self.manifest, shard))
 
-    def put_back_attachments(self, attachments: Path) -> None:
-        """Replace the damaged attached files, and no others.
+    def replace_attachments(self, attachments: Path) -> None:
+        """Replace the damaged attached files, and delete those that were never attached.
+
+        Args:
+            attachments: folder with the original files.
 
         Raises:
-            CacheError: a file is not byte for byte the one that was attached; nothing has been
-                touched.
+            CacheError: a file is not byte for byte the original; nothing was changed.
         """
         attached = {file.name: file for file in self.manifest.attachments}
-        wanted = [attached[name] for name in self.damaged_attachments if name in attached]
-        for file in wanted:
+        damaged = [attached[name] for name in self.damaged_attachments if name in attached]
+        for file in damaged:
             name = file.name.removeprefix(f"{ATTACHMENTS}/")
             if damage_of(attachments, name, file.bytes, file.checksum):
                 raise CacheError(
@@ -87,15 +93,10 @@ class CacheMender:
                 )
         for name in self.damaged_attachments:
             if name not in attached:
-                remove(self.root / name)
-                self.place.remove([name])
-        for file in wanted:
-            target = inside(self.root, file.name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(
-                target, (attachments / file.name.removeprefix(f"{ATTACHMENTS}/")).read_bytes()
-            )
-        self.place.keep([file.name for file in wanted])
+                self._session.delete_attachment(name)
+        for file in damaged:
+            source = attachments / file.name.removeprefix(f"{ATTACHMENTS}/")
+            self._session.put_attachment(file.name, source.read_bytes())
 
     def replace(
         self,
@@ -106,84 +107,78 @@ class CacheMender:
         provenance: Mapping[str, Any],
         other_content: bool = False,
     ) -> bool | None:
-        """Write a shard anew, durably, and say so in the journal.
+        """Replace a shard and its line of the journal.
 
         Returns:
-            Whether it holds what the lost one held; None where nothing is known of the lost one.
+            Whether it has the lost shard's content; None if that is unknown.
 
         Raises:
-            OtherContentError: it does not, and `other_content` is not allowed; nothing has been
-                changed.
+            OtherContentError: it has not, and `other_content` is False; nothing was changed.
         """
         lost = self.records.get(shard)
         expected = None if lost is None else lost.digest
         inside(self.root, SHARDS).mkdir(exist_ok=True)
         digest = None if other_content else expected
         self.records[shard] = store_shard(
-            self.place, self.manifest, shard, content, non_finite, provenance, digest
+            self._session, self.manifest, shard, content, non_finite, provenance, digest
         )
-        self.write_journal()
+        self._session.put_journal(Journal(self.manifest, self.records, []))
         return None if expected is None else self.records[shard].digest == expected
 
-    def write_journal(self) -> None:
-        """Replace the journal by what is known now."""
-        Journal(self.manifest, self.records, []).write(self.root)
-        self.place.keep([JOURNAL_NAME])
-        self.place.settle()
-
     def require_consistent(self) -> None:
-        """Refuse what making shards again has not mended.
+        """Refuse contradictions that replacing shards cannot resolve.
 
         Raises:
-            DamagedCacheError: the lines of the journal contradict each other or the manifest.
+            DamagedCacheError: lines of the journal contradict each other or the manifest.
         """
         records = [self.records[shard] for shard in sorted(self.records)]
         for damage in contradictions(self.root, self.manifest, records):
             raise DamagedCacheError(
-                f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be mended, extract into a"
-                " new cache"
+                f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be repaired, extract into"
+                " a new cache"
             )
 
 
 @contextlib.contextmanager
-def mend_cache(
-    where: Where, progress: Callable[[int], None] = lambda size: None
-) -> Iterator[CacheMender]:
-    """Look at every byte of a cache, put manifest and journal back from what has a copy of them,
-    and go on alone.
+def repair_cache(
+    where: LocationLike, progress: Callable[[int], None] = lambda size: None
+) -> Iterator[CacheRepairer]:
+    """Verify a cache and restore manifest and journal from their copies, as its only writer.
 
     Args:
-        where: the cache's folder, or its place in an object store.
+        where: the cache's location.
         progress: called with the bytes just checked.
 
     Raises:
-        CacheError: there is no cache, another process writes to it, or manifest and journal are
+        CacheError: there is no cache, another process is writing, or manifest and journal are
             both lost.
     """
-    place = place_of(where)
-    root = place.folder
-    with contextlib.ExitStack() as held:
-        held.enter_context(place.naming_errors())
-        place.refresh()
+    location = storage_location(where)
+    with location.reporting_address():
+        root = location.read().folder
         if not (root / JOURNAL_NAME).is_file():
-            read_manifest(root)  # says what is not there
-        held.enter_context(place.alone())
-        found = verify_cache(place, progress)
-        journal = scan_journal(root)
-        try:
-            manifest = read_manifest(root)
-        except CacheError:
-            if journal.manifest is None:
-                raise
-            manifest = journal.manifest
-            manifest.write(root)
-            place.keep([MANIFEST_NAME])
-        if journal.manifest not in (None, manifest):
-            raise CacheError(
-                f"{root}: manifest and journal belong to different caches; put back the one that"
-                " was replaced"
-            )
-        mender = CacheMender(place, manifest, found, journal.records)
-        if journal.damage or mender.restored:
-            mender.write_journal()
-        yield mender
+            read_manifest(root)  # raises if there is no cache
+        with location.write() as writing:
+            yield _restore_index(writing, verify_cache(location, progress))
+
+
+def _restore_index(writing: WriteSession, verification: Verification) -> CacheRepairer:
+    """Restore the manifest from the journal, and the journal from the shards."""
+    root, session = writing.folder, writing.repair()
+    journal = scan_journal(root)
+    try:
+        manifest = read_manifest(root)
+    except CacheError:
+        if journal.manifest is None:
+            raise
+        manifest = journal.manifest
+        session.put_manifest(manifest)
+    if journal.manifest not in (None, manifest):
+        raise CacheError(
+            f"{root}: manifest and journal belong to different caches; put back the one that was"
+            " replaced"
+        )
+    repairer = CacheRepairer(writing.reading, session, manifest, verification, journal.records)
+    if journal.damage or repairer.restored:
+        session.put_journal(Journal(manifest, repairer.records, []))
+    return repairer

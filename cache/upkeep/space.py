@@ -1,4 +1,4 @@
-"""How much room a cache takes, exactly and before it is written, and whether the disk has it."""
+"""Disk space: the exact size of a cache before it is written, and whether the disk has room."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cache.files import files_below
 from cache.manifest import Manifest
 from cache.names import SHARDS
 from cache.shard.layout import array_specs, decoded_arrays, shard_attributes, shard_seal
-from cache.storage import Where, place_of
+from cache.storage import StorageLocation
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
-"""Takes the room that every shard's does from which nothing was left out."""
+"""As large as the seal of any shard without left-out examples."""
 _REST_OF_EXAMPLE = 64
-"""Bytes of an example in the journal, roughly: row id, length, checksum."""
+"""Approximate bytes per example in the journal: row id, length, checksum."""
 _REST = 16 << 20
-"""Bytes for manifest, attachments and folders, more than they take."""
+"""Upper bound on the bytes of manifest, attachments and folders."""
 
 
 def shard_size(
@@ -59,7 +59,7 @@ def shard_size(
 
 
 def readable_bytes(size: int) -> str:
-    """A size for people, in the unit that suits it."""
+    """Return a size in a readable unit."""
     for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= one:
             return f"{size / one:,.2f} {unit}"
@@ -67,59 +67,55 @@ def readable_bytes(size: int) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Room left for this user on the disk where a path lies, or will lie."""
+    """Return the bytes free for this user on the disk of a path that may not exist yet."""
     while not path.exists():
         path = path.absolute().parent
     return shutil.disk_usage(path).free
 
 
 def room_needed(shards: Sequence[int], examples: int) -> int:
-    """Bytes for shards of these exact sizes that hold so many examples, with all that stands beside
-    them in a cache."""
+    """Return the bytes of a cache with shards of these exact sizes and this many examples."""
     return sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
 
 
 def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
-    """What dead writers left among the shards, and the next writer removes; `published` are the
-    files that the journal names."""
-    kept = set(published)
+    """Return the bytes of files that dead writers left, which the next writer removes.
+
+    Args:
+        root: the cache's local folder.
+        published: names of the files that the journal lists.
+    """
+    published = set(published)
     if not (root / SHARDS).is_dir():
         return 0
     total = 0
     for path in files_below(root / SHARDS):
-        if path.relative_to(root).as_posix() not in kept:
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # another process is writing: it is in use, or published by now
+        if path.relative_to(root).as_posix() not in published:
+            with contextlib.suppress(FileNotFoundError):  # another process is writing
                 total += path.lstat().st_size
     return total
 
 
-def disk_needed(where: Where, needed: int) -> int:
-    """How many of the bytes that a cache needs more lie on this machine's disk: of an object
-    store's, copies of some shards."""
-    place = place_of(where)
-    return (
-        needed
-        if place.most_held is None
-        else max(0, min(needed, place.most_held) - place.held_bytes)
-    )
+def disk_needed(location: StorageLocation, needed: int) -> int:
+    """Return how many of the bytes that a cache still needs are on this machine's disk."""
+    if location.copy_limit is None:
+        return needed
+    return max(0, min(needed, location.copy_limit) - location.copy_bytes)
 
 
-def require_room(where: Where, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+def require_room(location: StorageLocation, needed: int) -> None:
+    """Refuse to begin what the disk has no room for.
 
     Args:
-        where: the cache's folder, or its place in an object store.
-        needed: bytes, as from `room_needed`, less what will be given back.
+        location: of the cache.
+        needed: bytes, as from `room_needed`, less those that will be freed.
 
     Raises:
         CacheError: there is too little room; says how much there is and how much is needed.
     """
-    place = place_of(where)
-    needed = disk_needed(place, needed)
-    if needed > (free := free_bytes(place.folder)):
+    needed = disk_needed(location, needed)
+    if needed > (free := free_bytes(location.folder)):
         raise CacheError(
-            f"{place.folder}: {readable_bytes(needed)} more are needed, its disk has"
+            f"{location.folder}: {readable_bytes(needed)} more are needed, its disk has"
             f" {readable_bytes(free)} free; free some space, or use another disk"
         )

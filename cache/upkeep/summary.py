@@ -1,4 +1,4 @@
-"""What a cache says of itself, without a shard being opened."""
+"""Summaries of a cache from its manifest and journal; no shard is opened."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ from typing import Any
 from cache.errors import CacheError
 from cache.journal import NON_FINITE, read_journal, scan_journal
 from cache.manifest import read_manifest
-from cache.storage import Where, place_of
+from cache.storage import LocationLike, storage_location
 from cache.totals import bits_per_value, content_digest_of
 
 
-def published_bytes(where: Where) -> int:
-    """Size of all published shards; 0 where nothing can be read of them."""
-    place = place_of(where)
-    place.refresh()
-    return (
-        sum(record.bytes for record in scan_journal(place.folder).records.values())
-        if place.folder.is_dir()
-        else 0
-    )
+def published_bytes(where: LocationLike) -> int:
+    """Return the size of all published shards whose records can be read."""
+    root = storage_location(where).read().folder
+    if not root.is_dir():
+        return 0
+    return sum(record.bytes for record in scan_journal(root).records.values())
 
 
-def summarise_cache(where: Where) -> dict[str, Any]:
-    """Describe a cache, finished or not, from its manifest and journal.
+def summarise_cache(where: LocationLike) -> dict[str, Any]:
+    """Describe a cache, complete or not.
 
     Raises:
         CacheError: there is no cache, or its manifest or journal is damaged.
         OSError: an object store cannot be reached.
     """
-    place = place_of(where)
-    with place.naming_errors():
-        place.refresh()
-        manifest = read_manifest(place.folder)
-        records = read_journal(place.folder, manifest)
+    location = storage_location(where)
+    with location.reporting_address():
+        root = location.read().folder
+        manifest = read_manifest(root)
+        records = read_journal(root, manifest)
     tokens = sum(record.tokens for record in records)
     stored = sum(record.stored_tokens for record in records)
     size = sum(record.bytes for record in records) + manifest.fit_bytes
@@ -42,11 +39,11 @@ def summarise_cache(where: Where) -> dict[str, Any]:
     complete = len(records) == manifest.shards
     planned = manifest.provenance.get("left_out", {})
     if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
-        raise CacheError(f"{place.address}: its manifest does not count what was left out")
+        raise CacheError(f"{location.address}: its manifest does not count what was left out")
     left_out = Counter(planned)
     left_out[NON_FINITE] += sum(len(record.non_finite) for record in records)
     return {
-        "cache": place.address,
+        "cache": location.address,
         "complete": complete,
         "format": manifest.format,
         "codec": manifest.codec,

@@ -119,7 +119,7 @@ class CachedExamples(Dataset[Features], ABC):
     @property
     def is_remote(self) -> bool:
         """Whether the cache is in an object store."""
-        return self.cache.place.is_remote
+        return self.cache.location.is_remote
 
     def _states(self, index: int) -> tuple[CodedExample, Features]:
         """Return an example of the cache, and the states of its layers as features."""

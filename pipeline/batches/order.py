@@ -163,7 +163,7 @@ def order_of(
         size: of a batch.
         seed: chooses the order.
     """
-    most, sizes = cache.place.most_held, [record.bytes for record in cache.records]
+    most, sizes = cache.location.copy_limit, [record.bytes for record in cache.records]
     if most is not None and sum(sizes) > most:
         windows = plan_windows(cache.shards_of(indices), sizes, most // _WINDOWS_HELD, seed)
         return BatchOrder(

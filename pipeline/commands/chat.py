@@ -8,9 +8,9 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import utf8_text
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
 
@@ -25,7 +25,7 @@ from pipeline.commands.writing_options import WriterChoice, sampling_options, wr
     ),
 )
 @command
-@cache_places("cache")
+@location_options("cache")
 def chat(
     *,
     as_json: bool,
@@ -33,7 +33,7 @@ def chat(
     teacher: str | None,
     device: str,
     teacher_device: str | None,
-    cache: Place | None,
+    cache: StorageLocation | None,
     system: str | None,
     forget: bool,
     **sampling: Any,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cache.manifest import read_manifest
 from cache.names import JOURNAL_NAME
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.errors import InputError
 from pipeline.shapes import SIZES
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 TextT = TypeVar("TextT", str, str | None)
 
 
-def require_cache(place: Place | None) -> Manifest | None:
+def require_cache(location: StorageLocation | None) -> Manifest | None:
     """The manifest of a cache that is to be read; None of one in an object store, which is not
     reached for this.
 
     Raises:
         CacheError: there is no cache in the folder.
     """
-    return None if place is None or place.is_remote else read_manifest(place.folder)
+    return None if location is None or location.is_remote else read_manifest(location.folder)
 
 
-def require_mendable(place: Place) -> None:
+def require_mendable(location: StorageLocation) -> None:
     """Look for a cache that may be damaged: its manifest, or the journal, which has a copy of it.
 
     Raises:
         CacheError: there is neither in the folder.
     """
-    if not (place.is_remote or (place.folder / JOURNAL_NAME).is_file()):
-        read_manifest(place.folder)
+    if not (location.is_remote or (location.folder / JOURNAL_NAME).is_file()):
+        read_manifest(location.folder)
 
 
 def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:

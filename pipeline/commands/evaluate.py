@@ -8,11 +8,11 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place, place_of
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation, storage_location
 from pipeline.commands.checks import require_cache, require_data_set, require_teacher
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import NameList
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import compare as compare_runs
@@ -23,7 +23,7 @@ from pipeline.runs.record import trained_from
 from pipeline.scoring.choose import SCORE_NAMES
 
 
-def _own_place(given: dict[str, Any]) -> Place | None:
+def _own_location(given: dict[str, Any]) -> StorageLocation | None:
     return (
         None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
     )
@@ -124,7 +124,7 @@ def _own_place(given: dict[str, Any]) -> Place | None:
     click.option("--teacher", help="Its teacher, where that has moved."),
 )
 @command
-@cache_places("cache", "random_teacher", otherwise=_own_place)
+@location_options("cache", "random_teacher", otherwise=_own_location)
 def evaluate(
     *,
     as_json: bool,
@@ -187,7 +187,7 @@ def _look_at(settings: EvaluateSettings) -> None:
         ("--cache", settings.cache),
         ("--random-teacher", settings.random_teacher),
     ):
-        place = None if where is None else place_of(where)
-        if place is not None and not place.is_remote and not place.entries():
-            raise no_cache(place, option)
-        require_cache(place)
+        location = None if where is None else storage_location(where)
+        if location is not None and not location.is_remote and not location.top_level_names():
+            raise no_cache(location, option)
+        require_cache(location)

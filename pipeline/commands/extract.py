@@ -8,16 +8,16 @@ from typing import Any
 import click
 import cloup
 
-from cache.location import require_cache_place
+from cache.location import require_cache_location
 from cache.names import CONTAINER_NAMES
 from pipeline.choices import ENGINES
 from pipeline.codec_fit.requirements import codec_requirements
-from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.files import FILE_KINDS
@@ -127,7 +127,7 @@ def _teacher(_context: click.Context, _parameter: click.Parameter, name: str) ->
     click.option("--workers", type=click.IntRange(min=1), help="With --engine ray.  [default: one a GPU, or one in all]"),
 )  # fmt: skip
 @command
-@cache_places("cache")
+@location_options("cache")
 def extract(
     *,
     as_json: bool,
@@ -183,5 +183,5 @@ def _look_at(settings: ExtractSettings) -> None:
         seed=settings.calibration_seed,
         last_is_known=False,
     )
-    if not settings.place.is_remote:
-        require_cache_place(settings.place)
+    if not settings.location.is_remote:
+        require_cache_location(settings.location)

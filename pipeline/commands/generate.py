@@ -8,9 +8,9 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import utf8_text
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
 from pipeline.errors import InputError
@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 @writer_options
 @sampling_options
 @command
-@cache_places("cache")
+@location_options("cache")
 def generate(
     *,
     as_json: bool,
@@ -29,7 +29,7 @@ def generate(
     teacher: str | None,
     device: str,
     teacher_device: str | None,
-    cache: Place | None,
+    cache: StorageLocation | None,
     system: str | None,
     prompt: str,
     **sampling: Any,

@@ -12,9 +12,9 @@ from typing import Any
 import click
 import cloup
 
-from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_student
 from pipeline.commands.devices import require_device
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.errors import InputError
@@ -41,7 +41,7 @@ from pipeline.runs.settings import TrainSettings
 )
 @train_options
 @command
-@cache_places("cache")
+@location_options("cache")
 def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -> dict[str, Any]:
     """Train a student for each combination of some options' values, and compare them on held-out
     examples.

@@ -8,11 +8,11 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_cache, require_student
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import cache_option, train_options, train_settings
 from pipeline.processes import leads
@@ -54,13 +54,13 @@ from pipeline.runs.record import is_begun
     ),
 )
 @command
-@cache_places("cache", "random_teacher")
+@location_options("cache", "random_teacher")
 def train(
     *,
     as_json: bool,
     controls: bool,
     control_layers: tuple[int, ...] | None,
-    random_teacher: Place | None,
+    random_teacher: StorageLocation | None,
     resume: bool,
     **options: Any,
 ) -> dict[str, Any]:

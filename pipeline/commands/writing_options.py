@@ -9,7 +9,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_cache, require_teacher, utf8_text
 from pipeline.commands.devices import require_device
 from pipeline.errors import InputError
@@ -89,7 +89,7 @@ class WriterChoice:
     teacher: str | None
     device: str
     teacher_device: str | None
-    cache: Place | None
+    cache: StorageLocation | None
 
     def look_at(self) -> None:
         """Refuse what cannot be right, as far as it shows without transformers and torch.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache import Cache, CacheError, open_cache
-from cache.storage import Place, Where, place_of
+from cache.storage import LocationLike, StorageLocation, storage_location
 from pipeline.evaluation.settings import no_cache
 from pipeline.runs.comparisons import kind_of
 from pipeline.runs.folder import RunFolder
@@ -59,7 +59,7 @@ class OpenRun:
 
 @contextmanager
 def open_runs(
-    student: RunFolder, cache: Where | None, random_teacher: Where | None
+    student: RunFolder, cache: LocationLike | None, random_teacher: LocationLike | None
 ) -> Iterator[list[OpenRun]]:
     """Open the caches of a student's run and of its comparison runs; the student is the first.
 
@@ -76,20 +76,20 @@ def open_runs(
     with ExitStack() as stack:
         caches: dict[str, Cache] = {}
 
-        def open_once(place: Place, option: str) -> Cache:
-            if place.address not in caches:
-                caches[place.address] = stack.enter_context(_open(place, option))
-            return caches[place.address]
+        def open_once(location: StorageLocation, option: str) -> Cache:
+            if location.address not in caches:
+                caches[location.address] = stack.enter_context(_open(location, option))
+            return caches[location.address]
 
-        own = open_once(place_of(cache or trained_from(student)), "--cache")
+        own = open_once(storage_location(cache or trained_from(student)), "--cache")
         runs = []
         for name, folder in {STUDENT: student, **student.comparisons()}.items():
             record = folder.read_record()
             if record["identity"]["cache"] == student.read_record()["identity"]["cache"]:
                 run_cache = own
             else:
-                place = place_of(random_teacher or trained_from(folder))
-                run_cache = open_once(place, "--random-teacher")
+                location = storage_location(random_teacher or trained_from(folder))
+                run_cache = open_once(location, "--random-teacher")
             require_same_cache(run_cache, record)
             runs.append(
                 OpenRun(
@@ -103,10 +103,10 @@ def open_runs(
         yield runs
 
 
-def _open(place: Place, option: str) -> Cache:
+def _open(location: StorageLocation, option: str) -> Cache:
     try:
-        return open_cache(place)
+        return open_cache(location)
     except CacheError as error:
-        if place.entries():
+        if location.top_level_names():
             raise
-        raise no_cache(place, option) from error
+        raise no_cache(location, option) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.storage import Place, Where
+from cache.storage import LocationLike, StorageLocation
 from pipeline.errors import InputError
 from pipeline.runs.comparisons import BASELINES
 from pipeline.scoring.choose import require_score
@@ -35,8 +35,8 @@ class EvaluateSettings:
     """
 
     run: Path
-    cache: Where | None = None
-    random_teacher: Where | None = None
+    cache: LocationLike | None = None
+    random_teacher: LocationLike | None = None
     teacher: str | None = None
     dataset: str | None = None
     dataset_config: str | None = None
@@ -73,9 +73,9 @@ class EvaluateSettings:
             require_harness()
 
 
-def no_cache(place: Place, option: str) -> InputError:
+def no_cache(location: StorageLocation, option: str) -> InputError:
     """Return the error for a cache that is not where its run was trained from."""
-    return InputError(f"{place.address}: no cache here; pass its present location as {option}")
+    return InputError(f"{location.address}: no cache here; pass its present location as {option}")
 
 
 def require_harness() -> None:

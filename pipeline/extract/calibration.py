@@ -15,7 +15,7 @@ from cache.codecs import EXACT, Codec
 from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.codec_fit.fit import fit_codec, split_sample
 from pipeline.codec_fit.measures import divergence_of
 from pipeline.codec_fit.requirements import CodecRequirement
@@ -36,7 +36,7 @@ def needs_fit(asked: Mapping[int, CodecRequirement]) -> bool:
     return any(each.name != EXACT for each in asked.values())
 
 
-def codecs_without_fitting(place: Place, plan: ExtractPlan) -> dict[int, Codec] | None:
+def codecs_without_fitting(location: StorageLocation, plan: ExtractPlan) -> dict[int, Codec] | None:
     """The codecs of a cache that is gone on with; those that need no fit; None where they are still
     to be fitted.
 
@@ -45,26 +45,26 @@ def codecs_without_fitting(place: Place, plan: ExtractPlan) -> dict[int, Codec] 
     """
     if not needs_fit(plan.requirements):
         return {layer: Bf16() for layer in plan.requirements}
-    return codecs_already_fitted(place, plan.requirements)
+    return codecs_already_fitted(location, plan.requirements)
 
 
 def codecs_already_fitted(
-    place: Place, asked: Mapping[int, CodecRequirement]
+    location: StorageLocation, asked: Mapping[int, CodecRequirement]
 ) -> dict[int, Codec] | None:
     """The codecs of a cache that has been begun with what is asked; None where none has been.
 
     Raises:
         CacheError: there is a cache, and its manifest or a fit is damaged.
     """
-    with place.naming_errors():
-        place.refresh()
-        if not (place.folder / MANIFEST_NAME).is_file():
+    with location.reporting_address():
+        root = location.read().folder
+        if not (root / MANIFEST_NAME).is_file():
             return None
-        manifest = read_manifest(place.folder)
+        manifest = read_manifest(root)
         if not same_requirements(manifest, asked):
             return None
-        manifest.check_attachments(place.folder)
-        return read_codecs(place.folder, manifest)
+        manifest.check_attachments(root)
+        return read_codecs(root, manifest)
 
 
 def same_requirements(manifest: Manifest, asked: Mapping[int, CodecRequirement]) -> bool:

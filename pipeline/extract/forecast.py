@@ -9,7 +9,7 @@ from cache.codecs import CODEC_NAMES, packing_named
 from cache.containers import CONTAINER_NAMES
 from cache.manifest import Manifest
 from cache.upkeep.space import disk_needed, free_bytes
-from cache.writer import require_continuable
+from cache.writer import require_resumable
 from pipeline.codec_fit.requirements import ANY_LAYER, CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
@@ -81,11 +81,11 @@ def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
         InputError: the teacher's weights cannot be loaded.
     """
     settings = plan.settings
-    place = settings.place
-    codecs = codecs_without_fitting(place, plan)
+    location = settings.location
+    codecs = codecs_without_fitting(location, plan)
     plan = plan.with_codecs(codecs) if codecs else plan
     manifest = plan.manifest
-    missing = require_continuable(place, manifest)
+    missing = require_resumable(location, manifest)
     progress.stage("exact sizes")
     mixes = dict.fromkeys(
         [*CODEC_NAMES, manifest.codec]
@@ -98,11 +98,11 @@ def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
     calibration = (
         0 if codecs else min(plan.calibration_tokens, plan.stored_tokens(range(manifest.shards)))
     )
-    needed, free = disk_needed(place, plan.room_needed(missing)), free_bytes(place.folder)
+    needed, free = disk_needed(location, plan.room_needed(missing)), free_bytes(location.folder)
     load_seconds, tokens, speed = _probe(plan, left, progress) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(
-        cache=place.address,
+        cache=location.address,
         examples=manifest.examples,
         left_out=plan.dataset.left_out,
         tokens=manifest.tokens,

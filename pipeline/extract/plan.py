@@ -175,7 +175,7 @@ class ExtractPlan:
             bits: as for `shard_sizes`.
         """
         examples = sum(len(self.shards[shard]) for shard in missing)
-        folder = self.settings.place.folder
+        folder = self.settings.location.folder
         journal = scan_journal(folder) if folder.is_dir() else None
         published = (
             (name for record in journal.records.values() for name in record.files)

@@ -12,7 +12,7 @@ from cache.codecs.fit_file import expected_bits
 from cache.journal import NON_FINITE
 from cache.shard.record import ShardRecord
 from cache.upkeep.space import require_room
-from cache.writer import require_continuable
+from cache.writer import require_resumable
 from pipeline.errors import RunError
 from pipeline.extract.calibration import codecs_without_fitting
 from pipeline.extract.engines.interface import Engine
@@ -83,12 +83,12 @@ def extract(
     """
     settings = plan.settings
     engine = engine or LocalEngine(plan)
-    place = settings.place
-    codecs = codecs_without_fitting(place, plan)
+    location = settings.location
+    codecs = codecs_without_fitting(location, plan)
     plan = plan.with_codecs(codecs) if codecs else plan
-    missing = require_continuable(place, plan.manifest)
-    place.require_unlocked()
-    require_room(place, plan.room_needed(missing))
+    missing = require_resumable(location, plan.manifest)
+    location.require_unlocked()
+    require_room(location, plan.room_needed(missing))
     lm_head = (
         plan.lm_head() if missing else None
     )  # before the teacher is loaded for the pass: one at a time in memory
@@ -96,12 +96,12 @@ def extract(
         codecs = engine.calibrate(progress)
         plan = plan.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-        require_room(place, plan.room_needed(missing, bits))
+        require_room(location, plan.room_needed(missing, bits))
     if missing:
         engine.load()
     with tempfile.TemporaryDirectory() as attachments:
         plan.attach(Path(attachments), codecs, lm_head)
-        with write_cache(place, plan.manifest, Path(attachments)) as writer:
+        with write_cache(location, plan.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             progress.stage("extract", plan.manifest.tokens)
             for record in writer.published.values():
@@ -130,11 +130,11 @@ def _result(
         left_out[NON_FINITE] = non_finite
     if not examples:
         raise RunError(
-            f"{plan.settings.place.address}: no example is left: no states were finite; try"
+            f"{plan.settings.location.address}: no example is left: no states were finite; try"
             " --dtype fp32"
         )
     return ExtractResult(
-        cache=plan.settings.place.address,
+        cache=plan.settings.location.address,
         examples=examples,
         left_out=left_out,
         first_left_out=plan.dataset.first,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cache.storage import Place, Where, place_of
+from cache.storage import LocationLike, StorageLocation, storage_location
 from pipeline.conditions.cached import CACHED_PARTS, CachedPart
 from pipeline.errors import InputError
 
@@ -45,7 +45,7 @@ class ExtractSettings:
 
     teacher: str
     dataset: str
-    cache: Where
+    cache: LocationLike
     teacher_kind: TeacherKind = "decoder"
     format: str = "zarr"
     codec: tuple[str, ...] = ("bf16",)
@@ -74,9 +74,9 @@ class ExtractSettings:
     options: str = ""
 
     @property
-    def place(self) -> Place:
+    def location(self) -> StorageLocation:
         """Where the cache is to be."""
-        return place_of(self.cache)
+        return storage_location(self.cache)
 
     @property
     def cached_part(self) -> CachedPart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache import Cache, CacheError, open_cache
-from cache.storage import Place, place_of
+from cache.storage import StorageLocation, storage_location
 from pipeline.conditions.cached import cached_part_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
@@ -25,7 +25,7 @@ def open_writer(
     teacher: str | None = None,
     device: str = "auto",
     teacher_device: str | None = None,
-    cache: Place | None = None,
+    cache: StorageLocation | None = None,
     keep_teacher: bool = True,
 ) -> StudentWriter:
     """Load a finished run's student, and the teacher if it needs one for every token.
@@ -75,17 +75,17 @@ def open_writer(
     )
 
 
-def _cached_prompts(run: RunFolder, named: Place | None) -> Cache | None:
+def _cached_prompts(run: RunFolder, named: StorageLocation | None) -> Cache | None:
     """Return the cache of prompts to search, if there is one.
 
     Without a named cache it is the run's, if that is a small local folder: a search may open many
     shards, and each is read whole.
     """
-    place = named or place_of(trained_from(run))
-    if named is None and place.is_remote:
+    location = named or storage_location(trained_from(run))
+    if named is None and location.is_remote:
         return None
     try:
-        cache = open_cache(place)
+        cache = open_cache(location)
         require_same_cache(cache, run.read_record())
     except (CacheError, InputError, OSError):
         if named is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.storage import Where
+from cache.storage import LocationLike
 from pipeline.conditions.registry import CONDITIONS
 from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
@@ -75,7 +75,7 @@ def describe(name: str) -> str:
 
 
 def comparison_settings(
-    settings: TrainSettings, name: str, *, steps: int, random_teacher: Where | None = None
+    settings: TrainSettings, name: str, *, steps: int, random_teacher: LocationLike | None = None
 ) -> TrainSettings:
     """The comparison run of a name: same data, seed, steps and tokens, nothing to stop it early.
 
@@ -99,7 +99,9 @@ def comparison_settings(
     return changed
 
 
-def _changes(settings: TrainSettings, name: str, random_teacher: Where | None) -> dict[str, Any]:
+def _changes(
+    settings: TrainSettings, name: str, random_teacher: LocationLike | None
+) -> dict[str, Any]:
     if reason := why_impossible(settings, name):
         raise InputError(f"{name}: {reason}; leave it out")
     if layer := _LAYER.fullmatch(name):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cache.identity import differences
-from cache.storage import Place, place_of
+from cache.storage import StorageLocation, storage_location
 from pipeline.conditions.cached import cached_part_of
 from pipeline.errors import InputError
 from pipeline.runs.folder import RunFolder, environment
@@ -93,14 +93,14 @@ def is_begun(folder: RunFolder, *, resume: bool) -> bool:
     return True
 
 
-def trained_from(folder: RunFolder) -> Place:
+def trained_from(folder: RunFolder) -> StorageLocation:
     """Where the cache of a finished run was.
 
     Raises:
         InputError: there is no finished run.
     """
     settings = folder.require_finished()["settings"]
-    return place_of(settings["cache"], settings.get("endpoint"))
+    return storage_location(settings["cache"], settings.get("endpoint"))
 
 
 def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:

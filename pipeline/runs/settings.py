@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cache.storage import Where, place_of
+from cache.storage import LocationLike, storage_location
 from pipeline.batches.order import BatchSize
 from pipeline.conditions.cached import cached_part_of
 from pipeline.conditions.interface import Condition
@@ -60,7 +60,7 @@ class TrainSettings:
             limit.
     """
 
-    cache: Where
+    cache: LocationLike
     run: Path
     student: str = "tiny"
     new_weights: bool = False
@@ -248,11 +248,11 @@ class TrainSettings:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as run.json keeps them."""
-        place = place_of(self.cache)
+        location = storage_location(self.cache)
         where = {
-            "cache": place.recorded,
+            "cache": location.recorded_address,
             "run": str(self.run.resolve()),
-            "endpoint": place.endpoint,
+            "endpoint": location.endpoint,
         }
         settings = asdict(replace(self, cache="")) | where
         return {

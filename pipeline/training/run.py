@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache, open_cache
-from cache.storage import Where
+from cache.storage import LocationLike
 from pipeline.data.split import MIN_HELD_OUT
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
@@ -39,7 +39,7 @@ def train(
     settings: TrainSettings,
     *,
     comparisons: Sequence[str] = (),
-    random_teacher: Where | None = None,
+    random_teacher: LocationLike | None = None,
     resume: bool = False,
     options: str = "",
 ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cache import Cache, CacheError, open_cache
 from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
-from cache.storage import Where
+from cache.storage import LocationLike
 from pipeline.codec_fit.fit import fit_codec, split_sample, usual_step
 from pipeline.codec_fit.measures import (
     Divergence,
@@ -59,7 +59,7 @@ class FidelitySettings:
         kl: measure KL divergences, which takes the teacher.
     """
 
-    cache: Where
+    cache: LocationLike
     layer: int | None = None
     tokens: int = 65536
     kl_tokens: int = 4096

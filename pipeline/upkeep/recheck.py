@@ -18,7 +18,7 @@ import torch
 
 from cache import CacheError, open_cache
 from cache.codecs import Codec
-from cache.storage import Where
+from cache.storage import LocationLike
 from pipeline.device import choose_device
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import load_verified_base_model
@@ -69,7 +69,7 @@ class Recheck:
 
 
 def recheck(
-    where: Where,
+    where: LocationLike,
     *,
     sample: int,
     teacher: str | None = None,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cache import Cache, open_cache
 from cache.codecs import EXACT, Codec, packing_named
-from cache.location import require_apart
-from cache.storage import Where, place_of
+from cache.location import require_separate
+from cache.storage import LocationLike, storage_location
 from cache.upkeep.convert import require_exact
 from pipeline.codec_fit.requirements import (
     ANY_LAYER,
@@ -38,8 +38,8 @@ class RecodeSettings:
 
 
 def new_codecs(
-    source: Where,
-    target: Where,
+    source: LocationLike,
+    target: LocationLike,
     settings: RecodeSettings,
     progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
@@ -60,8 +60,8 @@ def new_codecs(
         InputError: something is asked of a codec that it cannot give, or the teacher is needed and
             not to be had.
     """
-    source, target = place_of(source), place_of(target)
-    require_apart(source, target)
+    source, target = storage_location(source), storage_location(target)
+    require_separate(source, target)
     with open_cache(source) as cache:
         asked = _asked(cache, settings)
         for layer, each in asked.items():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from cache import CacheError, Manifest
-from cache.storage import Where
+from cache.storage import LocationLike
 from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
@@ -32,7 +32,7 @@ def recorded(manifest: Manifest, name: str) -> str:
 
 def settings_of(
     manifest: Manifest,
-    cache: Where,
+    cache: LocationLike,
     *,
     teacher: str | None,
     dataset: str | None,

@@ -16,8 +16,8 @@ from cache.codecs import Codec
 from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
-from cache.storage import Where, place_of
-from cache.upkeep.repair import CacheMender, mend_cache
+from cache.storage import LocationLike, storage_location
+from cache.upkeep.repair import CacheRepairer, repair_cache
 from cache.upkeep.space import require_room, room_needed
 from cache.upkeep.summary import published_bytes
 from pipeline.device import choose_device, choose_dtype
@@ -43,7 +43,7 @@ class RepairSettings:
         allow_other_numbers: accept shards whose numbers differ from the lost ones.
     """
 
-    cache: Where
+    cache: LocationLike
     teacher: str | None = None
     dataset: str | None = None
     device: str = "auto"
@@ -91,41 +91,43 @@ def repair(
         InputError: the teacher or the data set is not to be had.
         RunError: the numbers differ from the lost ones, or are not finite.
     """
-    place = place_of(settings.cache)
-    progress.stage("verify", published_bytes(place))
-    with mend_cache(place, progress.advance) as mender:
+    location = storage_location(settings.cache)
+    progress.stage("verify", published_bytes(location))
+    with repair_cache(location, progress.advance) as repairer:
         same: dict[int, bool | None] = {}
-        if mender.shards or mender.damaged_attachments:
-            plan = _original_plan(mender, settings)
-            lm_head = plan.lm_head() if mender.damaged_attachments else None
+        if repairer.shards or repairer.damaged_attachments:
+            plan = _original_plan(repairer, settings)
+            lm_head = plan.lm_head() if repairer.damaged_attachments else None
             teacher = _Teacher(plan)
-            plan, codecs = _codecs_again(mender, plan, teacher)
-            same = _extract_again(mender, plan, codecs, teacher, settings, progress)
-            if mender.damaged_attachments:
+            plan, codecs = _codecs_again(repairer, plan, teacher)
+            same = _extract_again(repairer, plan, codecs, teacher, settings, progress)
+            if repairer.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
                     plan.attach(Path(attachments), codecs, lm_head)
-                    mender.put_back_attachments(Path(attachments))
-        mender.require_consistent()
+                    repairer.replace_attachments(Path(attachments))
+        repairer.require_consistent()
         with open_cache(settings.cache) as whole:
             content_digest = whole.content_digest
         missing = [
-            f"shard {shard}: missing from the journal" for shard in mender.found.missing_shards
+            f"shard {shard}: missing from the journal"
+            for shard in repairer.verification.missing_shards
         ]
         return RepairResult(
-            cache=mender.place.address,
-            found=[f"{damage.file}: {damage.what}" for damage in mender.found.damage] + missing,
-            restored=mender.restored,
-            shards=mender.shards,
+            cache=repairer.location.address,
+            found=[f"{damage.file}: {damage.what}" for damage in repairer.verification.damage]
+            + missing,
+            restored=repairer.restored,
+            shards=repairer.shards,
             unknown_shards=[shard for shard, known in same.items() if known is None],
-            tokens=sum(mender.records[shard].tokens for shard in mender.shards),
+            tokens=sum(repairer.records[shard].tokens for shard in repairer.shards),
             same_content=all(known is not False for known in same.values()),
             content_digest=content_digest,
         )
 
 
-def _original_plan(mender: CacheMender, settings: RepairSettings) -> ExtractPlan:
+def _original_plan(repairer: CacheRepairer, settings: RepairSettings) -> ExtractPlan:
     """The extract that made the cache, in the batches that made it."""
-    manifest = mender.manifest
+    manifest = repairer.manifest
     asked = settings_of(
         manifest,
         settings.cache,
@@ -135,14 +137,14 @@ def _original_plan(mender: CacheMender, settings: RepairSettings) -> ExtractPlan
         skip_non_finite=settings.skip_non_finite,
     )
     plan = prepare(
-        replace(asked, batch_tokens=_recorded(_how_made(mender, None), "batch_tokens", 0) or None)
+        replace(asked, batch_tokens=_recorded(_how_made(repairer, None), "batch_tokens", 0) or None)
     )
     fitted = {
         **plan.manifest.identity,
         "codec": manifest.identity.get("codec"),
     }  # asked for again: compared below
     mend = "name the same teacher and data set with --teacher and --dataset"
-    require_same_identity(mender.place.address, manifest.identity, fitted, mend)
+    require_same_identity(repairer.location.address, manifest.identity, fitted, mend)
     return plan
 
 
@@ -163,7 +165,7 @@ class _Teacher:
 
 
 def _codecs_again(
-    mender: CacheMender, plan: ExtractPlan, teacher: _Teacher
+    repairer: CacheRepairer, plan: ExtractPlan, teacher: _Teacher
 ) -> tuple[ExtractPlan, dict[int, Codec]]:
     """The codecs as they were fitted; where that is lost, fitted again.
 
@@ -171,14 +173,14 @@ def _codecs_again(
         CacheError: fitted again they are others.
     """
     try:
-        codecs = read_codecs(mender.root, mender.manifest)
+        codecs = read_codecs(repairer.root, repairer.manifest)
     except DamagedCacheError:
-        _compute_as(_how_made(mender, None), plan)
+        _compute_as(_how_made(repairer, None), plan)
         codecs = calibrate(plan, teacher.loaded)
     again = plan.with_codecs(codecs)
     require_same_identity(
-        mender.root,
-        mender.manifest.identity,
+        repairer.root,
+        repairer.manifest.identity,
         again.manifest.identity,
         "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back"
         " from a copy, or convert again what was made by `cache convert`",
@@ -186,11 +188,13 @@ def _codecs_again(
     return again, codecs
 
 
-def _how_made(mender: CacheMender, shard: int | None) -> dict[str, Any]:
+def _how_made(repairer: CacheRepairer, shard: int | None) -> dict[str, Any]:
     """How a shard was made; where nothing is known of it, how any other one was, or the whole cache
     was begun."""
-    known = [mender.records[shard]] if shard in mender.records else list(mender.records.values())
-    begun = mender.manifest.provenance.get("shards")
+    known = (
+        [repairer.records[shard]] if shard in repairer.records else list(repairer.records.values())
+    )
+    begun = repairer.manifest.provenance.get("shards")
     return next(
         (record.provenance for record in known if record.provenance),
         begun if isinstance(begun, dict) else {},
@@ -211,7 +215,7 @@ def _compute_as(made: dict[str, Any], plan: ExtractPlan) -> None:
 
 
 def _extract_again(
-    mender: CacheMender,
+    repairer: CacheRepairer,
     plan: ExtractPlan,
     codecs: dict[int, Codec],
     teacher: _Teacher,
@@ -219,17 +223,21 @@ def _extract_again(
     progress: Progress,
 ) -> dict[int, bool | None]:
     """Make the lost shards again; tells of each whether it holds what the lost one held."""
-    if not mender.shards:
+    if not repairer.shards:
         return {}
-    _require_room(mender, plan, codecs)
+    _require_room(repairer, plan, codecs)
     unusable = plan.unusable_prefixes(
-        {shard: mender.records[shard] for shard in mender.records if shard not in mender.shards}
+        {
+            shard: repairer.records[shard]
+            for shard in repairer.records
+            if shard not in repairer.shards
+        }
     )
-    total = sum(len(example) for shard in mender.shards for example in plan.examples_of(shard))
+    total = sum(len(example) for shard in repairer.shards for example in plan.examples_of(shard))
     progress.stage("extract", total)
     same = {}
-    for shard in mender.shards:
-        made, lost = _how_made(mender, shard), mender.records.get(shard)
+    for shard in repairer.shards:
+        made, lost = _how_made(repairer, shard), repairer.records.get(shard)
         batch_tokens = _recorded(made, "batch_tokens", plan.batch_tokens)
         _compute_as(made, plan)
         reader = TeacherPass(
@@ -243,7 +251,7 @@ def _extract_again(
         states = reader.read(plan.shards[shard], progress=progress)
         now = plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         try:
-            same[shard] = mender.replace(
+            same[shard] = repairer.replace(
                 shard,
                 states.coded(codecs),
                 non_finite=states.non_finite,
@@ -251,17 +259,17 @@ def _extract_again(
                 other_content=settings.allow_other_numbers,
             )
         except OtherContentError as error:
-            raise _other_numbers(mender.place.address, error, made, now) from error
+            raise _other_numbers(repairer.location.address, error, made, now) from error
     return same
 
 
-def _require_room(mender: CacheMender, plan: ExtractPlan, codecs: dict[int, Codec]) -> None:
+def _require_room(repairer: CacheRepairer, plan: ExtractPlan, codecs: dict[int, Codec]) -> None:
     """One shard is staged at a time, and takes the place of what is there."""
     bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-    sizes = dict(zip(mender.shards, plan.shard_sizes(mender.shards, bits), strict=True))
-    growth = sum(max(0, size - mender.bytes_of(shard)) for shard, size in sizes.items())
-    examples = sum(len(plan.shards[shard]) for shard in mender.shards)
-    require_room(mender.place, room_needed([growth + max(sizes.values())], examples))
+    sizes = dict(zip(repairer.shards, plan.shard_sizes(repairer.shards, bits), strict=True))
+    growth = sum(max(0, size - repairer.bytes_of(shard)) for shard, size in sizes.items())
+    examples = sum(len(plan.shards[shard]) for shard in repairer.shards)
+    require_room(repairer.location, room_needed([growth + max(sizes.values())], examples))
 
 
 def _other_numbers(

@@ -17,9 +17,9 @@ from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from cache.sealed_json import seal, unseal
 from cache.shard.content import ShardContent, shard_of_examples
-from cache.storage import Where, place_of
+from cache.storage import LocationLike, storage_location
 
-PlaceT = TypeVar("PlaceT", bound=Where)
+LocationT = TypeVar("LocationT", bound=LocationLike)
 
 
 def make_examples(
@@ -101,15 +101,15 @@ def make_attachments(root: Path, codecs: dict[int, Codec] | None = None) -> Path
 
 
 def make_cache(
-    where: PlaceT,
+    where: LocationT,
     shards: Sequence[Sequence[Example]],
     container: str = "zarr",
     publish: Sequence[int] | None = None,
     codec: str | Mapping[int, str] = "bf16",
-) -> PlaceT:
+) -> LocationT:
     """Publish the shards that are still missing, or of them only those named."""
     codecs = make_codecs(shards, codec)
-    attachments = make_attachments(place_of(where).folder, codecs)
+    attachments = make_attachments(storage_location(where).folder, codecs)
     with write_cache(where, make_manifest(shards, container, codecs), attachments) as writer:
         for shard in writer.missing_shards():
             if publish is None or shard in publish:

@@ -159,26 +159,35 @@ def test_a_write_that_fails_at_any_call_loses_nothing(
         assert open_cache(make_cache(root, SHARDS[:2], name)).content_digest == whole
 
 
-def test_a_line_that_was_half_written_leaves_no_trace(
+def test_a_half_written_journal_line_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full in the middle of the journal's line; the same writer may try again."""
-    root = tmp_path / "c"
+    """The disk is full in the middle of the line; the same writer may try again."""
+    root, disk_is_full = tmp_path / "c", False
+    plain_open = Path.open
+
+    class FullDisk:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        def write(self, line: bytes) -> int:
+            return int(self._stream.write(line[:50] if disk_is_full else line))
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        stream = plain_open(path, mode, *arguments, **options)
+        return FullDisk(stream) if (path.name, mode) == ("journal.jsonl", "r+b") else stream
+
+    monkeypatch.setattr(Path, "open", opened)
     with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
-        plain = writer._journal._stream
-
-        class Full:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(plain, name)
-
-            def write(self, line: bytes) -> int:
-                return plain.write(line[:50]) or 0
-
         before = (root / "journal.jsonl").read_bytes()
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-            patch.setattr(writer._journal, "_stream", Full())
+        disk_is_full = True
+        with pytest.raises(OSError, match="No space"):
             writer.publish(0, make_content(SHARDS[0]))
         assert (root / "journal.jsonl").read_bytes() == before
+        disk_is_full = False
         for shard, examples in enumerate(SHARDS):
             writer.publish(shard, make_content(examples))
     assert verify_cache(root).whole

@@ -15,7 +15,7 @@ from cache import CacheError, open_cache, write_cache
 from cache.containers import CONTAINER_NAMES
 from cache.files import fsync_path, write_atomically
 from cache.lock import WriterLock, require_unlocked
-from cache.storage.local_copies import Copies
+from cache.storage.local_copies import LocalCopies
 from tests.cache.examples import (
     make_attachments,
     make_cache,
@@ -138,12 +138,12 @@ def test_without_locks_nothing_is_written_and_what_to_do_is_said(
         require_unlocked(tmp_path / "c")
     with pytest.raises(CacheError, match="has no locks"):
         make_cache(tmp_path / "c", SHARDS, "zarr")
-    copies = Copies(tmp_path / "copies", "one", 1000)
+    copies = LocalCopies(tmp_path / "copies", "one", 1000)
     with pytest.raises(
         CacheError,
         match=f"{tmp_path / 'copies'}/one/locks: its file system has no locks .*with --copies",
     ):
-        copies.alone("000000.zarr")
+        copies.lock("000000.zarr")
 
 
 def test_a_lock_that_a_share_says_is_denied_is_another_writers(

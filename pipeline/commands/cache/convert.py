@@ -7,14 +7,14 @@ from typing import Any
 import click
 import cloup
 
-from cache.location import require_apart
+from cache.location import require_separate
 from cache.names import CONTAINER_NAMES
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.codec_fit.requirements import by_layer
-from pipeline.commands.cache_places import cache_places
 from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.devices import require_device
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 
 
@@ -37,9 +37,14 @@ from pipeline.commands.shell import command
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
 )
 @command
-@cache_places("source", "target")
+@location_options("source", "target")
 def convert(
-    source: Place, target: Place, *, container: str | None, as_json: bool, **options: Any
+    source: StorageLocation,
+    target: StorageLocation,
+    *,
+    container: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> dict[str, Any]:
     """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not
     needed, and the teacher only where a KL divergence is asked for.
@@ -55,7 +60,7 @@ def convert(
     """
     manifest = require_cache(source)
     if not target.is_remote:
-        require_apart(source, target)
+        require_separate(source, target)
     require_device(options["device"])
     require_teacher(options["teacher"])
     for name in ("codec", "fidelity", "bits") if manifest is not None else ():

@@ -8,10 +8,10 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_cache, require_teacher
 from pipeline.commands.devices import require_device
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 
@@ -58,8 +58,10 @@ from pipeline.errors import InputError
     ),
 )
 @command
-@cache_places("cache")
-def fidelity(cache: Place, *, out: Path | None, as_json: bool, **options: Any) -> dict[str, Any]:
+@location_options("cache")
+def fidelity(
+    cache: StorageLocation, *, out: Path | None, as_json: bool, **options: Any
+) -> dict[str, Any]:
     """Compare the codecs on a cache's own data: bits a value against what is lost, beside the
     Gaussian rate-distortion bound.
 

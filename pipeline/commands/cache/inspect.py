@@ -8,10 +8,10 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_cache
 from pipeline.commands.counted import counted
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 from pipeline.errors import InputError
 
@@ -27,8 +27,8 @@ from pipeline.errors import InputError
     ),
 )
 @command
-@cache_places("cache")
-def inspect(cache: Place, *, options: bool, as_json: bool) -> dict[str, Any]:
+@location_options("cache")
+def inspect(cache: StorageLocation, *, options: bool, as_json: bool) -> dict[str, Any]:
     """Say what a cache holds, finished or not. No shard is opened.
 
     \b

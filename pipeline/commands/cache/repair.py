@@ -7,10 +7,10 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_data_set, require_mendable, require_teacher
 from pipeline.commands.devices import require_device
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 
 
@@ -36,8 +36,8 @@ from pipeline.commands.shell import command
     ),
 )
 @command
-@cache_places("cache")
-def repair(cache: Place, *, as_json: bool, **options: Any) -> dict[str, Any]:
+@location_options("cache")
+def repair(cache: StorageLocation, *, as_json: bool, **options: Any) -> dict[str, Any]:
     """Verify a cache, and extract again the shards that are damaged or missing, and no others.
 
     Manifest and journal hold a copy of what matters in the other: where one of them is lost it is

@@ -7,10 +7,10 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place
-from pipeline.commands.cache_places import cache_places
+from cache.storage import StorageLocation
 from pipeline.commands.checks import require_mendable, require_teacher
 from pipeline.commands.devices import require_device
+from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
 
 
@@ -35,9 +35,9 @@ from pipeline.commands.shell import command
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
 )
 @command
-@cache_places("cache")
+@location_options("cache")
 def verify(
-    cache: Place,
+    cache: StorageLocation,
     *,
     deep: bool,
     sample: int,

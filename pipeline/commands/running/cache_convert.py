@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
 from pipeline.progress import BarProgress, progress_bar
@@ -16,7 +16,12 @@ from pipeline.upkeep.recode import RecodeSettings, new_codecs
 
 
 def convert_and_tell(
-    source: Place, target: Place, container: str | None, options: dict[str, Any], *, as_json: bool
+    source: StorageLocation,
+    target: StorageLocation,
+    container: str | None,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Write a cache in another format or codec; the result, which is printed in words unless it is
     to be JSON.

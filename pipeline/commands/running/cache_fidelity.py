@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
 from pipeline.report.fidelity import fidelity_json, write_fidelity
@@ -16,7 +16,7 @@ from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, comp
 
 
 def compare_and_tell(
-    cache: Place, out: Path | None, options: dict[str, Any], *, as_json: bool
+    cache: StorageLocation, out: Path | None, options: dict[str, Any], *, as_json: bool
 ) -> dict[str, Any]:
     """Compare the codecs on a cache's own data; the result, which is printed in words unless it is
     to be JSON.

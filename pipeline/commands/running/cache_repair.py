@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
 from pipeline.upkeep.repair import RepairResult, RepairSettings, repair
@@ -16,7 +16,9 @@ from pipeline.upkeep.repair import RepairResult, RepairSettings, repair
 _MOST_LINES = 20
 
 
-def repair_and_tell(cache: Place, options: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+def repair_and_tell(
+    cache: StorageLocation, options: dict[str, Any], *, as_json: bool
+) -> dict[str, Any]:
     """Verify a cache and extract what is lost; the result, which is printed in words unless it is
     to be JSON.
 

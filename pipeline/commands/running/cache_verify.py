@@ -15,9 +15,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from cache.upkeep.summary import published_bytes
-from cache.upkeep.verify import Verification, verify_cache
+from cache.upkeep.verification import Verification
+from cache.upkeep.verify import verify_cache
 from pipeline.commands.counted import counted
 from pipeline.errors import RunError
 from pipeline.progress import shown_progress
@@ -29,7 +30,7 @@ _MOST_LINES = 20
 
 
 def verify_and_tell(
-    cache: Place,
+    cache: StorageLocation,
     *,
     deep: bool,
     sample: int,
@@ -73,7 +74,7 @@ def verify_and_tell(
     return result
 
 
-def _complaint(cache: Place, found: Verification, compared: Recheck | None) -> str | None:
+def _complaint(cache: StorageLocation, found: Verification, compared: Recheck | None) -> str | None:
     """What is wrong, in one line; None where all is well."""
     parts = []
     if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cache.storage import Place
+from cache.storage import StorageLocation
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.processes import leads
@@ -20,7 +20,7 @@ from pipeline.training.run import train
 def train_and_tell(
     settings: TrainSettings,
     comparisons: list[str],
-    random_teacher: Place | None,
+    random_teacher: StorageLocation | None,
     *,
     resume: bool,
     as_json: bool,

@@ -54,7 +54,7 @@ class ShardActor:
         if threads:
             torch.set_num_threads(threads)
         self._plan = plan
-        self._place = plan.settings.place
+        self._location = plan.settings.location
         self._worker = ShardWorker(plan)
         self._teacher_is_busy = threading.Lock()
 
@@ -75,7 +75,7 @@ class ShardActor:
             states = self._worker.read(shard, unusable)
         provenance = self._plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
         return store_shard(
-            self._place, manifest, shard, states.coded(codecs), states.non_finite, provenance
+            self._location, manifest, shard, states.coded(codecs), states.non_finite, provenance
         )
 
 

@@ -119,7 +119,7 @@ class _StoringRank:
         manifest: Manifest,
         codecs: dict[int, Codec],
     ) -> None:
-        self._place, self._manifest, self._worker = plan.settings.place, manifest, worker
+        self._location, self._manifest, self._worker = plan.settings.location, manifest, worker
         self._durable: list[ShardRecord] = []
         self._publisher = BackgroundPublisher(
             self, codecs, plan.provenance_of_shards(), self._durable.append
@@ -146,7 +146,7 @@ class _StoringRank:
         provenance: Mapping[str, Any],
     ) -> ShardRecord:
         """Store a shard; rank 0 will journal it."""
-        return store_shard(self._place, self._manifest, shard, content, non_finite, provenance)
+        return store_shard(self._location, self._manifest, shard, content, non_finite, provenance)
 
     def do(self, task: _Round) -> list[ShardRecord]:
         """Read this rank's shard; on rank 0 the records of all shards that have become durable on

@@ -79,7 +79,7 @@ def test_a_cache_of_shared_prefixes_reads_like_one_of_whole_examples(
             )
     if codec == "klt":
         assert any(kept_exactly(whole, index) for index in range(len(whole))) == bool(far)
-    assert verify_cache(shared.place).whole
+    assert verify_cache(shared.location).whole
 
 
 def test_where_memory_holds_one_prefix_alone_the_others_are_read_again(
@@ -149,7 +149,7 @@ def test_examples_cut_in_any_way_are_read_whole(
         assert same_example(shared[index], whole[index])
         path = shared.prefixes_of(index)
         assert [prefix.length for prefix in path] == sorted(prefix.length for prefix in path)
-    assert verify_cache(shared.place).whole
+    assert verify_cache(shared.location).whole
 
 
 @every_format
@@ -187,7 +187,7 @@ def test_who_writes_into_an_example_changes_no_other(
 def test_threads_read_shared_prefixes_at_the_same_time(tmp_path: Path) -> None:
     cache = open_cache(make_shared().write(tmp_path / "c", "zarr", "klt"))
     wanted = [cache[index] for index in range(len(cache))]
-    fresh, together = open_cache(cache.place), threading.Barrier(8)
+    fresh, together = open_cache(cache.location), threading.Barrier(8)
 
     def read(start: int) -> bool:
         together.wait()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cache.storage.object_store import ObjectStore
+from cache.storage.object_store import ObjectStoreLocation
 from tests.cache.storage.server import new_address
 
 
 @pytest.fixture
-def store(s3_endpoint: str, tmp_path: Path) -> Callable[[], ObjectStore]:
-    """Makes places in the store where nothing is yet."""
-    return lambda: ObjectStore(new_address(), s3_endpoint, tmp_path / "copies")
+def store(s3_endpoint: str, tmp_path: Path) -> Callable[[], ObjectStoreLocation]:
+    """Makes locations in the store where nothing is yet."""
+    return lambda: ObjectStoreLocation(new_address(), s3_endpoint, tmp_path / "copies")

@@ -14,7 +14,7 @@ from cache.storage import lease as lease_module
 from cache.storage.bucket import Bucket
 from cache.storage.conditional_put import PROBE, require_conditional_put
 from cache.storage.lease import Lease
-from cache.storage.object_store import ObjectStore
+from cache.storage.object_store import ObjectStoreLocation
 from tests.cache.examples import make_attachments, make_content, make_manifest, make_shards
 from tests.cache.storage.proxy import running_proxy
 from tests.cache.storage.server import new_address
@@ -59,8 +59,8 @@ def test_a_server_without_conditional_puts_is_refused_and_nothing_is_left_behind
     change, lack = LAX[kind]
     address = new_address()
     with running_proxy(s3_endpoint, **change) as endpoint:
-        place = ObjectStore(address, endpoint, tmp_path / "copies")
-        begun = write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x"))
+        location = ObjectStoreLocation(address, endpoint, tmp_path / "copies")
+        begun = write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x"))
         with (
             pytest.raises(
                 CacheError, match=f"{re.escape(address)}: the server {re.escape(endpoint)} {lack}"
@@ -73,16 +73,16 @@ def test_a_server_without_conditional_puts_is_refused_and_nothing_is_left_behind
 
 def test_it_is_refused_before_anything_costly_is_done(s3_endpoint: str, tmp_path: Path) -> None:
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
-        place = ObjectStore(new_address(), endpoint, tmp_path / "copies")
+        location = ObjectStoreLocation(new_address(), endpoint, tmp_path / "copies")
         with pytest.raises(CacheError, match="ignores If-None-Match"):
-            place.require_unlocked()
+            location.require_unlocked()
 
 
 def test_of_two_writers_that_begin_at_the_same_moment_one_is_refused(
     s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        lease_module, "_free_tag", lambda bucket: None
+        lease_module, "_etag_to_replace", lambda bucket: None
     )  # both have looked, and nobody was there
     honest = Bucket(new_address(), s3_endpoint)
     with Lease(honest), pytest.raises(CacheError, match="another process is writing"):
@@ -123,11 +123,11 @@ def test_a_probe_that_could_not_be_removed_is_part_of_no_cache(
         )
         require_conditional_put(Bucket(address, s3_endpoint))
     assert [name for name in Bucket(address, s3_endpoint).sizes() if name.startswith(PROBE)]
-    place = ObjectStore(address, s3_endpoint, tmp_path / "copies")
-    with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+    location = ObjectStoreLocation(address, s3_endpoint, tmp_path / "copies")
+    with write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         for shard, examples in enumerate(SHARDS):
             writer.publish(shard, make_content(examples))
-    assert not [name for name in place.names() if name.startswith(PROBE)]
+    assert not [name for name in location.file_names() if name.startswith(PROBE)]
 
 
 def test_the_command_says_so_in_one_line(s3_endpoint: str, run_cli: RunCli, tmp_path: Path) -> None:

@@ -19,16 +19,16 @@ from cache import CacheError, DamagedCacheError, open_cache
 from cache.containers import CONTAINER_NAMES
 from cache.journal import scan_journal
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
-from cache.storage import place_of
+from cache.storage import storage_location
 from cache.storage.bucket import Bucket
 from cache.storage.conditional_put import PROBE
-from cache.storage.entries import ENTRIES
-from cache.storage.object_store import ObjectStore
+from cache.storage.journal_entries import ENTRIES
+from cache.storage.object_store import ObjectStoreLocation
 from cache.upkeep.convert import convert_cache
-from cache.upkeep.repair import mend_cache
+from cache.upkeep.repair import repair_cache
 from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
-from cache.writer import require_continuable, write_cache
+from cache.writer import require_resumable, write_cache
 from tests.cache.examples import (
     make_attachments,
     make_cache,
@@ -41,11 +41,11 @@ from tests.cache.storage.server import new_address
 
 SHARDS = make_shards([[5, 3], [4], [7, 1]])
 RAGGED = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=4), min_size=1, max_size=3)
-Store = Callable[[], ObjectStore]
+Store = Callable[[], ObjectStoreLocation]
 
 
-def objects_of(place: ObjectStore) -> dict[str, bytes | None]:
-    bucket = Bucket(place.address, place.endpoint)
+def objects_of(location: ObjectStoreLocation) -> dict[str, bytes | None]:
+    bucket = Bucket(location.address, location.endpoint)
     return bucket.get_all(bucket.sizes())
 
 
@@ -65,14 +65,14 @@ def files_of(root: Path) -> dict[str, bytes]:
 def test_it_is_the_cache_that_a_folder_would_hold(
     container: str, lengths: list[list[int]], codec: str, store: Store
 ) -> None:
-    shards, place = make_shards(lengths), store()
+    shards, location = make_shards(lengths), store()
     with tempfile.TemporaryDirectory() as folder:
         root = make_cache(Path(folder) / "c", shards, container, codec=codec)
-        make_cache(place, shards, container, codec=codec)
-        with open_cache(place) as remote, open_cache(root) as local:
+        make_cache(location, shards, container, codec=codec)
+        with open_cache(location) as remote, open_cache(root) as local:
             assert remote.content_digest == local.content_digest
             assert all(same_example(left, right) for left, right in zip(remote, local, strict=True))
-        there, here = objects_of(place), files_of(root)
+        there, here = objects_of(location), files_of(root)
         if container == "hdf5":  # its files tell when they were made, and so does the journal
             there, here = (
                 {name: len(content or b"") for name, content in each.items()}
@@ -82,12 +82,12 @@ def test_it_is_the_cache_that_a_folder_would_hold(
 
 
 def test_a_folder_that_is_copied_there_is_a_cache_and_back(store: Store, tmp_path: Path) -> None:
-    root, place = make_cache(tmp_path / "c", SHARDS), store()
+    root, location = make_cache(tmp_path / "c", SHARDS), store()
     names = sorted(files_of(root))
-    Bucket(place.address, place.endpoint).upload(root, names)
-    digest = open_cache(place).content_digest
+    Bucket(location.address, location.endpoint).upload(root, names)
+    digest = open_cache(location).content_digest
     assert digest == open_cache(root).content_digest
-    for name, content in objects_of(place).items():
+    for name, content in objects_of(location).items():
         path = tmp_path / "back" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content or b"")
@@ -96,11 +96,11 @@ def test_a_folder_that_is_copied_there_is_a_cache_and_back(store: Store, tmp_pat
 
 
 def test_converted_there_and_back_it_is_the_same(store: Store, tmp_path: Path) -> None:
-    root, place = make_cache(tmp_path / "c", SHARDS), store()
-    assert convert_cache(root, place, container="hdf5").same_content
-    assert convert_cache(place, tmp_path / "back").same_content
+    root, location = make_cache(tmp_path / "c", SHARDS), store()
+    assert convert_cache(root, location, container="hdf5").same_content
+    assert convert_cache(location, tmp_path / "back").same_content
     with pytest.raises(CacheError, match="own folder"):
-        convert_cache(place, place)
+        convert_cache(location, location)
 
 
 class CrashError(BaseException):
@@ -141,175 +141,183 @@ def test_whichever_request_fails_the_cache_is_gone_on_with(
     after: bool, kind: type[BaseException], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "cache.storage.lease._has_died", lambda holder: True
+        "cache.storage.lease.has_died", lambda holder: True
     )  # each failure ends its process
     with failing(0, kind(), after=after) as count:
         make_cache(store(), SHARDS, "hdf5")
     assert count[0] >= 8
     for number in range(1, count[0] + 1):
-        place, published = store(), set[int]()
+        location, published = store(), set[int]()
         with failing(number, kind("out of reach"), after=after), pytest.raises((kind, CacheError)):
-            make_cache(place, SHARDS, "hdf5")
+            make_cache(location, SHARDS, "hdf5")
             if number == count[0]:
                 # the last request gives the lease back: what fails there runs out by itself
                 raise kind
-        place.refresh()
-        if (place.folder / MANIFEST_NAME).exists():
-            found = verify_cache(place)
+        location.read()
+        if (location.folder / MANIFEST_NAME).exists():
+            found = verify_cache(location)
             assert found.damage == []
-            published = set(scan_journal(place.folder).records)
-        make_cache(place, SHARDS, "hdf5")
-        assert published <= set(scan_journal(place.folder).records)
-        with open_cache(place) as remote:
+            published = set(scan_journal(location.folder).records)
+        make_cache(location, SHARDS, "hdf5")
+        assert published <= set(scan_journal(location.folder).records)
+        with open_cache(location) as remote:
             assert all(
                 same_example(a, b)
                 for a, b in zip(remote, [e for shard in SHARDS for e in shard], strict=True)
             )
-        assert verify_cache(place).whole
-        assert not [name for name in objects_of(place) if name.startswith(f"{ENTRIES}/")]
+        assert verify_cache(location).whole
+        assert not [name for name in objects_of(location) if name.startswith(f"{ENTRIES}/")]
 
 
 def test_what_is_not_in_the_journal_does_not_exist(store: Store, tmp_path: Path) -> None:
-    place = store()
-    with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+    location = store()
+    with write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         writer.publish(0, make_content(SHARDS[0]))
-        assert summarise_cache(place)["shards"] == 1
+        assert summarise_cache(location)["shards"] == 1
         with mock.patch.object(Bucket, "put_if", side_effect=CrashError), pytest.raises(CrashError):
             writer.publish(1, make_content(SHARDS[1]))
-        assert any(name.startswith("shards/000001") for name in objects_of(place))
-        assert summarise_cache(place)["shards"] == 1
+        assert any(name.startswith("shards/000001") for name in objects_of(location))
+        assert summarise_cache(location)["shards"] == 1
     with pytest.raises(CacheError, match=r"^s3://bucket/\S+: not complete \(1 of 3 shards\)"):
-        open_cache(place)
-    assert require_continuable(place, make_manifest(SHARDS)) == [1, 2]
+        open_cache(location)
+    assert require_resumable(location, make_manifest(SHARDS)) == [1, 2]
 
 
 def test_an_entry_that_another_process_has_put_is_never_replaced(
     store: Store, tmp_path: Path
 ) -> None:
-    place = store()
-    with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+    location = store()
+    with write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         writer.publish(0, make_content(SHARDS[0]))
-        before = objects_of(place)[f"{ENTRIES}/000000.jsonl"]
+        before = objects_of(location)[f"{ENTRIES}/000000.jsonl"]
         with pytest.raises(CacheError, match="another process has published shard 0"):
             writer.publish(0, make_content(SHARDS[1]))
-    assert objects_of(place)[f"{ENTRIES}/000000.jsonl"] == before
+    assert objects_of(location)[f"{ENTRIES}/000000.jsonl"] == before
 
 
 def test_other_things_and_other_caches_are_refused(store: Store) -> None:
-    place = store()
-    Bucket(place.address, place.endpoint).put("notes.txt", b"mine")
+    location = store()
+    Bucket(location.address, location.endpoint).put("notes.txt", b"mine")
     with pytest.raises(CacheError, match=r"s3://\S+: not a cache \(it holds 'notes.txt'\)"):
-        make_cache(place, SHARDS)
+        make_cache(location, SHARDS)
     other = store()
     make_cache(other, SHARDS)
     with pytest.raises(
         CacheError,
         match=r"^s3://\S+: holds another run's hidden states \(limit was None, now it is 7",
     ):
-        require_continuable(other, make_manifest(SHARDS, limit=7))
+        require_resumable(other, make_manifest(SHARDS, limit=7))
 
 
 def test_a_shard_whose_objects_are_gone_is_told_before_the_work(store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    bucket = Bucket(place.address, place.endpoint)
+    location = store()
+    make_cache(location, SHARDS)
+    bucket = Bucket(location.address, location.endpoint)
     bucket.delete([min(bucket.sizes("shards/000001.zarr"))])
     with pytest.raises(DamagedCacheError, match=r"s3://\S+/shards/000001.zarr\S+: missing"):
-        require_continuable(place, make_manifest(SHARDS))
+        require_resumable(location, make_manifest(SHARDS))
 
 
 def test_damage_is_named_and_mended_and_copies_do_not_hide_it(store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    digest = open_cache(place).content_digest
-    assert len(list(open_cache(place))) == 5  # copies of all shards are here
-    bucket = Bucket(place.address, place.endpoint)
+    location = store()
+    make_cache(location, SHARDS)
+    digest = open_cache(location).content_digest
+    assert len(list(open_cache(location))) == 5  # copies of all shards are here
+    bucket = Bucket(location.address, location.endpoint)
     name = "shards/000001.zarr/hidden_states/-1/c/0/0"
     content = bytearray(bucket.get(name) or b"")
     content[3] ^= 1
     bucket.put(name, bytes(content))
     bucket.delete(bucket.sizes("shards/000002.zarr"))
     bucket.put("stray", b"")
-    found = verify_cache(place)
+    found = verify_cache(location)
     assert [(damage.file, damage.shard) for damage in found.damage] == [
         (name, 1),
         ("shards/000002.zarr", 2),
     ]
     assert found.strays == ["stray"]
-    with mend_cache(place) as mender:
-        assert mender.shards == [1, 2]
-        for shard in mender.shards:
-            assert mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
-    assert verify_cache(place).whole
-    assert open_cache(place).content_digest == digest
+    with repair_cache(location) as repairer:
+        assert repairer.shards == [1, 2]
+        for shard in repairer.shards:
+            assert repairer.replace(
+                shard, make_content(SHARDS[shard]), non_finite={}, provenance={}
+            )
+    assert verify_cache(location).whole
+    assert open_cache(location).content_digest == digest
 
 
 @pytest.mark.parametrize("lost", [MANIFEST_NAME, JOURNAL_NAME])
 def test_a_lost_manifest_or_journal_is_put_back(lost: str, store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    assert len(list(open_cache(place))) == 5
-    digest = open_cache(place).content_digest
-    bucket = Bucket(place.address, place.endpoint)
+    location = store()
+    make_cache(location, SHARDS)
+    assert len(list(open_cache(location))) == 5
+    digest = open_cache(location).content_digest
+    bucket = Bucket(location.address, location.endpoint)
     bucket.delete([lost])
     with pytest.raises(CacheError):
-        open_cache(place)
+        open_cache(location)
     if lost == JOURNAL_NAME:
         bucket.put(JOURNAL_NAME, b"")
-    with mend_cache(place) as mender:
-        for shard in mender.shards:  # told from the shards where copies are here
-            mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
-    assert open_cache(place).content_digest == digest
-    assert verify_cache(place).whole
+    with repair_cache(location) as repairer:
+        for shard in repairer.shards:  # told from the shards where copies are here
+            repairer.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
+    assert open_cache(location).content_digest == digest
+    assert verify_cache(location).whole
 
 
 def test_lost_lines_are_told_from_the_shards_without_the_teacher(store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    digest = open_cache(place).content_digest
-    bucket = Bucket(place.address, place.endpoint)
+    location = store()
+    make_cache(location, SHARDS)
+    digest = open_cache(location).content_digest
+    bucket = Bucket(location.address, location.endpoint)
     lines = (bucket.get(JOURNAL_NAME) or b"").splitlines(keepends=True)
     bucket.put(JOURNAL_NAME, b"".join(lines[:2]))
-    with mend_cache(ObjectStore(place.address, place.endpoint, place.folder / "new")) as mender:
-        assert (mender.restored, mender.shards) == ([1, 2], [])
-    assert open_cache(place).content_digest == digest
+    with repair_cache(
+        ObjectStoreLocation(location.address, location.endpoint, location.folder / "new")
+    ) as repairer:
+        assert (repairer.restored, repairer.shards) == ([1, 2], [])
+    assert open_cache(location).content_digest == digest
 
 
 def test_readers_beside_a_writer_on_the_same_machine_neither_harm_it_nor_what_it_publishes(
     store: Store, tmp_path: Path
 ) -> None:
-    place = store()
-    beside = ObjectStore(*place.__reduce__()[1])
-    with write_cache(place, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
+    location = store()
+    beside = ObjectStoreLocation(*location.__reduce__()[1])
+    with write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x")) as writer:
         for shard in (2, 0, 1):  # in whatever order workers give them
             writer.publish(shard, make_content(SHARDS[shard]))
             assert summarise_cache(beside)["shards"] == len(writer.published)
             with pytest.raises(CacheError, match="another process is writing"):
                 make_cache(beside, SHARDS)
-            elsewhere = ObjectStore(place.address, place.endpoint, tmp_path / f"elsewhere-{shard}")
+            elsewhere = ObjectStoreLocation(
+                location.address, location.endpoint, tmp_path / f"elsewhere-{shard}"
+            )
             assert summarise_cache(elsewhere)["shards"] == len(writer.published)
     assert verify_cache(beside).whole
-    assert open_cache(ObjectStore(place.address, place.endpoint, tmp_path / "new")).content_digest
+    assert open_cache(
+        ObjectStoreLocation(location.address, location.endpoint, tmp_path / "new")
+    ).content_digest
 
 
 def test_what_a_late_writer_says_of_a_published_shard_counts_for_nothing(store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    digest = open_cache(place).content_digest
+    location = store()
+    make_cache(location, SHARDS)
+    digest = open_cache(location).content_digest
     late = make_cache(store(), make_shards([[9, 9]]))
     line = Bucket(late.address, late.endpoint).get(JOURNAL_NAME) or b""
-    Bucket(place.address, place.endpoint).put(
+    Bucket(location.address, location.endpoint).put(
         f"{ENTRIES}/000000.jsonl", line.splitlines(keepends=True)[1]
     )
-    assert open_cache(place).content_digest == digest
-    assert verify_cache(place).whole
+    assert open_cache(location).content_digest == digest
+    assert verify_cache(location).whole
 
 
 def test_access_that_is_denied_is_not_taken_for_damage(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = store()
-    make_cache(place, SHARDS)
+    location = store()
+    make_cache(location, SHARDS)
     plain, asked = Bucket.download, list[int]()
 
     def denied(self: Bucket, *arguments: Any) -> None:
@@ -320,14 +328,14 @@ def test_access_that_is_denied_is_not_taken_for_damage(
 
     monkeypatch.setattr(Bucket, "download", denied)
     with pytest.raises(CacheError, match="access is denied"):
-        verify_cache(place)
+        verify_cache(location)
 
 
 def test_a_folders_lock_that_was_copied_there_locks_nothing(store: Store) -> None:
-    place = store()
-    make_cache(place, SHARDS)
-    Bucket(place.address, place.endpoint).put(".lock", b"")
-    make_cache(place, SHARDS)
+    location = store()
+    make_cache(location, SHARDS)
+    Bucket(location.address, location.endpoint).put(".lock", b"")
+    make_cache(location, SHARDS)
 
 
 OUTSIDE = [
@@ -350,9 +358,9 @@ def test_a_journal_that_names_other_files_makes_no_files(
     text = (root / JOURNAL_NAME).read_bytes().splitlines(keepends=True)
     text[1] = records[0].line()
     (root / JOURNAL_NAME).write_bytes(b"".join(text))
-    place = store()
-    Bucket(place.address, place.endpoint).upload(root, sorted(files_of(root)))
-    cache = open_cache(place)
+    location = store()
+    Bucket(location.address, location.endpoint).upload(root, sorted(files_of(root)))
+    cache = open_cache(location)
     assert cache.manifest == manifest
     with pytest.raises(CacheError):
         cache[0]
@@ -360,23 +368,23 @@ def test_a_journal_that_names_other_files_makes_no_files(
 
 
 def test_a_cache_that_was_replaced_is_seen(store: Store) -> None:
-    place, others = store(), make_shards([[9, 2], [4], [1]])
-    make_cache(place, SHARDS)
-    assert len(list(open_cache(place))) == 5
-    bucket = Bucket(place.address, place.endpoint)
+    location, others = store(), make_shards([[9, 2], [4], [1]])
+    make_cache(location, SHARDS)
+    assert len(list(open_cache(location))) == 5
+    bucket = Bucket(location.address, location.endpoint)
     bucket.delete(bucket.sizes())
-    make_cache(place, others)
-    with open_cache(place) as cache:
+    make_cache(location, others)
+    with open_cache(location) as cache:
         assert all(
             same_example(left, right)
             for left, right in zip(cache, [e for shard in others for e in shard], strict=True)
         )
-    shutil.rmtree(place.folder)
-    assert len(list(open_cache(place))) == 4
+    shutil.rmtree(location.folder)
+    assert len(list(open_cache(location))) == 4
 
 
 def test_addresses_are_understood_or_refused() -> None:
-    assert place_of("s3://bucket/a/b/").address == "s3://bucket/a/b"
+    assert storage_location("s3://bucket/a/b/").address == "s3://bucket/a/b"
     for wrong in (
         "s3://",
         "s3://bucket",
@@ -387,12 +395,12 @@ def test_addresses_are_understood_or_refused() -> None:
         "https://x/y",
     ):
         with pytest.raises(CacheError, match=wrong.rstrip("/")):
-            place_of(wrong)
-    with pytest.raises(CacheError, match="no kind of address"):
-        place_of(Path("s3://bucket/a"))
-    place = place_of("s3://bucket/a", "http://127.0.0.1:9", Path("here"), 5)
-    again = place_of(place.recorded, place.endpoint)
-    assert (again.address, again.endpoint, place.most_held) == (
+            storage_location(wrong)
+    with pytest.raises(CacheError, match="unknown kind of address"):
+        storage_location(Path("s3://bucket/a"))
+    location = storage_location("s3://bucket/a", "http://127.0.0.1:9", Path("here"), 5)
+    again = storage_location(location.recorded_address, location.endpoint)
+    assert (again.address, again.endpoint, location.copy_limit) == (
         "s3://bucket/a",
         "http://127.0.0.1:9",
         5,
@@ -400,10 +408,10 @@ def test_addresses_are_understood_or_refused() -> None:
 
 
 def test_a_server_or_bucket_that_is_not_there_is_told(store: Store, tmp_path: Path) -> None:
-    nowhere = ObjectStore(new_address(), "http://127.0.0.1:1", tmp_path)
+    nowhere = ObjectStoreLocation(new_address(), "http://127.0.0.1:1", tmp_path)
     with pytest.raises(OSError, match="the object store does not answer"):
         open_cache(nowhere)
     with pytest.raises(CacheError, match="s3://nobucket/x: there is no such bucket"):
-        open_cache(ObjectStore("s3://nobucket/x", store().endpoint, tmp_path))
+        open_cache(ObjectStoreLocation("s3://nobucket/x", store().endpoint, tmp_path))
     with pytest.raises(CacheError, match=r"s3://bucket/\S+: not a cache"):
         open_cache(store())

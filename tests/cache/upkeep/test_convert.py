@@ -94,9 +94,7 @@ def test_what_cannot_be_converted_is_refused_before_anything_is_written(
     with pytest.raises(CacheError, match="unknown cache format"):
         convert_cache(source, tmp_path / "target", container="csv")
     lossy = make_cache(tmp_path / "lossy", make_shards([[5, 3], [4]]), codec="int8")
-    with pytest.raises(
-        CacheError, match="layer -1 is stored as int8, and what that lost cannot come back"
-    ):
+    with pytest.raises(CacheError, match="layer -1 is stored as int8, which cannot be undone"):
         convert_cache(lossy, tmp_path / "target", codecs={-1: Bf16()})
     part = make_cache(tmp_path / "part", make_shards([[5, 3], [4]]), publish=[1])
     with pytest.raises(CacheError, match="not complete"):

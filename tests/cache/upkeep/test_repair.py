@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache import CacheError, files, open_cache, write_cache
 from cache.containers import CONTAINER_NAMES
 from cache.errors import OtherContentError
-from cache.upkeep.repair import mend_cache
+from cache.upkeep.repair import repair_cache
 from cache.upkeep.verify import verify_cache
 from tests.cache.examples import (
     make_attachments,
@@ -42,15 +42,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def mend(root: Path) -> list[int]:
     """With the examples that were written standing in for the teacher."""
-    with mend_cache(root) as mender:
-        if mender.damaged_attachments:
-            mender.put_back_attachments(make_attachments(root))
-        for shard in mender.shards:
+    with repair_cache(root) as repairer:
+        if repairer.damaged_attachments:
+            repairer.replace_attachments(make_attachments(root))
+        for shard in repairer.shards:
             assert (
-                mender.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
+                repairer.replace(shard, make_content(SHARDS[shard]), non_finite={}, provenance={})
                 is not False
             )
-        return mender.shards
+        return repairer.shards
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,13 +108,13 @@ def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(
     content[bytes(content).index(states)] ^= 1
     shard_paths(root)[0].write_bytes(content)
     shutil.copy(shard_paths(root)[2], shard_paths(root)[1])
-    with mend_cache(root) as mender:
-        assert (mender.restored, mender.shards) == ([2], [0, 1])
+    with repair_cache(root) as repairer:
+        assert (repairer.restored, repairer.shards) == ([2], [0, 1])
         assert (
-            mender.replace(0, make_content(SHARDS[0]), non_finite={}, provenance={}) is None
+            repairer.replace(0, make_content(SHARDS[0]), non_finite={}, provenance={}) is None
         )  # nothing to compare with
-        mender.replace(1, make_content(SHARDS[1]), non_finite={}, provenance={})
-        mender.require_consistent()
+        repairer.replace(1, make_content(SHARDS[1]), non_finite={}, provenance={})
+        repairer.require_consistent()
     assert open_cache(root).content_digest == open_cache(whole["hdf5"]).content_digest
 
 
@@ -126,8 +126,8 @@ def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
         writer.publish(0, make_content(SHARDS[0]))
         writer.publish(1, make_content(SHARDS[1]), non_finite={left_out[0].row_id: 8})
     (root / "journal.jsonl").unlink()
-    with mend_cache(root) as mender:
-        assert mender.restored == [0, 1]
+    with repair_cache(root) as repairer:
+        assert repairer.restored == [0, 1]
     assert verify_cache(root).whole
     assert open_cache(root).records[1].non_finite == {left_out[0].row_id: 8}
 
@@ -135,10 +135,10 @@ def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
 def test_a_contradiction_is_not_called_mended(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", [SHARDS[0], SHARDS[0]])
     with (
-        mend_cache(root) as mender,
-        pytest.raises(CacheError, match="row ids stand in it twice; this cannot be mended"),
+        repair_cache(root) as repairer,
+        pytest.raises(CacheError, match="row ids stand in it twice; this cannot be repaired"),
     ):
-        mender.require_consistent()
+        repairer.require_consistent()
 
 
 def test_a_shard_of_other_numbers_is_refused_unless_allowed(
@@ -149,11 +149,11 @@ def test_a_shard_of_other_numbers_is_refused_unless_allowed(
     before = open_cache(root).content_digest
     others = make_shards([[5, 3], [4, 90, 2]], layers=(-1, 0))[1]
     others[0].hidden_states[-1][0, 0] += 1
-    with mend_cache(root) as mender:
+    with repair_cache(root) as repairer:
         with pytest.raises(OtherContentError, match="shard 1"):
-            mender.replace(1, make_content(others), non_finite={}, provenance={})
+            repairer.replace(1, make_content(others), non_finite={}, provenance={})
         assert not verify_cache(root).whole
-        assert not mender.replace(
+        assert not repairer.replace(
             1, make_content(others), non_finite={}, provenance={}, other_content=True
         )
     assert verify_cache(root).whole
@@ -166,11 +166,11 @@ def test_other_attachments_are_refused(whole: dict[str, Path], tmp_path: Path) -
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "note.txt").write_text("other")
     (root / "attachments" / "added.jinja").write_text("not attached")
-    with mend_cache(root) as mender:
+    with repair_cache(root) as repairer:
         with pytest.raises(CacheError, match=r"note\.txt: cannot be made again byte for byte"):
-            mender.put_back_attachments(tmp_path / "others")
+            repairer.replace_attachments(tmp_path / "others")
         assert (root / "attachments" / "added.jinja").exists()  # nothing has been touched
-        mender.put_back_attachments(make_attachments(root))
+        repairer.replace_attachments(make_attachments(root))
     assert [path.name for path in (root / "attachments").iterdir()] == ["note.txt"]
     assert verify_cache(root).whole
 
@@ -232,9 +232,9 @@ def test_one_mender_at_a_time_and_none_beside_a_writer(
 ) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     with (
-        mend_cache(root),
+        repair_cache(root),
         pytest.raises(CacheError, match="another process is writing"),
-        mend_cache(root),
+        repair_cache(root),
     ):
         pass
 
@@ -243,6 +243,6 @@ def test_where_nothing_is_there_nothing_is_made(tmp_path: Path) -> None:
     for name in ("none", "empty"):
         if name == "empty":
             (tmp_path / name).mkdir()
-        with pytest.raises(CacheError), mend_cache(tmp_path / name):
+        with pytest.raises(CacheError), repair_cache(tmp_path / name):
             pass
     assert not (tmp_path / "none").exists()

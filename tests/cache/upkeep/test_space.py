@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cache import CacheError, open_cache
 from cache.containers import CONTAINER_NAMES
+from cache.storage import FolderLocation
 from cache.upkeep.space import free_bytes, reclaimable_bytes, require_room, room_needed, shard_size
 from tests.cache.examples import make_cache, make_manifest, make_shards
 
@@ -53,10 +54,10 @@ def test_what_a_dead_writer_left_will_be_given_back(tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path) -> None:
-    require_room(tmp_path / "not" / "there" / "yet", room_needed([10**6], 10))
-    require_room(tmp_path, room_needed([], 0))
+    require_room(FolderLocation(tmp_path / "not" / "there" / "yet"), room_needed([10**6], 10))
+    require_room(FolderLocation(tmp_path), room_needed([], 0))
     with pytest.raises(
         CacheError, match=r"1,000,000\.00 TB more are needed, its disk has \d+\.\d\d GB free"
     ):
-        require_room(tmp_path, room_needed([10**18], 10))
+        require_room(FolderLocation(tmp_path), room_needed([10**18], 10))
     assert free_bytes(tmp_path / "not" / "there") > 0

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import cloup
 
-from cache.storage import Place, place_of
+from cache.storage import StorageLocation, storage_location
 from pipeline.errors import InputError
 
 _OPTIONS = cloup.option_group(
@@ -25,13 +25,13 @@ _OPTIONS = cloup.option_group(
 )  # fmt: skip
 
 
-def cache_places(
-    *parameters: str, otherwise: Callable[[dict[str, Any]], Place | None] | None = None
+def location_options(
+    *parameters: str, otherwise: Callable[[dict[str, Any]], StorageLocation | None] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The named parameters are addresses of caches: give the function their places, and the command
+    """The named parameters are addresses of caches: give the function their locations, and the command
     options for them.
 
-    `otherwise` tells the place where the first parameter is left out, from all that the command is
+    `otherwise` tells the location where the first parameter is left out, from all that the command is
     given; None: there is none."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,20 +46,20 @@ def cache_places(
             given = {"--endpoint": endpoint, "--copies": copies, "--copies-gb": copies_gb}
             limit = None if copies_gb is None else int(copies_gb * 1e9)
             addresses = {name: kwargs[name] for name in parameters if kwargs[name] is not None}
-            places = {
-                name: place_of(address, endpoint, copies, limit)
+            locations = {
+                name: storage_location(address, endpoint, copies, limit)
                 for name, address in addresses.items()
             }
             if otherwise is not None and not addresses:
                 known = otherwise(kwargs)
                 addresses = {} if known is None else {parameters[0]: known.address}
                 if known is not None:
-                    places = {
-                        parameters[0]: place_of(
-                            known.recorded, endpoint or known.endpoint, copies, limit
+                    locations = {
+                        parameters[0]: storage_location(
+                            known.recorded_address, endpoint or known.endpoint, copies, limit
                         )
                     }
-            if not any(place.is_remote for place in places.values()):
+            if not any(location.is_remote for location in locations.values()):
                 found = (
                     f"{next(iter(addresses.values()))} is a folder"
                     if addresses
@@ -68,7 +68,7 @@ def cache_places(
                 for option, value in given.items():
                     if value is not None:
                         raise InputError(f"{option} is for caches at s3://…, and {found}")
-            return function(*args, **{**kwargs, **places})
+            return function(*args, **{**kwargs, **locations})
 
         return _OPTIONS(wrapped)
 
