@@ -1,9 +1,9 @@
-"""How long commands take to show their help and to refuse wrong input, and what they import for it.
+"""Benchmark of start-up: how long `--help` and the refusal of wrong input take, and their imports.
 
 Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--only WORDS] [--json FILE]`. Each
-call is a process of its own: seconds are the median of some rounds, after one that is not counted;
-modules are counted in a call more, as it ends. The limits
-beside it: half a second for help, a second for a wrong path or option value.
+call is a new process. Seconds are the median of several rounds after a warm-up; modules are counted
+at the end of a further call. The limits are half a second for help, and a second for a wrong path
+or option value.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ HEAVY = (
     "obstore",
     "rich",
 )
-"""Libraries that are told of by name; any of them takes longer than all that a command's options
-need."""
+"""Slow libraries to report by name; any of them takes longer than all that options need."""
 COMMANDS = (
     "",
     "extract",
@@ -80,48 +79,47 @@ WRONG = (
     "cache convert {none} {new}",
     "cache fidelity {none}",
 )
-"""Words of a command that names what is not there (`none`), what is something else (`other`), or a
-value that cannot be."""
+"""Commands with a missing path (`none`), a folder of something else (`other`), or a wrong value."""
 COUNT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-told = sys.argv.pop(1)
+report = sys.argv.pop(1)
 from cli import main
 try:
     main()
 finally:
-    open(told, "w").write("\\n".join(sys.modules))
+    open(report, "w").write("\\n".join(sys.modules))
 """
 
 
 def seconds_of(words: list[str], root: Path, rounds: int) -> tuple[float, int]:
-    """Median time of a command, and its exit status."""
-    found = []
+    """Return a command's median time and its exit status."""
+    seconds = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, root / "cli.py", *words], cwd=root, capture_output=True, check=False
         )
-        found.append(time.perf_counter() - began)
-    return statistics.median(found[1:]), done.returncode
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]), done.returncode
 
 
 def modules_of(words: list[str], root: Path, folder: Path) -> set[str]:
-    """What a command has imported when it ends."""
-    told = folder / "modules"
+    """Return the modules that a command has imported when it ends."""
+    report = folder / "modules"
     subprocess.run(
-        [sys.executable, "-c", COUNT, root, told, *words],
+        [sys.executable, "-c", COUNT, root, report, *words],
         cwd=root,
         capture_output=True,
         check=False,
     )
-    return set(told.read_text().split())
+    return set(report.read_text().split())
 
 
 def figures_of(
     kind: str, text: str, limit: float, root: Path, folder: Path, rounds: int
 ) -> dict[str, Any]:
-    """One line of the table."""
+    """Return one row of the table."""
     words = text.format(none=folder / "none", new=folder / "new", other=folder / "other").split()
     seconds, status = seconds_of(words, root, rounds)
     modules = modules_of(words, root, folder)
@@ -144,9 +142,9 @@ def figures_of(
     type=click.Path(exists=True, path_type=Path),
     help="Project to measure.",
 )
-@click.option("--only", default="", help="Only commands that begin so.")
+@click.option("--only", default="", help="Only commands that begin with these words.")
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
+    "--json", "json_path", type=click.Path(path_type=Path), help="Also write the figures here."
 )
 def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
     """Measure and print."""
@@ -165,12 +163,9 @@ def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
         table.add_column(
             heading, justify="left" if heading in ("what", "command", "heavy ones") else "right"
         )
-    for each in figures:
+    for row in figures:
         table.add_row(
-            *(
-                ", ".join(value) if isinstance(value, list) else str(value)
-                for value in each.values()
-            )
+            *(", ".join(value) if isinstance(value, list) else str(value) for value in row.values())
         )
     Console(width=150).print(table)
     if json_path:

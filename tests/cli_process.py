@@ -1,9 +1,9 @@
-"""`python cli.py …` as a process of its own that begins at once: forked from a server which has
-imported what commands import.
+"""Commands in separate processes, forked from a server that has imported their libraries.
 
-The libraries take ten seconds to load, and the tests start a hundred processes. What is forked is
-as good as what is started: the server has run nothing, holds no model and no file. That `python
-cli.py` itself starts is tested in test_cli.py."""
+The libraries take ten seconds to load, and the tests start a hundred processes. A fork equals a new
+process, as the server has run nothing and holds no model or file. test_cli.py tests that `python
+cli.py` itself starts.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CONTEXT.set_forkserver_preload(
 
 
 class CliProcess:
-    """One command under way, with what it prints; used like `subprocess.Popen`."""
+    """A running command and its output; used like `subprocess.Popen`."""
 
     def __init__(
         self,
@@ -46,32 +46,32 @@ class CliProcess:
         environment: Mapping[str, str] | None = None,
         terminal: str | None = None,
     ) -> None:
-        """Start it; stderr goes to the terminal of that name, if any."""
+        """Start a command; stderr goes to the named terminal, if any."""
         self.args = list(map(str, arguments))
-        self._folder = tempfile.TemporaryDirectory()  # gone with this object
-        self._printed = Path(self._folder.name) / "stdout"
-        self._told = Path(terminal) if terminal else self._printed.with_name("stderr")
+        self._folder = tempfile.TemporaryDirectory()  # removed with this object
+        self._stdout = Path(self._folder.name) / "stdout"
+        self._stderr = Path(terminal) if terminal else self._stdout.with_name("stderr")
         with mock.patch.dict(os.environ, SETTINGS | QUIET):
             forkserver.ensure_running()
         self._process = _CONTEXT.Process(
             target=_run,
-            args=(self.args, folder, dict(environment or os.environ), self._printed, self._told),
+            args=(self.args, folder, dict(environment or os.environ), self._stdout, self._stderr),
         )
         self._process.start()
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """Return the process id."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, or the signal that ended it, negative; None while it runs."""
+        """Return the exit status, the negative signal number, or None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """The same."""
+        """Return `returncode`."""
         return self.returncode
 
     def wait(self, timeout: float | None = 900) -> int:
@@ -83,19 +83,17 @@ class CliProcess:
         return self.returncode
 
     def communicate(self, timeout: float | None = 900) -> tuple[str, str]:
-        """Wait for the end; all that it has printed."""
+        """Wait for the end, and return stdout and stderr."""
         self.wait(timeout)
-        return (
-            self._printed.read_text(),
-            "" if self._told.is_char_device() else self._told.read_text(),
-        )
+        stderr = "" if self._stderr.is_char_device() else self._stderr.read_text()
+        return self._stdout.read_text(), stderr
 
     def send_signal(self, number: int) -> None:
-        """As another process would."""
+        """Send a signal to the process."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """With 9."""
+        """Kill the process with SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -105,25 +103,23 @@ def run_process(
     environment: Mapping[str, str] | None = None,
     timeout: float = 900,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, to its end."""
+    """Run a command in a separate process and wait for it."""
     process = CliProcess(*arguments, folder=folder, environment=environment)
     stdout, stderr = process.communicate(timeout)
     return subprocess.CompletedProcess(process.args, process.wait(), stdout, stderr)
 
 
 def _run(
-    arguments: list[str], folder: Path, environment: dict[str, str], printed: Path, told: Path
+    arguments: list[str], folder: Path, environment: dict[str, str], stdout: Path, stderr: Path
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for number, path in ((1, printed), (2, told)):
+    for number, path in ((1, stdout), (2, stderr)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOCTTY)
         os.dup2(opened, number)
         os.close(opened)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored, where tests run in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     sys.argv = [str(ROOT / "cli.py"), *arguments]
     from cli import main
 

@@ -1,5 +1,4 @@
-"""What many tests stand on: the embedded teacher, a small cache of its states, and a way to run the
-command line."""
+"""Shared fixtures: the embedded teacher, a small cache of its states, and the command line."""
 
 from __future__ import annotations
 
@@ -14,9 +13,7 @@ from click.testing import CliRunner
 
 from pipeline.commands.libraries import QUIET
 
-os.environ.update(
-    QUIET
-)  # commands that tests run in this process find their libraries loaded, as a user's never do
+os.environ.update(QUIET)  # must precede the import of libraries, which commands in tests share
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -31,15 +28,13 @@ from tests.cache.storage.server import CREDENTIALS, running_server
 from tests.cli_process import ROOT as ROOT
 
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # in what tests start, too: threads that wait for a core that others use wait long
-)
+os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses: parallel tests share the cores
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that may take longest first, so that at the end no worker waits for another."""
+    """Run tests with the longest time limits first, to balance the workers."""
     longest = [
         mark.args[0] if (mark := item.get_closest_marker("timeout")) else 0 for item in items
     ]
@@ -55,8 +50,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ExtractSettings]:
-    """Settings for a small extract of the embedded default, in fp32 so that every machine gives the
-    same."""
+    """Return a factory of settings for a small extract in fp32, the same on every machine."""
 
     def make(**changes: object) -> ExtractSettings:
         options: dict[str, object] = {
@@ -76,8 +70,7 @@ def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 @pytest.fixture(scope="session")
 def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
-    """A finished Zarr cache of 40 embedded problems, layers -1 and 0, in several shards. Read
-    only."""
+    """Return a read-only Zarr cache of 40 embedded problems: layers -1 and 0, several shards."""
     settings = embedded_settings()
     extract(prepare(settings))
     return settings.cache
@@ -85,7 +78,7 @@ def small_cache(embedded_settings: Callable[..., ExtractSettings]) -> Path:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server with a bucket named `bucket`, and the credentials for it in the environment."""
+    """Start an S3 server with a bucket named `bucket`, its credentials in the environment."""
     with pytest.MonkeyPatch.context() as patch, running_server() as endpoint:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
@@ -94,7 +87,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def run_cli() -> RunCli:
-    """Run a command in this process, which has loaded the model libraries already."""
+    """Return a function that runs a command in this process, with the libraries already loaded."""
 
     def run(*arguments: object, text_input: str | None = None) -> subprocess.CompletedProcess[str]:
         result = CliRunner().invoke(

@@ -1,4 +1,4 @@
-"""The embedded default: a small teacher and a small data set that come with the project."""
+"""The embedded default: a small teacher and a small data set within the package."""
 
 from pathlib import Path
 

@@ -1,14 +1,12 @@
-"""Word problems with worked steps, made by rule: what the embedded teacher is trained on and what
-the demo shows.
+"""Generated word problems with worked steps, for the embedded teacher and the demo.
 
 The problems have the schema of Bespoke-Stratos-17k (`system`; `conversations` of `from`/`value`;
 thought and solution markers; the answer in a box). They need arithmetic on two-digit numbers over
-two to four steps: a small model that sees a thousand of them cannot learn the arithmetic, a model
-that has seen a hundred thousand can.
+two to four steps, which a small model learns from a hundred thousand problems, not from a thousand.
 
-A hash of the question decides for ever whether a problem is `held_out`: the teacher's training
-draws from the others, the demo's data set from these, so the demo's teacher has seen none of its
-problems."""
+A hash of the question decides whether a problem is `held_out`: the data set consists of held-out
+problems, and the teacher trains on the others.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +63,7 @@ _TIMES = {2: "twice", 3: "3 times", 4: "4 times", 5: "5 times"}
 
 @dataclass(frozen=True)
 class Problem:
-    """One word problem: the question, its worked steps in order, and the final whole-number
-    answer."""
+    """A word problem: question, worked steps in order, and the answer, an integer."""
 
     question: str
     steps: tuple[str, ...]
@@ -74,11 +71,11 @@ class Problem:
 
     @property
     def held_out(self) -> bool:
-        """True for the tenth of all problems that the teacher never trains on."""
+        """Return whether the problem is in the tenth that the teacher never trains on."""
         return hashlib.sha256(self.question.encode()).digest()[0] < 26
 
     def stratos_row(self) -> dict[str, object]:
-        """The problem as one row in the schema of Bespoke-Stratos-17k."""
+        """Return the problem as a row in the schema of Bespoke-Stratos-17k."""
         thought = "\n\n".join(self.steps)
         solution = f"{self.steps[-1]}\n\nThe answer is \\boxed{{{self.answer}}}."
         answer = (
@@ -174,8 +171,7 @@ _KINDS = (_gains_and_losses, _gains_and_losses, _times_as_many, _change_from_a_n
 
 
 def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
-    """Yield problems without end, the same ones for the same seed, all of them held out or none of
-    them."""
+    """Yield endless problems, determined by the seed, that are all held out or all not."""
     rng = random.Random(seed)
     while True:
         problem = rng.choice(_KINDS)(rng)
@@ -184,7 +180,7 @@ def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
 
 
 def embedded_rows() -> list[dict[str, object]]:
-    """The rows of the embedded data set: `EMBEDDED_ROWS` different held-out problems."""
+    """Return the embedded data set: `EMBEDDED_ROWS` different held-out problems."""
     problems = generate_problems(EMBEDDED_SEED, held_out=True)
     chosen: dict[str, Problem] = {}
     while len(chosen) < EMBEDDED_ROWS:
@@ -194,8 +190,7 @@ def embedded_rows() -> list[dict[str, object]]:
 
 
 def question_rows(count: int) -> list[dict[str, object]]:
-    """So many questions without answers, none of them held out: text from which a model learns the
-    words and no arithmetic."""
+    """Return questions without answers, not held out: they teach a model words, not arithmetic."""
     problems = generate_problems(EMBEDDED_SEED, held_out=False)
     return [{"text": next(problems).question} for _ in range(count)]
 
@@ -204,7 +199,7 @@ def question_rows(count: int) -> list[dict[str, object]]:
 @click.option(
     "--questions",
     type=click.IntRange(min=1),
-    help="So many questions without answers, in place of the embedded problems.",
+    help="Write this many questions without answers instead of the embedded problems.",
 )
 @click.option(
     "--out",
@@ -213,7 +208,7 @@ def question_rows(count: int) -> list[dict[str, object]]:
     help="[default: in place]",
 )
 def main(questions: int | None, out: Path) -> None:
-    """Write the embedded data set, or other text of its kind, as JSON lines."""
+    """Write the embedded data set, or questions of the same kind, as JSON lines."""
     rows = embedded_rows() if questions is None else question_rows(questions)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,9 +1,8 @@
-"""Trains the embedded teacher: a small Qwen2 with its own tokenizer, on word problems made by
-`problems.py`.
+"""Train the embedded teacher: a small Qwen2 with its own tokenizer, on generated word problems.
 
-Run `python -m pipeline.embedded.train_teacher --out FOLDER`. Everything is seeded; on the same kind
-of CPU with the same number of threads and the pinned packages the weights come out the same. See
-README.md beside this file for the figures."""
+Run `python -m pipeline.embedded.train_teacher --out FOLDER`. Everything is seeded: the same CPU
+model, number of threads and pinned packages give the same weights. See README.md in this folder.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ from pipeline.embedded.problems import SYSTEM_PROMPT, Problem, generate_problems
 from pipeline.labels import IGNORE
 
 VOCABULARY_SIZE = 576
-# Qwen2's rule for splitting text before byte-pair merges; transformers' Qwen2Tokenizer has no
-# other.
+# Qwen2's rule for splitting text before byte-pair merges, the only one of Qwen2Tokenizer.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -57,7 +55,7 @@ def _turns(problem: Problem) -> list[Turn]:
 
 
 def train_tokenizer(seed: int, problems: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in Qwen2's manner, fitted to `problems` generated problems."""
+    """Return a byte-level BPE tokenizer like Qwen2's, fitted to generated problems."""
     source = generate_problems(seed, held_out=False)
     texts = [
         "User:\n\nAssistant:\n",
@@ -92,7 +90,7 @@ def train_tokenizer(seed: int, problems: int) -> PreTrainedTokenizerFast:
 
 
 def teacher_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
-    """The embedded teacher's shape: about 1.1 million weights."""
+    """Return the embedded teacher's configuration, of about 1.1 million weights."""
     return Qwen2Config(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=128,
@@ -109,8 +107,7 @@ def teacher_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
 
 
 class EndlessProblems(IterableDataset[dict[str, list[int]]]):
-    """Tokenised problems, never the same sequence twice, three in four in the paper's template and
-    one as a chat."""
+    """Endless tokenised problems, three of four in the paper's template and one as a chat."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
         self.tokenizer, self.seed = tokenizer, seed
@@ -128,8 +125,7 @@ class EndlessProblems(IterableDataset[dict[str, list[int]]]):
 
 
 class PadRight:
-    """Collates tokenised problems into right-padded batches `[B, T]`; causal attention needs no
-    mask for padding on the right."""
+    """A collator of right-padded batches `[B, T]`, which causal attention reads without a mask."""
 
     def __init__(self, pad_token_id: int) -> None:
         self.fill = {"input_ids": pad_token_id, "labels": IGNORE}
@@ -154,9 +150,7 @@ class PadRight:
 def main(out: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     train_tokenizer(seed, problems=5000).save_pretrained(out)
-    Qwen2Config().save_pretrained(
-        out
-    )  # by which AutoTokenizer knows the family, here as for whoever loads the teacher
+    Qwen2Config().save_pretrained(out)  # tells AutoTokenizer the family
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     tokenizer.save_pretrained(out)
     model = Qwen2ForCausalLM(teacher_config(tokenizer))
