@@ -89,7 +89,7 @@ def test_a_faulty_function_is_found_before_anything_is_written(
     )
     monkeypatch.chdir(tmp_path)
     AnswerScores("faulty_score:right", ["good"])
-    with pytest.raises(InputError, match=r"faulty_score:right: gave 2 for the answer 'bad'"):
+    with pytest.raises(InputError, match=r"faulty_score:right: returned 2 for the answer 'bad'"):
         AnswerScores("faulty_score:right", ["good", "bad"])
 
 
