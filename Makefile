@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all set-up themselves: a virtual environment in .venv with the pinned packages.
+# Every target first installs the pinned packages into .venv.
 PYTHON ?= $(firstword $(foreach release,3.11 3.12 3.13,$(shell command -v python$(release) 2>/dev/null)) python3.11)
 VENV := .venv
 READY := $(VENV)/.ready
@@ -44,24 +44,24 @@ check: $(READY)
 test: check
 	$(RUN) -m pytest -n 3 --dist worksteal -m 'not slow'
 
-# What takes minutes: whole jobs, and faults in real processes.
+# Tests that take minutes: complete jobs, and faults in real processes.
 test-slow: $(READY)
 	$(RUN) -m pytest -n 3 --dist worksteal -m slow
 
-# Which lines no test runs, processes that tests start counted; pages in build/coverage.
+# Line coverage, including processes that tests start; pages in build/coverage.
 coverage: $(READY)
 	$(RUN) -m pytest -n 3 --dist worksteal --cov --cov-report=term --cov-report=html
 
-# These pages as HTML, in build/docs; a warning is an error.
+# The documentation as HTML, in build/docs; a warning is an error.
 docs: $(READY)
 	$(RUN) -m sphinx -q -W -b html docs build/docs
 
-# Beside peers and limits, at a size for two cores: the table of docs/BENCHMARKS.md.
+# Ratios to peers and limits, at a size for two cores: the table in docs/BENCHMARKS.md.
 bench: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(RUN) benchmarks/all.py --page docs/BENCHMARKS.md
 
-# Faults for twenty minutes: kills, broken files, repairs.
+# Twenty minutes of faults: kills, damaged files, repairs.
 soak: $(READY)
 	PYTHONPATH=. $(RUN) benchmarks/soak.py
 

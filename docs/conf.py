@@ -1,4 +1,4 @@
-"""Sphinx: `make docs` builds these pages into build/docs, and takes every warning for an error."""
+"""Sphinx settings; `make docs` builds these pages into build/docs, and a warning is an error."""
 
 from importlib.metadata import version as installed_version
 
