@@ -216,7 +216,7 @@ def as_markdown(
         for name, each in lines
     ]
     table = [
-        "| benchmark | what | beside | ratio | better is |",
+        "| benchmark | quantity | compared with | ratio | better is |",
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
@@ -256,7 +256,7 @@ def main(only: tuple[str, ...], folder: Path, page: Path | None) -> None:
             click.echo(f"{name}: {type(error).__name__}: {error}", err=True)
             failed.append(name)
     table = Table(title="Ratios to peers and limits")
-    for heading in ("benchmark", "what", "beside", "ratio", "better is"):
+    for heading in ("benchmark", "quantity", "compared with", "ratio", "better is"):
         table.add_column(heading, justify="right" if heading == "ratio" else "left")
     for name, each in lines:
         table.add_row(name, each.what, each.beside, f"{each.ratio:.3g}", each.better)
