@@ -11,9 +11,9 @@ Run `python benchmarks/extract.py [--teacher T --dataset D] [--limit N] [--round
 - extract: the whole of it: packed, coded, written, journaled
 - extract, a tenth: the same of a tenth of the rows: what grows with the data set is seen beside it
 
-A process each; weights loaded before the clock starts, tokens made before. Tokens count as often as
-examples hold them, shared or not. Memory is the most that the process held, less what it held
-before the first row."""
+Each measurement is a process of its own; the ways alternate, all in the same number of rounds, and
+are compared by medians. Weights are loaded and rows tokenised before the clock starts. Tokens of
+shared prefixes count once per example. Memory is the peak, less that before the first row."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ import click
 import torch
 from rich.console import Console
 from rich.table import Table
+from rounds import alternate, medians
 from transformers import AutoModel, AutoModelForCausalLM, GgufConfig
 
 from pipeline.device import DTYPES, choose_device, choose_dtype
@@ -126,6 +128,12 @@ def measure(way: str, settings: ExtractSettings) -> dict[str, float]:
     return {"seconds": seconds, "tokens": prepared.manifest.tokens, "megabytes": most[0] - before}
 
 
+def in_process(way: str, settings: ExtractSettings) -> dict[str, float]:
+    """Measure one way in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, way, settings).result()
+
+
 def resident() -> float:
     """Megabytes of memory that this process alone holds."""
     status = Path("/proc/self/status").read_text()
@@ -139,7 +147,7 @@ def resident() -> float:
 @click.option("--teacher", default=EMBEDDED_TEACHER, help="[default: the embedded one]")
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=600, show_default=True, help="Rows.")
-@click.option("--rounds", default=2, show_default=True, help="The best one counts.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--way",
     "ways",
@@ -163,30 +171,24 @@ def main(
 ) -> None:
     """Measure and print."""
     settings = ExtractSettings(teacher, dataset, Path("unused"), limit=limit, **options)
-    best: dict[str, dict[str, Any]] = {}
-    for _ in range(rounds):
-        for way in ways or WAYS:
-            asked = (
-                replace(settings, limit=max(1, limit // 10)) if way.endswith("tenth") else settings
-            )
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                found = process.submit(measure, way, asked).result()
-            earlier = best.get(way, found)
-            best[way] = {
-                "way": way,
-                "tokens": found["tokens"],
-                "seconds": min(found["seconds"], earlier["seconds"]),
-                "megabytes": min(found["megabytes"], earlier["megabytes"]),
-            }
-    figures = list(best.values())
-    for figure in figures:
+    tenth = replace(settings, limit=max(1, limit // 10))
+    measured = alternate(
+        {
+            way: partial(in_process, way, tenth if way.endswith("tenth") else settings)
+            for way in ways or WAYS
+        },
+        rounds,
+    )
+    figures: list[dict[str, Any]] = []
+    for way, own in measured.items():
+        figure = {"way": way, **medians(own), "rounds": own}
+        figure["tokens"] = own[0]["tokens"]
         figure["tokens_per_second"] = figure["tokens"] / figure["seconds"]
+        figures.append(figure)
+    speeds = {figure["way"]: figure["tokens_per_second"] for figure in figures}
     for figure in figures:
-        for other in ("published", "packed"):
-            if other in best:
-                figure[f"of_{other}"] = (
-                    figure["tokens_per_second"] / best[other]["tokens_per_second"]
-                )
+        for other in {"published", "packed"} & {*speeds}:
+            figure[f"of_{other}"] = figure["tokens_per_second"] / speeds[other]
     table = Table(title=f"{limit} rows of {Path(dataset).name}, teacher {Path(teacher).name}")
     for heading in (
         "way",

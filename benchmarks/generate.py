@@ -11,19 +11,20 @@ Run `python benchmarks/generate.py [--teacher T --dataset D] [--student S] [--ne
 - its student alone: the same, the states given
 - teacher alone: transformers' `generate`
 - published: as the published code does it, teacher (with its LM head, all layers kept) and student
-  recompute everything for each token. Only each so many lengths are run; the seconds of all are
-  told from these.
+  recompute everything for each token. Only every N-th length is run, and the time is extrapolated.
 
 All but the last through `generate` with key-value caches, greedily, exactly N tokens, one prompt;
-students' weights are new, as that changes no speed. Loading is not counted, prefills are. The least
-time of the rounds counts."""
+students' weights are new, as that changes no speed. Loading is not counted, prefills are. The ways
+alternate, all in the same number of rounds, and are compared by medians."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import click
 import torch
 from rich.console import Console
 from rich.table import Table
+from rounds import alternate
 from transformers import AutoModelForCausalLM, GgufConfig, GPTNeoConfig, GPTNeoForCausalLM
 
 from cache import open_cache
@@ -68,7 +70,7 @@ class GivenStates:
 def published_seconds(
     whole: Any, student: LLMModulesForCausalLM, ids_BT: torch.Tensor, new_tokens: int, every: int
 ) -> float:
-    """Seconds for so many tokens, each computed from the start; told from each `every`th."""
+    """Return the seconds for `new_tokens` tokens, extrapolated from every `every`-th length."""
     lengths = range(ids_BT.shape[1], ids_BT.shape[1] + new_tokens, every)
     spent = 0.0
     for length in lengths:
@@ -106,7 +108,7 @@ def student_of(
     show_default=True,
     help="Run the published way for each so many tokens alone.",
 )
-@click.option("--rounds", default=2, show_default=True)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", "device_name", default="auto", show_default=True)
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
@@ -185,10 +187,14 @@ def main(
                 ids_BT, attention_mask=torch.ones_like(ids_BT), **exactly
             ),
         }
-        seconds = {name: min(_timed(way) for _ in range(rounds)) for name, way in ways.items()}
-        seconds["published"] = published_seconds(
+        timers: dict[str, Callable[[], float]] = {
+            name: partial(_timed, way) for name, way in ways.items()
+        }
+        timers["published"] = lambda: published_seconds(
             whole, of_sequence, ids_BT, new_tokens, published_every
         )
+        measured = alternate(timers, rounds)
+        seconds = {name: statistics.median(times) for name, times in measured.items()}
         tokens = ids_BT.shape[1]
     limit = seconds["GPT-Neo alone"]
     figures = [
@@ -197,6 +203,7 @@ def main(
             "seconds": spent,
             "tokens_per_second": new_tokens / spent,
             "times_gpt_neo_alone": spent / limit,
+            "round_seconds": measured[name],
         }
         for name, spent in seconds.items()
     ]

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rounds import alternate
 
 from cache import open_cache
 from cache.storage import LocationLike
@@ -45,6 +48,7 @@ print(endpoint, flush=True)
 time.sleep(3600)
 """
 LARGE, SMALL, MANY = 64 << 20, 4096, 200
+ROUNDS = 3
 
 
 @contextmanager
@@ -63,14 +67,16 @@ def running_server() -> Iterator[str]:
         process.kill()
 
 
-def seconds(work: Callable[[], object], rounds: int = 3) -> float:
-    """The least of some rounds."""
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the median seconds of all rounds."""
+    return statistics.median(timed(work) for _ in range(ROUNDS))
 
 
 def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
@@ -96,27 +102,39 @@ def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
         remote = [f"bucket/theirs/{name}" for name in names]
         other.put([str(path) for path in many], remote) if verb == "put" else other.cat(remote)
 
-    ours = {
-        "put 64 MB": seconds(lambda: bucket.upload(folder, ["large"])),
-        "get 64 MB": seconds(get_large),
-        f"put {MANY} of 4 KB": seconds(lambda: bucket.upload(folder, names)),
-        f"get {MANY} of 4 KB": seconds(lambda: bucket.get_all(names)),
+    works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "put 64 MB": (
+            lambda: bucket.upload(folder, ["large"]),
+            lambda: other.put_file(str(large), "bucket/theirs/large"),
+        ),
+        "get 64 MB": (
+            get_large,
+            lambda: other.get_file("bucket/theirs/large", str(back)),
+        ),
+        f"put {MANY} of 4 KB": (
+            lambda: bucket.upload(folder, names),
+            lambda: other_small("put"),
+        ),
+        f"get {MANY} of 4 KB": (
+            lambda: bucket.get_all(names),
+            lambda: other_small("get"),
+        ),
     }
-    theirs = {
-        "put 64 MB": seconds(lambda: other.put_file(str(large), "bucket/theirs/large")),
-        "get 64 MB": seconds(lambda: other.get_file("bucket/theirs/large", str(back))),
-        f"put {MANY} of 4 KB": seconds(lambda: other_small("put")),
-        f"get {MANY} of 4 KB": seconds(lambda: other_small("get")),
-    }
-    return [
-        {
-            "what": what,
-            "obstore": ours[what],
-            "s3fs": theirs[what],
-            "s3fs over obstore": theirs[what] / ours[what],
-        }
-        for what in ours
-    ]
+    figures = []
+    for what, (ours, theirs) in works.items():
+        ways = {"obstore": partial(timed, ours), "s3fs": partial(timed, theirs)}
+        measured = alternate(ways, ROUNDS)
+        own, peer = (statistics.median(measured[name]) for name in ways)
+        figures.append(
+            {
+                "what": what,
+                "obstore": own,
+                "s3fs": peer,
+                "s3fs over obstore": peer / own,
+                "rounds": measured,
+            }
+        )
+    return figures
 
 
 def extracted(where: LocationLike, container: str) -> float:
@@ -148,7 +166,7 @@ def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
 
         fresh = [
             ObjectStoreLocation(there.address, endpoint, folder / f"fresh-{container}-{number}")
-            for number in range(3)
+            for number in range(ROUNDS)
         ]
         times = {
             "folder": seconds(lambda here=here: read(here)),
@@ -176,7 +194,7 @@ def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
 def shown(title: str, rows: list[dict[str, Any]]) -> Table:
     """Rows as a table."""
     table = Table(title=title)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "rounds"))
     for name in names:
         table.add_column(name, justify="left" if name == "what" else "right")
     for row in rows:
@@ -197,7 +215,9 @@ def main(json_path: Path | None) -> None:
             "caches": caches(endpoint, Path(folder)),
         }
     console = Console(width=130)
-    console.print(shown("Clients, seconds (least of 3)", figures["clients"]))
+    console.print(
+        shown(f"Clients, seconds (median of {ROUNDS} alternating rounds)", figures["clients"])
+    )
     console.print(shown("Caches, seconds", figures["caches"]))
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1) + "\n")

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from cache import open_cache
+from pipeline.batches.examples import BatchItem
 from pipeline.batches.loader import CachedBatches
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.labels import IGNORE
@@ -109,8 +110,8 @@ class InMemory(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Any:
-        return self._items[index]
+    def __getitem__(self, item: BatchItem | int) -> Any:
+        return self._items[item.place if isinstance(item, BatchItem) else item]
 
 
 class LiveStates(torch.nn.Module):
