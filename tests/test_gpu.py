@@ -1,5 +1,4 @@
-"""What a CPU cannot show: on a GPU the numbers are a CPU's, the same each time, and its memory may
-be small."""
+"""GPU tests: results match the CPU, are deterministic, and small memory is handled."""
 
 from __future__ import annotations
 
@@ -89,12 +88,12 @@ def cache_of_gpu(embedded_settings: Make) -> Path:
 def test_hidden_states_match_the_cpu(
     dtype: str, most: float, small_cache: Path, embedded_settings: Make
 ) -> None:
-    """Apart from rounding, that of bfloat16 storage included."""
+    """The tolerance covers rounding, including that of bfloat16 storage."""
     settings = embedded_settings(device="cuda", dtype=dtype)
     extract(prepare(settings))
     for layer in (-1, 0):
-        wanted, found = states_of(small_cache, layer), states_of(settings.cache, layer)
-        assert np.linalg.norm(found - wanted) < most * np.linalg.norm(wanted), layer
+        expected, actual = states_of(small_cache, layer), states_of(settings.cache, layer)
+        assert np.linalg.norm(actual - expected) < most * np.linalg.norm(expected), layer
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
@@ -110,8 +109,8 @@ def test_batches_decoded_on_the_gpu_match_the_cache(codec: str, tmp_path: Path) 
     }
     decoded = StatesDecoder([cache.codecs[-1]]).cuda()(batch)["hidden_states"].float().cpu().numpy()
     for index, states in enumerate(decoded):
-        wanted = cache[index].hidden_states[-1].astype(np.float32)
-        assert np.allclose(states[: len(wanted)], wanted, rtol=1e-2, atol=1e-2)
+        expected = cache[index].hidden_states[-1].astype(np.float32)
+        assert np.allclose(states[: len(expected)], expected, rtol=1e-2, atol=1e-2)
 
 
 def test_a_killed_extract_resumes_to_the_same_content(tmp_path: Path) -> None:
@@ -152,9 +151,8 @@ def test_batches_are_halved_when_memory_runs_out(
     settings = embedded_settings(device="cuda", shard_tokens=65536, limit=400)
     prepared = prepare(settings)
     torch.cuda.empty_cache()
-    free = (
-        72 * 2**20
-    )  # with the weights, and 32 for cuBLAS; a batch of 32,768 tokens needs several times the rest
+    # For the weights, 32 MiB for cuBLAS, and less than a batch of 32,768 tokens needs.
+    free = 72 * 2**20
     torch.cuda.set_per_process_memory_fraction(
         (torch.cuda.memory_reserved() + free) / torch.cuda.get_device_properties(0).total_memory
     )
@@ -165,9 +163,9 @@ def test_batches_are_halved_when_memory_runs_out(
         torch.cuda.empty_cache()
     with open_cache(settings.cache) as cache:
         assert cache.records[-1].provenance["batch_tokens"] < 32_768
-    wanted = states_of(small_cache, -1)
-    found = states_of(settings.cache, -1)[: len(wanted)]
-    assert np.linalg.norm(found - wanted) < 3e-3 * np.linalg.norm(wanted)
+    expected = states_of(small_cache, -1)
+    actual = states_of(settings.cache, -1)[: len(expected)]
+    assert np.linalg.norm(actual - expected) < 3e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -290,10 +288,10 @@ def test_a_run_is_evaluated_with_all_baselines(cache_of_gpu: Path, tmp_path: Pat
         "--json",
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    # none may have ended; and GPT-Neo's weights were new
-    assert found["not_measured"].keys() <= {"answers", "gpt-neo-fine-tuned"}, found["not_measured"]
+    actual = json.loads(done.stdout)
+    not_measured = actual["not_measured"]  # answers that do not end, baselines of a new GPT-Neo
+    assert not_measured.keys() <= {"answers", "gpt-neo-fine-tuned"}, not_measured
     record = RunFolder(tmp_path / "run").require_finished()
-    assert found["students"][0]["val_loss"] == pytest.approx(
+    assert actual["students"][0]["val_loss"] == pytest.approx(
         record["result"]["best_val_loss"], rel=2e-2
     )

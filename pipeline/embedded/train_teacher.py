@@ -150,7 +150,7 @@ class PadRight:
 def main(out: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     train_tokenizer(seed, problems=5000).save_pretrained(out)
-    Qwen2Config().save_pretrained(out)  # tells AutoTokenizer the family
+    Qwen2Config().save_pretrained(out)  # AutoTokenizer reads the family from it
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     tokenizer.save_pretrained(out)
     model = Qwen2ForCausalLM(teacher_config(tokenizer))

@@ -33,9 +33,9 @@ def main() -> None:
     for line in sys.stdin:
         one, other = json.loads(line)
         try:
-            found, expected = read(one), read(other)
-            same = bool(found and expected) and verify(
-                expected, found, allow_set_relation_comp=True, timeout_seconds=None
+            answer, reference = read(one), read(other)
+            same = bool(answer and reference) and verify(
+                reference, answer, allow_set_relation_comp=True, timeout_seconds=None
             )
         except Exception:  # a parser may fail in any way on a model's output
             same = False

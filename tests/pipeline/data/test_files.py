@@ -21,7 +21,9 @@ MARK = b"\xef\xbb\xbf"
 
 
 def packed(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)  # the same bytes, and so the same test, in each process
+    return gzip.compress(
+        content, mtime=0
+    )  # test ids contain the bytes, so they must not depend on the time
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_csv_fields_may_contain_line_breaks_and_commas_and_be_long(tmp_path: Pat
 
 def errors_of(path: Path) -> dict[int, str]:
     return {
-        place: str(row) for place, row in enumerate(rows_of_file(path)) if isinstance(row, RowError)
+        index: str(row) for index, row in enumerate(rows_of_file(path)) if isinstance(row, RowError)
     }
 
 
@@ -88,9 +90,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 def test_a_bad_row_affects_no_other_row(bad: str, problem: str, name: str, tmp_path: Path) -> None:
     rows = [json.dumps(ROWS[0]), bad, json.dumps({**ROWS[1], "tricky": 'a "}]", b'})]
     (tmp_path / name).write_text("\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]")
-    found = list(rows_of_file(tmp_path / name))
-    assert [isinstance(row, RowError) for row in found] == [False, True, False]
-    assert problem in str(found[1])
+    rows_read = list(rows_of_file(tmp_path / name))
+    assert [isinstance(row, RowError) for row in rows_read] == [False, True, False]
+    assert problem in str(rows_read[1])
 
 
 def test_a_csv_line_of_another_length_affects_no_other_row(tmp_path: Path) -> None:
@@ -104,9 +106,9 @@ def test_an_unrepresentable_parquet_value_affects_no_other_row(tmp_path: Path) -
         {"question": ["Q0", "Q1"], "when": pyarrow.array([0, 10**15], pyarrow.timestamp("s"))}
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    found = list(rows_of_file(tmp_path / "a.parquet"))
-    assert isinstance(found[0], dict)
-    assert "a value cannot be read" in str(found[1])
+    rows_read = list(rows_of_file(tmp_path / "a.parquet"))
+    assert isinstance(rows_read[0], dict)
+    assert "a value cannot be read" in str(rows_read[1])
 
 
 def test_a_bad_first_line_of_json_lines_affects_no_other_row(tmp_path: Path) -> None:
@@ -118,9 +120,9 @@ def test_a_bad_first_line_of_json_lines_affects_no_other_row(tmp_path: Path) -> 
 def test_unused_integers_may_have_any_length(name: str, tmp_path: Path) -> None:
     row = f'{{"question": "Q", "meta": {"9" * 5000}}}'
     (tmp_path / name).write_text(row if name == "a.jsonl" else f"[{row}]")
-    (found,) = rows_of_file(tmp_path / name)
-    assert isinstance(found, dict)
-    assert str(found["meta"]) == "9" * 5000
+    (row_read,) = rows_of_file(tmp_path / name)
+    assert isinstance(row_read, dict)
+    assert str(row_read["meta"]) == "9" * 5000
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -136,9 +138,9 @@ def test_unused_integers_may_have_any_length(name: str, tmp_path: Path) -> None:
 def test_a_broken_array_has_the_elements_of_the_intact_array(values: list[object]) -> None:
     rows = [{"value": value} for value in values]
     broken = json.dumps([*rows, "BAD"]).replace('"BAD"', "bad")
-    found = list(json_array(broken))
-    assert found[:-1] == rows
-    assert isinstance(found[-1], RowError)
+    rows_read = list(json_array(broken))
+    assert rows_read[:-1] == rows
+    assert isinstance(rows_read[-1], RowError)
 
 
 @pytest.mark.parametrize(

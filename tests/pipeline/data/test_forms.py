@@ -125,7 +125,7 @@ def test_tool_definitions_become_a_turn() -> None:
 def test_token_rows_keep_everything_but_padding(
     tokens: list[tuple[int, bool, bool]],
 ) -> None:
-    ids, learned, kept = [list(each) for each in zip(*tokens, strict=True)]
+    ids, learned, kept = [list(column) for column in zip(*tokens, strict=True)]
     labels = [token if learn else -100 for token, learn in zip(ids, learned, strict=True)]
     for row in ({"loss_mask": learned}, {"labels": labels}):
         read = read_row(

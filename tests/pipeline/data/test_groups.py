@@ -37,17 +37,17 @@ def test_neither_content_nor_group_is_on_both_sides(
     assert sorted(train + held_out) == list(range(len(rows)))
     assert train
     assert held_out
-    for key in (lambda place: content[place][0], lambda place: content[place][1] or place):
-        assert not {key(place) for place in train} & {key(place) for place in held_out}
+    for key in (lambda index: content[index][0], lambda index: content[index][1] or index):
+        assert not {key(index) for index in train} & {key(index) for index in held_out}
 
 
 @given(ROWS)
 def test_unrelated_rows_have_no_group(content: list[tuple[int, str]]) -> None:
     groups = find_groups(rows_of(content))
-    for place, (text, group) in enumerate(content):
-        others = content[:place] + content[place + 1 :]
+    for index, (text, group) in enumerate(content):
+        others = content[:index] + content[index + 1 :]
         alone = all(text != other and (not group or group != name) for other, name in others)
-        assert (str(place) in groups) is not alone
+        assert (str(index) in groups) is not alone
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))

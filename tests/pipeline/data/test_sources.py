@@ -21,7 +21,7 @@ def test_file_formats_have_the_same_fingerprint(tmp_path: Path) -> None:
         load_conversations(str(tmp_path / f"a.{ending}")) for ending in ("jsonl", "json", "parquet")
     ]
     assert len(sets[0].conversations) == 5
-    assert len({found.fingerprint for found in sets}) == 1
+    assert len({loaded.fingerprint for loaded in sets}) == 1
 
 
 def test_the_fingerprint_depends_on_content_not_location(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_the_fingerprint_depends_on_content_not_location(tmp_path: Path) -> None
 
 
 def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
-    found = load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS)), limit=2)
-    assert [row.row_id for row in found.conversations] == ["0", "1"]
+    conversation_set = load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS)), limit=2)
+    assert [row.row_id for row in conversation_set.conversations] == ["0", "1"]
 
 
 def test_a_bad_row_is_an_error_with_file_row_and_field(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_a_bad_row_is_an_error_with_file_row_and_field(tmp_path: Path) -> None:
 def test_bad_rows_can_be_skipped_and_counted(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [ROWS[0], {"question": "Q"}, ROWS[1]])
     path.write_text(path.read_text() + "not json\n[1]\n")
-    found = load_conversations(str(path), skip_bad_rows=True)
-    assert [row.row_id for row in found.conversations] == ["0", "2"]
-    assert found.malformed == 3
+    conversation_set = load_conversations(str(path), skip_bad_rows=True)
+    assert [row.row_id for row in conversation_set.conversations] == ["0", "2"]
+    assert conversation_set.malformed == 3
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_bad_row_is_named_by_its_own_file(tmp_path: Path) -> None:
     write_rows(tmp_path / "b.jsonl", [ROWS[0], {"question": "Q"}])
     with pytest.raises(InputError, match=r"b\.jsonl: row 1: field 'answer'"):
         load_conversations(str(tmp_path))
-    found = load_conversations(str(tmp_path), skip_bad_rows=True)
-    assert [row.row_id for row in found.conversations] == ["0", "1", "2", "3", "4", "5"]
+    conversation_set = load_conversations(str(tmp_path), skip_bad_rows=True)
+    assert [row.row_id for row in conversation_set.conversations] == ["0", "1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("form", [None, "gsm8k"])
@@ -101,8 +101,8 @@ def test_the_first_row_may_be_bad(form: FormName | None, tmp_path: Path) -> None
     path = write_rows(tmp_path / "a.jsonl", [{"version": 2}, *ROWS])
     with pytest.raises(InputError, match=r"a\.jsonl: row 0: "):
         load_conversations(str(path), form=form)
-    found = load_conversations(str(path), form=form, skip_bad_rows=True)
-    assert (len(found.conversations), found.malformed) == (len(ROWS), 1)
+    conversation_set = load_conversations(str(path), form=form, skip_bad_rows=True)
+    assert (len(conversation_set.conversations), conversation_set.malformed) == (len(ROWS), 1)
 
 
 def test_an_invalid_byte_affects_only_its_row(tmp_path: Path) -> None:
@@ -124,23 +124,23 @@ def test_an_invalid_byte_affects_only_its_row(tmp_path: Path) -> None:
 
 
 def test_ignored_columns_are_counted(tmp_path: Path) -> None:
-    found = load_conversations(
+    conversation_set = load_conversations(
         str(
             write_rows(
                 tmp_path / "a.jsonl", [{**ROWS[0], "level": 3}, {**ROWS[1], "level": 1, "x": ""}]
             )
         )
     )
-    assert found.unread == {"level": 2}
+    assert conversation_set.unread == {"level": 2}
 
 
 def test_groups_come_from_a_column(tmp_path: Path) -> None:
     path = str(
         write_rows(tmp_path / "a.jsonl", [{**ROWS[0], "author": "ann"}, {**ROWS[1], "author": 3}])
     )
-    found = load_conversations(path, group_by="author")
-    assert [row.group for row in found.conversations] == ["ann", "3"]
-    assert found.unread == {}
+    conversation_set = load_conversations(path, group_by="author")
+    assert [row.group for row in conversation_set.conversations] == ["ann", "3"]
+    assert conversation_set.unread == {}
     with pytest.raises(
         InputError, match=r"row 0: field 'writer', the row's group \(--group-by\), is missing"
     ):
@@ -167,17 +167,17 @@ def test_an_unavailable_hub_data_set_is_a_one_line_error(monkeypatch: pytest.Mon
 def test_rows_from_the_hub_equal_those_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requests = []
 
     def load(*what: object, split: str) -> list[dict[str, str]]:
-        asked.append((*what, split))
+        requests.append((*what, split))
         return ROWS
 
     monkeypatch.setattr("datasets.load_dataset", load)
-    found = load_conversations("openai/gsm8k", config="main", split="test")
-    assert asked == [("openai/gsm8k", "main", "test")]
+    conversation_set = load_conversations("openai/gsm8k", config="main", split="test")
+    assert requests == [("openai/gsm8k", "main", "test")]
     assert (
-        found.fingerprint
+        conversation_set.fingerprint
         == load_conversations(str(write_rows(tmp_path / "a.jsonl", ROWS))).fingerprint
     )
 

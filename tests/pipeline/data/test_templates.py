@@ -1,4 +1,4 @@
-"""What a chat template makes of a row, and what it may not do to it."""
+"""Rendering of rows by chat templates, and templates that are refused."""
 
 import copy
 import json
@@ -33,7 +33,7 @@ TOOLS = Turn(
 QUESTION = Turn("user", "How warm is it?")
 
 
-def each(content: str) -> str:
+def chatml(content: str) -> str:
     return "{% for m in messages %}" + TURN.replace("CONTENT", content) + "{% endfor %}" + ASK
 
 
@@ -71,27 +71,27 @@ def test_reasoning_calls_and_tools_are_rendered_and_learned(chat: PreTrainedToke
     ("template", "turns", "problem"),
     [
         (
-            each("m.content.split('</think>')[-1]"),
+            chatml("m.content.split('</think>')[-1]"),
             [QUESTION, Turn("assistant", "<think>so</think> 12")],
             "the content of turn 1",
         ),
         (
-            each("m.content"),
+            chatml("m.content"),
             [QUESTION, Turn("assistant", "12", '{"reasoning_content": "so"}')],
             "the reasoning_content of turn 1",
         ),
         (
-            each("m.content"),
+            chatml("m.content"),
             [QUESTION, Turn("assistant", "12", json.dumps({"tool_calls": [CALL]}))],
             "a tool_call's name of turn 1",
         ),
         (
-            each("m.content"),
+            chatml("m.content"),
             [TOOLS, QUESTION, Turn("assistant", "12")],
             r"the function of turn 0 \(tools\)",
         ),
         (
-            "weather\n" + each("m.content"),
+            "weather\n" + chatml("m.content"),
             [TOOLS, QUESTION, Turn("assistant", "12")],
             r"a function's description of turn 0",
         ),
@@ -104,7 +104,7 @@ def test_reasoning_calls_and_tools_are_rendered_and_learned(chat: PreTrainedToke
             r"the content of turn 0 \(system\)",
         ),
         (
-            each("m.content | lower"),
+            chatml("m.content | lower"),
             [QUESTION, Turn("assistant", "12")],
             r"the content of turn 0 \(user\)",
         ),
@@ -119,16 +119,20 @@ def test_templates_that_drop_or_rewrite_content_are_refused(
 
 def test_a_template_may_trim_and_escape(chat: PreTrainedTokenizerBase) -> None:
     turns = [Turn("user", " two  words\n"), Turn("assistant", "yes ")]
-    assert rendered(turns, chat, each("m.content | trim"))[1] == ("yes<|im_end|>", True)
-    assert rendered([QUESTION, Turn("assistant", "a\nb")], chat, each("m.content | tojson"))[1] == (
+    assert rendered(turns, chat, chatml("m.content | trim"))[1] == ("yes<|im_end|>", True)
+    assert rendered([QUESTION, Turn("assistant", "a\nb")], chat, chatml("m.content | tojson"))[
+        1
+    ] == (
         '"a\\nb"<|im_end|>',
         True,
     )
 
 
 def test_a_conversation_may_begin_with_the_assistant(chat: PreTrainedTokenizerBase) -> None:
-    strict = "{% if not messages %}{{ raise_exception('nothing') }}{% endif %}" + each("m.content")
-    for template in (strict, each("m.content")):
+    strict = "{% if not messages %}{{ raise_exception('nothing') }}{% endif %}" + chatml(
+        "m.content"
+    )
+    for template in (strict, chatml("m.content")):
         parts = rendered(
             [Turn("assistant", "Hello."), QUESTION, Turn("assistant", "12")], chat, template
         )
@@ -148,7 +152,7 @@ def test_rows_whose_answer_has_no_known_start_are_refused(
 ) -> None:
     strict = (
         "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no user') }}{% endif %}"
-        + each("m.content")
+        + chatml("m.content")
     )
     calls = "" if answer else json.dumps({"tool_calls": [CALL]})
     with pytest.raises(RowError, match="renders no prompt without a user message"):
@@ -156,13 +160,13 @@ def test_rows_whose_answer_has_no_known_start_are_refused(
 
 
 def test_the_date_of_a_template_is_fixed(chat: PreTrainedTokenizerBase) -> None:
-    dated = "Today: {{ strftime_now('%d %b %Y') }}\n" + each("m.content")
+    dated = "Today: {{ strftime_now('%d %b %Y') }}\n" + chatml("m.content")
     parts = rendered([QUESTION, Turn("assistant", "12")], chat, dated)
     assert parts[0][0].startswith("Today: 26 Jul 2024\n")
     assert render_prompt([QUESTION], "chat", chat)[0].text == parts[0][0]
     assert template_date_of("chat", chat) == "2024-07-26"
     assert template_date_of("paper", chat) is None
-    chat.chat_template = each("m.content")
+    chat.chat_template = chatml("m.content")
     assert template_date_of("chat", chat) is None
 
 
@@ -175,8 +179,10 @@ def test_dates_are_formatted_as_by_strftime(form: str, chat: PreTrainedTokenizer
     expected = template.replace("DATE", repr(TEMPLATE_DATE.strftime(form)))
     dated = fix_template_date(template.replace("DATE", f"strftime_now({form!r})"))
     one, two = (
-        chat.apply_chat_template([QUESTION.message], chat_template=each_template, tokenize=False)
-        for each_template in (expected, dated)
+        chat.apply_chat_template(
+            [QUESTION.message], chat_template=rendered_template, tokenize=False
+        )
+        for rendered_template in (expected, dated)
     )
     assert one == two
 

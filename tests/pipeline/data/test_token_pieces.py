@@ -1,4 +1,4 @@
-"""Token ids of pieces of text: by each kind of tokenizer, those of the whole text."""
+"""Token ids of pieces equal those of the whole text, for all kinds of tokenizers."""
 
 from itertools import accumulate
 
@@ -56,7 +56,7 @@ def made(kind: str) -> PreTrainedTokenizerBase:
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=special)
-    else:  # Llama's: SentencePiece's blanks over BPE
+    else:  # like Llama's: SentencePiece blanks with BPE
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
         trainer = trainers.BpeTrainer(vocab_size=160, special_tokens=special)
@@ -73,7 +73,7 @@ def any_tokenizer(
         from transformers import ByT5Tokenizer
 
         return ByT5Tokenizer()
-    if request.param == "trimmed":  # RoBERTa's: a blank of its own has no characters
+    if request.param == "trimmed":  # like RoBERTa's: a lone blank has an empty span
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
         return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
@@ -105,10 +105,10 @@ def test_tokens_are_those_of_the_whole_text_if_none_crosses_a_border(
     texts: list[str], any_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     whole = ids_of("".join(texts), any_tokenizer)
-    found = [token for piece in token_pieces(texts, any_tokenizer) for token in piece]
+    tokens = [token for piece in token_pieces(texts, any_tokenizer) for token in piece]
     starts = [ids_of("".join(texts[:count]), any_tokenizer) for count in range(1, len(texts))]
     if all(whole[: len(start)] == start for start in starts):
-        assert found == whole
+        assert tokens == whole
 
 
 def test_a_sentencepiece_tokenizer_adds_one_blank() -> None:

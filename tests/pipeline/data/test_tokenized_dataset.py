@@ -29,22 +29,22 @@ def test_long_examples_are_left_out_and_counted(tokenizer: PreTrainedTokenizerBa
         Conversation("0", (Turn("text", "a b c"),)),
         Conversation("1", (Turn("text", "a b c " * 50),)),
     ]
-    found = tokenize_conversations(
+    dataset = tokenize_conversations(
         rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20
     )
-    assert [example.row_id for example in found.examples] == ["0"]
-    assert found.left_out == {"over 20 tokens": 1}
+    assert [example.row_id for example in dataset.examples] == ["0"]
+    assert dataset.left_out == {"over 20 tokens": 1}
 
 
 def test_rows_without_an_answer_are_left_out_and_counted(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     rows = [Conversation("0", (Turn("user", "a"),))]
-    found = tokenize_conversations(
+    dataset = tokenize_conversations(
         rows, tokenizer, template="paper", loss_on="assistant", max_tokens=20
     )
-    assert found.examples == []
-    assert sum(found.left_out.values()) == 1
+    assert dataset.examples == []
+    assert sum(dataset.left_out.values()) == 1
 
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
@@ -54,14 +54,14 @@ def test_the_prompt_of_a_later_turn_has_the_tokens_before_its_answer(
     template: TemplateName, rounds: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     turns = turns_of(rounds, "S")
-    found = tokenize_conversations(
+    dataset = tokenize_conversations(
         [Conversation("0", tuple(turns))],
         tokenizer,
         template=template,
         loss_on="assistant",
         max_tokens=9999,
     )
-    (example,) = found.examples
+    (example,) = dataset.examples
     answers = Transcript.from_json(example.text, "test").answers
     assert len(answers) == len(rounds)
     for answer in answers:
@@ -98,16 +98,16 @@ def test_an_excluded_answer_carries_no_loss(
         for number, turn in enumerate(turns)
     ]
     (whole,) = tokenized(turns, tokenizer, loss_on="all").examples
-    found = tokenized(marked, tokenizer, loss_on=loss_on).examples
-    if not found:
+    examples = tokenized(marked, tokenizer, loss_on=loss_on).examples
+    if not examples:
         assert unlearned >= set(range(len(rounds)))
         return
-    assert found[0].input_ids.tolist() == whole.input_ids.tolist()
-    ends = [place for place, token in enumerate(whole.input_ids) if token == tokenizer.eos_token_id]
-    assert [bool(found[0].loss_mask[end]) for end in ends] == [
+    assert examples[0].input_ids.tolist() == whole.input_ids.tolist()
+    ends = [index for index, token in enumerate(whole.input_ids) if token == tokenizer.eos_token_id]
+    assert [bool(examples[0].loss_mask[end]) for end in ends] == [
         number not in unlearned for number in range(len(rounds))
     ]
-    answers = Transcript.from_json(found[0].text, "test").answers
+    answers = Transcript.from_json(examples[0].text, "test").answers
     assert [answer.turn // 2 for answer in answers] == [
         number for number in range(len(rounds)) if number not in unlearned
     ]
@@ -149,7 +149,7 @@ def test_tokens_without_an_embedding_are_refused(
 
 def test_token_rows_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None:
     row = TokenRow(np.array([5, 6, 7], np.int32), np.array([False, True, True]))
-    found = tokenize_conversations(
+    dataset = tokenize_conversations(
         [Conversation("0", (), row)],
         tokenizer,
         template="paper",
@@ -157,7 +157,7 @@ def test_token_rows_stay_as_they_are(tokenizer: PreTrainedTokenizerBase) -> None
         max_tokens=3,
         vocab_size=8,
     )
-    (example,) = found.examples
+    (example,) = dataset.examples
     assert (example.input_ids.tolist(), example.loss_mask.tolist()) == (
         [5, 6, 7],
         [False, True, True],

@@ -1,4 +1,4 @@
-"""A tokenizer that was saved beside a cache or a model is the same one, or is refused."""
+"""Verification of the tokenizers of caches and models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_saved_tokenizer_is_verified(tokenizer: PreTrainedTokenizerBase, tmp_p
 
 @pytest.mark.parametrize("added", [False, True], ids=["nothing", "added-tokens"])
 def test_an_empty_tokenizer_is_refused(added: bool, tmp_path: Path) -> None:
-    """transformers makes a tokenizer without a word where the files of its words are missing."""
+    """Transformers silently makes an empty tokenizer if the vocabulary file is missing."""
     Qwen2Config().save_pretrained(tmp_path)
     if added:
         flags = dict.fromkeys(["lstrip", "normalized", "rstrip", "single_word", "special"], False)

@@ -1,4 +1,4 @@
-"""The list of tokens that occur, and the LM head's rows of them, read back or refused."""
+"""Reading of the vocabulary attachment: token ids, and their rows of the LM head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded default is what the repository's scripts make, and strong enough for the demo."""
+"""The embedded default is reproduced by its scripts, and strong enough for the demo."""
 
 from __future__ import annotations
 

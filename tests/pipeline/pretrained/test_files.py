@@ -1,4 +1,4 @@
-"""Files of a model that are not what their names say."""
+"""Incomplete, damaged and misnamed files of models."""
 
 from __future__ import annotations
 

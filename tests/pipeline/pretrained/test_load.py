@@ -1,4 +1,4 @@
-"""A model is loaded from exactly the tensors that it has, and from nothing that would be run."""
+"""Models are loaded from exactly their own tensors, and no code is run."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def without(name: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {other: value for other, value in tensors.items() if other != name}
 
 
-def beside(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
+def with_extra(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
     return lambda tensors: tensors | {name: torch.ones(*shape)}
 
 
@@ -123,18 +123,18 @@ def of_fewer_tokens(tensors: Tensors) -> Tensors:
         ),
         (without("model.norm.weight"), r"^tensors missing: (model\.)?norm\.weight$"),
         (
-            beside("model.layers.2.mlp.up_proj.weight", 24, 16),
+            with_extra("model.layers.2.mlp.up_proj.weight", 24, 16),
             r"^tensors unexpected: .*layers\.2\.mlp\.up_proj\.weight$",
         ),
         (
-            beside("model.layers.1.self_attn.o_proj.bias", 16),
+            with_extra("model.layers.1.self_attn.o_proj.bias", 16),
             r"^tensors unexpected: .*layers\.1\.self_attn\.o_proj\.bias$",
         ),
         (
-            beside("model.layers.0.mlp.up_proj.weight_scale", 1),
+            with_extra("model.layers.0.mlp.up_proj.weight_scale", 1),
             r"^tensors unexpected: .*up_proj\.weight_scale$",
         ),
-        (beside("something.weight", 3), r"^tensors unexpected: something\.weight$"),
+        (with_extra("something.weight", 3), r"^tensors unexpected: something\.weight$"),
         (
             of_fewer_tokens,
             (
@@ -156,15 +156,15 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(
     [
         (qwen2, dict),
         (qwen2, without("lm_head.weight")),
-        (qwen2, beside("model.layers.0.self_attn.rotary_emb.inv_freq", 4)),
-        (qwen2, beside("score.weight", 2, 16)),
-        (qwen2, beside("v_head.summary.weight", 1, 16)),
-        (gpt_neo, beside("transformer.h.0.attn.attention.masked_bias", 1)),
-        (gpt_neo, beside("transformer.h.0.attn.attention.bias", 1, 1, 8, 8)),
-        (gpt2, beside("h.0.attn.bias", 1, 1, 8, 8)),
-        (gpt_neox, beside("gpt_neox.layers.0.attention.masked_bias", 1)),
+        (qwen2, with_extra("model.layers.0.self_attn.rotary_emb.inv_freq", 4)),
+        (qwen2, with_extra("score.weight", 2, 16)),
+        (qwen2, with_extra("v_head.summary.weight", 1, 16)),
+        (gpt_neo, with_extra("transformer.h.0.attn.attention.masked_bias", 1)),
+        (gpt_neo, with_extra("transformer.h.0.attn.attention.bias", 1, 1, 8, 8)),
+        (gpt2, with_extra("h.0.attn.bias", 1, 1, 8, 8)),
+        (gpt_neox, with_extra("gpt_neox.layers.0.attention.masked_bias", 1)),
         (bert, dict),
-        (bert, beside("bert.embeddings.position_ids", 1, 512)),
+        (bert, with_extra("bert.embeddings.position_ids", 1, 512)),
         (
             bert,
             lambda tensors: {

@@ -1,4 +1,4 @@
-"""Tiny models of many families, of random weights that are all far from zero, as teachers."""
+"""Tiny teachers of many families, with random weights that are all far from zero."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ DECODERS: dict[str, Make] = {
     "gptj": lambda: hf.GPTJConfig(**_GPT2, rotary_dim=4),
     "mixtral": lambda: hf.MixtralConfig(**_LLAMA, num_local_experts=2),
 }
-"""Those that share beginnings."""
+"""Families whose prefixes can be shared."""
 
 UNSHARED: dict[str, Make] = {
     "mamba": lambda: hf.MambaConfig(
@@ -134,7 +134,7 @@ UNSHARED: dict[str, Make] = {
         rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
     ),
 }
-"""Those that read each text whole, those of rotary embeddings by length where texts are long."""
+"""Families whose prefixes cannot be shared; for length-dependent RoPE, those of long texts."""
 
 ENCODERS: dict[str, Make] = {
     "bert": lambda: hf.BertConfig(**_SIZE),
@@ -223,11 +223,11 @@ WITH_TOWERS: dict[str, Make] = {
         },
     ),
 }
-"""Towers for pictures or sounds of the same depth and width as the text's decoder."""
+"""Families with an image or audio tower of the same shape as the text decoder."""
 
 
 def tiny_body(config: PreTrainedConfig) -> PreTrainedModel:
-    """A body of random weights, none of which is as a constructor leaves it."""
+    """Return a base model with random weights, none of them at its initial value."""
     torch.manual_seed(0)
     body: PreTrainedModel = hf.AutoModel.from_config(config).eval()
     with torch.no_grad():
@@ -238,6 +238,6 @@ def tiny_body(config: PreTrainedConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def plain_pass(body: PreTrainedModel, ids: list[int]) -> list[torch.Tensor]:
-    """All layers' states `[T, d_teacher]` of one text by a plain call."""
+    """Return the states `[T, d_teacher]` of all layers of one text, by a plain call."""
     output = body(input_ids=torch.tensor([ids]), output_hidden_states=True)
     return [states[0] for states in output.hidden_states]

@@ -1,5 +1,4 @@
-"""Whatever the family: a text's states are a plain pass's, in padded batches, from shared
-beginnings, or one row at a time."""
+"""In all families, batching, padding and shared prefixes give the states of a plain pass."""
 
 from __future__ import annotations
 
@@ -36,16 +35,16 @@ TEXTS = st.lists(st.lists(st.integers(3, 50), min_size=1, max_size=13), min_size
 
 
 @cache
-def made(make: Make, kind: TeacherKind) -> tuple[PreTrainedModel, Teacher]:
-    """A body for plain passes, and a teacher that has one of its own."""
+def models(make: Make, kind: TeacherKind) -> tuple[PreTrainedModel, Teacher]:
+    """Return a base model for plain passes, and a teacher with a copy of it."""
     return tiny_body(make()), Teacher(tiny_body(make()), LAYERS, kind=kind)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def let_go() -> Iterator[None]:
-    """Tests that train look for models in memory."""
+def free_models() -> Iterator[None]:
+    """Free the models, as tests of training search memory for teachers."""
     yield
-    made.cache_clear()
+    models.cache_clear()
     gc.collect()
 
 
@@ -61,19 +60,19 @@ def padded(rows: list[list[int]], *, left: bool = False) -> tuple[torch.Tensor, 
 
 
 def require_plain(
-    states: Mapping[int, torch.Tensor],
+    layers: Mapping[int, torch.Tensor],
     mask_BT: torch.Tensor,
     plain: list[list[torch.Tensor]],
     first: int = 0,
 ) -> None:
-    """Hold the rows' tokens from the one numbered `first` on against plain passes."""
-    for layer, states_BTD in states.items():
-        for found, mask, exact in zip(states_BTD, mask_BT.bool(), plain, strict=True):
-            torch.testing.assert_close(found[mask], exact[layer][first:], rtol=1e-4, atol=1e-4)
+    """Compare the states of each row with plain passes, which begin at token `first`."""
+    for layer, states_BTD in layers.items():
+        for states, mask, exact in zip(states_BTD, mask_BT.bool(), plain, strict=True):
+            torch.testing.assert_close(states[mask], exact[layer][first:], rtol=1e-4, atol=1e-4)
 
 
 def batched_is_plain(make: Make, kind: TeacherKind, texts: list[list[int]]) -> None:
-    body, teacher = made(make, kind)
+    body, teacher = models(make, kind)
     plain = [plain_pass(body, ids) for ids in sorted(texts, key=len)]
     ids_BT, mask_BT = padded(sorted(texts, key=len))
     require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)
@@ -109,29 +108,29 @@ def test_the_text_decoder_is_used_despite_a_tower_of_the_same_shape(
 @pytest.mark.parametrize("family", DECODERS)
 @settings(max_examples=10, deadline=None)
 @given(
-    texts=TEXTS, begun=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4)
+    texts=TEXTS, prefixes=st.lists(st.lists(st.integers(3, 50), max_size=6), min_size=4, max_size=4)
 )
 def test_states_after_shared_prefixes_match_plain_passes(
-    family: str, texts: list[list[int]], begun: list[list[int]]
+    family: str, texts: list[list[int]], prefixes: list[list[int]]
 ) -> None:
-    body, teacher = made(DECODERS[family], "decoder")
+    body, teacher = models(DECODERS[family], "decoder")
     assert teacher.continues_from_kv
     assert sharing_obstacle(body.config) is None
-    before = begun[: len(texts)]
-    contexts = [
+    used = prefixes[: len(texts)]
+    prefix_kv = [
         extend_prefix(teacher, torch.tensor([ids]), EMPTY_PREFIX)[1] if ids else EMPTY_PREFIX
-        for ids in before
+        for ids in used
     ]
     ids_BT, mask_BT = padded(texts)
-    states = read_with_prefixes(teacher, ids_BT, mask_BT, contexts)
-    for row, (shared, own) in enumerate(zip(before, texts, strict=True)):
+    states = read_with_prefixes(teacher, ids_BT, mask_BT, prefix_kv)
+    for row, (shared, own) in enumerate(zip(used, texts, strict=True)):
         one = {layer: states_BTD[row : row + 1] for layer, states_BTD in states.items()}
         require_plain(one, mask_BT[row : row + 1], [plain_pass(body, shared + own)], len(shared))
 
 
 @pytest.mark.parametrize("family", [*DECODERS, *UNSHARED])
 def test_left_padding_does_not_leak(family: str) -> None:
-    body, teacher = made((DECODERS | UNSHARED)[family], "decoder")
+    body, teacher = models((DECODERS | UNSHARED)[family], "decoder")
     texts = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
     plain = [plain_pass(body, ids) for ids in texts]
     ids_BT, mask_BT = padded(texts, left=True)
@@ -144,7 +143,7 @@ def test_unshareable_families_are_known_from_their_configuration(family: str) ->
     assert sharing_obstacle(config, 100)
     if family not in ("long_rope", "dynamic_rope"):
         assert sharing_obstacle(config)
-        assert not made(UNSHARED[family], "decoder")[1].continues_from_kv
+        assert not models(UNSHARED[family], "decoder")[1].continues_from_kv
     else:
         assert sharing_obstacle(config, 8) is None
 
@@ -163,8 +162,8 @@ def test_roberta_reads_texts_of_its_whole_context() -> None:
     body = tiny_body(config)
     ids = list(range(3, 3 + int(context_length(config, "encoder") or 0)))
     assert len(ids) == 12
-    found = Teacher(tiny_body(config), (-1,), kind="encoder").hidden_states(torch.tensor([ids]))
-    torch.testing.assert_close(found[-1][0], plain_pass(body, ids)[-1])
+    states = Teacher(tiny_body(config), (-1,), kind="encoder").hidden_states(torch.tensor([ids]))
+    torch.testing.assert_close(states[-1][0], plain_pass(body, ids)[-1])
 
 
 def test_models_that_need_more_than_text_are_refused() -> None:

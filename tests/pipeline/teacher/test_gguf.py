@@ -60,7 +60,7 @@ def body() -> Qwen2Model:
     for weight in model.parameters():
         torch.nn.init.normal_(
             weight, mean=0.5, std=0.2
-        )  # a tensor that is left as it was made would show
+        )  # reveals tensors that keep their initial values
     return model
 
 
@@ -72,7 +72,7 @@ def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def written(
     path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None
 ) -> Path:
-    """The body as a GGUF file; with `parts` the first of so many, with half of the tensors."""
+    """Write a GGUF file; with `parts`, only the first part's tensors."""
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
@@ -143,7 +143,7 @@ def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path:
         0.5,
         "--device",
         "cpu",
-    ]  # in a process without the module's teacher
+    ]  # in a process without this module's teacher
     trained = run_process("train", "--cache", tmp_path / "c", "--run", tmp_path / "run", *options)
     assert trained.returncode == 0, trained.stderr
     assert (

@@ -1,4 +1,4 @@
-"""The teacher by comparison with transformers' own `output_hidden_states`."""
+"""Hidden states and predictions of a teacher equal those of transformers."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def body(family: str) -> PreTrainedModel:
 def test_layers_match_transformers(family: str) -> None:
     model, ids = body(family), torch.randint(0, 40, (2, 9))
     expected = model(input_ids=ids, output_hidden_states=True).hidden_states
-    found = Teacher(model, (-1, 0, 2, -3)).hidden_states(ids)
-    assert list(found) == [-1, 0, 2, -3]
-    for layer, states in found.items():
+    states_of = Teacher(model, (-1, 0, 2, -3)).hidden_states(ids)
+    assert list(states_of) == [-1, 0, 2, -3]
+    for layer, states in states_of.items():
         torch.testing.assert_close(states, expected[layer])
 
 
@@ -99,13 +99,13 @@ def test_no_block_above_the_last_selected_layer_runs(
 def test_padding_and_key_value_cache_do_not_change_states(family: str) -> None:
     teacher, ids = Teacher(body(family), (-1, 0)), torch.randint(0, 40, (1, 9))
     alone = teacher.hidden_states(ids)
-    for padded, mask, place in (
+    for padded, mask, name in (
         (torch.cat([ids, ids[:, :3]], 1), [1] * 9 + [0] * 3, slice(0, 9)),
         (torch.cat([ids[:, :3], ids], 1), [0] * 3 + [1] * 9, slice(3, 12)),
     ):
         states = teacher.hidden_states(padded, torch.tensor([mask]))
         for layer in alone:
-            torch.testing.assert_close(states[layer][:, place], alone[layer], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(states[layer][:, name], alone[layer], atol=1e-5, rtol=1e-5)
     past, parts = DynamicCache(), []
     for start, stop in ((0, 4), (4, 5), (5, 9)):
         parts.append(
@@ -136,12 +136,12 @@ def test_names_of_nothing_are_refused(name: str) -> None:
 
 
 def test_weights_are_identified_by_content_not_path(tmp_path: Path) -> None:
-    for place in ("a", "b"):
+    for name in ("a", "b"):
         torch.manual_seed(0)
-        Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / place)
+        Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / name)
     torch.manual_seed(1)
     Qwen2ForCausalLM(Qwen2Config(**SMALL)).save_pretrained(tmp_path / "c")
-    one, same, other = (find_teacher(str(tmp_path / place)).weights_hash() for place in "abc")
+    one, same, other = (find_teacher(str(tmp_path / name)).weights_hash() for name in "abc")
     assert one == same
     assert one != other
 
@@ -156,14 +156,14 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 def gemma2() -> PreTrainedModel:
-    """Its logits are bent by a `tanh` before they become probabilities."""
+    """Return a model that caps its logits by `tanh`."""
     return Gemma2ForCausalLM(
         Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5)
     )
 
 
 def phi() -> PreTrainedModel:
-    """Its LM head has a bias."""
+    """Return a model whose LM head has a bias."""
     config = PhiConfig(
         vocab_size=40,
         hidden_size=16,
@@ -188,10 +188,10 @@ def test_predictions_from_states_match_the_whole_model(
     )
     ids = torch.randint(0, 40, (1, 12))
     with torch.inference_mode():
-        wanted = whole(ids).logits[0].float().log_softmax(dim=-1)
-    found = teacher.log_probabilities(teacher.hidden_states(ids)[-1][0])
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    assert wanted.std() > 0.1
+        expected = whole(ids).logits[0].float().log_softmax(dim=-1)
+    predicted = teacher.log_probabilities(teacher.hidden_states(ids)[-1][0])
+    torch.testing.assert_close(predicted, expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 0.1
     if family is phi:
         with pytest.raises(InputError, match="the LM head of teacher PhiModel has a bias"):
             teacher.lm_head_rows([1, 2])
@@ -227,16 +227,18 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
     assert torch.equal(torch.rand(1), drawn)  # the global generator is untouched
     assert torch.equal(states[0], states[1])
     assert not torch.allclose(states[0], states[2], atol=0.1)
-    known = find_teacher(EMBEDDED_TEACHER)
+    trained = find_teacher(EMBEDDED_TEACHER)
     assert not torch.allclose(
-        states[0], load_teacher(known, [-1], cpu, "fp32").hidden_states(ids)[-1], atol=0.1
+        states[0], load_teacher(trained, [-1], cpu, "fp32").hidden_states(ids)[-1], atol=0.1
     )
     assert [source.weights_hash() for source in sources] == ["random:3", "random:3", "random:4"]
     assert sources[0].pinned().name == sources[0].name
-    assert sources[0].load_tokenizer()("a")["input_ids"] == known.load_tokenizer()("a")["input_ids"]
-    for name, problem in (
+    assert (
+        sources[0].load_tokenizer()("a")["input_ids"] == trained.load_tokenizer()("a")["input_ids"]
+    )
+    for unusable, problem in (
         ("random:3:/nowhere", "neither a folder"),
         ("random:x:y", "write random:SEED:TEACHER"),
     ):
         with pytest.raises(InputError, match=problem):
-            find_teacher(name)
+            find_teacher(unusable)

@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a hub's files as they lie on disk, folders that lack something."""
+"""Sources of teachers: files of the hub's client, and incomplete folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def hub_with_the_embedded_teacher(folder: Path) -> Path:
-    """What lies in the hub client's folder after a download of `someone/small`."""
+    """Create the hub client's folder as after a download of `someone/small`."""
     stored = folder / "models--someone--small"
     shutil.copytree(EMBEDDED_TEACHER, stored / "snapshots" / COMMIT)
     (stored / "refs").mkdir()
@@ -32,7 +32,7 @@ def hub_with_the_embedded_teacher(folder: Path) -> Path:
 
 
 def extract_from_hub(hub: Path, teacher: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the hub's client looks once for where its files are."""
+    """Extract in a new process, as the hub's client reads its environment only once."""
     command = [
         "extract",
         "--teacher",
