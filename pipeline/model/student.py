@@ -43,7 +43,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _tied_weights_keys = {"lm_head.weight": "body.wte.weight"}
-    _no_split_modules = ["GPTNeoBlock", "EnhancedCrossAttention"]
+    _no_split_modules = ["FusedBlock", "EnhancedCrossAttention"]
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__(config)

@@ -22,6 +22,7 @@ from pipeline.pretrained.load import NO_CODE, load_error_reason, load_weights
 from pipeline.teacher.gguf_tensors import require_all_tensors_used
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
+from pipeline.teachers_in_memory import register_teacher
 
 _MAX_DIVERGENCE = 0.01
 """Between predictions of LM head and whole model, in nats per token; bf16 causes a few 1e-4."""
@@ -93,12 +94,17 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
         if source.random_seed is not None:
             with torch.random.fork_rng():
                 torch.manual_seed(source.random_seed)
-                return kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
+                model = kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
+            register_teacher(model)
+            return model
         if not source.is_gguf:
-            return load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
+            model = load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
+            register_teacher(model)
+            return model
         # Dequantised once, as otherwise every forward pass would dequantise the weights.
         how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
         model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
+        register_teacher(model)
         require_all_tensors_used(Path(source.name), model)
     except InputError:
         raise

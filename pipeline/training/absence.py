@@ -1,60 +1,45 @@
-"""Proof that no teacher is in memory while a student is trained."""
+"""No teacher in memory during training, and a record of what is."""
 
 from __future__ import annotations
 
-import gc
 import re
 import sys
 from typing import Any
 
-from torch import nn
-
 from pipeline.errors import RunError
-from pipeline.model import LLMModulesForCausalLM
-
-
-def weights_beside() -> dict[str, int]:
-    """Bytes of the weights in this process's memory that are of no student, by the class of their
-    model.
-
-    A model that another one contains is counted with that one. Weights that are not in memory
-    (`meta`) count nothing."""
-    gc.collect()
-    found: list[nn.Module] = [
-        each for each in gc.get_objects() if issubclass(type(each), nn.Module)
-    ]
-    own = {
-        id(weights)
-        for module in found
-        if isinstance(module, LLMModulesForCausalLM)
-        for weights in module.parameters()
-    }
-    inner = {id(child) for module in found for child in module.modules() if child is not module}
-    beside: dict[str, int] = {}
-    for module in found:
-        size = sum(w.nbytes for w in module.parameters() if id(w) not in own and not w.is_meta)
-        if size and id(module) not in inner:
-            beside[type(module).__name__] = beside.get(type(module).__name__, 0) + size
-    return beside
+from pipeline.teachers_in_memory import bytes_of, teachers_in_memory
+from pipeline.training.prepare import PreparedRun
 
 
 def require_no_teacher() -> None:
-    """Refuse to train beside any other weights than students'.
+    """Refuse to train while a teacher that this process has loaded is in memory.
+
+    Other models in the process are none of a run's business.
 
     Raises:
-        RunError: names the models, and what they hold.
+        RunError: names the teachers, and their size.
     """
-    if beside := weights_beside():
-        named = ", ".join(f"{name} ({size / 1e6:,.1f} MB)" for name, size in beside.items())
+    if teachers := teachers_in_memory():
+        named = ", ".join(f"{name} ({size / 1e6:,.1f} MB)" for name, size in teachers.items())
         raise RunError(
-            f"beside the student there are weights in memory: {named}; train in a process of its"
-            " own, or let go of them"
+            f"teacher in memory: {named}; training needs none: delete it, or train in another"
+            " process"
         )
 
 
-def loaded_rooms() -> dict[str, Any]:
-    """What of this project, and whose models' code of transformers, has been imported, for
-    run.json."""
+def weights_of_run(prepared: PreparedRun) -> dict[str, int]:
+    """Return the bytes of parameters and buffers that a run has in memory, for run.json.
+
+    With `--distill` the teacher's LM head, as the cache keeps it, is among them.
+    """
+    weights = {"student": bytes_of(prepared.model), "codec_fits": bytes_of(prepared.decoder)}
+    if prepared.predictions is not None:
+        weights["kept_lm_head"] = bytes_of(prepared.predictions)
+    return {name: size for name, size in weights.items() if size}
+
+
+def loaded_modules() -> dict[str, Any]:
+    """Return the imported modules of this project, and model families, for run.json."""
     families = {
         name.split(".")[2]
         for name in sys.modules

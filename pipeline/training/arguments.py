@@ -1,4 +1,4 @@
-"""This project's settings as HF `Trainer` takes them."""
+"""The settings of a run as arguments and callbacks of HF `Trainer`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,35 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar, Stopwatch
 
 _WORKERS = 2
-"""Processes that read ahead where a GPU trains; a CPU has better to do."""
+"""Loader processes per GPU; a CPU trains with none."""
+
+
+class OneDeviceArguments(TrainingArguments):
+    """Training on one device per process, whatever the machine has.
+
+    `Trainer` would use DataParallel on several GPUs, which changes batch size and steps.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """Devices of this process: at most one."""
+        count: int = super().n_gpu
+        return min(count, 1)
 
 
 def training_arguments(
     settings: TrainSettings, folder: RunFolder, *, processes: int
 ) -> TrainingArguments:
-    """Arguments for each of some processes, each with a device of its own.
+    """Return the arguments of each process; each has one device.
 
     Args:
-        settings: what the user asks.
+        settings: of the run.
         folder: of the run.
         processes: how many train together.
 
     Raises:
-        InputError: there is no such device, or one of several is named; batches cannot be dealt out
-            to the processes.
+        InputError: there is no such device, or it is not the first; the batches of a step cannot be
+            divided among the processes.
     """
     batches = settings.batches_a_step(processes)
     if batches % processes:
@@ -49,7 +62,7 @@ def training_arguments(
         )
     on_cpu = device.type == "cpu"
     when = "epoch" if settings.eval_every is None else "steps"
-    arguments = TrainingArguments(
+    return OneDeviceArguments(
         output_dir=str(folder.checkpoints.resolve()),
         num_train_epochs=settings.epochs,
         max_steps=-1 if settings.max_steps is None else settings.max_steps,
@@ -87,10 +100,6 @@ def training_arguments(
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
-    arguments._n_gpu = min(
-        arguments.n_gpu, 1
-    )  # one device: DataParallel would change batch size and steps unasked
-    return arguments
 
 
 def training_callbacks(
@@ -102,8 +111,7 @@ def training_callbacks(
     progress: Progress,
     title: str,
 ) -> list[TrainerCallback]:
-    """What watches a run: a stopwatch, metrics.jsonl, a progress bar, TensorBoard and other
-    reporters, early stopping."""
+    """Return stopwatch, metrics.jsonl, progress bar, TensorBoard, reporters and early stopping."""
     after = None if checkpoint is None else step_of(checkpoint) + 1
     callbacks: list[TrainerCallback] = [
         *reporters,
@@ -122,7 +130,7 @@ def training_callbacks(
 
 
 def find_reporter(name: str) -> TrainerCallback:
-    """What tells a service of a run.
+    """Return the callback that reports to a service.
 
     Raises:
         InputError: it is not installed.

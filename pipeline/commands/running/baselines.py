@@ -9,7 +9,8 @@ from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.runs.comparisons import BASELINES
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.record import trained_from
-from pipeline.training.run import train, unfit_comparisons
+from pipeline.training.requirements import unfit_comparisons
+from pipeline.training.run import train
 
 
 def train_baselines(settings: EvaluateSettings) -> dict[str, str]:

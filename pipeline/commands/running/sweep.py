@@ -22,7 +22,7 @@ from pipeline.report.figures import write_png
 from pipeline.report.loss_plots import SweepPoint, sweep_plot
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
-from pipeline.training.prepare import require_fit
+from pipeline.training.requirements import require_fit
 from pipeline.training.run import train
 
 _FIGURES = ("best_val_loss", "best_step", "steps", "tokens", "seconds", "parameters")

@@ -1,4 +1,4 @@
-"""GPT-Neo's blocks with fused attention, beside transformers' own."""
+"""GPT-Neo with fused attention compared with transformers' own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel
+from transformers.models.gpt_neo.modeling_gpt_neo import (
+    GPT_NEO_ATTENTION_CLASSES,
+    GPTNeoSelfAttention,
+)
 
 from pipeline.model import build_student
 from pipeline.model.body import GPTNeoBody
+from pipeline.model.self_attention import FusedSelfAttention
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,6 @@ def bodies() -> Iterator[list[GPTNeoModel]]:
         made.append(kind(config).eval())
     made[1].load_state_dict(made[0].state_dict())
     yield made
-    made.clear()  # whoever trains in this process wants no other weights in it
 
 
 def read(body: GPTNeoModel, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -154,3 +158,9 @@ def test_heads_that_do_not_divide_the_width_are_said_so() -> None:
     )
     with pytest.raises(ValueError, match="4 heads do not divide"):
         GPTNeoBody(config)
+
+
+def test_transformers_is_not_patched() -> None:
+    assert FusedSelfAttention not in GPT_NEO_ATTENTION_CLASSES.values()
+    attention = GPTNeoModel(GPTNeoConfig(num_layers=1, attention_types=[[["global"], 1]])).h[0].attn
+    assert type(attention.attention) is GPTNeoSelfAttention

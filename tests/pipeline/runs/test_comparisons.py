@@ -28,7 +28,8 @@ from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
 from pipeline.training import run as run_module
 from pipeline.training.callbacks import Stopwatch
-from pipeline.training.run import train, unfit_comparisons
+from pipeline.training.requirements import unfit_comparisons
+from pipeline.training.run import train
 from tests.conftest import write_rows
 
 STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")

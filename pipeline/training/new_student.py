@@ -1,0 +1,103 @@
+"""An untrained student for a run, and its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import AdamW
+from transformers import PreTrainedTokenizerBase
+
+from cache import Cache, CacheError
+from pipeline.batches.examples import CachedExamples
+from pipeline.data.student_tokens import begin_token
+from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
+from pipeline.errors import InputError
+from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.runs.settings import TrainSettings
+from pipeline.training.head_init import start_head
+
+
+def new_student(
+    settings: TrainSettings,
+    cache: Cache,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[CachedExamples],
+) -> LLMModulesForCausalLM:
+    """Return an untrained student for a run, its frozen parts frozen.
+
+    Args:
+        settings: of the run.
+        cache: to train from.
+        tokenizer: the student's.
+        examples: all that the student will read.
+
+    Raises:
+        InputError: there is no such student, or the cache lacks what it starts from.
+    """
+    own, pad = settings.own_tokens, tokenizer.pad_token_id
+    end = int(tokenizer.eos_token_id) if own else cache.manifest.end_token_id
+    model = build_student(
+        settings.student,
+        new_weights=settings.new_weights,
+        vocab_size=len(tokenizer) if own else cache.manifest.vocab_size,
+        longest=max(max(each.lengths) for each in examples) if own else int(cache.lengths.max()),
+        teacher_hidden_size=cache.hidden_size,
+        condition=settings.condition,
+        bridge=settings.bridge,
+        bos_token_id=begin_token(tokenizer) if own else None,
+        eos_token_id=end,
+        pad_token_id=pad if isinstance(pad, int) else end,
+        head_tokens=_occurring(cache, examples) if settings.vocab == "dataset" else None,
+    )
+    model.config.use_cache = False  # no key-value cache in training; generation turns it on
+    if settings.head_init == "teacher":
+        start_head(model, cache, settings)
+    for part in settings.freeze:
+        _part(model, part).requires_grad_(False)
+    return model
+
+
+def build_optimizer(
+    model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float
+) -> AdamW:
+    """Return AdamW with one learning rate for GPT-Neo and one for bridge and LM head."""
+    trained = [
+        (name.startswith("body."), weights)
+        for name, weights in model.named_parameters()
+        if weights.requires_grad
+    ]
+    body, around = (
+        [weights for of_body, weights in trained if of_body],
+        [weights for of_body, weights in trained if not of_body],
+    )
+    groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
+    return AdamW(
+        [group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay
+    )
+
+
+def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
+    parts: dict[str, nn.Module] = {
+        "gpt-neo": model.body,
+        "bridge": model.bridge,
+        "head": model.lm_head,
+    }
+    return parts[name]
+
+
+def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
+    """Return the tokens that the LM head of `--vocab dataset` spans, ascending."""
+    occurring = [each.occurring for each in examples]
+    if all(tokens is not None for tokens in occurring):
+        return sorted({token for tokens in occurring for token in tokens or ()})
+    try:
+        return [
+            token
+            for token in read_vocabulary(cache.attachment(VOCABULARY))
+            if token < cache.manifest.vocab_size
+        ]
+    except CacheError as error:
+        raise InputError(
+            f"{cache.address}: does not list the tokens that occur (--vocab dataset); extract again"
+        ) from error

@@ -1,0 +1,156 @@
+"""One training run, from its record on disk to the saved model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
+from transformers import PrinterCallback, ProgressCallback, TrainerState
+
+from cache import Cache
+from pipeline.model import LLMModulesForCausalLM
+from pipeline.processes import own_share
+from pipeline.progress import NO_PROGRESS, progress_bar, shown_progress
+from pipeline.runs.examples import students_hash
+from pipeline.runs.folder import RunFolder, forget_peak_memory, is_over, peak_memory
+from pipeline.runs.record import earlier_record, new_record
+from pipeline.runs.settings import TrainSettings
+from pipeline.training.absence import loaded_modules, require_no_teacher, weights_of_run
+from pipeline.training.arguments import training_callbacks
+from pipeline.training.callbacks import Stopwatch, progress_columns
+from pipeline.training.prepare import PreparedRun, prepare_run
+from pipeline.training.trainer import StudentTrainer
+
+
+def train_one(
+    settings: TrainSettings,
+    cache: Cache,
+    title: str,
+    comparisons: Sequence[str],
+    *,
+    resume: bool,
+    options: str = "",
+) -> dict[str, Any]:
+    """Train one student, unless it is finished; return its record.
+
+    Args:
+        settings: of the run.
+        cache: to train from.
+        title: of the run, for progress.
+        comparisons: names of the comparison runs that its record lists.
+        resume: continue from the last checkpoint.
+        options: that the command was given, kept with the run.
+
+    Raises:
+        InputError: as `train`.
+        RunError: as `train`.
+    """
+    folder, share = RunFolder(settings.run), own_share()
+    record = new_record(settings, cache, comparisons, students_hash(settings, cache))
+    if (earlier := earlier_record(folder, record, resume=resume)) is not None:
+        record["comparisons"] = sorted({*earlier["comparisons"], *comparisons})
+        if earlier["finished"]:
+            if record["comparisons"] != earlier["comparisons"] and share.rank == 0:
+                folder.write_record(earlier | {"comparisons": record["comparisons"]})
+            return earlier
+    columns = (
+        TextColumn(f"{title}: {{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with shown_progress(*columns) as shown:
+        progress = shown if share.rank == 0 else NO_PROGRESS
+        prepared = prepare_run(cache, settings, share, progress)
+    require_no_teacher()
+    forget_peak_memory()
+    checkpoint = folder.last_checkpoint() if resume else None
+    together = prepared.arguments.distributed_state
+    together.wait_for_everyone()  # rank 0 changes what all have read
+    if share.rank == 0:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.write_record(record)
+        if not folder.options.exists():
+            folder.write_options(options)
+        folder.continue_from(checkpoint)
+    together.wait_for_everyone()
+    with progress_bar(*progress_columns()) as bar:
+        trainer = StudentTrainer(
+            prepared.model,
+            prepared.arguments,
+            training=prepared.training,
+            validation=prepared.validation,
+            decoder=prepared.decoder,
+            predictions=prepared.predictions,
+            optimizers=(prepared.optimizer, None),
+            callbacks=training_callbacks(
+                settings, folder, share, prepared.reporters, checkpoint, bar, title
+            ),
+        )
+        for default in (ProgressCallback, PrinterCallback):
+            trainer.remove_callback(default)
+        seconds = _train_to_the_end(trainer, checkpoint)
+    require_no_teacher()
+    record |= {
+        "finished": True,
+        "left_out": prepared.left_out,
+        "result": {
+            "steps": trainer.state.global_step,
+            "epochs": trainer.state.epoch,
+            "tokens": trainer.state.num_input_tokens_seen,
+            "best_step": trainer.state.best_global_step,
+            "best_val_loss": trainer.state.best_metric,
+            "seconds": seconds,
+            "parameters": prepared.model.num_parameters(),
+            "peak_memory": peak_memory(),
+            "weights_in_memory": weights_of_run(prepared),
+            "loaded": loaded_modules(),
+        },
+    }
+    if share.rank == 0:
+        _save_model(folder, prepared)
+        folder.write_record(record)
+    return record
+
+
+def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float:
+    """Train unless the checkpoint is the last one; leave the best student in the trainer.
+
+    Returns:
+        Seconds of training, those before the checkpoint included.
+    """
+    if trainer.args.max_steps == 0:  # evaluated untrained
+        trainer.state.best_metric = trainer.evaluate()["eval_loss"]
+        trainer.state.best_global_step, trainer.state.epoch = 0, 0
+        return 0.0
+    if checkpoint is None or not is_over(checkpoint):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        callbacks = trainer.callback_handler.callbacks
+        return next(each.seconds for each in callbacks if isinstance(each, Stopwatch))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = trainer.state.best_model_checkpoint
+    assert isinstance(trainer.model, LLMModulesForCausalLM)
+    loaded = trainer.model.load_state_dict(
+        load_file(Path(best or checkpoint) / "model.safetensors"), strict=False
+    )
+    tied = {"lm_head.weight"} if trainer.model.config.tie_word_embeddings else set()
+    assert not loaded.unexpected_keys and set(loaded.missing_keys) <= tied
+    states: Any = trainer.state.stateful_callbacks
+    return float(states[Stopwatch.__name__]["args"]["seconds"])
+
+
+def _save_model(folder: RunFolder, prepared: PreparedRun) -> None:
+    model, staged = prepared.model, folder.root / "model.partial"
+    shutil.rmtree(staged, ignore_errors=True)
+    model.config.use_cache = True
+    model.generation_config.use_cache = True
+    model.save_pretrained(staged)
+    prepared.tokenizer.save_pretrained(staged)
+    if model.config.own_tokens:
+        prepared.teachers_tokenizer.save_pretrained(staged / folder.teachers_tokenizer.name)
+    shutil.rmtree(folder.model, ignore_errors=True)
+    staged.rename(folder.model)
