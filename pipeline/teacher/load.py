@@ -18,11 +18,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError
+from pipeline.loaded_teachers import register_teacher
 from pipeline.pretrained.load import NO_CODE, load_error_reason, load_weights
 from pipeline.teacher.gguf_tensors import require_all_tensors_used
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
-from pipeline.teachers_in_memory import register_teacher
 
 _MAX_DIVERGENCE = 0.01
 """Between predictions of LM head and whole model, in nats per token; bf16 causes a few 1e-4."""

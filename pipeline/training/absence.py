@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.teachers_in_memory import bytes_of, teachers_in_memory
+from pipeline.loaded_teachers import bytes_of, teachers_in_memory
 from pipeline.training.prepare import PreparedRun
 
 

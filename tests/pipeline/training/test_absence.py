@@ -16,10 +16,10 @@ from pipeline.errors import RunError
 from pipeline.extract.plan import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.loaded_teachers import bytes_of, register_teacher, teachers_in_memory
 from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_base_model, load_teacher
 from pipeline.teacher.source import find_teacher
-from pipeline.teachers_in_memory import bytes_of, register_teacher, teachers_in_memory
 from pipeline.training.absence import require_no_teacher
 from pipeline.training.run import train
 

@@ -107,7 +107,7 @@ def test_a_run_goes_on_only_with_the_cache_it_began_with(
     built."""
     stale = shutil.copytree(small_cache, tmp_path / "c")
     rewrite_manifest(stale, lambda content: content["identity"].update({field: "other"}))
-    monkeypatch.setattr("pipeline.training.prepare.build_student", None)
+    monkeypatch.setattr("pipeline.training.new_student.build_student", None)
     with pytest.raises(InputError, match=f"cannot be resumed: {field} was .*, now it is 'other'"):
         train(quick(stale, run_with_controls), resume=True)
     with pytest.raises(
@@ -272,7 +272,7 @@ def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Reporter)
     train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
     assert len(told) >= 2
-    with pytest.raises(InputError, match="--report-to: tells of one run"):
+    with pytest.raises(InputError, match="--report-to: .*one run"):
         train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), comparisons=CONTROLS)
     with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
         train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
