@@ -272,7 +272,7 @@ def test_reporters_are_told_and_one_that_is_not_installed_is_refused(
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Reporter)
     train(quick(small_cache, tmp_path / "run", max_steps=2, report_to=("wandb",)))
     assert len(told) >= 2
-    with pytest.raises(InputError, match="--report-to: .*one run"):
+    with pytest.raises(InputError, match="--report-to: reports one run"):
         train(quick(small_cache, tmp_path / "other", report_to=("wandb",)), comparisons=CONTROLS)
     with pytest.raises(InputError, match=r"--report-to clearml: .*install"):
         train(quick(small_cache, tmp_path / "other", report_to=("clearml",)))
