@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from cache import files
 
 KINDS = ["manifest", "journal", "attachment", "metadata", "values"]
 
@@ -51,3 +58,26 @@ def swap(left: Path, right: Path) -> None:
     left.rename(aside)
     right.rename(left)
     aside.rename(right)
+
+
+class Crash(BaseException):
+    """The simulated death of a process."""
+
+
+@contextmanager
+def failing_at(call: int, failure: Callable[[], BaseException]) -> Iterator[list[int]]:
+    """Fail the n-th call that makes something durable or visible, before it does anything."""
+    count = [0]
+
+    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            count[0] += 1
+            if count[0] == call:
+                raise failure()
+            return plain(*arguments, **options)
+
+        return wrapped
+
+    of_files = {name: counted(getattr(files, name)) for name in ("fsync_path", "publish")}
+    with mock.patch.multiple(files, **of_files), mock.patch.object(os, "fsync", counted(os.fsync)):
+        yield count

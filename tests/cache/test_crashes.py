@@ -10,15 +10,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from cache import CacheError, files, open_cache, write_cache
+from cache import CacheError, open_cache, write_cache
 from cache.containers import CONTAINER_NAMES
 from cache.journal import scan_journal
 from cache.upkeep.verify import verify_cache
@@ -30,6 +29,7 @@ from tests.cache.examples import (
     make_shards,
     same_example,
 )
+from tests.cache.faults import Crash, failing_at
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [600]])
@@ -90,29 +90,6 @@ def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path
     make_cache(root, expected, name)
     assert open_cache(root).content_digest == whole
     assert verify_cache(root).whole
-
-
-class Crash(BaseException):
-    """The process dies here: nothing that would tidy up is run after it."""
-
-
-@contextmanager
-def failing_at(call: int, failure: Callable[[], BaseException]) -> Iterator[list[int]]:
-    """Let the n-th call that makes something durable or visible fail, before it does anything."""
-    count = [0]
-
-    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **options: Any) -> Any:
-            count[0] += 1
-            if count[0] == call:
-                raise failure()
-            return plain(*arguments, **options)
-
-        return wrapped
-
-    of_files = {name: counted(getattr(files, name)) for name in ("fsync_path", "publish")}
-    with mock.patch.multiple(files, **of_files), mock.patch.object(os, "fsync", counted(os.fsync)):
-        yield count
 
 
 def moments(folder: Path, name: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -85,6 +86,7 @@ def test_a_dead_holder_of_another_machine_is_replaced_once_its_lease_has_run_out
     with Lease(bucket):
         content = holder_of(bucket)
     content["holder"] |= {"began": "0", **change}
+    content["until"] += 1e6  # its clock was far ahead
     bucket.put(NAME, json.dumps(content).encode())
     with pytest.raises(CacheError, match=r"another process is writing .*, for (60|61) s more"):
         require_free(bucket)
@@ -168,3 +170,67 @@ def test_nothing_is_published_without_the_lease(
             writer.publish(1, make_content(SHARDS[1]))
     names = Bucket(location.address, location.endpoint).sizes("journal")
     assert list(names) == ["journal/000000.jsonl"]
+
+
+def test_a_renewed_lease_is_kept_however_far_back_its_holders_clock_is(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS", 1.0)
+    monkeypatch.setattr(lease_module, "has_died", lambda holder: False)
+    plain = time.time
+    monkeypatch.setattr(time, "time", lambda: plain() - 1e6)
+    with Lease(bucket) as lease:
+        monkeypatch.setattr(time, "time", plain)
+        for _ in range(12):
+            time.sleep(0.3)
+            with pytest.raises(CacheError, match="another process is writing"):
+                require_free(bucket)
+        lease.require_held()
+
+
+# A process whose wall clock is wrong takes the lease again and again, and prints when it had it,
+# by the clock that all processes of this machine share.
+CONTENDER = """
+import sys, time
+address, endpoint, offset = sys.argv[1:]
+plain = time.time
+time.time = lambda: plain() + float(offset)
+from cache import CacheError
+from cache.storage import lease
+from cache.storage.bucket import Bucket
+lease.SECONDS, lease.has_died = 1.0, lambda holder: False
+bucket, end = Bucket(address, endpoint), lease.clock() + 8
+while lease.clock() < end:
+    try:
+        with lease.Lease(bucket) as held:
+            taken = lease.clock()
+            time.sleep(1.5)
+            held.require_held()
+            print(taken, lease.clock(), flush=True)
+        time.sleep(0.3)
+    except CacheError as error:
+        assert "another process is writing" in str(error), error
+        time.sleep(0.05)
+"""
+
+
+def test_two_processes_with_skewed_clocks_never_have_the_lease_at_once(bucket: Bucket) -> None:
+    contenders = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTENDER, bucket.address, str(bucket.endpoint), offset],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for offset in ("-3600", "3600")
+    ]
+    outputs = [contender.communicate(timeout=120) for contender in contenders]
+    assert [contender.returncode for contender in contenders] == [0, 0], outputs
+    periods = sorted(
+        (*map(float, line.split()), number)
+        for number, (printed, _) in enumerate(outputs)
+        for line in printed.splitlines()
+    )
+    assert len(periods) >= 3
+    assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(periods))
