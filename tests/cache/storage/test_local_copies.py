@@ -1,5 +1,4 @@
-"""LocalCopies of remote shards: what is read is there, what is there stays within the limit, whoever
-else reads, brings or dies."""
+"""Local copies of remote shards: their content, their limit, and processes that share them."""
 
 from __future__ import annotations
 
