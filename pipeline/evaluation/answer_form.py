@@ -11,7 +11,7 @@ _FORM = (
 
 
 def has_form(text: str) -> bool:
-    """Return whether a text has one thought and one solution section, in this order, each closed."""
+    """Return whether a text has one closed thought section before one solution section."""
     places = [text.find(marker) for marker in _FORM]
     return all(text.count(marker) == 1 for marker in _FORM) and places == sorted(places)
 

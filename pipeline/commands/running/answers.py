@@ -1,4 +1,4 @@
-"""How the end of an answer is shown."""
+"""The end of an answer on stdout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from pipeline.generation.answers import Written
 
 
 def tell_end(written: Written) -> None:
-    """End the line of an answer that has been shown; where it was cut, say so."""
+    """End the line of a streamed answer, with a note if it was cut."""
     cut = f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]"
     click.echo("" if written.stopped else cut)

@@ -1,4 +1,4 @@
-"""`chat`: one message after the other, until there is none."""
+"""`chat`: answer messages from stdin until it ends."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ def converse(
     forget: bool,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Answer messages from stdin; all answers, which are streamed to stdout unless they are to be
-    JSON.
+    """Answer messages from stdin, streamed to stdout unless `as_json`; return all answers.
 
     Raises:
-        InputError: as `open_writer`, or there were messages and none was answered.
+        InputError: as `open_writer`, or no message could be answered.
     """
     writer = open_writer(**choice.as_arguments(), keep_teacher=True)
     opening = writer.opening(system)
@@ -45,7 +44,7 @@ def converse(
         turns.append(Turn("user", message))
         try:
             written = _answer(
-                lambda said: writer.write([said], Sampling(**sampling), show)[0], turns, opening
+                lambda prompt: writer.write([prompt], Sampling(**sampling), show)[0], turns, opening
             )
         except InputError as error:
             click.echo(f"not answered: {error}", err=True)
@@ -64,15 +63,14 @@ def converse(
 def _answer(
     write: Callable[[list[Turn]], Written], turns: list[Turn], opening: list[Turn]
 ) -> Written:
-    """Answer the last turn; a conversation that has become too long for it is begun anew with it,
-    in place."""
+    """Answer the last turn; drop earlier ones from `turns` if the conversation is too long."""
     try:
         return write(turns)
     except InputError:
         if len(turns) == len(opening) + 1:
             raise
     click.echo(
-        "the conversation has become too long: what was said before this message is forgotten",
+        "the conversation has become too long: messages before this one are dropped",
         err=True,
     )
     turns[:] = [*opening, turns[-1]]

@@ -1,4 +1,4 @@
-"""`generate`: one answer, shown as it is written."""
+"""`generate`: answer one prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answer_prompt(
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Answer one prompt; the answer, which is streamed to stdout unless it is to be JSON.
+    """Answer one prompt, streamed to stdout unless `as_json`; return the answer.
 
     Raises:
         InputError: as `open_writer`, or the prompt is too long.

@@ -1,4 +1,4 @@
-"""`train`: the runs, their picture, and what they came to in words."""
+"""`train`: train, plot the losses, and print a summary."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def train_and_tell(
     resume: bool,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Train a student and its comparison runs; its record, which is printed in words unless it is to be
-    JSON.
+    """Train a student and its comparison runs; print a summary unless `as_json`; return its record.
 
     Raises:
         CacheError, InputError, RunError: as `train`.
@@ -39,7 +38,7 @@ def train_and_tell(
         options=options_as_yaml(),
     )
     if not leads():
-        raise SystemExit(0)  # what there is to say, the leading process says
+        raise SystemExit(0)  # the leading process reports
     folder = RunFolder(settings.run)
     write_png(folder.curve, loss_curves(folder.curves()))
     if not as_json:

@@ -280,7 +280,7 @@ def test_a_chat_that_has_become_too_long_begins_anew(run: Path, run_cli: RunCli)
         text_input=f"{once}\n{long}\n{long}\n\n",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("what was said before this message is forgotten") >= 1
+    assert done.stderr.count("messages before this one are dropped") >= 1
     assert len(json.loads(done.stdout)["answers"]) == 3
 
 
