@@ -20,8 +20,8 @@ def identity_hash(identity: Identity, **layout: Any) -> str:
 def differences(was: Identity, now: Identity) -> list[str]:
     """Return one phrase per difference, with both values; nested fields as `codec -1 fidelity`.
 
-    Codecs follow from the layers, and fits from the codec requirements: either is named only if what
-    it follows from is the same.
+    Codecs follow from the layers, and fits from the codec requirements: either is named only if
+    its cause is the same.
     """
     changed = _differences(was, now, "")
     if any(name == "layers" for name, _ in changed):

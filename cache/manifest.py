@@ -1,4 +1,4 @@
-"""The manifest: what a cache is to hold, written once when it is begun and never changed."""
+"""The manifest: the description of a cache, written once before the first shard."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from cache.errors import CacheError, DamagedCacheError
 from cache.files import MEND, damage_of, files_below, inside, write_atomically
 from cache.identity import Identity
-from cache.names import ATTACHMENTS, EXACT, MANIFEST_NAME
+from cache.names import ATTACHMENTS, EXACT, FITS, MANIFEST_NAME
 from cache.sealed_json import seal, unseal
 
 FORMAT_VERSION = 4
 _LARGEST_MANIFEST = 64 << 20
-# Far more than any cache has, and few enough that no product of them overflows or fills the memory.
+# More than any cache needs; products of these neither overflow nor exhaust the memory.
 _LARGEST = {
     "hidden_size": 1 << 20,
     "vocab_size": 1 << 31,
@@ -31,8 +31,7 @@ _MOST_LAYERS = 4096
 
 @dataclass(frozen=True)
 class AttachedFile:
-    """A small file that travels with the cache, such as the teacher's tokenizer. `name` is relative
-    to the cache."""
+    """A small file stored with the cache, such as a tokenizer; `name` is relative to the cache."""
 
     name: str
     bytes: int
@@ -41,22 +40,21 @@ class AttachedFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the cache holds and where the numbers come from.
+    """The description of a cache.
 
     Attributes:
         format: `zarr` or `hdf5`.
-        layers: teacher layers in the order they were asked for, as indices into HF `hidden_states`.
-        codecs: for each of them, how its hidden states are stored.
+        layers: teacher layers in the order of `--layers`, as indices into HF `hidden_states`.
+        codecs: codec name of each layer.
         hidden_size: width of the hidden states, `d_teacher`.
-        vocab_size: tokens of the teacher's vocabulary.
+        vocab_size: size of the teacher's vocabulary.
         end_token_id: the token that ends an answer.
-        shards, examples, tokens: what is planned; the cache is complete when that many shards are
-            published. Examples that turn out to have no finite states are left out and named in the
-            journal.
+        shards, examples, tokens: planned numbers; the cache is complete when all shards are
+            published. The journal lists examples left out because their states are not finite.
         shard_tokens: the target size of a shard in tokens.
         identity: everything that the numbers depend on.
-        provenance: what is recorded but not compared: where teacher and data set were found,
-            library versions, rows left out.
+        provenance: recorded, not compared: locations of teacher and data set, library versions,
+            rows left out.
         attachments: the files under `attachments/`.
     """
 
@@ -81,7 +79,7 @@ class Manifest:
 
     @property
     def codec(self) -> str:
-        """The codec's name; where layers differ, each layer's, as the command line takes them."""
+        """The codec's name; each layer's if they differ, as on the command line."""
         if len(set(self.codecs)) == 1:
             return self.codecs[0]
         return ",".join(f"{layer}:{codec}" for layer, codec in self.codec_of.items())
@@ -107,42 +105,41 @@ class Manifest:
 
     @property
     def fit_bytes(self) -> int:
-        """Size of what the codecs were fitted with."""
+        """Size of the codec fits."""
         return sum(
             attached.bytes
             for attached in self.attachments
-            if attached.name.startswith(f"{ATTACHMENTS}/codecs/")
+            if attached.name.startswith(f"{ATTACHMENTS}/{FITS}/")
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest as it stands in its file."""
+        """Return the content of the manifest's file."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {"kind": "llm-modules cache", "version": FORMAT_VERSION, **content}
 
     def write(self, root: Path) -> None:
-        """Write the manifest atomically: from here on the folder is a cache."""
+        """Write the manifest atomically, which makes the folder a cache."""
         write_atomically(root / MANIFEST_NAME, seal(self.as_json(), spread=True))
 
     def damaged_attachments(self, root: Path) -> dict[str, str]:
-        """What is wrong with the attached files, by their names; a file that nobody attached is
-        wrong, too."""
+        """Return what is wrong with the attached files, by name; added files included."""
         listed = {attached.name for attached in self.attachments}
         checked = {a.name: damage_of(root, a.name, a.bytes, a.checksum) for a in self.attachments}
-        held = (
+        present = (
             path.relative_to(root).as_posix() for path in files_below(inside(root, ATTACHMENTS))
         )
         wrong = {name: what for name, what in checked.items() if what}
         return wrong | {
             name: "was not attached when the cache was begun"
-            for name in held
+            for name in present
             if name not in listed | {ATTACHMENTS}
         }
 
     def check_attachments(self, root: Path) -> None:
-        """Refuse attached files that are not as they were attached.
+        """Refuse changed attachments.
 
         Raises:
-            DamagedCacheError: one is missing, has changed, or was added.
+            DamagedCacheError: a file is missing, has changed, or was added.
         """
         for name, what in self.damaged_attachments(root).items():
             raise DamagedCacheError(f"{root / name}: {what}; {MEND}")
@@ -152,8 +149,7 @@ def read_manifest(root: Path) -> Manifest:
     """Read and check a cache's manifest.
 
     Raises:
-        CacheError: the folder holds no cache, an unknown version of one, or the manifest is
-            damaged.
+        CacheError: there is no cache, or one of another version, or its manifest is damaged.
     """
     path = root / MANIFEST_NAME
     if not root.is_dir():
@@ -174,11 +170,10 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
-    """Check what a manifest says before anything is believed, or made as large as it says. `path`
-    is named in errors.
+    """Return a manifest from its content, all of whose fields are checked; errors name `path`.
 
     Raises:
-        CacheError: a field is missing, unknown, of another type, or beyond all bounds.
+        CacheError: a field is missing, unknown, of another type, or out of bounds.
     """
     if (
         content.pop("kind", None) != "llm-modules cache"
@@ -202,7 +197,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
         if kind is int and not (name in _AT_LEAST_ONE) <= value <= _LARGEST.get(
             name, _LARGEST_COUNT
         ):
-            raise CacheError(f"{path}: field {name!r} is beyond all bounds ({value})")
+            raise CacheError(f"{path}: field {name!r} is out of bounds ({value})")
     layers = content["layers"]
     if not all(
         type(layer) is int and abs(layer) <= _MOST_LAYERS for layer in layers
@@ -226,7 +221,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
 
 
 def _require_this_version(text: bytes, path: Path) -> None:
-    """Other versions are sealed in another way: tell them from damage."""
+    """Raise for another version, which may be sealed differently; damage passes."""
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(text)
         if isinstance(content, dict) and content.get("version", FORMAT_VERSION) != FORMAT_VERSION:
@@ -249,7 +244,7 @@ def _attachments(items: list[Any], path: Path) -> tuple[AttachedFile, ...]:
         types = (type(attached.name), type(attached.bytes), type(attached.checksum))
         if types != (str, int, str) or not attached.name.startswith(f"{ATTACHMENTS}/"):
             raise CacheError(
-                f"{path}: field 'attachments' names {attached.name!r}, which is no attached file"
+                f"{path}: field 'attachments' lists {attached.name!r}, not an attached file"
             )
         inside(path.parent, attached.name)
     return attachments

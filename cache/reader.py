@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -151,10 +150,7 @@ class Cache(Sequence[Example]):
     def coded_example(self, index: int, layers: Sequence[int] | None = None) -> CodedExample:
         """Return one example with coded hidden states, to be decoded elsewhere.
 
-        Threads may call this concurrently.
-
-        Raises:
-            as `example`.
+        Threads may call this concurrently. Raises as `example`.
         """
         shard, position = self._index.locate(index)
         record = self.records[shard]
@@ -191,9 +187,8 @@ class Cache(Sequence[Example]):
                 yield
         except CacheError as error:
             row_id = self.records[shard].row_ids[position]
-            raise DamagedCacheError(
-                f"shard {shard}, example {self._index.number(shard, position)} (row {row_id}): {error}"
-            ) from error
+            example = f"shard {shard}, example {self._index.number(shard, position)} (row {row_id})"
+            raise DamagedCacheError(f"{example}: {error}") from error
 
     def shards_of(self, indices: Iterable[int]) -> list[int]:
         """Return the shard of each example, given non-negative indices."""
@@ -215,10 +210,7 @@ class Cache(Sequence[Example]):
         return read_content(self._shards, shard, self.manifest, self.records[shard], unpacked)
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Download shards in the background, in this order; replaces an earlier request.
-
-        Does nothing for a cache in a folder.
-        """
+        """Download shards in the background, in this order, instead of those of an earlier call."""
         self._shards.prefetch(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -228,12 +220,7 @@ class Cache(Sequence[Example]):
     def __enter__(self) -> Cache:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self.close()
 
     def close(self) -> None:

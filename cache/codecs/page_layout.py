@@ -10,8 +10,8 @@ All integers are little-endian:
 | segments | the groups' pages; exact tokens, uint32 `[k]`; their states, bfloat16 `[k, channels]` |
 
 A page is a pcodec page (wrapped format, github.com/pcodec/pcodec docs/format.md) of one group's
-int16 values, channel after channel: adjacent values have similar spread, and one table per shard serves
-all pages of a group.
+int16 values, channel after channel: adjacent values have similar spread, and one table per shard
+serves all pages of a group.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What a shard is to hold: segments of text, each stored once, with the coded hidden states of all of
-them."""
+"""The content of a shard: segments, with the coded hidden states of all tokens."""
 
 from __future__ import annotations
 
@@ -19,14 +18,13 @@ NO_PREFIX = -1
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens that stand in a shard in one segment: a prefix that examples share, or what an example
-    has of its own.
+    """Consecutive tokens that a shard stores once: a shared prefix, or the rest of an example.
 
     Attributes:
-        input_ids, loss_mask: `[T]`; an example that is all prefix has none of its own.
-        hidden_states: for each layer `[T, d_teacher]` bfloat16.
-        after: number of the prefix that comes before it; -1 where nothing does.
-        number: number of this prefix, from 0 over the whole cache; -1 for an example's own tokens.
+        input_ids, loss_mask: `[T]`; empty for an example that is a prefix.
+        hidden_states: by layer, `[T, d_teacher]` bfloat16.
+        after: number of the prefix before it; -1 for none.
+        number: of this prefix, from 0 in the whole cache; -1 for the rest of an example.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -41,22 +39,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """All segments of a shard end to end: first the prefixes that it stores, then what each example
-    has of its own.
+    """All segments of a shard end to end: its prefixes, then the rest of each example.
 
     Attributes:
         row_ids: of each example.
-        texts: of each example, what its tokens were made from, as whoever writes the cache puts it;
-            "" for nothing.
-        lengths: `[examples]` int64, tokens of each example as it is read, its prefix included.
+        texts: of each example, the source of its tokens; "" for none.
+        lengths: `[examples]` int64, tokens of each example, its prefix included.
         stored: `[segments]` int64, tokens of each segment.
-        numbers: `[segments]` int64, number of the prefix that a segment is; -1 for an example's.
-        prefixes: `[segments]` int64, number of the prefix that comes before a segment; -1 where nothing
-            does.
+        numbers: `[segments]` int64, number of the prefix; -1 for the rest of an example.
+        prefixes: `[segments]` int64, number of the prefix before each segment; -1 for none.
         input_ids: `[tokens]` int32.
         loss_mask: `[tokens]` bool.
-        hidden_states: for each layer the coded states of all tokens; or the array that is stored,
-            where there is one already.
+        hidden_states: by layer, the coded states of all tokens, or the stored array.
     """
 
     row_ids: list[str]
@@ -77,12 +71,12 @@ def shard_of_segments(
     segments: Sequence[Segment],
     codecs: Mapping[int, Codec],
 ) -> ShardContent:
-    """Lay segments end to end and code their states.
+    """Return the content of a shard from its segments; code their states.
 
     Args:
         row_ids, texts: of each example.
-        lengths: of each example as it is read.
-        segments: prefixes first, in the order of their numbers, then one for each example.
+        lengths: of each example, its prefix included.
+        segments: prefixes in the order of their numbers, then one per example.
         codecs: of each layer.
     """
     count = np.int64
@@ -110,7 +104,7 @@ def shard_of_segments(
 
 
 def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) -> ShardContent:
-    """A shard of whole examples that share nothing, without texts.
+    """Return the content of a shard of examples without shared prefixes or texts.
 
     Raises:
         CacheError: an example has no tokens or no row id.
@@ -118,8 +112,8 @@ def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) 
     for example in examples:
         if not len(example) or not example.row_id:
             raise CacheError(
-                f"example {example.row_id!r} of {len(example)} tokens: an example has tokens and a"
-                " row id"
+                f"example {example.row_id!r} of {len(example)} tokens: an example needs tokens and"
+                " a row id"
             )
     segments = [
         Segment(example.input_ids, example.loss_mask, example.hidden_states) for example in examples

@@ -1,5 +1,4 @@
-"""Putting a shard on the disk, whole and durable; and telling its journal line from what lies
-there."""
+"""Writing a shard durably, and restoring its journal line from its files."""
 
 from __future__ import annotations
 
@@ -22,13 +21,12 @@ from cache.manifest import Manifest
 from cache.names import SHARDS
 from cache.shard.array_reader import read_arrays
 from cache.shard.content import ShardContent
+from cache.shard.digests import content_digest, segment_checksums
 from cache.shard.layout import (
     FIXED_ARRAYS,
-    content_digest,
     decoded_arrays,
     hidden_states_name,
     packed_segments,
-    segment_checksums,
     shard_arrays,
     shard_attributes,
     shard_seal,
@@ -40,7 +38,7 @@ from cache.storage import ShardStorage
 
 @dataclass(frozen=True)
 class _Sealed:
-    """A shard's arrays and all that its journal line says of them."""
+    """A shard's arrays, and the rest of its journal line."""
 
     manifest: Manifest
     number: int
@@ -51,12 +49,12 @@ class _Sealed:
 
     @property
     def name(self) -> str:
-        """Where it lies below the cache."""
+        """Name relative to the cache."""
         return shard_name(self.manifest, self.number)
 
     @property
     def seal(self) -> dict[str, str]:
-        """The attributes by which the files tell whose they are."""
+        """Attributes that identify the shard."""
         return shard_seal(_cache_of(self.manifest), self.number, self.digest, self.non_finite)
 
 
@@ -98,9 +96,7 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
         attributes = shard_attributes(manifest.codec_of, sealed.seal)
         decoded = decoded_arrays(manifest.codec_of, manifest.fits, tokens, manifest.hidden_size)
         container_named(manifest.format).write(staged, sealed.arrays, attributes, decoded)
-        remove(
-            final
-        )  # a damaged one, or one that its writer could not name in the journal before it died
+        remove(final)  # damaged, or never published
         publish(staged, final)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -110,10 +106,10 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
 
 
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
-    """The journal line of a shard that the journal does not name, from the shard itself.
+    """Return the record of a shard missing from the journal, from its files.
 
-    None where it is not there, belongs to another cache or place, or its content is not the one
-    that it was sealed with."""
+    None if it is missing, of another cache or number, or its content has another digest.
+    """
     path = root / shard_name(manifest, shard)
     if not path.exists():
         return None
@@ -144,11 +140,23 @@ def _cache_of(manifest: Manifest) -> str:
 
 def _record(root: Path, sealed: _Sealed) -> ShardRecord:
     arrays, manifest = sealed.arrays, sealed.manifest
-    said = (dict(sealed.non_finite), dict(sealed.provenance))
+    non_finite, provenance = dict(sealed.non_finite), dict(sealed.provenance)
     if not arrays:
-        none, counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        counts = np.zeros(0, np.int64)
         return ShardRecord(
-            sealed.number, {}, sealed.digest, [], 0, counts, counts, counts, counts, none, {}, *said
+            shard=sealed.number,
+            files={},
+            digest=sealed.digest,
+            row_ids=[],
+            text_bytes=0,
+            lengths=counts,
+            stored=counts,
+            prefix_numbers=counts,
+            prefixes=counts,
+            checksums=np.zeros(0, np.uint64),
+            state_bytes={},
+            non_finite=non_finite,
+            provenance=provenance,
         )
     text, starts = arrays["row_id_bytes"].tobytes(), arrays["row_id_offsets"].tolist()
     numbers = arrays["numbers"]
@@ -171,6 +179,6 @@ def _record(root: Path, sealed: _Sealed) -> ShardRecord:
         state_bytes={
             str(layer): arrays[hidden_states_name(layer)].nbytes for layer in manifest.layers
         },
-        non_finite=said[0],
-        provenance=said[1],
+        non_finite=non_finite,
+        provenance=provenance,
     )

@@ -14,7 +14,7 @@ from cache.errors import CacheError, DamagedCacheError
 from cache.files import damage_of
 from cache.manifest import Manifest
 from cache.names import JOURNAL_NAME
-from cache.shard.layout import content_digest, segment_checksums
+from cache.shard.digests import content_digest, segment_checksums
 from cache.shard.reader import StoredShard, shard_name
 from cache.shard.record import ShardRecord
 from cache.upkeep.affected_examples import AffectedExamples
