@@ -80,7 +80,7 @@ class TeacherAlone:
         )
 
     def _tokens(self, row: int) -> tuple[list[int], list[bool]]:
-        """Return token ids and loss mask of a whole example; tokenised again for a cache of prompts."""
+        """Return token ids and loss mask of a whole example, re-rendered for a cache of prompts."""
         identity = self._cache.identity
         if cached_part_of(identity).is_whole:
             example = self._cache.coded_example(row, ())

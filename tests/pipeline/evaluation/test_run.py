@@ -147,7 +147,7 @@ def test_the_live_teacher_rounds_as_the_cache_does(teacher: Teacher) -> None:
     assert reader._past.get_seq_length() == 3
 
 
-def test_results_and_report_tell_what_was_transferred(run: Path) -> None:
+def test_results_follow_the_run_and_its_controls(run: Path) -> None:
     results = evaluate(EvaluateSettings(run, samples=4, max_new_tokens=24, device="cpu"))
     content = json.loads((run / "evaluation/results.json").read_text())
     assert content == results.to_json()
@@ -237,7 +237,7 @@ def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> N
         evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
 
 
-def test_prompts_are_looked_for_before_a_baseline_is_trained(run: Path) -> None:
+def test_prompts_are_read_before_a_baseline_is_trained(run: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         train_baselines(
             EvaluateSettings(
@@ -260,7 +260,7 @@ def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: Ru
         r"not answered: the prompt has \d+ tokens, its teacher reads 1024", done.stderr
     )
     result = json.loads(done.stdout)
-    assert ([each["message"] for each in result["answers"]], result["unanswered"]) == (
+    assert ([answer["message"] for answer in result["answers"]], result["unanswered"]) == (
         ["Ann has 3 pens."],
         1,
     )
@@ -268,7 +268,7 @@ def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: Ru
     assert (alone.returncode, alone.stdout) == (2, "")
 
 
-def test_a_chat_that_has_become_too_long_begins_anew(run: Path, run_cli: RunCli) -> None:
+def test_a_chat_that_is_too_long_drops_earlier_messages(run: Path, run_cli: RunCli) -> None:
     once, long = "Ann has 3 pens. " * 20, "Ann has 3 pens. Ann buys 5 pens. " * 40
     done = run_cli(
         "chat",

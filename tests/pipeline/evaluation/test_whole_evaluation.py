@@ -139,7 +139,7 @@ def results(told: str, run: Path) -> dict[str, Any]:
     return found
 
 
-def test_what_was_found_is_told(told: str, results: dict[str, Any], run: Path) -> None:
+def test_the_command_prints_all_results(told: str, results: dict[str, Any], run: Path) -> None:
     lines = told.splitlines()
     assert all(any(name in line for line in lines) for name in NAMES)
     leak = next(each["leak"] for each in results["students"] if each["leaks"])
@@ -159,9 +159,7 @@ def test_what_was_found_is_told(told: str, results: dict[str, Any], run: Path) -
     assert lines[-1] == f"report: {run / 'evaluation' / 'report.html'}"
 
 
-def test_every_control_and_baseline_is_there_with_its_figures(
-    results: dict[str, Any], run: Path
-) -> None:
+def test_every_control_and_baseline_is_measured(results: dict[str, Any], run: Path) -> None:
     assert [each["name"] for each in results["students"]] == NAMES
     found = {each["name"]: each for each in results["students"]}
     assert {each["kind"] for each in found.values()} == {"student", "control", "layer", "baseline"}
@@ -203,7 +201,7 @@ def test_every_control_and_baseline_is_there_with_its_figures(
     assert RunFolder(run).comparisons().keys() == {*NAMES} - {"student", "teacher"}
 
 
-def test_the_leak_is_what_the_same_weights_lose_when_they_see_no_later_token(
+def test_the_leak_is_the_loss_added_by_causal_attention(
     results: dict[str, Any],
 ) -> None:
     found = {each["name"]: each for each in results["students"]}
@@ -261,7 +259,7 @@ def test_a_task_that_fails_on_its_own_data_says_which(
         tasks.run(writer_of(run))
 
 
-def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(
+def test_a_damaged_cache_is_not_reported_as_a_failed_task(
     run: Path, task_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = HarnessTasks(["pens"], task_path, None)
@@ -274,7 +272,7 @@ def test_damage_that_a_task_meets_is_no_fault_of_the_tasks(
         tasks.run(writer_of(run))
 
 
-def test_a_task_or_teacher_that_fails_is_told_of_and_costs_nothing_else(
+def test_a_task_or_teacher_that_fails_is_reported_and_the_rest_is_measured(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> Any:
@@ -336,7 +334,7 @@ def test_without_the_harness_a_task_is_refused_in_one_line(monkeypatch: pytest.M
     assert not HarnessTasks([], None, None)
 
 
-def test_the_report_needs_nothing_but_itself_and_its_pictures_lie_beside_it(
+def test_the_report_is_self_contained_and_has_its_plots_as_files(
     results: dict[str, Any], run: Path
 ) -> None:
     page = (run / "evaluation/report.html").read_text()
@@ -382,7 +380,7 @@ def test_a_browser_shows_the_page_whole_light_and_dark(
     assert seen["verdict"].split() == results["verdict"].split()
 
 
-def test_evaluated_runs_are_set_side_by_side(
+def test_evaluated_runs_are_compared(
     results: dict[str, Any], run: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     other = shutil.copytree(run, tmp_path / "other")
