@@ -57,7 +57,8 @@ def write_synthetic(root: Path, examples: int) -> None:
     lengths = [rng.integers(100, 900, count) for count in counts]
     tokens = int(sum(part.sum() for part in lengths))
     manifest = Manifest(
-        "zarr", (-1,), ("bf16",), 1536, 151_936, 0, len(counts), examples, tokens, 65_536, {"codec": {"-1": "bf16"}}, {}, ()
+        "zarr", (-1,), ("bf16",), 1536, 151_936, 0, len(counts), examples, tokens, 65_536,
+        {"codec": {"-1": "bf16"}}, {}, (),
     )  # fmt: skip
     root.mkdir()
     manifest.write(root)

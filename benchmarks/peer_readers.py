@@ -60,9 +60,10 @@ def _write_cache(root: Path, examples: list[Example], name: str, attachments: Pa
     shards = [examples[i : i + SHARD_EXAMPLES] for i in range(0, len(examples), SHARD_EXAMPLES)]
     width = examples[0].hidden_states[-1].shape[1]
     manifest = Manifest(
-        format=name, layers=(-1,), codecs=("bf16",), hidden_size=width, vocab_size=1000, end_token_id=0, shards=len(shards),
-        examples=len(examples), tokens=sum(map(len, examples)), shard_tokens=65536, identity={"codec": {"-1": "bf16"}},
-        provenance={}, attachments=(),
+        format=name, layers=(-1,), codecs=("bf16",), hidden_size=width, vocab_size=1000,
+        end_token_id=0, shards=len(shards), examples=len(examples),
+        tokens=sum(map(len, examples)), shard_tokens=65536,
+        identity={"codec": {"-1": "bf16"}}, provenance={}, attachments=(),
     )  # fmt: skip
     with write_cache(root, manifest, attachments) as writer:
         for number, shard in enumerate(shards):

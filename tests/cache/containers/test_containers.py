@@ -1,5 +1,4 @@
-"""Containers: what they write other tools read; what they find is what those read; what they say
-they take they take."""
+"""Containers: other tools read them, values are where they are located, sizes are exact."""
 
 from __future__ import annotations
 
@@ -129,7 +128,8 @@ def zarr_with(path: Path, **options: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"chunks": (256, 2)}, {"chunks": (256, 2), "shards": (512, 2)},
-     {"chunks": (256, 1), "shards": (512, 2), "compressors": None}, {"chunks": (64, 2), "shards": (512, 2), "compressors": None},
+     {"chunks": (256, 1), "shards": (512, 2), "compressors": None},
+     {"chunks": (64, 2), "shards": (512, 2), "compressors": None},
      {"chunks": (256, 2), "shards": (256, 2), "compressors": None}],
     ids=["not sharded", "compressed", "cut across", "small chunks", "two files"],
 )  # fmt: skip
@@ -143,7 +143,8 @@ def test_zarr_arrays_laid_out_in_another_way_are_refused(
 
 @pytest.mark.parametrize(
     ("text", "replacement"),
-    [("300", str(10**18)), ("300", "-300"), ('"uint16"', '"object"'), ("256", "0"), ('"regular"', '"__import__"'),
+    [("300", str(10**18)), ("300", "-300"), ('"uint16"', '"object"'),
+     ("256", "0"), ('"regular"', '"__import__"'),
      ("{", "[" * 100_000), ("{", " " * (2 << 20))],
 )  # fmt: skip
 def test_hostile_zarr_metadata_is_refused(text: str, replacement: str, tmp_path: Path) -> None:
