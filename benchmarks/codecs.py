@@ -42,7 +42,7 @@ from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.calibration import choose_sample, own_lengths, segments_of
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

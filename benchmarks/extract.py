@@ -39,7 +39,8 @@ from transformers import AutoModel, AutoModelForCausalLM, GgufConfig
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines.local import LocalEngine
-from pipeline.extract.plan import ExtractPlan, prepare
+from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
@@ -77,7 +78,7 @@ def one_at_a_time(whole: bool) -> Callable[[ExtractPlan], Callable[[], None]]:
 
 def packed(prepared: ExtractPlan) -> Callable[[], None]:
     """Read all shards and let go of them."""
-    worker = ShardWorker(prepared)
+    worker = ShardWorker(prepared.work())
     worker.load()
 
     def run() -> None:

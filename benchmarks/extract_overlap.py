@@ -24,7 +24,7 @@ from cache.containers import CONTAINER_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines import local
 from pipeline.extract.forward import ShardStates
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings

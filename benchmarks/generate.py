@@ -38,7 +38,7 @@ from transformers import AutoModelForCausalLM, GgufConfig, GPTNeoConfig, GPTNeoF
 from cache import open_cache
 from pipeline.device import DTYPES, choose_device, choose_dtype
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.live_teacher import LiveTeacher

@@ -31,7 +31,7 @@ from cache.storage import LocationLike
 from cache.storage.bucket import Bucket
 from cache.storage.object_store import ObjectStoreLocation
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

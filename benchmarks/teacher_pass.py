@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.forward import TeacherPass
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 from pipeline.teacher.model import Teacher
@@ -67,7 +67,7 @@ def main(
         prepared = prepare(
             ExtractSettings(teacher, dataset, Path(folder) / "c", limit=limit, device=device)
         )
-        model = ShardWorker(prepared).load()
+        model = ShardWorker(prepared.work()).load()
         figures: dict[str, dict[str, Any]] = {}
         plain: dict[int, Any] = {}
         for way, choose in ways(

@@ -37,7 +37,7 @@ from train_ways import WAYS, TrainOptions, measure
 
 from cache import open_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

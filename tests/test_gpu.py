@@ -22,7 +22,7 @@ from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.whole_examples import WholeExamples
 from pipeline.data.conversations import Turn
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.answers import Sampling

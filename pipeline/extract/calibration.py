@@ -22,6 +22,7 @@ from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.errors import RunError
 from pipeline.extract.forward import TeacherPass
 from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.work import TeacherWork
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 
@@ -83,7 +84,7 @@ def _without_fit(codec: Any) -> Any:
 
 
 def calibrate(
-    plan: ExtractPlan, teacher: Teacher, progress: Progress = NO_PROGRESS
+    work: TeacherWork, teacher: Teacher, progress: Progress = NO_PROGRESS
 ) -> dict[int, Codec]:
     """Read the sample with the teacher, and fit each layer's codec to it.
 
@@ -91,9 +92,9 @@ def calibrate(
         InputError: no step gives what is asked.
         RunError: no example of the sample has finite states.
     """
-    examples = plan.dataset.examples
-    seed = next(each.seed for each in plan.requirements.values() if each.name != EXACT)
-    sharing = plan.sharing
+    examples = work.examples
+    seed = next(each.seed for each in work.requirements.values() if each.name != EXACT)
+    sharing = work.sharing
     own = [len(example) - sharing.before(index) for index, example in enumerate(examples)]
 
     def shared(index: int) -> dict[int, int]:
@@ -103,21 +104,21 @@ def calibrate(
             for number in path
         }
 
-    chosen = choose_sample(own, plan.calibration_tokens, seed, shared)
+    chosen = choose_sample(own, work.calibration_tokens, seed, shared)
     progress.stage("calibration sample", sum(len(examples[index]) for index in chosen))
     needed = {number for index in chosen for number in shared(index)}
-    reader = TeacherPass(teacher, examples, sharing, plan.batch_tokens, skip_non_finite=True)
+    reader = TeacherPass(teacher, examples, sharing, work.most_batch_tokens, skip_non_finite=True)
     segments = reader.read(chosen, needed, progress).segments
     if not any(map(len, segments)):
         raise RunError(
-            f"{plan.settings.dataset}: no example of the calibration sample has finite states;"
+            f"{work.dataset}: no example of the calibration sample has finite states;"
             " try --dtype fp32"
         )
     return fitted_codecs(
-        plan.requirements,
+        work.requirements,
         {
             layer: [segment.hidden_states[layer] for segment in segments]
-            for layer in plan.requirements
+            for layer in work.requirements
         },
         teacher,
         progress,

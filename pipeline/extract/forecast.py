@@ -17,6 +17,7 @@ from pipeline.extract.batching import plan_batches
 from pipeline.extract.calibration import codecs_without_fitting
 from pipeline.extract.forward import read_batch
 from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.space import required_bytes, shard_sizes
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 
@@ -83,22 +84,27 @@ def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
     settings = plan.settings
     location = settings.location
     codecs = codecs_without_fitting(location, plan)
-    plan = plan.with_codecs(codecs) if codecs else plan
-    manifest = plan.manifest
+    manifest = plan.fitted(codecs).manifest if codecs else plan.manifest
     missing = require_resumable(location, manifest)
     progress.stage("exact sizes")
     mixes = dict.fromkeys(
         [*CODEC_NAMES, manifest.codec]
     )  # what is asked may differ from layer to layer
     sizes = {
-        name: {codec: sum(_sizes(plan, name, codec)) for codec in mixes} for name in CONTAINER_NAMES
+        name: {codec: sum(_sizes(plan, manifest, name, codec)) for codec in mixes}
+        for name in CONTAINER_NAMES
     }
     left = [example for shard in missing for example in plan.examples_of(shard)]
     stored = plan.stored_tokens(missing)
     calibration = (
-        0 if codecs else min(plan.calibration_tokens, plan.stored_tokens(range(manifest.shards)))
+        0
+        if codecs
+        else min(plan.work().calibration_tokens, plan.stored_tokens(range(manifest.shards)))
     )
-    needed, free = disk_needed(location, plan.room_needed(missing)), free_bytes(location.folder)
+    needed, free = (
+        disk_needed(location, required_bytes(plan, manifest, missing)),
+        free_bytes(location.folder),
+    )
     load_seconds, tokens, speed = _probe(plan, left, progress) if left else (None, 0, None)
     device = choose_device(settings.device)
     return Forecast(
@@ -135,18 +141,18 @@ def _of_fixed_rate(codec: str) -> bool:
     return packing_named(codec).spec(1, 1) is not None
 
 
-def _sizes(plan: ExtractPlan, container: str, codec: str) -> list[int]:
-    codecs = _codecs_of(plan.manifest, codec)
-    of_layer = dict(zip(plan.manifest.layers, codecs, strict=True))
+def _sizes(plan: ExtractPlan, manifest: Manifest, container: str, codec: str) -> list[int]:
+    codecs = _codecs_of(manifest, codec)
+    of_layer = dict(zip(manifest.layers, codecs, strict=True))
     identity = {
         "codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}
     }
-    manifest = replace(plan.manifest, format=container, codecs=codecs, identity=identity)
+    manifest = replace(manifest, format=container, codecs=codecs, identity=identity)
     rates = {
         layer: asked.expected_bits if asked.name == of_layer[layer] else _USUAL.expected_bits
         for layer, asked in plan.requirements.items()
     }
-    return replace(plan, manifest=manifest).shard_sizes(range(manifest.shards), rates)
+    return shard_sizes(plan, manifest, range(manifest.shards), rates)
 
 
 def _probe(

@@ -33,16 +33,14 @@ _USUAL_BATCH = {"cpu": 4096}
 _LARGE_BATCH = 32768
 
 
-def most_batch_tokens(settings: ExtractSettings) -> int:
-    """Most tokens of a padded batch: as asked, or as suits the device."""
-    return settings.batch_tokens or _USUAL_BATCH.get(
-        choose_device(settings.device).type, _LARGE_BATCH
-    )
+def most_batch_tokens(batch_tokens: int | None, device: str) -> int:
+    """Return the most tokens of a padded batch: the option's value, or the device's default."""
+    return batch_tokens or _USUAL_BATCH.get(choose_device(device).type, _LARGE_BATCH)
 
 
-def shard_provenance(settings: ExtractSettings) -> dict[str, Any]:
-    """On what the last bits of a shard's numbers depend, the tokens of its batches aside."""
-    device = choose_device(settings.device)
+def shard_provenance(device_name: str) -> dict[str, Any]:
+    """Return what the last bits of a shard's values depend on, except the batch size."""
+    device = choose_device(device_name)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": str(device),
@@ -72,7 +70,8 @@ def cache_provenance(
         "skip_bad_rows": settings.skip_bad_rows,
         "left_out": dataset.left_out,
         "unread": conversations.unread,
-        "shards": {**shard_provenance(settings), "batch_tokens": most_batch_tokens(settings)},
+        "shards": shard_provenance(settings.device)
+        | {"batch_tokens": most_batch_tokens(settings.batch_tokens, settings.device)},
         "versions": recorded_versions(),
         "options": settings.options,
     }

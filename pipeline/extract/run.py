@@ -14,11 +14,13 @@ from cache.shard.record import ShardRecord
 from cache.upkeep.space import require_room
 from cache.writer import require_resumable
 from pipeline.errors import RunError
+from pipeline.extract.attachments import kept_lm_head, write_attachments
 from pipeline.extract.calibration import codecs_without_fitting
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.engines.local import LocalEngine
 from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.publisher import report_shard
+from pipeline.extract.space import required_bytes
 from pipeline.progress import NO_PROGRESS, Progress
 
 
@@ -85,30 +87,30 @@ def extract(
     engine = engine or LocalEngine(plan)
     location = settings.location
     codecs = codecs_without_fitting(location, plan)
-    plan = plan.with_codecs(codecs) if codecs else plan
-    missing = require_resumable(location, plan.manifest)
+    manifest = plan.fitted(codecs).manifest if codecs else plan.manifest
+    missing = require_resumable(location, manifest)
     location.require_unlocked()
-    require_room(location, plan.room_needed(missing))
+    require_room(location, required_bytes(plan, manifest, missing))
     lm_head = (
-        plan.lm_head() if missing else None
+        kept_lm_head(plan) if missing else None
     )  # before the teacher is loaded for the pass: one at a time in memory
     if codecs is None:
         codecs = engine.calibrate(progress)
-        plan = plan.with_codecs(codecs)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-        require_room(location, plan.room_needed(missing, bits))
+        require_room(location, required_bytes(plan, plan.fitted(codecs).manifest, missing, bits))
+    fitted = plan.fitted(codecs)
     if missing:
         engine.load()
     with tempfile.TemporaryDirectory() as attachments:
-        plan.attach(Path(attachments), codecs, lm_head)
-        with write_cache(location, plan.manifest, Path(attachments)) as writer:
+        write_attachments(fitted, Path(attachments), lm_head)
+        with write_cache(location, fitted.manifest, Path(attachments)) as writer:
             missing = writer.missing_shards()
             progress.stage("extract", plan.manifest.tokens)
             for record in writer.published.values():
                 report_shard(progress, record)
             began = time.perf_counter()
             if missing:
-                engine.make_shards(plan, codecs, writer, progress)
+                engine.make_shards(fitted, writer, progress)
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
             fit_bytes = writer.manifest.fit_bytes

@@ -8,7 +8,7 @@ from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.calibration import calibrate, needs_lm_head
 from pipeline.extract.forward import ShardStates, TeacherPass, require_continuation
-from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.work import TeacherWork
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
@@ -17,10 +17,10 @@ from pipeline.teacher.model import Teacher
 class ShardWorker:
     """Loads the teacher when it is first needed, and reads one shard after the other with it."""
 
-    def __init__(self, plan: ExtractPlan) -> None:
-        self._plan = plan
+    def __init__(self, work: TeacherWork) -> None:
+        self._work = work
         self._teacher: Teacher | None = None
-        self._reader: TeacherPass | None = None
+        self._pass: TeacherPass | None = None
 
     def calibrate(self, progress: Progress = NO_PROGRESS) -> dict[int, Codec]:
         """Fit the codecs to the sample of the data set.
@@ -29,8 +29,8 @@ class ShardWorker:
             InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
             RunError: no example of the sample has finite states.
         """
-        teacher = self.load(with_lm_head=needs_lm_head(self._plan.requirements))
-        codecs = calibrate(self._plan, teacher, progress)
+        teacher = self.load(with_lm_head=needs_lm_head(self._work.requirements))
+        codecs = calibrate(self._work, teacher, progress)
         teacher.drop_lm_head()
         return codecs
 
@@ -49,30 +49,31 @@ class ShardWorker:
             InputError: the teacher's weights cannot be loaded.
             RunError: the teacher gives values that are not finite.
         """
-        if self._reader is None:
-            self._reader = TeacherPass(
+        if self._pass is None:
+            self._pass = TeacherPass(
                 self.load(),
-                self._plan.dataset.examples,
-                self._plan.sharing,
-                self._plan.batch_tokens,
-                skip_non_finite=self._plan.settings.skip_non_finite,
+                self._work.examples,
+                self._work.sharing,
+                self._work.most_batch_tokens,
+                skip_non_finite=self._work.skip_non_finite,
             )
-        self._reader.leave_out(unusable)
-        return self._reader.read(self._plan.shards[shard], progress=progress)
+        self._pass.leave_out(unusable)
+        return self._pass.read(self._work.shards[shard], progress=progress)
 
     def load(self, *, with_lm_head: bool = False) -> Teacher:
-        """The teacher; loaded now, where it has not been before.
+        """Return the teacher; load it if it is not loaded yet, or lacks the LM head.
 
         Raises:
             InputError: its weights cannot be loaded, or it cannot go on from a prefix that it has
                 read.
         """
+        if with_lm_head and self._teacher is not None and not self._teacher.has_lm_head:
+            self._teacher = self._pass = None
         if self._teacher is None:
-            settings = self._plan.settings
-            device = choose_device(settings.device)
-            dtype = choose_dtype(settings.dtype, device)
+            device = choose_device(self._work.device)
+            dtype = choose_dtype(self._work.dtype, device)
             self._teacher = load_teacher(
-                self._plan.source, settings.layers, device, dtype, with_lm_head=with_lm_head
+                self._work.source, self._work.layers, device, dtype, with_lm_head=with_lm_head
             )
-            require_continuation(self._teacher, self._plan.sharing)  # before the cache is begun
+            require_continuation(self._teacher, self._work.sharing)  # before the cache is begun
         return self._teacher

@@ -12,7 +12,6 @@ import torch
 
 from cache import open_cache
 from cache.codec_fits import read_codecs
-from cache.codecs import Codec
 from cache.codecs.fit_file import expected_bits
 from cache.errors import DamagedCacheError, OtherContentError
 from cache.identity import require_same_identity
@@ -22,9 +21,12 @@ from cache.upkeep.space import require_room, room_needed
 from cache.upkeep.summary import published_bytes
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import RunError
+from pipeline.extract.attachments import kept_lm_head, write_attachments
 from pipeline.extract.calibration import calibrate, needs_lm_head
 from pipeline.extract.forward import TeacherPass
-from pipeline.extract.plan import ExtractPlan, prepare
+from pipeline.extract.plan import ExtractPlan, FittedPlan
+from pipeline.extract.prepare import prepare
+from pipeline.extract.space import shard_sizes
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
@@ -97,13 +99,13 @@ def repair(
         same: dict[int, bool | None] = {}
         if repairer.shards or repairer.damaged_attachments:
             plan = _original_plan(repairer, settings)
-            lm_head = plan.lm_head() if repairer.damaged_attachments else None
+            lm_head = kept_lm_head(plan) if repairer.damaged_attachments else None
             teacher = _Teacher(plan)
-            plan, codecs = _codecs_again(repairer, plan, teacher)
-            same = _extract_again(repairer, plan, codecs, teacher, settings, progress)
+            fitted = _codecs_again(repairer, plan, teacher)
+            same = _extract_again(repairer, fitted, teacher, settings, progress)
             if repairer.damaged_attachments:
                 with tempfile.TemporaryDirectory() as attachments:
-                    plan.attach(Path(attachments), codecs, lm_head)
+                    write_attachments(fitted, Path(attachments), lm_head)
                     repairer.replace_attachments(Path(attachments))
         repairer.require_consistent()
         with open_cache(settings.cache) as whole:
@@ -164,9 +166,7 @@ class _Teacher:
         )
 
 
-def _codecs_again(
-    repairer: CacheRepairer, plan: ExtractPlan, teacher: _Teacher
-) -> tuple[ExtractPlan, dict[int, Codec]]:
+def _codecs_again(repairer: CacheRepairer, plan: ExtractPlan, teacher: _Teacher) -> FittedPlan:
     """The codecs as they were fitted; where that is lost, fitted again.
 
     Raises:
@@ -176,16 +176,16 @@ def _codecs_again(
         codecs = read_codecs(repairer.root, repairer.manifest)
     except DamagedCacheError:
         _compute_as(_how_made(repairer, None), plan)
-        codecs = calibrate(plan, teacher.loaded)
-    again = plan.with_codecs(codecs)
+        codecs = calibrate(plan.work(), teacher.loaded)
+    fitted = plan.fitted(codecs)
     require_same_identity(
         repairer.root,
         repairer.manifest.identity,
-        again.manifest.identity,
+        fitted.manifest.identity,
         "its codecs cannot be fitted again to the same numbers here; put attachments/codecs back"
         " from a copy, or convert again what was made by `cache convert`",
     )
-    return again, codecs
+    return fitted
 
 
 def _how_made(repairer: CacheRepairer, shard: int | None) -> dict[str, Any]:
@@ -216,8 +216,7 @@ def _compute_as(made: dict[str, Any], plan: ExtractPlan) -> None:
 
 def _extract_again(
     repairer: CacheRepairer,
-    plan: ExtractPlan,
-    codecs: dict[int, Codec],
+    fitted: FittedPlan,
     teacher: _Teacher,
     settings: RepairSettings,
     progress: Progress,
@@ -225,7 +224,8 @@ def _extract_again(
     """Make the lost shards again; tells of each whether it holds what the lost one held."""
     if not repairer.shards:
         return {}
-    _require_room(repairer, plan, codecs)
+    plan, codecs = fitted.plan, fitted.codecs
+    _require_room(repairer, fitted)
     unusable = plan.unusable_prefixes(
         {
             shard: repairer.records[shard]
@@ -249,7 +249,7 @@ def _extract_again(
         )
         reader.leave_out(unusable)
         states = reader.read(plan.shards[shard], progress=progress)
-        now = plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
+        now = plan.work().provenance() | {"batch_tokens": states.batch_tokens}
         try:
             same[shard] = repairer.replace(
                 shard,
@@ -263,12 +263,18 @@ def _extract_again(
     return same
 
 
-def _require_room(repairer: CacheRepairer, plan: ExtractPlan, codecs: dict[int, Codec]) -> None:
+def _require_room(repairer: CacheRepairer, fitted: FittedPlan) -> None:
     """One shard is staged at a time, and takes the place of what is there."""
-    bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
-    sizes = dict(zip(repairer.shards, plan.shard_sizes(repairer.shards, bits), strict=True))
+    bits = {layer: expected_bits(codec) for layer, codec in fitted.codecs.items()}
+    sizes = dict(
+        zip(
+            repairer.shards,
+            shard_sizes(fitted.plan, fitted.manifest, repairer.shards, bits),
+            strict=True,
+        )
+    )
     growth = sum(max(0, size - repairer.bytes_of(shard)) for shard, size in sizes.items())
-    examples = sum(len(plan.shards[shard]) for shard in repairer.shards)
+    examples = sum(len(fitted.plan.shards[shard]) for shard in repairer.shards)
     require_room(repairer.location, room_needed([growth + max(sizes.values())], examples))
 
 

@@ -15,7 +15,8 @@ from pipeline.commands.counted import counted
 from pipeline.extract.engines.choose import choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
-from pipeline.extract.plan import ExtractPlan, prepare
+from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import ExtractResult, extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import leads

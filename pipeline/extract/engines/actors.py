@@ -26,8 +26,9 @@ from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.errors import InputError, RunError
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.plan import ExtractPlan, FittedPlan
 from pipeline.extract.publisher import report_shard
+from pipeline.extract.work import TeacherWork
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
 
@@ -50,12 +51,11 @@ _MOST_DEATHS = 3
 class ShardActor:
     """Makes shards in a process of its own."""
 
-    def __init__(self, plan: ExtractPlan, threads: int | None) -> None:
+    def __init__(self, work: TeacherWork, threads: int | None) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self._plan = plan
-        self._location = plan.settings.location
-        self._worker = ShardWorker(plan)
+        self._work = work
+        self._worker = ShardWorker(work)
         self._teacher_is_busy = threading.Lock()
 
     def calibrate(self) -> dict[int, Codec]:
@@ -73,9 +73,14 @@ class ShardActor:
         """Read, code and write a shard; it exists once the head has journaled what this returns."""
         with self._teacher_is_busy:
             states = self._worker.read(shard, unusable)
-        provenance = self._plan.provenance_of_shards() | {"batch_tokens": states.batch_tokens}
+        provenance = self._work.provenance() | {"batch_tokens": states.batch_tokens}
         return store_shard(
-            self._location, manifest, shard, states.coded(codecs), states.non_finite, provenance
+            self._work.location,
+            manifest,
+            shard,
+            states.coded(codecs),
+            states.non_finite,
+            provenance,
         )
 
 
@@ -121,7 +126,7 @@ class RayEngine:
         self._threads = threads
         self._actors: list[Any] = []
         self._open = contextlib.ExitStack()
-        self._plan = ray.put(plan)
+        self._work = ray.put(plan.work())
 
     def __enter__(self) -> RayEngine:
         """From now on what Ray has to say goes to stderr: stdout is for results."""
@@ -161,13 +166,15 @@ class RayEngine:
 
     def make_shards(
         self,
-        plan: ExtractPlan,
-        codecs: dict[int, Codec],
+        fitted: FittedPlan,
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
         """As `Engine.make_shards`."""
-        queue, common = ShardQueue(plan, writer.published), (writer.manifest, ray.put(codecs))
+        queue, common = (
+            ShardQueue(fitted.plan, writer.published),
+            (writer.manifest, ray.put(fitted.codecs)),
+        )
         deaths: Counter[int] = Counter()
         in_hand: dict[Any, tuple[Any, int]] = {}
         while len(self._actors) < min(self._count, len(queue)):
@@ -200,7 +207,7 @@ class RayEngine:
             report_shard(progress, record)
 
     def _new_actor(self) -> Any:
-        self._actors.append(self._actor.remote(self._plan, self._threads))
+        self._actors.append(self._actor.remote(self._work, self._threads))
         return self._actors[-1]
 
     def _answer(self, reference: Any) -> Any:

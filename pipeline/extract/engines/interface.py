@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cache import CacheWriter
 from cache.codecs import Codec
-from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.plan import FittedPlan
 from pipeline.progress import Progress
 
 
@@ -44,16 +44,14 @@ class Engine(Protocol):
 
     def make_shards(
         self,
-        plan: ExtractPlan,
-        codecs: dict[int, Codec],
+        fitted: FittedPlan,
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
         """Make and publish all shards that the writer is missing.
 
         Args:
-            plan: the extract, with the identity that its codecs give it.
-            codecs: of each layer.
+            fitted: the plan with its codecs.
             writer: of the cache.
             progress: counts tokens, with the figures `shards`, `bytes` (published) and
                 `seconds_waited` (teacher idle until the previous shard is written).

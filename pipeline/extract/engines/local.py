@@ -7,7 +7,7 @@ from types import TracebackType
 from cache import CacheWriter
 from cache.codecs import Codec
 from cache.shard.record import ShardRecord
-from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.plan import ExtractPlan, FittedPlan
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
@@ -19,7 +19,8 @@ class LocalEngine:
     leads = True
 
     def __init__(self, plan: ExtractPlan) -> None:
-        self._worker = ShardWorker(plan)
+        self._work = plan.work()
+        self._worker = ShardWorker(self._work)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -45,8 +46,7 @@ class LocalEngine:
 
     def make_shards(
         self,
-        plan: ExtractPlan,
-        codecs: dict[int, Codec],
+        fitted: FittedPlan,
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
@@ -55,9 +55,9 @@ class LocalEngine:
         def published(record: ShardRecord) -> None:
             progress.advance(0, shards=1, bytes=record.bytes)
 
-        unusable = plan.unusable_prefixes(writer.published)
+        unusable = fitted.plan.unusable_prefixes(writer.published)
         with BackgroundPublisher(
-            writer, codecs, plan.provenance_of_shards(), published
+            writer, fitted.codecs, self._work.provenance(), published
         ) as publisher:
             checked = _CheckedProgress(progress, publisher)
             for shard in writer.missing_shards():

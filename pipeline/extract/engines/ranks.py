@@ -24,8 +24,9 @@ from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
 from cache.shard.writer import store_shard
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.plan import ExtractPlan, FittedPlan
 from pipeline.extract.publisher import BackgroundPublisher, report_shard
+from pipeline.extract.work import TeacherWork
 from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
 
@@ -41,8 +42,8 @@ class RanksEngine:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("gloo", timeout=_LONGEST_ROUND)
-        self._plan = plan
-        self._worker = ShardWorker(plan)
+        self._work = plan.work()
+        self._worker = ShardWorker(self._work)
 
     @property
     def leads(self) -> bool:
@@ -72,13 +73,12 @@ class RanksEngine:
 
     def make_shards(
         self,
-        plan: ExtractPlan,
-        codecs: dict[int, Codec],
+        fitted: FittedPlan,
         writer: CacheWriter,
         progress: Progress,
     ) -> None:
         """As `Engine.make_shards`."""
-        queue = ShardQueue(plan, writer.published)
+        queue, codecs = ShardQueue(fitted.plan, writer.published), fitted.codecs
         _told_by_rank_0((writer.manifest, codecs))
         with self._storing(writer.manifest, codecs) as storing:
             while len(queue):
@@ -97,7 +97,7 @@ class RanksEngine:
                 storing.do(task)
 
     def _storing(self, manifest: Manifest, codecs: dict[int, Codec]) -> _StoringRank:
-        return _StoringRank(self._plan, self._worker, manifest, codecs)
+        return _StoringRank(self._work, self._worker, manifest, codecs)
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,14 @@ class _StoringRank:
 
     def __init__(
         self,
-        plan: ExtractPlan,
+        work: TeacherWork,
         worker: ShardWorker,
         manifest: Manifest,
         codecs: dict[int, Codec],
     ) -> None:
-        self._location, self._manifest, self._worker = plan.settings.location, manifest, worker
+        self._location, self._manifest, self._worker = work.location, manifest, worker
         self._durable: list[ShardRecord] = []
-        self._publisher = BackgroundPublisher(
-            self, codecs, plan.provenance_of_shards(), self._durable.append
-        )
+        self._publisher = BackgroundPublisher(self, codecs, work.provenance(), self._durable.append)
 
     def __enter__(self) -> _StoringRank:
         self._publisher.__enter__()

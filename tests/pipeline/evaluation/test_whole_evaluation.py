@@ -21,7 +21,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.evaluation.harness import HarnessTasks, adapter
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.writer import StudentWriter

@@ -33,7 +33,7 @@ from transformers import (
 
 from cache import open_cache
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.conftest import RunCli, write_rows

@@ -23,7 +23,7 @@ from pipeline.extract.calibration import (
     same_requirements,
     segments_of,
 )
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 

@@ -11,7 +11,7 @@ import pytest
 from cache import CacheError, open_cache
 from cache.containers import CONTAINER_NAMES
 from pipeline.extract.forecast import forecast
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.conftest import write_rows

@@ -16,7 +16,7 @@ import torch
 
 from cache import open_cache
 from pipeline.errors import RunError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher
@@ -29,13 +29,13 @@ MEMORY = """
 import sys
 from pathlib import Path
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 rows = dict(limit=600, shard_tokens=4096)
 settings = ExtractSettings(EMBEDDED_TEACHER, EMBEDDED_DATASET, Path(sys.argv[1]), **rows, dtype="bf16", device="cpu")
 prepared = prepare(settings)
-worker = ShardWorker(prepared)
+worker = ShardWorker(prepared.work())
 for shard in range(len(prepared.shards)):
     worker.read(shard, ())
     status = Path("/proc/self/status").read_text().splitlines()

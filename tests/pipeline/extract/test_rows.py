@@ -10,7 +10,7 @@ import pytest
 
 from cache import CacheError, open_cache
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.runs.rows import describe_groups, rows_of

@@ -28,7 +28,8 @@ from cache.upkeep.summary import summarise_cache
 from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError, RunError
-from pipeline.extract.plan import ExtractPlan, prepare
+from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.load import load_teacher

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.comparisons import (

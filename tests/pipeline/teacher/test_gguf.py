@@ -13,7 +13,7 @@ from cache import open_cache
 from pipeline.data.tokenizer import load_verified_tokenizer
 from pipeline.embedded import EMBEDDED_DATASET
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.load import load_teacher

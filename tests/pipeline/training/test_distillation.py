@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from cache import open_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.model import SoftTargets

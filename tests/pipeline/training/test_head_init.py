@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cache import open_cache
 from pipeline.data.vocabulary import VOCABULARY, read_lm_head, read_vocabulary
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.processes import Share

@@ -13,7 +13,7 @@ from cache import CacheError, open_cache
 from cache.upkeep.convert import convert_cache
 from pipeline.codec_fit.requirements import PRESETS
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare

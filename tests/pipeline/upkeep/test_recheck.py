@@ -17,7 +17,7 @@ from cache import Example, open_cache, write_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.extract import forward as reading
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.hooks import HiddenStateHooks

@@ -14,7 +14,7 @@ from cache.upkeep.convert import convert_cache
 from pipeline.codec_fit.measures import relative_error
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.shape import decoder_config

@@ -18,7 +18,7 @@ from cache.upkeep.verify import verify_cache
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.errors import RunError
 from pipeline.extract.forward import TeacherPass
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.model import Teacher

@@ -17,7 +17,7 @@ import pytest
 from cache import open_cache
 from cache.upkeep.verify import verify_cache
 from pipeline.extract.engines.queue import ShardQueue
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from tests.cli_process import CliProcess, run_process

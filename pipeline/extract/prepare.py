@@ -1,0 +1,163 @@
+"""Plan an extract from its settings; invalid input is reported here, before the teacher is loaded."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig
+
+from cache import Manifest
+from cache.identity import Identity
+from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
+from pipeline.data.groups import find_groups
+from pipeline.data.sources import load_conversations
+from pipeline.data.templates import end_token_id
+from pipeline.data.tokenized_dataset import (
+    tokenize_conversations,
+)
+from pipeline.data.tokenizer import tokenizer_hash
+from pipeline.device import choose_device, choose_dtype
+from pipeline.errors import InputError
+from pipeline.extract.batching import plan_shards
+from pipeline.extract.plan import ExtractPlan
+from pipeline.extract.provenance import cache_provenance
+from pipeline.extract.settings import ExtractSettings
+from pipeline.extract.sharing import plan_sharing, share_nothing
+from pipeline.extract.space import require_packable
+from pipeline.teacher.shape import context_length, decoder_config, resolve_layers, sharing_obstacle
+from pipeline.teacher.source import config_hash, find_teacher
+
+UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
+
+
+def prepare(settings: ExtractSettings) -> ExtractPlan:
+    """Read the data set and the teacher's configuration, and plan the cache.
+
+    Raises:
+        CacheError: a shard would be too large for its codec.
+        InputError: the teacher, the data set or a layer is not to be had, or no example is left.
+    """
+    settings.require_sense()
+    source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
+    config = source.load_config()
+    shape = decoder_config(config, settings.teacher_kind)
+    asked = _codec_requirements(settings, shape)
+    prompts_only = not settings.cached_part.is_whole
+    conversations = load_conversations(
+        settings.dataset,
+        config=settings.dataset_config,
+        split=settings.split,
+        form=settings.form,
+        limit=settings.limit,
+        skip_bad_rows=settings.skip_bad_rows,
+        group_by=settings.group_by,
+    )
+    if conversations.form == "tokens" and prompts_only:
+        raise InputError(
+            f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"
+            " it out"
+        )
+    longest = min(
+        settings.max_tokens, context_length(config, settings.teacher_kind) or settings.max_tokens
+    )
+    tokenizer = source.load_tokenizer()
+    dataset = tokenize_conversations(
+        conversations.conversations,
+        tokenizer,
+        template=settings.template,
+        loss_on=settings.loss_on,
+        max_tokens=longest,
+        prompts_only=prompts_only,
+        last_answer_only=prompts_only and settings.teacher_kind == "encoder",
+        vocab_size=int(shape.vocab_size),
+        skip_bad_rows=settings.skip_bad_rows,
+    )
+    if conversations.malformed:
+        dataset.leave_out("malformed", conversations.malformed)
+        dataset.first["malformed"] = conversations.first_malformed
+    if not dataset.examples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
+        mend = (
+            "raise --max-tokens, or "
+            if any(reason.startswith("over ") for reason in dataset.left_out)
+            else ""
+        )
+        raise InputError(
+            f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set"
+        )
+    lengths = [len(example) for example in dataset.examples]
+    shards = plan_shards(lengths, settings.shard_tokens)
+    unshared = sharing_obstacle(config, longest) if settings.shares else None
+    shares = settings.shares and unshared is None
+    sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
+    identity: Identity = {
+        "teacher_weights": source.weights_hash(),
+        "teacher_config": config_hash(config),
+        "teacher_kind": settings.teacher_kind,
+        "tokenizer": tokenizer_hash(tokenizer),
+        "dataset": conversations.fingerprint,
+        "tokens": dataset.fingerprint,
+        "template": settings.template,
+        "loss_on": settings.loss_on,
+        "limit": settings.limit,
+        "max_tokens": longest,
+        "condition": settings.condition,
+        "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
+        "sharing": shares,
+        "lm_head": settings.keep_head,
+        "codec": {str(layer): each.identity for layer, each in asked.items()},
+        **({"group_by": settings.group_by} if settings.group_by else {}),
+    }
+    manifest = Manifest(
+        format=settings.format,
+        layers=settings.layers,
+        codecs=tuple(asked[layer].name for layer in settings.layers),
+        hidden_size=int(shape.hidden_size),
+        vocab_size=int(shape.vocab_size),
+        end_token_id=end_token_id(settings.template, tokenizer),
+        shards=len(shards),
+        examples=len(lengths),
+        tokens=sum(lengths),
+        shard_tokens=settings.shard_tokens,
+        identity=identity,
+        provenance=cache_provenance(settings, source, conversations, dataset, tokenizer),
+        attachments=(),
+    )
+    kept = {example.row_id for example in dataset.examples}
+    groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
+    unread = conversations.unread | (
+        {UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {}
+    )
+    plan = ExtractPlan(
+        settings,
+        source,
+        tokenizer,
+        dataset,
+        sharing,
+        asked,
+        shards,
+        manifest,
+        groups,
+        unread,
+        unshared,
+    )
+    require_packable(plan)
+    return plan
+
+
+def _codec_requirements(
+    settings: ExtractSettings, shape: PreTrainedConfig
+) -> dict[int, CodecRequirement]:
+    indices = resolve_layers(settings.layers, shape)
+    last = next(
+        (layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None
+    )
+    if settings.teacher_kind == "encoder":
+        last = None  # no LM head reads it
+    return codec_requirements(
+        settings.layers,
+        last,
+        codec=settings.codec,
+        fidelity=settings.fidelity,
+        bits=settings.bits,
+        calibration_tokens=settings.calibration_tokens,
+        seed=settings.calibration_seed,
+    )
