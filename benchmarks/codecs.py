@@ -37,11 +37,11 @@ from cache.codecs.in_memory import InMemoryArray
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.examples import states_features
-from pipeline.codec_fit.fit import fit_codec, split_sample
+from pipeline.codec_fit.fit import fit_codec
 from pipeline.codec_fit.measures import relative_error
 from pipeline.codec_fit.requirements import CodecRequirement
+from pipeline.codec_fit.sample import choose_sample, own_lengths, segments_of, split_sample
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.extract.calibration import choose_sample, own_lengths, segments_of
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings

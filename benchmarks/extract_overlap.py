@@ -23,11 +23,11 @@ from rich.table import Table
 from cache.containers import CONTAINER_NAMES
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.engines import local
-from pipeline.extract.forward import ShardStates
 from pipeline.extract.prepare import prepare
 from pipeline.extract.publisher import BackgroundPublisher
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.extract.shard_states import ShardStates
 
 LAYERS = (-1, 0, 1, 2, 3, 4)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,9 @@ from pipeline.codec_fit.measures import (
     stored_bits,
 )
 from pipeline.codec_fit.requirements import BITS_OF_EXACT, CodecRequirement
+from pipeline.codec_fit.sample import Sample
 from pipeline.errors import InputError
 
-_HELD_BACK = 4
-"""Every so many segments of the sample, one is kept from the fit to measure it with."""
 _KL_TOKENS = 2048
 _MOST_STEPS = 24
 _FARTHEST = 3.0
@@ -35,32 +34,6 @@ _SLOPE = {"kl": 2.0, "rel": 1.0, "bits": -1 / math.log(2)}
 step."""
 _CLOSE = {"kl": 0.97, "rel": 0.99, "bits": 0.99}
 """A step is taken that gives between this share of what is allowed, and all of it."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Hidden states of a layer, cut in two.
-
-    Attributes:
-        fitted_to: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
-        held_back: those that it is measured on; of other segments than the first, wherever there is
-            more than one.
-        held_lengths: tokens of the segments of `held_back`.
-    """
-
-    fitted_to: npt.NDArray[Any]
-    held_back: npt.NDArray[Any]
-    held_lengths: list[int]
-
-
-def split_sample(segments: Sequence[npt.NDArray[Any]]) -> Sample:
-    """Cut segments of text `[T, d_teacher]` into those to fit to and those to measure on."""
-    segments = [segment for segment in segments if len(segment)]
-    held = [
-        segment for index, segment in enumerate(segments) if index % _HELD_BACK == 1
-    ] or segments
-    fit = [segment for index, segment in enumerate(segments) if index % _HELD_BACK != 1]
-    return Sample(np.concatenate(fit), np.concatenate(held), list(map(len, held)))
 
 
 def fit_codec(asked: CodecRequirement, sample: Sample, divergence: Divergence | None) -> Codec:

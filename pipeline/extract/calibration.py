@@ -3,8 +3,7 @@ pass."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -16,9 +15,10 @@ from cache.codecs.bf16 import Bf16
 from cache.manifest import read_manifest
 from cache.names import MANIFEST_NAME
 from cache.storage import StorageLocation
-from pipeline.codec_fit.fit import fit_codec, split_sample
+from pipeline.codec_fit.fit import fit_codec
 from pipeline.codec_fit.measures import divergence_of
 from pipeline.codec_fit.requirements import CodecRequirement
+from pipeline.codec_fit.sample import choose_sample, own_lengths, segments_of, split_sample
 from pipeline.errors import RunError
 from pipeline.extract.forward import TeacherPass
 from pipeline.extract.plan import ExtractPlan
@@ -125,35 +125,6 @@ def calibrate(
     )
 
 
-def choose_sample(
-    lengths: Sequence[int],
-    tokens: int,
-    seed: int,
-    shared: Callable[[int], Mapping[Any, int]] = lambda index: {},
-) -> list[int]:
-    """Indices of examples that have at least so many tokens together, ascending; all of them where
-    there are not as many.
-
-    Args:
-        lengths: tokens that each example has of its own.
-        tokens: how many are wanted.
-        seed: chooses.
-        shared: tokens of each prefix that an example begins with; they count once.
-    """
-    order = random.Random(seed).sample(range(len(lengths)), len(lengths))
-    chosen: list[int] = []
-    seen: set[Any] = set()
-    held = 0
-    for index in order:
-        if held >= tokens:
-            break
-        chosen.append(index)
-        prefixes = shared(index)
-        held += lengths[index] + sum(prefixes[key] for key in prefixes.keys() - seen)
-        seen |= prefixes.keys()
-    return sorted(chosen)
-
-
 def fitted_codecs(
     asked: Mapping[int, CodecRequirement],
     segments: Mapping[int, Sequence[npt.NDArray[Any]]],
@@ -178,46 +149,6 @@ def fitted_codecs(
         divergence = divergence_of(teacher) if reads_head and teacher is not None else None
         codecs[layer] = fit_codec(each, split_sample(segments[layer]), divergence)
     return codecs
-
-
-def own_lengths(cache: Cache) -> list[int]:
-    """Tokens of each example of a cache that it does not share."""
-    return [
-        int(length) - sum(prefix.length for prefix in cache.prefixes_of(index)[-1:])
-        for index, length in enumerate(cache.lengths)
-    ]
-
-
-def segments_of(
-    cache: Cache,
-    indices: Sequence[int],
-    layer: int,
-    states_of: Callable[[int], npt.NDArray[Any]] | None = None,
-) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Hidden states `[T, d_teacher]` of some examples of a cache: the prefixes that they share,
-    once, and each one's own.
-
-    Args:
-        cache: holds the examples.
-        indices: of the examples.
-        layer: of the states.
-        states_of: gives an example's states; None: as the cache stores them.
-
-    Raises:
-        DamagedCacheError: a shard is damaged.
-    """
-    shared: dict[tuple[int, int], npt.NDArray[Any]] = {}
-    own = []
-    for index in indices:
-        states_TD = (
-            states_of(index) if states_of else cache.example(index, (layer,)).hidden_states[layer]
-        )
-        start = 0
-        for prefix in cache.prefixes_of(index):
-            shared.setdefault((prefix.record, prefix.segment), states_TD[start : prefix.length])
-            start = prefix.length
-        own.append(states_TD[start:])
-    return [shared[place] for place in sorted(shared)], own
 
 
 def calibrate_on_cache(

@@ -15,7 +15,7 @@ from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.calibration import codecs_without_fitting
-from pipeline.extract.forward import read_batch
+from pipeline.extract.padded_batch import read_batch
 from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.space import required_bytes, shard_sizes
 from pipeline.progress import NO_PROGRESS, Progress

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from cache.codecs import Codec
 from cache.shard.content import ShardContent
 from cache.shard.record import ShardRecord
-from pipeline.extract.forward import ShardStates
+from pipeline.extract.shard_states import ShardStates
 from pipeline.progress import Progress
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from cache.codecs import Codec
 from pipeline.device import choose_device, choose_dtype
 from pipeline.extract.calibration import calibrate, needs_lm_head
-from pipeline.extract.forward import ShardStates, TeacherPass, require_continuation
+from pipeline.extract.forward import TeacherPass
+from pipeline.extract.prefix_pass import require_continuation
+from pipeline.extract.shard_states import ShardStates
 from pipeline.extract.work import TeacherWork
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.load import load_teacher

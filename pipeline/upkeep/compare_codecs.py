@@ -16,7 +16,7 @@ from cache.codecs import EXACT
 from cache.codecs.int8 import Int8
 from cache.codecs.klt import Klt
 from cache.storage import LocationLike
-from pipeline.codec_fit.fit import fit_codec, split_sample, usual_step
+from pipeline.codec_fit.fit import fit_codec, usual_step
 from pipeline.codec_fit.measures import (
     Divergence,
     divergence_of,
@@ -28,11 +28,11 @@ from pipeline.codec_fit.measures import (
 )
 from pipeline.codec_fit.peers import fp8_per_token, int4_in_groups, int8_per_token
 from pipeline.codec_fit.requirements import PRESETS, CodecRequirement
+from pipeline.codec_fit.sample import choose_sample, own_lengths, segments_of, split_sample
 from pipeline.data.tokenized_dataset import TokenizedExample
 from pipeline.device import choose_device
 from pipeline.errors import InputError
-from pipeline.extract.calibration import choose_sample, own_lengths, segments_of
-from pipeline.extract.forward import read_batch
+from pipeline.extract.padded_batch import read_batch
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cache.codecs.fit_file import fit_bytes
-from pipeline.codec_fit.fit import fit_codec, split_sample
+from pipeline.codec_fit.fit import fit_codec
 from pipeline.codec_fit.measures import KL, gaussian_bound, relative_error
 from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
+from pipeline.codec_fit.sample import split_sample
 from pipeline.errors import InputError
 
 USUAL = {"fidelity": (), "bits": (), "calibration_tokens": 100, "seed": 0}

@@ -15,14 +15,9 @@ from cache import open_cache
 from cache.codec_fits import read_codecs
 from cache.manifest import read_manifest
 from pipeline.codec_fit.requirements import CodecRequirement
+from pipeline.codec_fit.sample import choose_sample, own_lengths, segments_of
 from pipeline.errors import InputError
-from pipeline.extract.calibration import (
-    calibrate_on_cache,
-    choose_sample,
-    own_lengths,
-    same_requirements,
-    segments_of,
-)
+from pipeline.extract.calibration import calibrate_on_cache, same_requirements
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings

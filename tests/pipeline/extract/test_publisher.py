@@ -13,8 +13,8 @@ from cache import CacheWriter, Example, open_cache, write_cache
 from cache.shard.content import Segment
 from cache.shard.record import ShardRecord
 from pipeline.extract import publisher as publisher_module
-from pipeline.extract.forward import ShardStates
 from pipeline.extract.publisher import BackgroundPublisher
+from pipeline.extract.shard_states import ShardStates
 from tests.cache.examples import make_attachments, make_codecs, make_manifest, make_shards
 
 SHARDS = make_shards([[5, 3], [4], [7, 1], [2]])
