@@ -15,6 +15,7 @@ from cache import open_cache
 from cache.codec_fits import read_codecs
 from cache.manifest import read_manifest
 from pipeline.codec_fit.measures import divergence_of, relative_error
+from pipeline.codec_fit.sample import segments_of
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
@@ -25,7 +26,7 @@ from tests.conftest import write_rows
 
 Make = Callable[..., ExtractSettings]
 TOLERANCE = 1.3
-"""Ratio of the distortion on unseen text to the requirement that is accepted."""
+"""Accepted ratio of the distortion on unseen text to the requirement; 0.92 and 1.00 measured."""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -52,7 +53,8 @@ def test_unseen_text_meets_the_requirement(
     extract(prepare(exact))
     codec = read_codecs(fitted.cache, read_manifest(fitted.cache))[-1]
     with open_cache(exact.cache) as cache:
-        states_ND = np.concatenate([example.hidden_states[-1] for example in cache])
+        shared, own = segments_of(cache, range(len(cache)), -1)
+    states_ND = np.concatenate([*shared, *own])  # a shared prefix counts once, as it is stored
     decoded_ND = codec.decode(codec.encode(states_ND))
     if measure == "rel":
         distortion = relative_error(states_ND, decoded_ND)
@@ -61,5 +63,4 @@ def test_unseen_text_meets_the_requirement(
         teacher = load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
         (kl,) = divergence_of(teacher)(states_ND, [decoded_ND])
         distortion = kl.mean
-    print(f"{fidelity}: {distortion / float(target):.3f} of it on {len(states_ND)} tokens")
-    assert 0.3 < distortion / float(target) <= TOLERANCE
+    assert 0.5 < distortion / float(target) <= TOLERANCE

@@ -21,12 +21,13 @@ from pipeline.extract.forward import TeacherPass
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.progress import NO_PROGRESS
 from pipeline.teacher.model import Teacher
 from pipeline.upkeep import repair as repair_module
 from pipeline.upkeep.repair import RepairSettings, repair
 from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
-from tests.pipeline.recorded_progress import InterruptAfterShard
+from tests.pipeline.recorded_progress import InterruptAfterShard, RecordedProgress
 
 Make = Callable[..., ExtractSettings]
 
@@ -66,22 +67,19 @@ def test_only_the_broken_shards_are_extracted_again(
             assert batch_tokens == 777
             super().__init__(teacher, examples, sharing, batch_tokens, **options)
 
-        def read(self, indices: Any, stored: Any = None) -> Any:
-            states = super().read(indices, stored)
+        def read(self, indices: Any, stored: Any = None, progress: Any = NO_PROGRESS) -> Any:
+            states = super().read(indices, stored, progress)
             read.extend(states.row_ids)
             return states
 
     monkeypatch.setattr(repair_module, "TeacherPass", Noted)
-    seen: list[tuple[int, int]] = []
-    result = repair(
-        RepairSettings(root, device="cpu"),
-        extracted=lambda tokens, total: seen.append((tokens, total)),
-    )
+    progress = RecordedProgress()
+    result = repair(RepairSettings(root, device="cpu"), progress)
     store = open_cache(root)
     assert (result.shards, result.same_content, result.content_digest) == ([1, 4], True, before)
     assert len(result.found) == 4
     assert read == [row for shard in (1, 4) for row in store.records[shard].row_ids]
-    assert sum(tokens for tokens, _ in seen) == result.tokens == seen[0][1]
+    assert progress.stages["extract"] == (result.tokens, result.tokens)
     assert verify_cache(root).whole
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
 
