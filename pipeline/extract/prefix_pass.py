@@ -29,6 +29,11 @@ class PrefixPass:
     def __contains__(self, number: int) -> bool:
         return number in self._kept
 
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens whose keys and values are kept."""
+        return sum(map(len, self._kept.values()))
+
     def kv(self, number: int) -> PrefixKV:
         """Return the keys and values of a prefix; empty for -1."""
         return self._kept.get(number, EMPTY_PREFIX)
@@ -43,7 +48,7 @@ class PrefixPass:
     def trim(self, most_tokens: int, needed: Collection[int] = ()) -> None:
         """Release prefixes, oldest first, down to `most_tokens`; keep those that are needed."""
         for number in [number for number in self._kept if number not in needed]:
-            if sum(map(len, self._kept.values())) <= most_tokens:
+            if self.kept_tokens <= most_tokens:
                 break
             del self._kept[number]
 

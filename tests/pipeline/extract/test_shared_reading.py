@@ -12,7 +12,7 @@ import pytest
 
 from cache import open_cache
 from cache.upkeep.verify import verify_cache
-from pipeline.extract.forward import TeacherPass
+from pipeline.extract.prefix_pass import PrefixPass
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -89,14 +89,14 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
         dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600
     )
     prepared, held = prepare(settings), []
-    plain = TeacherPass._read_stem
+    plain = PrefixPass.read
 
-    def read_stem(self: TeacherPass, number: int) -> Any:
+    def read(self: PrefixPass, number: int) -> Any:
         segment = plain(self, number)
-        held.append(sum(map(len, self._contexts.values())))
+        held.append(self.kept_tokens)
         return segment
 
-    monkeypatch.setattr(TeacherPass, "_read_stem", read_stem)
+    monkeypatch.setattr(PrefixPass, "read", read)
     shared = extract(prepared)
     longest = max(prefix.stop for prefix in prepared.sharing.prefixes)
     assert len(prepared.sharing.prefixes) >= 12 and longest > 100
