@@ -76,7 +76,7 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
             StatesDecoder([cache.codecs[layer] for layer in settings.layers_read]).to(device),
             device,
         )
-    return {"own": record["result"]["best_val_loss"], "exact": loss.loss}
+    return {"own": record.result.best_val_loss, "exact": loss.loss}
 
 
 def figures_of(

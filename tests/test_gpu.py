@@ -192,7 +192,7 @@ def test_the_same_run_gives_the_same_weights(
     record = train(quick(cache_of_gpu, tmp_path / "one", **options))
     train(quick(cache_of_gpu, tmp_path / "other", **options))
     assert same(tmp_path / "one", tmp_path / "other")
-    assert record["result"]["peak_memory"]["gpu_bytes"] > 1e6
+    assert record.result.peak_memory["gpu_bytes"] > 1e6
 
 
 def test_a_killed_run_resumes_to_the_same_weights(cache_of_gpu: Path, tmp_path: Path) -> None:
@@ -240,9 +240,7 @@ def test_training_matches_the_cpu_and_the_student_generates(
 ) -> None:
     runs = {device: tmp_path / device for device in ("cpu", "cuda")}
     losses = {
-        device: train(quick(small_cache, run, device=device, precision="fp32"))["result"][
-            "best_val_loss"
-        ]
+        device: train(quick(small_cache, run, device=device, precision="fp32")).result.best_val_loss
         for device, run in runs.items()
     }
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
@@ -292,6 +290,4 @@ def test_a_run_is_evaluated_with_all_baselines(cache_of_gpu: Path, tmp_path: Pat
     not_measured = actual["not_measured"]  # answers that do not end, baselines of a new GPT-Neo
     assert not_measured.keys() <= {"answers", "gpt-neo-fine-tuned"}, not_measured
     record = RunFolder(tmp_path / "run").require_finished()
-    assert actual["students"][0]["val_loss"] == pytest.approx(
-        record["result"]["best_val_loss"], rel=2e-2
-    )
+    assert actual["students"][0]["val_loss"] == pytest.approx(record.result.best_val_loss, rel=2e-2)

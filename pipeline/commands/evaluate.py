@@ -19,13 +19,14 @@ from pipeline.evaluation.compare import compare as compare_runs
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings, no_cache
 from pipeline.runs.comparisons import BASELINES
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.record import trained_from
 from pipeline.scoring.choose import SCORE_NAMES
 
 
 def _own_location(given: dict[str, Any]) -> StorageLocation | None:
     return (
-        None if given["compare"] or given["run"] is None else trained_from(RunFolder(given["run"]))
+        None
+        if given["compare"] or given["run"] is None
+        else RunFolder(given["run"]).require_finished().cache_location
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.commands.train_options import cache_option, train_options, train_s
 from pipeline.processes import leads
 from pipeline.runs.comparisons import CONTROLS, RANDOM_TEACHER
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.record import is_begun
+from pipeline.runs.resume import is_begun
 
 
 @cloup.command()

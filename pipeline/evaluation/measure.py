@@ -57,7 +57,7 @@ class Evaluator:
             self.progress.stage(f"{run.name}: ablations")
             ablations = student.ablations(losses.loss)
         answers = self._answer(run.name, writer)
-        trained = run.record["result"]
+        trained = run.record.result
         result = StudentResult(
             name=run.name,
             kind=run.kind,
@@ -65,18 +65,18 @@ class Evaluator:
             reads=run.reads,
             condition=run.settings.condition,
             layers=run.settings.layers_read,
-            leaks=run.record["leaks"],
-            steps=trained["steps"],
-            tokens=trained["tokens"],
-            parameters=trained["parameters"],
-            seconds=trained["seconds"],
-            peak_memory=PeakMemory(**trained["peak_memory"]),
+            leaks=run.record.leaks,
+            steps=trained.steps,
+            tokens=trained.tokens,
+            parameters=trained.parameters,
+            seconds=trained.seconds,
+            peak_memory=PeakMemory(**trained.peak_memory),
             val_loss=losses.loss,
             perplexity=losses.perplexity,
             val_tokens=int(losses.tokens.sum()),
             val_loss_interval=losses.interval(),
             flops_per_token=flops_per_token,
-            training_flops=flops_per_token * trained["tokens"],
+            training_flops=flops_per_token * trained.tokens,
             leak=leak,
             ablations=ablations,
             **vars(answers.figures),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from cache import Cache, CacheError, open_cache
 from cache.storage import LocationLike, StorageLocation, storage_location
 from pipeline.evaluation.settings import no_cache
 from pipeline.runs.comparisons import kind_of
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.record import require_same_cache, trained_from
+from pipeline.runs.record import RunRecord
 from pipeline.runs.settings import TrainSettings
 
 STUDENT = "student"
@@ -24,7 +23,7 @@ class OpenRun:
 
     name: str
     folder: RunFolder
-    record: dict[str, Any]
+    record: RunRecord
     settings: TrainSettings
     cache: Cache
 
@@ -81,16 +80,18 @@ def open_runs(
                 caches[location.address] = stack.enter_context(_open(location, option))
             return caches[location.address]
 
-        own = open_once(storage_location(cache or trained_from(student)), "--cache")
+        own = open_once(
+            storage_location(cache or student.require_finished().cache_location), "--cache"
+        )
         runs = []
         for name, folder in {STUDENT: student, **student.comparisons()}.items():
             record = folder.read_record()
-            if record["identity"]["cache"] == student.read_record()["identity"]["cache"]:
+            if record.identity.cache == student.read_record().identity.cache:
                 run_cache = own
             else:
-                location = storage_location(random_teacher or trained_from(folder))
+                location = storage_location(random_teacher or record.cache_location)
                 run_cache = open_once(location, "--random-teacher")
-            require_same_cache(run_cache, record)
+            record.require_same_cache(run_cache)
             runs.append(
                 OpenRun(
                     name=name,

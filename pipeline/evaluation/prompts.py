@@ -110,7 +110,7 @@ class _Reader:
     def __init__(self, run: OpenRun, max_new_tokens: int) -> None:
         self._config = LLMModulesConfig.from_pretrained(run.folder.model, trust_remote_code=False)
         self._tokenizer = load_verified_tokenizer(
-            run.folder.model, run.record["identity"]["student_tokenizer"]
+            run.folder.model, run.record.identity.student_tokenizer
         )
         self._teacher_tokenizer = teachers_tokenizer(run.cache)
         self._template: TemplateName = run.cache.identity["template"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cache.files import write_atomically
@@ -24,7 +24,8 @@ from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, teacher_location
 from pipeline.evaluation.verdict import verdict
 from pipeline.progress import NO_PROGRESS, Progress
-from pipeline.runs.folder import RunFolder, environment
+from pipeline.runs.environment import environment
+from pipeline.runs.folder import RunFolder
 from pipeline.runs.rows import rows_of
 
 OPTIONS = (
@@ -159,8 +160,8 @@ def _results(
     return EvaluationResults(
         run=str(settings.run),
         verdict=verdict(students, score),
-        leaks=student.record["leaks"],
-        dataset=settings.dataset or student.record["provenance"]["dataset"],
+        leaks=student.record.leaks,
+        dataset=settings.dataset or student.record.provenance["dataset"],
         validation_examples=held_out,
         prompts=len(prompts.conversations),
         prompts_left_out=prompts.left_out,
@@ -174,9 +175,9 @@ def _results(
         codecs=codec_distortion(student.cache),
         score=score if prompts.conversations else None,
         samples=shown_samples(prompts.conversations, answers),
-        settings=student.record["settings"],
+        settings=student.record.to_json()["settings"],
         options={name: getattr(settings, name) for name in OPTIONS},
-        identity=student.record["identity"],
+        identity=asdict(student.record.identity),
         environment=environment(),
     )
 

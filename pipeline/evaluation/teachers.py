@@ -16,7 +16,7 @@ from pipeline.teacher.verified_load import load_verified_teacher
 def teacher_location(settings: EvaluateSettings, run: OpenRun) -> str:
     """Return where a run's teacher is: as set, or as recorded when it was extracted."""
     if settings.teacher is None:
-        return str(run.record["provenance"]["teacher"])
+        return str(run.record.provenance["teacher"])
     return f"{_weights(run)}:{settings.teacher}" if run.has_random_teacher else settings.teacher
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache import Cache, CacheError, open_cache
-from cache.storage import StorageLocation, storage_location
+from cache.storage import StorageLocation
 from pipeline.conditions.cached import cached_part_of
 from pipeline.device import choose_device
 from pipeline.errors import InputError
 from pipeline.generation.writer import StudentWriter
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.record import require_same_cache, trained_from
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_teacher
 
@@ -52,12 +51,10 @@ def open_writer(
     teachers = (
         students if teacher_device is None else choose_device(teacher_device, "--teacher-device")
     )
-    name = teacher or record["provenance"]["teacher"]
+    name = teacher or record.provenance["teacher"]
 
     def load() -> Teacher:
-        return load_verified_teacher(
-            name, settings.layers_read, record["identity"]["cache"], teachers
-        )
+        return load_verified_teacher(name, settings.layers_read, record.identity.cache, teachers)
 
     reads_prompts = settings.conditioning.reads_prompt_states
     if cache is not None and not reads_prompts:
@@ -81,12 +78,12 @@ def _cached_prompts(run: RunFolder, named: StorageLocation | None) -> Cache | No
     Without a named cache it is the run's, if that is a small local folder: a search may open many
     shards, and each is read whole.
     """
-    location = named or storage_location(trained_from(run))
+    location = named or run.require_finished().cache_location
     if named is None and location.is_remote:
         return None
     try:
         cache = open_cache(location)
-        require_same_cache(cache, run.read_record())
+        run.read_record().require_same_cache(cache)
     except (CacheError, InputError, OSError):
         if named is not None:
             raise

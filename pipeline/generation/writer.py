@@ -53,8 +53,8 @@ class StudentWriter:
                 encoder.
         """
         self.record = run.require_finished()
-        identity = self.record["identity"]
-        self.template: TemplateName = identity["cache"]["template"]
+        identity = self.record.identity
+        self.template: TemplateName = identity.cache["template"]
         self.device = device
         try:
             self.model = load_weights(LLMModulesForCausalLM, run.model).eval()
@@ -64,7 +64,7 @@ class StudentWriter:
                 f"{run.model}: the student cannot be loaded ({load_error_reason(error)})"
             ) from error
         config = self.model.config
-        self.tokenizer = load_verified_tokenizer(run.model, identity["student_tokenizer"])
+        self.tokenizer = load_verified_tokenizer(run.model, identity.student_tokenizer)
         self._pad = config.pad_token_id
         self._source: StatesSource = NoSource()
         if load_teacher is not None:
@@ -75,7 +75,7 @@ class StudentWriter:
                 device=device,
                 template=self.template,
                 teachers_tokenizer=(
-                    load_verified_tokenizer(run.teachers_tokenizer, identity["cache"]["tokenizer"])
+                    load_verified_tokenizer(run.teachers_tokenizer, identity.cache["tokenizer"])
                     if config.own_tokens
                     else self.tokenizer
                 ),
@@ -90,7 +90,7 @@ class StudentWriter:
         Args:
             system: the system prompt, '' for none; None: the one that the student learned with.
         """
-        text = self.record["provenance"]["system_prompt"] if system is None else system
+        text = self.record.provenance["system_prompt"] if system is None else system
         return [Turn("system", text)] if text else []
 
     def write(

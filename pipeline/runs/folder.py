@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
-import resource
-from contextlib import suppress
-from dataclasses import dataclass, fields
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
-from pipeline.runs.comparisons import FOLDER, OLD_FOLDER, comparisons_folder, display_order
+from pipeline.runs.comparisons import comparisons_folder, display_order
+from pipeline.runs.record import NewerRecordError, RunRecord
 from pipeline.runs.settings import TrainSettings
-
-_RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
-_RECORD_FIELDS = {"finished", "leaks", "comparisons", "settings", "identity", "provenance"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class RunFolder:
             InputError: one of them is not finished.
         """
         finished = self.finished_comparisons()
-        for name in self.read_record()["comparisons"]:
+        for name in self.read_record().comparisons:
             if name not in finished:
                 raise InputError(
                     f"{self.root}: {name} is not finished; run the same train command again, with"
@@ -88,12 +80,10 @@ class RunFolder:
 
     def finished_comparisons(self) -> dict[str, RunFolder]:
         """The comparison runs that are finished, by name, in the order in which they are told of."""
-        names = sorted(self.read_record()["comparisons"], key=display_order)
+        names = sorted(self.read_record().comparisons, key=display_order)
         runs = {name: RunFolder(comparisons_folder(self.root) / name) for name in names}
         return {
-            name: run
-            for name, run in runs.items()
-            if run.exists() and run.read_record()["finished"]
+            name: run for name, run in runs.items() if run.exists() and run.read_record().finished
         }
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
@@ -107,8 +97,8 @@ class RunFolder:
         """Whether a run was begun here."""
         return (self.root / "run.json").is_file()
 
-    def read_record(self) -> dict[str, Any]:
-        """What run.json holds.
+    def read_record(self) -> RunRecord:
+        """Return the run's record.
 
         Raises:
             InputError: there is no run here, or its record cannot be read.
@@ -116,7 +106,7 @@ class RunFolder:
         path = self.root / "run.json"
         if (self.root / "manifest.json").is_file():
             raise InputError(
-                f"{self.root}: is a cache, and no run; name what `train --run` has made"
+                f"{self.root}: is a cache, not a run; name the folder of `train --run`"
             )
         if not path.is_file():
             raise InputError(
@@ -124,51 +114,46 @@ class RunFolder:
                 f" {self.root}`"
             )
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
                 f"{path}: damaged ({error}); train again, into a new folder"
             ) from error
-        if isinstance(record, dict) and OLD_FOLDER in record:
-            record[FOLDER] = record.pop(OLD_FOLDER)
-        if not isinstance(record, dict) or not record.keys() >= _RECORD_FIELDS:
+        try:
+            return RunRecord.from_json(content)
+        except NewerRecordError as error:
+            raise InputError(f"{path}: {error}; update llm-modules") from error
+        except ValueError as error:
             raise InputError(
-                f"{path}: damaged or not a run's record; train again, into a new folder"
-            )
-        if not record["settings"].keys() >= {field.name for field in fields(TrainSettings)}:
-            raise InputError(
-                f"{path}: of a run that another version of this program has made; train again, into"
-                " a new folder"
-            )
-        return record
+                f"{path}: damaged ({error}); train again, into a new folder"
+            ) from error
 
-    def require_finished(self) -> dict[str, Any]:
-        """The record of a run that has a model.
+    def require_finished(self) -> RunRecord:
+        """Return the record of a finished run.
 
         Raises:
             InputError: there is no run here, or it is not finished.
         """
         record = self.read_record()
-        if not record["finished"]:
+        if not record.finished:
             raise InputError(
-                f"{self.root}: not finished; go on with it: `train --config {self.options}"
-                " --resume`, from where it was begun"
+                f"{self.root}: not finished; continue it: `train --config {self.options} --resume`,"
+                " from the folder in which it was begun"
             )
         return record
 
     def settings(self) -> TrainSettings:
-        """What the run was asked to be.
+        """Return the run's settings.
 
         Raises:
             InputError: there is no run here, or its record cannot be read.
         """
-        return TrainSettings.from_json(self.read_record()["settings"])
+        return self.read_record().settings
 
-    def write_record(self, record: dict[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Replace run.json, atomically."""
-        write_atomically(
-            self.root / "run.json", json.dumps(record, indent=1, allow_nan=False).encode() + b"\n"
-        )
+        content = json.dumps(record.to_json(), indent=1, allow_nan=False)
+        write_atomically(self.root / "run.json", content.encode() + b"\n")
 
     def write_options(self, options: str) -> None:
         """Keep what repeats the run; nothing where it was not begun by the command."""
@@ -227,46 +212,6 @@ def is_over(checkpoint: Path) -> bool:
 def step_of(checkpoint: Path) -> int:
     """The optimiser step after which a checkpoint was taken."""
     return int(checkpoint.name.rpartition("-")[2])
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, recorded and never compared."""
-    import torch  # only where a run is under way: to read its record takes none
-
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": {name: version(name) for name in _RECORDED_VERSIONS},
-    }
-
-
-def forget_peak_memory() -> None:
-    """Measure the peak of memory from now on; where the system cannot (it is Linux that can), from
-    the start of the process."""
-    import torch
-
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_memory() -> dict[str, int]:
-    """Most bytes of memory that this process has held, on the host and on the GPU."""
-    import torch
-
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
-    peak = {
-        "host_bytes": (
-            1024 * (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        )
-    }
-    if torch.cuda.is_available():
-        peak["gpu_bytes"] = torch.cuda.max_memory_allocated()
-    return peak
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -1,133 +1,213 @@
-"""What a run says of itself in run.json, and whether a run may be gone on with."""
+"""run.json: the record that a run keeps of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache.identity import differences
 from cache.storage import StorageLocation, storage_location
-from pipeline.conditions.cached import cached_part_of
 from pipeline.errors import InputError
-from pipeline.runs.folder import RunFolder, environment
-from pipeline.runs.rows import describe_groups
+from pipeline.runs.comparisons import FOLDER, OLD_FOLDER
 from pipeline.runs.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cache import Cache
 
-_NOT_COMPARED = {"cache", "endpoint", "run", "device", "loader_workers", "report_to"}
+VERSION = 2
+"""Version of the format; records of version 1 (release 0.1) do not state it."""
 
 
-def new_record(
-    settings: TrainSettings, cache: Cache, comparisons: Sequence[str], tokenizer: str
-) -> dict[str, Any]:
-    """The record of a run that is about to begin; `tokenizer` is the hash of the student's."""
-    return {
-        "kind": "llm-modules run",
-        "finished": False,
-        "leaks": settings.leaks or _is_told_what_comes(settings, cache),
-        "comparisons": sorted(comparisons),
-        "settings": settings.as_json(),
-        "identity": {
-            "cache": cache.identity,
-            "content_digest": cache.content_digest,
-            "student_tokenizer": tokenizer,
-        },
-        "kept_together": describe_groups(cache),
-        "provenance": cache.manifest.provenance,
-        "environment": environment(),
-    }
+class NewerRecordError(ValueError):
+    """A record of a newer version of this program."""
 
 
-def _is_told_what_comes(settings: TrainSettings, cache: Cache) -> bool:
-    """Whether the states that are read know the answer: an encoder's of the whole text do, but for
-    its embeddings."""
-    knows = (
-        cache.identity.get("teacher_kind") == "encoder" and cached_part_of(cache.identity).is_whole
-    )
-    return knows and set(settings.layers_read) - {0} != set()
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything besides the settings that a run's numbers depend on.
 
-
-def earlier_record(
-    folder: RunFolder, record: dict[str, Any], *, resume: bool
-) -> dict[str, Any] | None:
-    """The record of the run to go on with, or None for a new one.
-
-    Raises:
-        InputError: the folder holds something else, a run that is not to be resumed, or one of
-            other settings.
+    Attributes:
+        cache: identity of the cache.
+        content_digest: content digest of the cache.
+        student_tokenizer: hash of the student's tokenizer.
     """
-    if not is_begun(folder, resume=resume):
-        return None
-    earlier = folder.read_record()
-    was, now = (
-        _compared_settings(each) | each["identity"]["cache"] | _content(each)
-        for each in (earlier, record)
-    )
-    if found := differences(was, now):
-        raise InputError(
-            f"{folder.root}: cannot be resumed: {'; '.join(found)}; give what it began with, or a"
-            " new --run"
-        )
-    return earlier
+
+    cache: dict[str, Any]
+    content_digest: str
+    student_tokenizer: str
 
 
-def is_begun(folder: RunFolder, *, resume: bool) -> bool:
-    """Whether a run was begun in a folder.
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a finished run.
 
-    Raises:
-        InputError: the folder holds something else, or a run that is not to be resumed.
+    Attributes:
+        tokens: tokens trained on, over all epochs.
+        best_val_loss: nats per token, at `best_step`, whose weights are the run's model.
+        peak_memory: bytes, of the host and of the GPU.
+        weights_in_memory: bytes of parameters and buffers, by model.
+        loaded: modules of this program and model families imported at the end of training.
     """
-    if not folder.exists():
-        if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
+
+    steps: int
+    epochs: float
+    tokens: int
+    best_step: int
+    best_val_loss: float
+    seconds: float
+    parameters: int
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    weights_in_memory: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as run.json records it.
+
+    Attributes:
+        settings: as recorded: cache and run folder are named by absolute addresses.
+        endpoint: URL of the object store's server, if the cache is in an object store.
+        provenance: of the cache: names of teacher and data set, system prompt.
+        leaks: whether predictions see the answer, so that losses are not comparable.
+        comparisons: names of the comparison runs that belong to this one, sorted.
+        kept_together: a sentence about groups that the split keeps together; empty without any.
+        environment: versions and machine, never compared.
+        left_out: number of examples left out, by reason.
+        outcome: None before the run is finished.
+    """
+
+    settings: TrainSettings
+    endpoint: str | None
+    identity: RunIdentity
+    provenance: dict[str, Any]
+    leaks: bool
+    comparisons: tuple[str, ...] = ()
+    kept_together: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    outcome: RunResult | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has a model."""
+        return self.outcome is not None
+
+    @property
+    def result(self) -> RunResult:
+        """The outcome of a finished run.
+
+        Raises:
+            ValueError: the run is not finished.
+        """
+        if self.outcome is None:
+            raise ValueError("the run is not finished")
+        return self.outcome
+
+    @property
+    def cache_location(self) -> StorageLocation:
+        """Where the cache was during training."""
+        return storage_location(self.settings.cache, self.endpoint)
+
+    def with_comparisons(self, names: Iterable[str]) -> RunRecord:
+        """Return the record with more comparison runs."""
+        return replace(self, comparisons=tuple(sorted({*self.comparisons, *names})))
+
+    def require_same_cache(self, cache: Cache) -> None:
+        """Refuse a cache other than the one that the run was trained from.
+
+        Raises:
+            InputError: lists the fields that differ, with both values.
+        """
+        recorded = self.identity.cache | {"content_digest": self.identity.content_digest}
+        actual = {**cache.identity, "content_digest": cache.content_digest}
+        if differing := differences(recorded, actual):
             raise InputError(
-                f"{folder.root}: exists and is not a run; choose a new folder for --run"
+                f"{cache.address}: not the cache that the run was trained from:"
+                f" {'; '.join(differing)}"
             )
-        return False
-    if not resume:
-        raise InputError(
-            f"{folder.root}: holds a run already; pass --resume to go on with it, or choose a new"
-            " folder for --run"
-        )
-    return True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of run.json."""
+        result = {} if self.outcome is None else {"result": asdict(self.outcome)}
+        return {
+            "kind": "llm-modules run",
+            "version": VERSION,
+            "finished": self.finished,
+            "leaks": self.leaks,
+            FOLDER: list(self.comparisons),
+            "settings": self.settings.to_json() | {"endpoint": self.endpoint},
+            "identity": asdict(self.identity),
+            "kept_together": self.kept_together,
+            "provenance": self.provenance,
+            "environment": self.environment,
+            "left_out": self.left_out,
+            **result,
+        }
+
+    @classmethod
+    def from_json(cls, content: Any) -> RunRecord:
+        """Read the content of run.json, of this version or an earlier one.
+
+        Settings that the earlier version did not have get their defaults.
+
+        Raises:
+            NewerRecordError: the version or a field is unknown; says which.
+            ValueError: the content is not a run's record.
+        """
+        if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+            raise ValueError("not a run's record")
+        if content.get("version", 1) > VERSION:
+            raise NewerRecordError(
+                f"has version {content['version']}, and this program reads up to {VERSION}"
+            )
+        values = dict(content)
+        if OLD_FOLDER in values:
+            values[FOLDER] = values.pop(OLD_FOLDER)
+        settings = dict(values.pop("settings"))
+        if "run" in settings:
+            settings["run"] = Path(settings["run"])
+        values |= {
+            "endpoint": settings.pop("endpoint", None),
+            "settings": TrainSettings(**_fields_of(TrainSettings, settings, "settings")),
+            "identity": RunIdentity(**_fields_of(RunIdentity, values.get("identity"), "identity")),
+            FOLDER: tuple(values.get(FOLDER, ())),
+        }
+        finished, result = values.pop("finished", False), values.pop("result", None)
+        if finished:
+            values["outcome"] = RunResult(**_fields_of(RunResult, result, "result"))
+        for name in ("kind", "version"):
+            values.pop(name, None)
+        return cls(**_fields_of(cls, values, "record"))
 
 
-def trained_from(folder: RunFolder) -> StorageLocation:
-    """Where the cache of a finished run was.
+_Recorded = TypeVar("_Recorded", TrainSettings, RunIdentity, RunResult, RunRecord)
+
+
+def _fields_of(cls: type[_Recorded], values: Any, name: str) -> dict[str, Any]:
+    """Return the fields' values, lists as tuples.
 
     Raises:
-        InputError: there is no finished run.
+        NewerRecordError: lists unknown fields.
+        ValueError: lists missing fields that have no default.
     """
-    settings = folder.require_finished()["settings"]
-    return storage_location(settings["cache"], settings.get("endpoint"))
-
-
-def require_same_cache(cache: Cache, record: dict[str, Any]) -> None:
-    """Refuse another cache than the one that a run was trained from.
-
-    Raises:
-        InputError: a field of the identity or the content differs; names each with both values.
-    """
-    was = {**record["identity"]["cache"], "content_digest": record["identity"]["content_digest"]}
-    if found := differences(was, {**cache.identity, "content_digest": cache.content_digest}):
-        raise InputError(
-            f"{cache.address}: not the cache that the run was trained from: {'; '.join(found)}"
+    if not isinstance(values, dict):
+        raise ValueError(f"has no {name}")
+    known = {item.name: item for item in fields(cls)}
+    if unknown := values.keys() - known.keys():
+        raise NewerRecordError(
+            f"{name}: unknown to this version of the program: {', '.join(sorted(unknown))}"
         )
-
-
-def _compared_settings(record: dict[str, Any]) -> dict[str, Any]:
+    missing = [
+        item.name
+        for item in known.values()
+        if item.name not in values and item.default is MISSING and item.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"{name}: without {', '.join(missing)}")
     return {
-        f"--{name.replace('_', '-')}": value
-        for name, value in record["settings"].items()
-        if name not in _NOT_COMPARED
+        field_name: tuple(value) if isinstance(value, list) else value
+        for field_name, value in values.items()
     }
-
-
-def _content(record: dict[str, Any]) -> dict[str, Any]:
-    """The content that a run depends on, and its own tokens where they are not the teacher's."""
-    identity = record["identity"]
-    names = ["content_digest"] + ["student_tokenizer"] * (
-        identity["student_tokenizer"] != identity["cache"]["tokenizer"]
-    )
-    return {name: identity[name] for name in names}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cache.storage import LocationLike, storage_location
+from cache.storage import LocationLike
 from pipeline.batches.order import BatchSize
 from pipeline.conditions.cached import cached_part_of
 from pipeline.conditions.interface import Condition
@@ -246,29 +247,17 @@ class TrainSettings:
         """Batches an optimiser step, of all processes together."""
         return self.accumulate or processes
 
-    def as_json(self) -> dict[str, Any]:
-        """The settings as run.json keeps them."""
-        location = storage_location(self.cache)
-        where = {
-            "cache": location.recorded_address,
-            "run": str(self.run.resolve()),
-            "endpoint": location.endpoint,
-        }
-        settings = asdict(replace(self, cache="")) | where
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in settings.items()
+            item.name: _json_value(getattr(self, item.name)) for item in dataclasses.fields(self)
         }
 
-    @classmethod
-    def from_json(cls, recorded: dict[str, Any]) -> TrainSettings:
-        """The settings that run.json keeps."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in recorded.items()
-            if name != "endpoint"
-        }
-        return cls(**values | {"run": Path(recorded["run"])})
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 PARTS = ("gpt-neo", "bridge", "head")

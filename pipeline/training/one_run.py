@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from cache import Cache
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import own_share
 from pipeline.progress import NO_PROGRESS, progress_bar, shown_progress
+from pipeline.runs.environment import peak_memory, reset_peak_memory
 from pipeline.runs.examples import students_hash
-from pipeline.runs.folder import RunFolder, forget_peak_memory, is_over, peak_memory
-from pipeline.runs.record import earlier_record, new_record
+from pipeline.runs.folder import RunFolder, is_over
+from pipeline.runs.record import RunRecord, RunResult
+from pipeline.runs.resume import earlier_record, new_record
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.absence import loaded_modules, require_no_teacher, weights_of_run
 from pipeline.training.arguments import training_callbacks
@@ -34,7 +37,7 @@ def train_one(
     *,
     resume: bool,
     options: str = "",
-) -> dict[str, Any]:
+) -> RunRecord:
     """Train one student, unless it is finished; return its record.
 
     Args:
@@ -52,10 +55,10 @@ def train_one(
     folder, share = RunFolder(settings.run), own_share()
     record = new_record(settings, cache, comparisons, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
-        record["comparisons"] = sorted({*earlier["comparisons"], *comparisons})
-        if earlier["finished"]:
-            if record["comparisons"] != earlier["comparisons"] and share.rank == 0:
-                folder.write_record(earlier | {"comparisons": record["comparisons"]})
+        record = record.with_comparisons(earlier.comparisons)
+        if earlier.finished:
+            if record.comparisons != earlier.comparisons and share.rank == 0:
+                folder.write_record(earlier.with_comparisons(record.comparisons))
             return earlier
     columns = (
         TextColumn(f"{title}: {{task.description}}"),
@@ -67,7 +70,7 @@ def train_one(
         progress = shown if share.rank == 0 else NO_PROGRESS
         prepared = prepare_run(cache, settings, share, progress)
     require_no_teacher()
-    forget_peak_memory()
+    reset_peak_memory()
     checkpoint = folder.last_checkpoint() if resume else None
     together = prepared.arguments.distributed_state
     together.wait_for_everyone()  # rank 0 changes what all have read
@@ -95,22 +98,25 @@ def train_one(
             trainer.remove_callback(default)
         seconds = _train_to_the_end(trainer, checkpoint)
     require_no_teacher()
-    record |= {
-        "finished": True,
-        "left_out": prepared.left_out,
-        "result": {
-            "steps": trainer.state.global_step,
-            "epochs": trainer.state.epoch,
-            "tokens": trainer.state.num_input_tokens_seen,
-            "best_step": trainer.state.best_global_step,
-            "best_val_loss": trainer.state.best_metric,
-            "seconds": seconds,
-            "parameters": prepared.model.num_parameters(),
-            "peak_memory": peak_memory(),
-            "weights_in_memory": weights_of_run(prepared),
-            "loaded": loaded_modules(),
-        },
-    }
+    state = trainer.state
+    assert state.epoch is not None and state.best_metric is not None
+    assert state.best_global_step is not None
+    record = replace(
+        record,
+        left_out=prepared.left_out,
+        outcome=RunResult(
+            steps=state.global_step,
+            epochs=state.epoch,
+            tokens=int(state.num_input_tokens_seen),
+            best_step=state.best_global_step,
+            best_val_loss=state.best_metric,
+            seconds=seconds,
+            parameters=prepared.model.num_parameters(),
+            peak_memory=peak_memory(),
+            weights_in_memory=weights_of_run(prepared),
+            loaded=loaded_modules(),
+        ),
+    )
     if share.rank == 0:
         _save_model(folder, prepared)
         folder.write_record(record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from cache import Cache, open_cache
 from cache.storage import LocationLike
@@ -14,6 +13,7 @@ from pipeline.processes import own_share
 from pipeline.progress import tell
 from pipeline.runs.comparisons import comparison_settings, kind_of
 from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import RunRecord
 from pipeline.runs.rows import describe_groups, rows_of
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.one_run import train_one
@@ -27,8 +27,8 @@ def train(
     random_teacher: LocationLike | None = None,
     resume: bool = False,
     options: str = "",
-) -> dict[str, Any]:
-    """Train a student from a cache, then its comparison runs; returns the student's record (run.json).
+) -> RunRecord:
+    """Train a student, then its comparison runs; return the student's record.
 
     Where torchrun has started several processes, all call this, and train together.
 
@@ -66,14 +66,12 @@ def train(
         record = train_one(settings, cache, title, controls, resume=resume, options=options)
         for number, name in enumerate(comparisons, start=2):
             own = comparison_settings(
-                settings, name, steps=record["result"]["steps"], random_teacher=random_teacher
+                settings, name, steps=record.result.steps, random_teacher=random_teacher
             )
             with opened_cache(own, settings, cache) as read:
                 title = f"{name} ({number} of {in_all})"
                 train_one(own, read, title, (), resume=resume or RunFolder(own.run).exists())
-            record["comparisons"] = sorted(
-                {*record["comparisons"], name}
-            )  # a baseline that was stopped is not missed
+            record = record.with_comparisons([name])  # baselines count once they are finished
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
         if comparisons and own_share().rank == 0:

@@ -8,7 +8,6 @@ from pipeline.evaluation.prompts import require_prompts
 from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.runs.comparisons import BASELINES
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.record import trained_from
 from pipeline.training.requirements import unfit_comparisons
 from pipeline.training.run import train
 
@@ -28,7 +27,7 @@ def train_baselines(settings: EvaluateSettings) -> dict[str, str]:
     student = replace(
         run.settings(),
         run=settings.run,
-        cache=trained_from(run) if settings.cache is None else settings.cache,
+        cache=run.require_finished().cache_location if settings.cache is None else settings.cache,
         device=settings.device,
         report_to=(),
     )

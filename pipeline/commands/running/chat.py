@@ -57,7 +57,7 @@ def converse(
             tell_end(written)
     if unanswered and not answers:
         raise InputError("no message was answered")
-    return {"answers": answers, "unanswered": unanswered, "leaks": writer.record["leaks"]}
+    return {"answers": answers, "unanswered": unanswered, "leaks": writer.record.leaks}
 
 
 def _answer(

@@ -33,4 +33,4 @@ def answer_prompt(
     (written,) = writer.write([turns], Sampling(**sampling), show)
     if not as_json:
         tell_end(written)
-    return {"prompt": prompt, "leaks": writer.record["leaks"], **asdict(written)}
+    return {"prompt": prompt, "leaks": writer.record.leaks, **asdict(written)}

@@ -104,8 +104,8 @@ def _train(settings: TrainSettings, changes: dict[str, Any]) -> SweepRun:
         record = train(replace(settings, run=folder, **changes), resume=RunFolder(folder).exists())
     except RunError as error:
         return SweepRun(folder.name, varied, failure=str(error))
-    figures = {name: record["result"][name] for name in _FIGURES}
-    return SweepRun(folder.name, varied, leaks=record["leaks"], figures=figures)
+    figures = {name: getattr(record.result, name) for name in _FIGURES}
+    return SweepRun(folder.name, varied, leaks=record.leaks, figures=figures)
 
 
 def _text(value: Any) -> str:

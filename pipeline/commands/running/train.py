@@ -42,21 +42,19 @@ def train_and_tell(
     folder = RunFolder(settings.run)
     write_png(folder.curve, loss_curves(folder.curves()))
     if not as_json:
-        result = record["result"]
+        result = record.result
         click.echo(
-            f"{settings.run}: {counted(result['steps'], 'step')},"
-            f" {counted(result['tokens'], 'token')} in {result['seconds']:.0f} s; best validation"
-            f" loss {result['best_val_loss']:.4f} at step {result['best_step']}; {folder.curve}"
+            f"{settings.run}: {counted(result.steps, 'step')},"
+            f" {counted(result.tokens, 'token')} in {result.seconds:.0f} s; best validation"
+            f" loss {result.best_val_loss:.4f} at step {result.best_step}; {folder.curve}"
         )
         for name, run in folder.finished_comparisons().items():
-            click.echo(
-                f"{name}: best validation loss {run.read_record()['result']['best_val_loss']:.4f}"
-            )
-        for reason, count in record["left_out"].items():
+            click.echo(f"{name}: best validation loss {run.read_record().result.best_val_loss:.4f}")
+        for reason, count in record.left_out.items():
             click.echo(f"left out: {count} {reason}")
-        if record["leaks"]:
+        if record.leaks:
             click.echo(
                 "LEAK: each prediction sees the answer, through bidirectional attention; do not"
                 " compare this loss"
             )
-    return record
+    return record.to_json()

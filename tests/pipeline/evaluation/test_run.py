@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(run: Path) -> Teacher:
-    identity = RunFolder(run).read_record()["identity"]["cache"]
+    identity = RunFolder(run).read_record().identity.cache
     return load_verified_teacher(EMBEDDED_TEACHER, [-1], identity, choose_device("cpu"))
 
 
@@ -201,8 +202,8 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
         record = RunFolder(run).read_record()
         other = tmp_path / "other"
         shutil.copytree(run, other)
-        record["identity"]["content_digest"] = "0" * 64
-        RunFolder(other).write_record(record)
+        identity = replace(record.identity, content_digest="0" * 64)
+        RunFolder(other).write_record(replace(record, identity=identity))
         evaluate(EvaluateSettings(other, samples=0, device="cpu"))
 
 

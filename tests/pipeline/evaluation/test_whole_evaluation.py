@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -302,9 +303,9 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
     moved = shutil.copytree(run, tmp_path / "run")
     control = RunFolder(moved / "comparisons/random-teacher")
     record = control.read_record()
-    was = record["settings"]["cache"]
+    was = record.settings.cache
     control.write_record(
-        record | {"settings": record["settings"] | {"cache": str(tmp_path / "gone")}}
+        replace(record, settings=replace(record.settings, cache=str(tmp_path / "gone")))
     )
     with pytest.raises(
         InputError, match="gone: no cache here; pass its present location as --random-teacher"
@@ -385,13 +386,13 @@ def test_evaluated_runs_are_compared(
 ) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     record = RunFolder(other).read_record()
-    record["settings"] |= {"seed": 1}
+    record = replace(record, settings=replace(record.settings, seed=1))
     RunFolder(other).write_record(record)
     evaluated = json.loads((other / "evaluation/results.json").read_text())
     evaluated["students"][0]["val_loss"] += 0.2
     (other / "evaluation/results.json").write_text(json.dumps(evaluated))
     third = shutil.copytree(run, tmp_path / "third")
-    RunFolder(third).write_record(record | {"settings": record["settings"] | {"epochs": 9}})
+    RunFolder(third).write_record(replace(record, settings=replace(record.settings, epochs=9)))
     done = run_cli("evaluate", "--compare", run, other, third, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     comparison = json.loads(done.stdout)

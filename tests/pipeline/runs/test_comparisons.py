@@ -130,8 +130,8 @@ def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
     train(options, comparisons=("gpt-neo-untouched", "gpt-neo-scratch"))
     comparisons = RunFolder(tmp_path / "run").comparisons()
     record = comparisons["gpt-neo-untouched"].read_record()
-    assert record["result"]["steps"] == record["result"]["tokens"] == 0
-    assert record["result"]["best_val_loss"] > 1
+    assert record.result.steps == record.result.tokens == 0
+    assert record.result.best_val_loss > 1
     untouched = LLMModulesForCausalLM.from_pretrained(
         comparisons["gpt-neo-untouched"].model
     ).body.state_dict()
@@ -244,7 +244,7 @@ def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
         with pytest.raises(KeyboardInterrupt):
             train(options, comparisons=(name,), resume=True)
     folder = RunFolder(options.run)
-    assert folder.read_record()["comparisons"] == ["layer-0"]
+    assert folder.read_record().comparisons == ("layer-0",)
     with pytest.raises(InputError, match="layer-0 is not finished"):
         folder.comparisons()
     monkeypatch.setattr(run_module, "_train_one", whole)

@@ -79,7 +79,7 @@ def test_distillation_records_the_kept_lm_head(
             device="cpu",
             **changes,  # type: ignore[arg-type]
         )
-        weights[name] = train(run)["result"]["weights_in_memory"]
+        weights[name] = train(run).result.weights_in_memory
     assert set(weights["plain"]) == {"student"}
     assert set(weights["distilled"]) == {"student", "kept_lm_head"}
     assert weights["distilled"]["student"] == weights["plain"]["student"] > 0

@@ -124,13 +124,11 @@ def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(
         )  # type: ignore[arg-type]
         for share in (0.0, 1.0)
     )
-    assert soft["result"]["best_val_loss"] == pytest.approx(
-        plain["result"]["best_val_loss"], rel=0.1
-    )
-    assert soft["result"]["best_val_loss"] != plain["result"]["best_val_loss"]
-    assert (soft["result"]["steps"], soft["result"]["tokens"]) == (
-        plain["result"]["steps"],
-        plain["result"]["tokens"],
+    assert soft.result.best_val_loss == pytest.approx(plain.result.best_val_loss, rel=0.1)
+    assert soft.result.best_val_loss != plain.result.best_val_loss
+    assert (soft.result.steps, soft.result.tokens) == (
+        plain.result.steps,
+        plain.result.tokens,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
     for alone, together in zip(one.read_metrics(), two.read_metrics(), strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
         assert together.get("val_loss", 0.0) == pytest.approx(alone.get("val_loss", 0.0), rel=1e-3)
-    assert one.read_record()["result"]["tokens"] == two.read_record()["result"]["tokens"]
+    assert one.read_record().result.tokens == two.read_record().result.tokens
     weights = [load_file(run.model / "model.safetensors") for run in (one, two)]
     for name, values in weights[0].items():
         assert float((values - weights[1][name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
@@ -71,7 +72,7 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
         whole, curve = load_file(run.model / "model.safetensors"), run.read_metrics()
         shutil.rmtree(max(run.checkpoints.iterdir(), key=step_of))
         shutil.rmtree(run.model)
-        run.write_record(run.read_record() | {"finished": False})
+        run.write_record(replace(run.read_record(), outcome=None))
         last = run.last_checkpoint()
         assert last is not None
         assert step_of(last) < curve[-1]["step"]

@@ -216,7 +216,7 @@ def test_one_cache_trains_students_of_different_tokens_each_with_its_identity(
 ) -> None:
     own = train(quick(prompts, tmp_path / "own", student=str(gpt_neo)))
     taken = train(quick(prompts, tmp_path / "taken", student="tiny", vocab="dataset"))
-    tokenizers = {record["identity"]["student_tokenizer"] for record in (own, taken)}
+    tokenizers = {record.identity.student_tokenizer for record in (own, taken)}
     assert (
         len(tokenizers) == 2
         and own["identity"]["cache"]["tokenizer"] == taken["identity"]["student_tokenizer"]
@@ -242,7 +242,7 @@ def test_what_was_left_out_is_counted_and_nothing_left_is_said_so(
     record = train(
         quick(prompts, tmp_path / "run", student=str(gpt_neo), max_answer_tokens=most, epochs=1)
     )
-    assert record["left_out"] == {
+    assert record.left_out == {
         f"answers over {most} tokens": sum(length > most + 1 for length in lengths)
     }
     with pytest.raises(
@@ -526,7 +526,7 @@ def test_an_encoders_prompts_are_no_leak_and_have_one_answer(
     record = train(
         quick(Path(str(settings.cache)), tmp_path / "run", student=str(gpt_neo), max_steps=2)
     )
-    assert record["leaks"] is False
+    assert record.leaks is False
     with open_cache(settings.cache) as cache:
         assert [
             len(Transcript.from_json(cache.text(index), "test").answers) for index in range(3)
@@ -611,4 +611,4 @@ def test_the_control_that_reads_its_prompts_learns_from_the_same_answers(
         ]
     layers = quick(prompts, tmp_path / "run", layers=(0, -1), cross_every=1, max_steps=1)
     train(layers, comparisons=("no-teacher",))
-    assert RunFolder(tmp_path / "run" / "comparisons" / "no-teacher").read_record()["finished"]
+    assert RunFolder(tmp_path / "run" / "comparisons" / "no-teacher").read_record().finished

@@ -45,7 +45,7 @@ def losses_of(condition: str, cache: Path, run: Path) -> dict[str, Any]:
     )
     record = train(settings)
     lines = {line["step"]: line["loss"] for line in RunFolder(run).read_metrics() if "loss" in line}
-    return {"training": list(lines.values()), "validation": record["result"]["best_val_loss"]}
+    return {"training": list(lines.values()), "validation": record.result.best_val_loss}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import shutil
 import signal
@@ -75,13 +74,13 @@ def run_with_controls(small_cache: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_run_folder_holds_what_the_contract_names(run_with_controls: Path) -> None:
-    record = json.loads((run_with_controls / "run.json").read_text())
-    assert record["finished"] is True
-    assert record["leaks"] is False
-    assert record["settings"]["epochs"] == 2
-    assert record["identity"]["cache"]["teacher_weights"].startswith("sha256:")
-    assert record["result"]["peak_memory"]["host_bytes"] > 1e6
-    assert {"torch", "transformers"} <= record["environment"]["versions"].keys()
+    record = RunFolder(run_with_controls).read_record()
+    assert record.finished is True
+    assert record.leaks is False
+    assert record.settings.epochs == 2
+    assert record.identity.cache["teacher_weights"].startswith("sha256:")
+    assert record.result.peak_memory["host_bytes"] > 1e6
+    assert {"torch", "transformers"} <= record.environment["versions"].keys()
     lines = RunFolder(run_with_controls).read_metrics()
     assert all({"step", "epoch", "loss"} <= line.keys() for line in lines)
     assert any("val_loss" in line for line in lines)
@@ -145,7 +144,7 @@ def test_the_model_is_the_best_one_with_its_tokenizer(
         for line in RunFolder(run_with_controls).read_metrics()
         if "val_loss" in line
     }
-    assert record["result"]["best_val_loss"] == pytest.approx(min(losses.values()))
+    assert record.result.best_val_loss == pytest.approx(min(losses.values()))
     store = open_cache(small_cache)
     batch = collate([WholeExamples(store, [0], [-1])[0]])
     assert model(**StatesDecoder([store.codecs[-1]])(batch)).loss.isfinite()
@@ -154,10 +153,10 @@ def test_the_model_is_the_best_one_with_its_tokenizer(
 def test_controls_get_equal_steps_and_tokens(run_with_controls: Path) -> None:
     controls = RunFolder(run_with_controls).comparisons()
     assert sorted(controls) == sorted(CONTROLS)
-    result = RunFolder(run_with_controls).read_record()["result"]
+    result = RunFolder(run_with_controls).read_record().result
     for control in controls.values():
-        assert control.read_record()["result"]["steps"] == result["steps"]
-        assert control.read_record()["result"]["tokens"] == result["tokens"]
+        assert control.read_record().result.steps == result.steps
+        assert control.read_record().result.tokens == result.tokens
 
 
 def test_nothing_that_is_written_is_a_pickle(run_with_controls: Path) -> None:
@@ -212,9 +211,7 @@ def test_a_teacher_in_memory_fails_the_run(small_cache: Path, tmp_path: Path) ->
     with pytest.raises(RunError, match=refusal):
         train(quick(small_cache, tmp_path / "run", max_steps=2))
     del teacher
-    loaded = train(quick(small_cache, tmp_path / "run", max_steps=2), resume=True)["result"][
-        "loaded"
-    ]
+    loaded = train(quick(small_cache, tmp_path / "run", max_steps=2), resume=True).result.loaded
     assert "pipeline.training.run" in loaded["project"]
     assert "gpt_neo" in loaded["model_families"]
 
@@ -236,10 +233,10 @@ def test_a_run_in_a_process_of_its_own_has_loaded_no_teacher(
     subprocess.run(
         [sys.executable, ROOT / "cli.py", *map(str, command)], check=True, capture_output=True
     )
-    result = RunFolder(tmp_path / "run").read_record()["result"]
-    assert not [name for name in result["loaded"]["project"] if name.startswith("pipeline.teacher")]
-    assert result["loaded"]["model_families"] == ["gpt_neo"]
-    assert result["peak_memory"]["host_bytes"] > 1e8
+    result = RunFolder(tmp_path / "run").read_record().result
+    assert not [name for name in result.loaded["project"] if name.startswith("pipeline.teacher")]
+    assert result.loaded["model_families"] == ["gpt_neo"]
+    assert result.peak_memory["host_bytes"] > 1e8
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -285,7 +282,7 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     extract(prepare(embedded_settings(cache=cache, limit=60)))
     record = train(quick(cache, tmp_path / "run", vocab="dataset"))
     whole = train(quick(cache, tmp_path / "whole", max_steps=1))
-    assert record["result"]["parameters"] < whole["result"]["parameters"]
+    assert record.result.parameters < whole.result.parameters
     with open_cache(cache) as opened:
         occurring = {int(token) for example in opened for token in example.input_ids}
         held = set(read_vocabulary(opened.attachment(VOCABULARY)))
@@ -296,7 +293,7 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     results = evaluate(
         EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
-    assert results.student.val_loss == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
+    assert results.student.val_loss == pytest.approx(record.result.best_val_loss, rel=1e-4)
 
 
 def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path) -> None:
@@ -305,7 +302,7 @@ def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path)
         EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
     assert results.student.layers == [0, -1]
-    assert results.student.val_loss == pytest.approx(record["result"]["best_val_loss"], rel=1e-4)
+    assert results.student.val_loss == pytest.approx(record.result.best_val_loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -379,13 +376,11 @@ def test_killed_after_its_last_checkpoint_it_ends_as_it_would_have(
     whole = train(settings)
     student, folder = weights(tmp_path / "run"), RunFolder(tmp_path / "run")
     shutil.rmtree(folder.model)
-    folder.write_record(
-        {name: value for name, value in whole.items() if name != "result"} | {"finished": False}
-    )
+    folder.write_record(replace(whole, outcome=None))
     again = train(settings, resume=True)
     same = ("steps", "epochs", "tokens", "best_step", "best_val_loss", "parameters")
-    assert {name: again["result"][name] for name in same} == {
-        name: whole["result"][name] for name in same
+    assert {name: getattr(again.result, name) for name in same} == {
+        name: getattr(whole.result, name) for name in same
     }
     assert all(
         torch.equal(values, student[name]) for name, values in weights(tmp_path / "run").items()
@@ -435,16 +430,12 @@ def test_a_loss_that_is_not_finite_fails_the_run(small_cache: Path, tmp_path: Pa
 
 def test_early_stopping_stops(small_cache: Path, tmp_path: Path) -> None:
     record = train(quick(small_cache, tmp_path / "run", patience=1, min_delta=100.0, epochs=9))
-    assert record["result"]["epochs"] == 2
+    assert record.result.epochs == 2
 
 
 def test_the_leaking_variant_is_labelled(small_cache: Path, tmp_path: Path) -> None:
-    assert (
-        train(quick(small_cache, tmp_path / "run", cross_attention="bidirectional", max_steps=1))[
-            "leaks"
-        ]
-        is True
-    )
+    settings = quick(small_cache, tmp_path / "run", cross_attention="bidirectional", max_steps=1)
+    assert train(settings).leaks is True
 
 
 def test_the_student_learns_to_stop(
@@ -464,7 +455,7 @@ def test_the_student_learns_to_stop(
     )
     record = train(replace(options, eval_every=60))
     teacher = load_verified_teacher(
-        record["provenance"]["teacher"], [-1], record["identity"]["cache"], choose_device("cpu")
+        record.provenance["teacher"], [-1], record.identity.cache, choose_device("cpu")
     )
     writer = StudentWriter(RunFolder(tmp_path / "run"), lambda: teacher, choose_device("cpu"))
     rows = load_conversations(settings.dataset, limit=8).conversations
