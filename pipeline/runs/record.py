@@ -47,7 +47,7 @@ class RunResult:
         tokens: tokens trained on, over all epochs.
         best_val_loss: nats per token, at `best_step`, whose weights are the run's model.
         peak_memory: bytes, of the host and of the GPU.
-        weights_in_memory: bytes of parameters and buffers, by model.
+        weights_in_memory: bytes of parameters and buffers, by owner.
         loaded: modules of this program and model families imported at the end of training.
     """
 
