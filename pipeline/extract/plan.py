@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from cache import Manifest
@@ -12,10 +14,8 @@ from cache.codecs import Codec
 from cache.codecs.fit_file import codec_identity
 from cache.shard.record import ShardRecord
 from pipeline.codec_fit.requirements import CodecRequirement
-from pipeline.data.tokenized_dataset import (
-    TokenizedDataset,
-    TokenizedExample,
-)
+from pipeline.data.tokenized_dataset import TokenizedDataset, TokenizedExample
+from pipeline.data.vocabulary import special_tokens
 from pipeline.extract.provenance import most_batch_tokens
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan
@@ -60,6 +60,15 @@ class ExtractPlan:
     def stored_tokens(self, shards: Iterable[int]) -> int:
         """Return the tokens computed and stored for some shards; a shared prefix counts once."""
         return sum(sum(self.segment_lengths(shard)) for shard in shards)
+
+    @cached_property
+    def vocabulary(self) -> list[int]:
+        """The tokens that occur in the examples, and the special tokens, ascending."""
+        occurring = np.unique(np.concatenate([row.input_ids for row in self.dataset.examples]))
+        special = {*special_tokens(self.tokenizer), self.manifest.end_token_id}
+        tokens = special.union(occurring.tolist())
+        # A tokenizer may have more tokens than the model.
+        return sorted(token for token in tokens if token < self.manifest.vocab_size)
 
     def unusable_prefixes(self, published: Mapping[int, ShardRecord]) -> set[int]:
         """Return the prefixes that published shards lack because their states are not finite."""

@@ -10,9 +10,7 @@ from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
 from pipeline.data.groups import find_groups
 from pipeline.data.sources import load_conversations
 from pipeline.data.templates import end_token_id
-from pipeline.data.tokenized_dataset import (
-    tokenize_conversations,
-)
+from pipeline.data.tokenized_dataset import tokenize_conversations
 from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError

@@ -8,7 +8,6 @@ from cache.codecs import packing_named
 from cache.journal import scan_journal
 from cache.manifest import Manifest
 from cache.upkeep.space import reclaimable_bytes, room_needed, shard_size
-from pipeline.extract.attachments import kept_tokens
 from pipeline.extract.plan import ExtractPlan
 
 
@@ -61,7 +60,7 @@ def required_bytes(
     records = scan_journal(folder).records if folder.is_dir() else {}
     published = (name for record in records.values() for name in record.files)
     examples = sum(len(plan.shards[shard]) for shard in missing)
-    head = 2 * manifest.hidden_size * len(kept_tokens(plan)) if plan.settings.keep_head else 0
+    head = 2 * manifest.hidden_size * len(plan.vocabulary) if plan.settings.keep_head else 0
     shards = room_needed(shard_sizes(plan, manifest, missing, bits), examples)
     return shards + head - reclaimable_bytes(folder, published)
 
