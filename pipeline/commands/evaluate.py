@@ -177,11 +177,9 @@ def _look_at(settings: EvaluateSettings) -> None:
         CacheError, InputError: says what, where and how to mend it.
     """
     settings.require_sense()
-    RunFolder(settings.run).require_finished()
+    recorded = RunFolder(settings.run).require_finished().settings
     require_device(settings.device)
-    needs_teacher = (
-        settings.samples and RunFolder(settings.run).settings().conditioning.needs_live_teacher
-    )
+    needs_teacher = settings.samples and recorded.conditioning.needs_live_teacher
     require_teacher(settings.teacher if needs_teacher else None)
     require_data_set(settings.dataset)
     for option, where in (

@@ -97,8 +97,8 @@ class WriterChoice:
         Raises:
             CacheError, InputError: says what, where and how to mend it.
         """
-        RunFolder(self.run).require_finished()
-        needs_teacher = RunFolder(self.run).settings().conditioning.needs_live_teacher
+        settings = RunFolder(self.run).require_finished().settings
+        needs_teacher = settings.conditioning.needs_live_teacher
         require_device(self.device)
         require_device(self.teacher_device, "--teacher-device")
         require_teacher(self.teacher if needs_teacher else None)  # else it may not be needed

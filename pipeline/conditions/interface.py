@@ -76,5 +76,13 @@ class Condition(ABC):
             InputError: names the option to change.
         """
         shape.require_heads(body)
+        self.require_placement(shape, body)
         option = f"--{self.sizes_bridge_by.replace('_', '-')}"
         shape.require_reads(self.cross_layers(shape, body.num_layers), option)
+
+    def require_placement(self, shape: BridgeShape, body: Body) -> None:  # noqa: B027
+        """Refuse what this condition cannot build; most build anything.
+
+        Raises:
+            InputError: names the option to change.
+        """

@@ -34,13 +34,12 @@ class PromptCondition(Condition):
         """Return the last of every `cross_every` blocks."""
         return list(range(cross_every - 1, blocks, cross_every))
 
-    def require_bridge(self, shape: BridgeShape, body: Body) -> None:
-        """Refuse as the base class does, and gates that cannot start closed.
+    def require_placement(self, shape: BridgeShape, body: Body) -> None:
+        """Refuse a GPT-Neo of too few blocks, and gates that cannot start closed.
 
         Raises:
             InputError: names the option to change.
         """
-        shape.require_heads(body)
         if not self.cross_layers(shape, body.num_layers):
             raise InputError(
                 f"--cross-every {shape.cross_every}: this GPT-Neo has {body.num_layers} blocks;"
@@ -56,4 +55,3 @@ class PromptCondition(Condition):
                 f"--cross-attention {shape.cross_attention}: with --condition prompt all is seen;"
                 " leave it out"
             )
-        super().require_bridge(shape, body)

@@ -19,13 +19,17 @@ STUDENT = "student"
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRun:
-    """A finished run with its record, its settings, and its open cache."""
+    """A finished run with its record and its open cache."""
 
     name: str
     folder: RunFolder
     record: RunRecord
-    settings: TrainSettings
     cache: Cache
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The run's settings, as recorded."""
+        return self.record.settings
 
     @property
     def kind(self) -> str:
@@ -71,7 +75,7 @@ def open_runs(
         CacheError: a cache is incomplete or damaged.
         InputError: a run is not finished, or was trained from another cache.
     """
-    student.require_finished()
+    student_record = student.require_finished()
     with ExitStack() as stack:
         caches: dict[str, Cache] = {}
 
@@ -80,27 +84,17 @@ def open_runs(
                 caches[location.address] = stack.enter_context(_open(location, option))
             return caches[location.address]
 
-        own = open_once(
-            storage_location(cache or student.require_finished().cache_location), "--cache"
-        )
+        own = open_once(storage_location(cache or student_record.cache_location), "--cache")
         runs = []
         for name, folder in {STUDENT: student, **student.comparisons()}.items():
             record = folder.read_record()
-            if record.identity.cache == student.read_record().identity.cache:
+            if record.identity.cache == student_record.identity.cache:
                 run_cache = own
             else:
                 location = storage_location(random_teacher or record.cache_location)
                 run_cache = open_once(location, "--random-teacher")
             record.require_same_cache(run_cache)
-            runs.append(
-                OpenRun(
-                    name=name,
-                    folder=folder,
-                    record=record,
-                    settings=folder.settings(),
-                    cache=run_cache,
-                )
-            )
+            runs.append(OpenRun(name=name, folder=folder, record=record, cache=run_cache))
         yield runs
 
 

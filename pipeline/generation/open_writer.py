@@ -42,7 +42,8 @@ def open_writer(
         InputError: the run is not finished, or the teacher is not the one it learned from.
     """
     folder, students = RunFolder(run), choose_device(device)
-    record, settings = folder.require_finished(), folder.settings()
+    record = folder.require_finished()
+    settings = record.settings
     if not settings.reads_states and (teacher or teacher_device):
         raise InputError(
             f"--teacher, --teacher-device: {run} is a run of --condition {settings.condition},"
