@@ -12,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pipeline.labels import IGNORE
 from pipeline.model.body import GPTNeoBody
-from pipeline.model.bridges.interface import HiddenStatesReader
+from pipeline.model.bridges.interface import GenerationStep, HiddenStatesReader, StudentInputs
 from pipeline.model.bridges.registry import build_bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.cross_attention import Gate
@@ -169,11 +169,13 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             assert read is not None
             attention_mask = torch.ones(read.shape[0], seen + read.shape[1], device=read.device)
         inputs = self.bridge.body_inputs(
-            input_ids=input_ids,
-            hidden_states=hidden_states,
-            states_mask=states_mask,
-            attention_mask=attention_mask,
-            past=past,
+            StudentInputs(
+                input_ids=input_ids,
+                hidden_states=hidden_states,
+                states_mask=states_mask,
+                attention_mask=attention_mask,
+                past=past,
+            )
         )
         states_BTS: torch.Tensor = self.body(
             **inputs, attention_mask=attention_mask, past_key_values=past
@@ -224,10 +226,12 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             "logits_to_keep": 1,
         }
         return inputs | self.bridge.generation_inputs(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            seen=seen,
-            reader=reader,
-            hidden_states=hidden_states,
-            states_mask=states_mask,
+            GenerationStep(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                seen=seen,
+                reader=reader,
+                hidden_states=hidden_states,
+                states_mask=states_mask,
+            )
         )

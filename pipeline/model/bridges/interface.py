@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,43 @@ class HiddenStatesReader(Protocol):
     ) -> torch.Tensor:
         """Return hidden states `[B, K - first, layers * d_teacher]` from token `first` on."""
         ...
+
+
+@dataclass(frozen=True)
+class StudentInputs:
+    """The arguments of a student's `forward` that its bridge reads.
+
+    Attributes:
+        input_ids: `[B, T]`.
+        hidden_states: `[B, K, layers * d_teacher]`.
+        states_mask: `[B, K]`, 1 for states, 0 for padding.
+        attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past`, over all tokens so far.
+        past: key-value cache of the preceding tokens; extended in place.
+    """
+
+    input_ids: torch.Tensor | None
+    hidden_states: torch.Tensor | None
+    states_mask: torch.Tensor | None
+    attention_mask: torch.Tensor | None
+    past: Cache | None
+
+
+@dataclass(frozen=True)
+class GenerationStep:
+    """The arguments of one step of `generate` that a student's bridge reads.
+
+    Attributes:
+        input_ids, attention_mask: of all tokens so far.
+        seen: how many of them the key-value cache has.
+        reader, hidden_states, states_mask: as passed to `generate`.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | None
+    seen: int
+    reader: HiddenStatesReader | None
+    hidden_states: torch.Tensor | None
+    states_mask: torch.Tensor | None
 
 
 class CrossLayers(nn.ModuleList):
@@ -50,47 +88,15 @@ class Bridge(nn.Module, ABC):
     replaces_embeddings = False
 
     @abstractmethod
-    def body_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        past: Cache | None,
-    ) -> dict[str, Any]:
+    def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
         """Return the arguments of `GPTNeoBody.forward` that depend on the condition.
-
-        Args:
-            input_ids: `[B, T]`.
-            hidden_states: `[B, K, layers * d_teacher]`.
-            states_mask: `[B, K]`, 1 for states, 0 for padding.
-            attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past`, over all tokens so
-                far.
-            past: key-value cache of the preceding tokens; extended in place.
 
         Raises:
             ValueError: an argument is missing or has the wrong width.
         """
 
-    def generation_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        seen: int,
-        reader: HiddenStatesReader | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-    ) -> dict[str, Any]:
-        """Return the arguments of `forward` that one step of `generate` adds to its own.
-
-        Args:
-            input_ids: all tokens so far.
-            attention_mask: of all tokens so far.
-            seen: how many of them the key-value cache has.
-            reader, hidden_states, states_mask: as passed to `generate`.
-        """
+    def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
+        """Return the arguments of `forward` that one step of `generate` adds to its own."""
         return {}
 
 

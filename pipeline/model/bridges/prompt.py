@@ -13,7 +13,8 @@ from transformers import Cache
 from pipeline.model.bridges.interface import (
     Bridge,
     CrossLayers,
-    HiddenStatesReader,
+    GenerationStep,
+    StudentInputs,
     positions,
     require_tokens,
     require_width,
@@ -38,35 +39,23 @@ class PromptBridge(Bridge):
         )
         self.layers = CrossLayers(config, config.cross_layers)
 
-    def body_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        past: Cache | None,
-    ) -> dict[str, Any]:
+    def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
         """Return the tokens, and the cross-attention by the block that it precedes."""
-        ids_BT = require_tokens(input_ids)
+        ids_BT = require_tokens(inputs.input_ids)
         return {
             "input_ids": ids_BT,
-            "position_ids": positions(ids_BT, attention_mask),
-            "before_blocks": self._before_blocks(hidden_states, states_mask, past),
+            "position_ids": positions(ids_BT, inputs.attention_mask),
+            "before_blocks": self._before_blocks(
+                inputs.hidden_states, inputs.states_mask, inputs.past
+            ),
         }
 
-    def generation_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        seen: int,
-        reader: HiddenStatesReader | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-    ) -> dict[str, Any]:
+    def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return the states of the prompts at the first step, and their mask at every step."""
-        return {"hidden_states": None if seen else hidden_states, "states_mask": states_mask}
+        return {
+            "hidden_states": None if step.seen else step.hidden_states,
+            "states_mask": step.states_mask,
+        }
 
     def _before_blocks(
         self,

@@ -11,7 +11,8 @@ from transformers import Cache
 from pipeline.model.bridges.interface import (
     Bridge,
     CrossLayers,
-    HiddenStatesReader,
+    GenerationStep,
+    StudentInputs,
     require_width,
 )
 from pipeline.model.configuration import LLMModulesConfig
@@ -49,42 +50,26 @@ class SequenceBridge(Bridge):
         )
         self.layers = CrossLayers(config, config.cross_layers)
 
-    def body_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        past: Cache | None,
-    ) -> dict[str, Any]:
+    def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
         """Return the embeddings that take the tokens' place."""
-        if hidden_states is None:
+        if inputs.hidden_states is None:
             raise ValueError(
                 f"this student reads hidden_states [B, T, {self.width}]; none were given"
             )
-        return {"inputs_embeds": self(hidden_states, attention_mask, past)}
+        return {"inputs_embeds": self(inputs.hidden_states, inputs.attention_mask, inputs.past)}
 
-    def generation_inputs(
-        self,
-        *,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        seen: int,
-        reader: HiddenStatesReader | None,
-        hidden_states: torch.Tensor | None,
-        states_mask: torch.Tensor | None,
-    ) -> dict[str, Any]:
+    def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return the states of the tokens that the key-value cache lacks, read now.
 
         Raises:
             ValueError: nothing reads them.
         """
-        if reader is None:
+        if step.reader is None:
             raise ValueError(
                 "this student reads a teacher's hidden states; pass generate(..., reader=...)"
             )
-        return {"hidden_states": reader.read(input_ids, attention_mask, seen)}
+        states_BKD = step.reader.read(step.input_ids, step.attention_mask, step.seen)
+        return {"hidden_states": states_BKD}
 
     def forward(
         self,
