@@ -13,7 +13,7 @@ from transformers import Qwen2Config, Qwen2Model
 
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import RunError
-from pipeline.extract.plan import prepare
+from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.loaded_teachers import bytes_of, register_teacher, teachers_in_memory
