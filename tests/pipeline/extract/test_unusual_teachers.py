@@ -163,7 +163,7 @@ def changed(file: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (wrapped, "tensors missing: .*without '_orig_mod'"),
+        (wrapped, "tensors missing: .*without its wrapper '_orig_mod'"),
         (other_vocabulary, "of another shape: .*embed_tokens"),
         (fewer_blocks, "tensors unexpected: .*layers"),
         (pointer_of_weights, "model.safetensors is a Git LFS pointer"),

@@ -232,14 +232,14 @@ def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
 ) -> None:
     options = TrainSettings(small_cache, tmp_path / "run", max_steps=1, batch_size=8, device="cpu")
     train(options)
-    whole = run_module._train_one
+    whole = run_module.train_one
 
     def stopped(settings: TrainSettings, *given: Any, **named: Any) -> Any:
         if settings.run != options.run:
             raise KeyboardInterrupt
         return whole(settings, *given, **named)
 
-    monkeypatch.setattr(run_module, "_train_one", stopped)
+    monkeypatch.setattr(run_module, "train_one", stopped)
     for name in ("bidirectional", "layer-0"):
         with pytest.raises(KeyboardInterrupt):
             train(options, comparisons=(name,), resume=True)
@@ -247,7 +247,7 @@ def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
     assert folder.read_record().comparisons == ("layer-0",)
     with pytest.raises(InputError, match="layer-0 is not finished"):
         folder.comparisons()
-    monkeypatch.setattr(run_module, "_train_one", whole)
+    monkeypatch.setattr(run_module, "train_one", whole)
     train(options, comparisons=("layer-0", "bidirectional"), resume=True)
     assert list(folder.comparisons()) == ["layer-0", "bidirectional"]
 

@@ -218,8 +218,7 @@ def test_one_cache_trains_students_of_different_tokens_each_with_its_identity(
     taken = train(quick(prompts, tmp_path / "taken", student="tiny", vocab="dataset"))
     tokenizers = {record.identity.student_tokenizer for record in (own, taken)}
     assert (
-        len(tokenizers) == 2
-        and own["identity"]["cache"]["tokenizer"] == taken["identity"]["student_tokenizer"]
+        len(tokenizers) == 2 and own.identity.cache["tokenizer"] == taken.identity.student_tokenizer
     )
     for name in ("own", "taken"):
         config = json.loads((tmp_path / name / "model" / "config.json").read_text())

@@ -16,7 +16,7 @@ from transformers import Qwen2Model
 from cache import Example, open_cache, write_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
-from pipeline.extract import forward as reading
+from pipeline.extract import padded_batch, prefix_pass
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -120,7 +120,7 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
 
 def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tokens of a batch, each at twice its position."""
-    plain = reading.read_with_prefixes
+    plain = padded_batch.read_with_prefixes
 
     def stretched(teacher: Teacher, *batch: Any) -> dict[int, torch.Tensor]:
         def doubled(hooks: HiddenStateHooks, **inputs: Any) -> dict[int, torch.Tensor]:
@@ -131,7 +131,7 @@ def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(HiddenStateHooks, "read", doubled)
             return plain(teacher, *batch)
 
-    monkeypatch.setattr(reading, "read_with_prefixes", stretched)
+    monkeypatch.setattr(padded_batch, "read_with_prefixes", stretched)
 
 
 def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def of_other_blocks(
 
 def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """What texts go on from is all zeros."""
-    plain = reading.extend_prefix
+    plain = prefix_pass.extend_prefix
 
     def forgetful(*arguments: Any) -> Any:
         states, context = plain(*arguments)
@@ -157,7 +157,7 @@ def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
             [(torch.zeros_like(keys), torch.zeros_like(values)) for keys, values in context.blocks]
         )
 
-    monkeypatch.setattr(reading, "extend_prefix", forgetful)
+    monkeypatch.setattr(prefix_pass, "extend_prefix", forgetful)
 
 
 @pytest.mark.parametrize("broken", [wrong_positions, wrong_blocks, wrong_context])

@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused_before_anything_is_fitted(
             new_codecs(small_cache, target, asked)
     with pytest.raises(InputError, match="the teacher is not needed"):
         new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("klt",), teacher="x"))
-    monkeypatch.setattr("cache.codecs.pages._MOST_ROWS", 100)
+    monkeypatch.setattr("cache.codecs.pages.MAX_ROWS", 100)
     with pytest.raises(CacheError, match="too large for klt"):
         new_codecs(small_cache, tmp_path / "c", asked)
 
