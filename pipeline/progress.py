@@ -110,12 +110,12 @@ class _Lines(Bar):
 
     def _write(self, task_id: TaskID) -> None:
         now = time.monotonic()
+        if now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
         task = next(task for task in self.tasks if task.id == task_id)
-        if now - self._last_line < SECONDS_BETWEEN_LINES or not task.visible:
+        if not task.visible:
             return
         self._last_line = now
         cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
-        line = " ".join(
-            cell.plain for cell in cells if isinstance(cell, Text)
-        )  # not the bar itself
-        tell(" ".join(line.split()))
+        texts = [cell.plain for cell in cells if isinstance(cell, Text)]  # without the bar
+        tell(" ".join(" ".join(texts).split()))

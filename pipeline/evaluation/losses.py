@@ -116,13 +116,14 @@ def row_losses(
         device: of the student.
     """
     nats, tokens, sizes = dict[str, float](), dict[str, int](), dict[str, int]()
+    row_ids, indices = examples.cache.row_ids, examples.indices
     batches = CachedBatches(examples, ValidationBatches(order, Share()))
     for places, batch in zip(order.as_they_lie(), batches, strict=True):
         decoded = decoder({name: value.to(device) for name, value in batch.items()})
         losses_B = model.token_losses(**decoded).double().sum(dim=1).tolist()
         counts_B = (batch["labels"] != IGNORE).sum(dim=1).tolist()
         for place, loss, count in zip(places, losses_B, counts_B, strict=True):
-            row_id = examples.cache.row_ids[examples.indices[place]]
+            row_id = row_ids[indices[place]]
             nats[row_id] = nats.get(row_id, 0.0) + loss
             tokens[row_id] = tokens.get(row_id, 0) + count
             sizes[row_id] = sizes.get(row_id, 0) + examples.learned_bytes(place)
