@@ -145,7 +145,7 @@ def _render_chat(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> l
         before = _before_answer(turns[: index + 1], after, tokenizer)
         if not (before.startswith(done) and after.startswith(before)):
             raise RowError(
-                "the tokenizer's chat template changes earlier turns when later ones follow; use"
+                "the tokenizer's chat template rewrites earlier turns when later ones follow; use"
                 " --template paper",
                 REFUSED_BY_TEMPLATE,
             )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data.conversations import Conversation, Turn
-from pipeline.evaluation.answer_form import has_form, repetition
 from pipeline.evaluation.answer_scores import AnswerScores
+from pipeline.evaluation.answers import has_form, repetition
 from pipeline.evaluation.results import AnswerScore, Interval, Sample
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.generation.answers import Sampling, Written

@@ -100,7 +100,7 @@ def test_a_chat_template_that_changes_earlier_turns_is_refused(
         "chat_template",
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
     )
-    with pytest.raises(InputError, match="changes earlier turns"):
+    with pytest.raises(InputError, match="rewrites earlier turns"):
         render(turns_of([("Q", "A")], None), "chat", tokenizer)
 
 

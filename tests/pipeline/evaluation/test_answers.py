@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.answer_form import has_form, repetition
+from pipeline.evaluation.answers import has_form, repetition
 
 
 def test_the_form_needs_each_section_once_and_in_order() -> None:

@@ -1,6 +1,11 @@
-"""The form and the repetition of an answer."""
+"""An answer's final value, form and repetition; scripts outside compare answers with these."""
 
 from __future__ import annotations
+
+from pipeline.scoring.mathematics.final_answer import final_answer
+from pipeline.scoring.mathematics.same_answer import same_answer
+
+__all__ = ["final_answer", "has_form", "repetition", "same_answer"]
 
 _FORM = (
     "<|begin_of_thought|>",
