@@ -124,9 +124,9 @@ class HiddenStatesReader:
         if (
             past is None
             and self._length_that_matters is not None
-            and input_ids_BT.shape[1] > self._length_that_matters
+            and input_ids_BT.shape[1] >= self._length_that_matters
         ):
-            # A short text resets rotary embeddings that adapted to a longer one.
+            # Only a text below that length resets rotary embeddings that adapted to a longer one.
             self._hooks.read(input_ids=self._ids_T[None, :_PROBE], use_cache=False)
         return self._hooks.read(**inputs)
 

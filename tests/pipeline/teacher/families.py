@@ -239,5 +239,7 @@ def tiny_body(config: PreTrainedConfig) -> PreTrainedModel:
 @torch.no_grad()
 def plain_pass(body: PreTrainedModel, ids: list[int]) -> list[torch.Tensor]:
     """Return the states `[T, d_teacher]` of all layers of one text, by a plain call."""
+    # A short text resets dynamic rotary embeddings, which adapt to the longest text so far.
+    body(input_ids=torch.tensor([ids[:1]]))
     output = body(input_ids=torch.tensor([ids]), output_hidden_states=True)
     return [states[0] for states in output.hidden_states]

@@ -137,6 +137,17 @@ def test_left_padding_does_not_leak(family: str) -> None:
     require_plain(teacher.hidden_states(ids_BT, mask_BT), mask_BT, plain)
 
 
+@pytest.mark.parametrize("family", ["long_rope", "dynamic_rope"])
+@pytest.mark.parametrize("length", [7, 8, 9])
+def test_states_do_not_depend_on_longer_texts_before(family: str, length: int) -> None:
+    body, teacher = models(UNSHARED[family], "decoder")
+    teacher.hidden_states(torch.arange(3, 16)[None])
+    ids = list(range(20, 20 + length))
+    mask_BT = torch.ones(1, length, dtype=torch.long)
+    states = teacher.hidden_states(torch.tensor([ids]), mask_BT)
+    require_plain(states, mask_BT, [plain_pass(body, ids)])
+
+
 @pytest.mark.parametrize("family", UNSHARED)
 def test_unshareable_families_are_known_from_their_configuration(family: str) -> None:
     config = UNSHARED[family]()
