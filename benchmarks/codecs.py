@@ -244,7 +244,13 @@ def main(cache_path: Path | None, tokens: int, rounds: int, json_path: Path | No
     with tempfile.TemporaryDirectory() as folder:
         if cache_path is None:
             cache_path = Path(folder) / "cache"
-            extract(prepare(ExtractSettings(EMBEDDED_TEACHER, EMBEDDED_DATASET, cache_path)))
+            extract(
+                prepare(
+                    ExtractSettings(
+                        teacher=EMBEDDED_TEACHER, dataset=EMBEDDED_DATASET, cache=cache_path
+                    )
+                )
+            )
         shape = save_states(cache_path, tokens, Path(folder) / "states.npz")
         figures = []
         for name in WAYS:

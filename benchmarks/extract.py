@@ -171,7 +171,9 @@ def main(
     **options: Any,
 ) -> None:
     """Measure and print."""
-    settings = ExtractSettings(teacher, dataset, Path("unused"), limit=limit, **options)
+    settings = ExtractSettings(
+        teacher=teacher, dataset=dataset, cache=Path("unused"), limit=limit, **options
+    )
     tenth = replace(settings, limit=max(1, limit // 10))
     measured = alternate(
         {

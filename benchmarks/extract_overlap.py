@@ -46,9 +46,9 @@ def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
         local.BackgroundPublisher = OneAfterTheOther
     with tempfile.TemporaryDirectory() as folder:
         settings = ExtractSettings(
-            EMBEDDED_TEACHER,
-            EMBEDDED_DATASET,
-            Path(folder) / "c",
+            teacher=EMBEDDED_TEACHER,
+            dataset=EMBEDDED_DATASET,
+            cache=Path(folder) / "c",
             format=container,
             layers=LAYERS,
             limit=limit,

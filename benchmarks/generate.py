@@ -134,9 +134,9 @@ def main(
     }
     with tempfile.TemporaryDirectory() as folder:
         settings = ExtractSettings(
-            teacher,
-            dataset,
-            Path(folder) / "cache",
+            teacher=teacher,
+            dataset=dataset,
+            cache=Path(folder) / "cache",
             condition="prompt",
             limit=1,
             device=device_name,

@@ -141,9 +141,9 @@ def extracted(where: LocationLike, container: str) -> float:
     """Seconds from the first batch to the last published shard of the embedded default, six layers
     wide."""
     settings = ExtractSettings(
-        EMBEDDED_TEACHER,
-        EMBEDDED_DATASET,
-        where,
+        teacher=EMBEDDED_TEACHER,
+        dataset=EMBEDDED_DATASET,
+        cache=where,
         format=container,
         layers=(-1, 0, 1, 2, 3, 4),
         shard_tokens=16384,

@@ -149,9 +149,17 @@ def main(
     for seed in range(seeds):
         for codec, place in places.items():
             settings = TrainSettings(
-                place, out / "runs" / f"{codec}-{seed}", seed=seed, patience=0, bridge_lr=learning_rate, gpt_neo_lr=learning_rate,
-                epochs=1000, max_steps=max_steps, eval_every=max_steps, **options,
-            )  # fmt: skip
+                cache=place,
+                run=out / "runs" / f"{codec}-{seed}",
+                seed=seed,
+                patience=0,
+                bridge_lr=learning_rate,
+                gpt_neo_lr=learning_rate,
+                epochs=1000,
+                max_steps=max_steps,
+                eval_every=max_steps,
+                **options,
+            )
             losses[codec].append(trained(settings, cache_path))
             click.echo(f"seed {seed} {codec}: {losses[codec][-1]}", err=True)
     figures = figures_of(losses, sizes)

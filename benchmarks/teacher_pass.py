@@ -65,7 +65,13 @@ def main(
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(
-            ExtractSettings(teacher, dataset, Path(folder) / "c", limit=limit, device=device)
+            ExtractSettings(
+                teacher=teacher,
+                dataset=dataset,
+                cache=Path(folder) / "c",
+                limit=limit,
+                device=device,
+            )
         )
         model = ShardWorker(prepared.work()).load()
         figures: dict[str, dict[str, Any]] = {}

@@ -51,7 +51,7 @@ def body_of_size(student: str) -> Body | None:
     return _Size(hidden_size=size["hidden_size"], num_layers=size["num_layers"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BridgeShape:
     """How a bridge is built (the paper leaves it open to study).
 

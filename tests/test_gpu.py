@@ -41,8 +41,8 @@ Make = Callable[..., ExtractSettings]
 
 def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
     settings = TrainSettings(
-        cache,
-        run,
+        cache=cache,
+        run=run,
         epochs=2,
         batch_size=8,
         bridge_lr=2e-3,

@@ -48,7 +48,9 @@ def chat(
       llm-modules chat --run my-run
     """
     system = utf8_text(system, "--system")
-    choice = WriterChoice(run, teacher, device, teacher_device, cache)
+    choice = WriterChoice(
+        run=run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache
+    )
     choice.look_at()
     from pipeline.commands.running.chat import converse
 

@@ -163,7 +163,7 @@ def evaluate(
         raise InputError(
             "name one run with --run, or several after --compare (which --out goes with)"
         )
-    settings = EvaluateSettings(run, **options)
+    settings = EvaluateSettings(run=run, **options)
     _look_at(settings)
     from pipeline.commands.running.evaluate import run_evaluation
 

@@ -43,7 +43,9 @@ def generate(
     if not prompt.strip():
         raise InputError("--prompt: is empty; ask something")
     prompt, system = utf8_text(prompt, "--prompt"), utf8_text(system, "--system")
-    choice = WriterChoice(run, teacher, device, teacher_device, cache)
+    choice = WriterChoice(
+        run=run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache
+    )
     choice.look_at()
     from pipeline.commands.running.generate import answer_prompt
 

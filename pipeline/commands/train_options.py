@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.runs.settings import PARTS, TrainSettings
 from pipeline.shapes import SIZES
 
-_DEFAULTS = TrainSettings(Path(), Path())
+_DEFAULTS = TrainSettings(cache=Path(), run=Path())
 cache_option = click.option(
     "--cache",
     required=True,

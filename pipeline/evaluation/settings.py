@@ -15,7 +15,7 @@ TEACHER = "teacher"
 """The baseline that is not trained."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """One evaluation; each field is the option of that name.
 

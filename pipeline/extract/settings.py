@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.teacher.source import TeacherKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
     """One extract, as asked for on the command line; each field is the option of that name.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cache.manifest import Manifest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """One training run, as asked for on the command line; each field is the option of that name.
 

@@ -46,7 +46,7 @@ _OTHERS = 5
 """Codecs that are compared with `klt`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FidelitySettings:
     """What is to be compared; each field is the option of that name.
 

@@ -24,7 +24,7 @@ from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecodeSettings:
     """What is asked of a cache's new codecs; each field is the option of that name."""
 

@@ -35,7 +35,7 @@ from pipeline.upkeep.recorded_settings import settings_of
 _MOST_THREADS = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RepairSettings:
     """One repair, as asked for on the command line; each field is the option of that name.
 

@@ -26,7 +26,7 @@ def compare_and_tell(
     """
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with shown_progress(*columns) as progress:
-        layers = compare(FidelitySettings(cache, **options), progress)
+        layers = compare(FidelitySettings(cache=cache, **options), progress)
     if out is not None:
         write_fidelity(out, cache.address, layers)
     if not as_json:

@@ -27,7 +27,7 @@ def repair_and_tell(
     """
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with shown_progress(*columns) as progress:
-        result = repair(RepairSettings(cache, **options), progress)
+        result = repair(RepairSettings(cache=cache, **options), progress)
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)

@@ -26,7 +26,7 @@ from tests.conftest import RunCli, write_rows
 def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scores") / "run"
     train(
-        TrainSettings(small_cache, folder, max_steps=2, batch_size=8, device="cpu"),
+        TrainSettings(cache=small_cache, run=folder, max_steps=2, batch_size=8, device="cpu"),
         comparisons=CONTROLS,
     )
     return folder

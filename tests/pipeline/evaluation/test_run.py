@@ -38,7 +38,13 @@ from tests.conftest import RunCli, write_rows
 def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     options = TrainSettings(
-        small_cache, folder, epochs=3, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, device="cpu"
+        cache=small_cache,
+        run=folder,
+        epochs=3,
+        batch_size=8,
+        bridge_lr=2e-3,
+        gpt_neo_lr=2e-3,
+        device="cpu",
     )
     train(options, comparisons=CONTROLS)
     return folder
@@ -149,7 +155,7 @@ def test_the_live_teacher_rounds_as_the_cache_does(teacher: Teacher) -> None:
 
 
 def test_results_follow_the_run_and_its_controls(run: Path) -> None:
-    results = evaluate(EvaluateSettings(run, samples=4, max_new_tokens=24, device="cpu"))
+    results = evaluate(EvaluateSettings(run=run, samples=4, max_new_tokens=24, device="cpu"))
     content = json.loads((run / "evaluation/results.json").read_text())
     assert content == results.to_json()
     assert EvaluationResults.from_json(content) == results
@@ -179,7 +185,7 @@ def test_results_follow_the_run_and_its_controls(run: Path) -> None:
 
 def test_another_data_set_can_be_answered(run: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"question": "What is 3 + 4?", "answer": "#### 7"}])
-    results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=8, device="cpu"))
+    results = evaluate(EvaluateSettings(run=run, dataset=str(rows), max_new_tokens=8, device="cpu"))
     assert results.prompts == 1
     assert results.samples[0].prompt == "What is 3 + 4?"
 
@@ -190,11 +196,13 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
     weights[-1] ^= 1
     (tmp_path / "teacher/model.safetensors").write_bytes(weights)
     with pytest.raises(InputError, match="teacher_weights is"):
-        evaluate(EvaluateSettings(run, teacher=str(tmp_path / "teacher"), samples=2, device="cpu"))
+        evaluate(
+            EvaluateSettings(run=run, teacher=str(tmp_path / "teacher"), samples=2, device="cpu")
+        )
     shutil.copytree(EMBEDDED_TEACHER, tmp_path / "moved")
     results = evaluate(
         EvaluateSettings(
-            run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"
+            run=run, teacher=str(tmp_path / "moved"), samples=2, max_new_tokens=4, device="cpu"
         )
     )
     assert results.prompts == 2
@@ -204,7 +212,7 @@ def test_another_teacher_or_cache_is_refused(run: Path, small_cache: Path, tmp_p
         shutil.copytree(run, other)
         identity = replace(record.identity, content_digest="0" * 64)
         RunFolder(other).write_record(replace(record, identity=identity))
-        evaluate(EvaluateSettings(other, samples=0, device="cpu"))
+        evaluate(EvaluateSettings(run=other, samples=0, device="cpu"))
 
 
 def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from(
@@ -212,7 +220,7 @@ def test_rows_that_were_trained_on_are_not_answered_whatever_file_they_come_from
 ) -> None:
     copied = shutil.copy(EMBEDDED_DATASET, tmp_path / "copy.jsonl")
     results = evaluate(
-        EvaluateSettings(run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu")
+        EvaluateSettings(run=run, dataset=str(copied), samples=6, max_new_tokens=4, device="cpu")
     )
     train_rows, validation_rows = split_rows([str(i) for i in range(40)], validation=0.1, seed=0)
     answered = [int(sample.row_id) for sample in results.samples]
@@ -226,7 +234,7 @@ def test_prompts_that_are_too_long_are_counted(run: Path, tmp_path: Path) -> Non
         tmp_path / "rows.jsonl",
         [{"question": "word " * 3000, "answer": "1"}, {"question": "3 + 4?", "answer": "7"}],
     )
-    results = evaluate(EvaluateSettings(run, dataset=str(rows), max_new_tokens=4, device="cpu"))
+    results = evaluate(EvaluateSettings(run=run, dataset=str(rows), max_new_tokens=4, device="cpu"))
     assert results.prompts == 1
     assert sum(results.prompts_left_out.values()) == 1
 
@@ -235,14 +243,14 @@ def test_a_control_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> N
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/comparisons/no-teacher")
     with pytest.raises(InputError, match="no-teacher is not finished"):
-        evaluate(EvaluateSettings(tmp_path / "run", samples=0, device="cpu"))
+        evaluate(EvaluateSettings(run=tmp_path / "run", samples=0, device="cpu"))
 
 
 def test_prompts_are_read_before_a_baseline_is_trained(run: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         train_baselines(
             EvaluateSettings(
-                run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
+                run=run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
             )
         )
     assert not (run / "comparisons/gpt-neo-scratch").exists()
@@ -250,7 +258,7 @@ def test_prompts_are_read_before_a_baseline_is_trained(run: Path) -> None:
 
 def test_a_named_baseline_has_to_be_trained_already(run: Path) -> None:
     with pytest.raises(InputError, match="baseline gpt-neo-scratch is not trained"):
-        evaluate(EvaluateSettings(run, baselines=("gpt-neo-scratch",), samples=0, device="cpu"))
+        evaluate(EvaluateSettings(run=run, baselines=("gpt-neo-scratch",), samples=0, device="cpu"))
 
 
 def test_a_message_that_is_too_long_does_not_end_the_chat(run: Path, run_cli: RunCli) -> None:

@@ -89,10 +89,13 @@ def run(
         "gpt_neo_lr": 2e-3,
         "device": "cpu",
     }
-    train(TrainSettings(text.cache, folder / "gpt-neo", condition="none", **options))
+    train(TrainSettings(cache=text.cache, run=folder / "gpt-neo", condition="none", **options))
     train(
         TrainSettings(
-            settings.cache, folder / "run", student=str(folder / "gpt-neo/model"), **options
+            cache=settings.cache,
+            run=folder / "run",
+            student=str(folder / "gpt-neo/model"),
+            **options,
         ),
         comparisons=("layer-0", "layer-2", "no-teacher", "random-teacher"),
         random_teacher=random.cache,
@@ -285,7 +288,7 @@ def test_a_task_or_teacher_that_fails_is_reported_and_the_rest_is_measured(
     monkeypatch.setattr("pipeline.evaluation.run.TeacherAlone", fails)
     own = shutil.copytree(run, tmp_path / "run")
     found = evaluate(
-        EvaluateSettings(own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu")
+        EvaluateSettings(run=own, samples=0, baselines=("teacher",), tasks=("any",), device="cpu")
     )
     assert found.not_measured == {
         "tasks": "no room for this prompt",
@@ -310,11 +313,11 @@ def test_a_control_whose_cache_has_moved_is_found_where_it_is_now(
     with pytest.raises(
         InputError, match="gone: no cache here; pass its present location as --random-teacher"
     ):
-        evaluate(EvaluateSettings(moved, samples=0, device="cpu"))
+        evaluate(EvaluateSettings(run=moved, samples=0, device="cpu"))
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
     found = evaluate(
         EvaluateSettings(
-            moved,
+            run=moved,
             samples=1,
             max_new_tokens=2,
             random_teacher=was,

@@ -33,7 +33,10 @@ from pipeline.extract.prepare import prepare
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.worker import ShardWorker
 rows = dict(limit=600, shard_tokens=4096)
-settings = ExtractSettings(EMBEDDED_TEACHER, EMBEDDED_DATASET, Path(sys.argv[1]), **rows, dtype="bf16", device="cpu")
+settings = ExtractSettings(
+    teacher=EMBEDDED_TEACHER, dataset=EMBEDDED_DATASET, cache=Path(sys.argv[1]),
+    dtype="bf16", device="cpu", **rows,
+)
 prepared = prepare(settings)
 worker = ShardWorker(prepared.work())
 for shard in range(len(prepared.shards)):

@@ -110,7 +110,10 @@ def test_copies_and_groups_stay_on_one_side(embedded_settings: Settings, tmp_pat
     with open_cache(settings.cache) as cache:
         for seed in range(5):
             train, held_out = rows_of(
-                cache, TrainSettings(settings.cache, tmp_path / "run", validation=0.4, seed=seed)
+                cache,
+                TrainSettings(
+                    cache=settings.cache, run=tmp_path / "run", validation=0.4, seed=seed
+                ),
             )
             assert not {row % 5 for row in train} & {row % 5 for row in held_out}
             assert (

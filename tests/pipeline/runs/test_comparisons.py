@@ -32,7 +32,7 @@ from pipeline.training.requirements import unfit_comparisons
 from pipeline.training.run import train
 from tests.conftest import write_rows
 
-STUDENT = TrainSettings(Path("cache"), Path("run"), student="some/gpt-neo")
+STUDENT = TrainSettings(cache=Path("cache"), run=Path("run"), student="some/gpt-neo")
 ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
 
 
@@ -125,7 +125,12 @@ def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
     gpt_neo: Path, small_cache: Path, tmp_path: Path
 ) -> None:
     options = TrainSettings(
-        small_cache, tmp_path / "run", student=str(gpt_neo), epochs=1, batch_size=8, device="cpu"
+        cache=small_cache,
+        run=tmp_path / "run",
+        student=str(gpt_neo),
+        epochs=1,
+        batch_size=8,
+        device="cpu",
     )
     train(options, comparisons=("gpt-neo-untouched", "gpt-neo-scratch"))
     comparisons = RunFolder(tmp_path / "run").comparisons()
@@ -152,7 +157,12 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
     small_cache: Path, embedded_settings: Any, gpt_neo: Path, tmp_path: Path
 ) -> None:
     options = TrainSettings(
-        small_cache, tmp_path / "text", condition="text", epochs=1, batch_size=8, device="cpu"
+        cache=small_cache,
+        run=tmp_path / "text",
+        condition="text",
+        epochs=1,
+        batch_size=8,
+        device="cpu",
     )
     train(options)
     train(
@@ -193,7 +203,7 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
 def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     small_cache: Path, embedded_settings: Any, tmp_path: Path
 ) -> None:
-    tiny = TrainSettings(small_cache, tmp_path / "run", device="cpu")
+    tiny = TrainSettings(cache=small_cache, run=tmp_path / "run", device="cpu")
     reasons = unfit_comparisons(tiny, BASELINES)
     assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
     assert "lacks the LM head" in reasons["distilled"]
@@ -230,7 +240,9 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
 def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = TrainSettings(small_cache, tmp_path / "run", max_steps=1, batch_size=8, device="cpu")
+    options = TrainSettings(
+        cache=small_cache, run=tmp_path / "run", max_steps=1, batch_size=8, device="cpu"
+    )
     train(options)
     whole = run_module.train_one
 
@@ -267,7 +279,7 @@ def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
 def test_too_few_rows_for_a_verdict_are_said_before_training(
     small_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = TrainSettings(small_cache, tmp_path / "few", max_steps=1, device="cpu")
+    settings = TrainSettings(cache=small_cache, run=tmp_path / "few", max_steps=1, device="cpu")
     train(settings, comparisons=("layer-0",))
     line = (
         "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows,"

@@ -124,9 +124,9 @@ def test_a_gguf_teacher_gives_the_states_of_the_same_weights(
 
 def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path: Path) -> None:
     settings = ExtractSettings(
-        str(gguf_file),
-        EMBEDDED_DATASET,
-        tmp_path / "c",
+        teacher=str(gguf_file),
+        dataset=EMBEDDED_DATASET,
+        cache=tmp_path / "c",
         limit=2,
         max_tokens=4000,
         device="cpu",
@@ -155,7 +155,15 @@ def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path:
 def test_one_file_of_a_split_gguf_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
     part = written(tmp_path / "small-00001-of-00002.gguf", body, parts=2)
     with pytest.raises(InputError, match=r"it is one part of 2; merge the parts with"):
-        prepare(ExtractSettings(str(part), EMBEDDED_DATASET, tmp_path / "c", limit=2, device="cpu"))
+        prepare(
+            ExtractSettings(
+                teacher=str(part),
+                dataset=EMBEDDED_DATASET,
+                cache=tmp_path / "c",
+                limit=2,
+                device="cpu",
+            )
+        )
     assert not (tmp_path / "c").exists()
 
 

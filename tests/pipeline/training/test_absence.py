@@ -73,8 +73,8 @@ def test_distillation_records_the_kept_lm_head(
     weights = {}
     for name, changes in {"plain": {}, "distilled": {"distill": 0.5}}.items():
         run = TrainSettings(
-            settings.cache,
-            tmp_path / name,
+            cache=settings.cache,
+            run=tmp_path / name,
             max_steps=1,
             device="cpu",
             **changes,  # type: ignore[arg-type]

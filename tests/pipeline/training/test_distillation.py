@@ -82,8 +82,8 @@ def test_the_soft_targets_are_what_the_teacher_predicts(
     condition: str, layers: tuple[int, ...], vocab: str, cache: Path
 ) -> None:
     options = TrainSettings(
-        cache,
-        Path("unused"),
+        cache=cache,
+        run=Path("unused"),
         condition=condition,
         layers=layers,
         vocab=vocab,
@@ -120,7 +120,9 @@ def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(
     options = {"epochs": 6, "batch_size": 8, "bridge_lr": 3e-3, "gpt_neo_lr": 3e-3, "device": "cpu"}
     plain, soft = (
         train(
-            TrainSettings(cache, tmp_path / str(share), condition="none", distill=share, **options)
+            TrainSettings(
+                cache=cache, run=tmp_path / str(share), condition="none", distill=share, **options
+            )
         )  # type: ignore[arg-type]
         for share in (0.0, 1.0)
     )
@@ -143,7 +145,9 @@ def test_what_cannot_be_learned_so_is_said(
     changes: dict[str, object], said: str, cache: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        train(TrainSettings(cache, tmp_path / "run", distill=0.5, device="cpu", **changes))  # type: ignore[arg-type]
+        train(
+            TrainSettings(cache=cache, run=tmp_path / "run", distill=0.5, device="cpu", **changes)
+        )  # type: ignore[arg-type]
 
 
 def test_a_cache_without_the_head_or_its_states_cannot_be_learned_from(
@@ -152,8 +156,12 @@ def test_a_cache_without_the_head_or_its_states_cannot_be_learned_from(
     with pytest.raises(
         InputError, match="lacks the LM head, which --distill needs; extract with --keep-head"
     ):
-        train(TrainSettings(small_cache, tmp_path / "run", distill=0.5, device="cpu"))
+        train(TrainSettings(cache=small_cache, run=tmp_path / "run", distill=0.5, device="cpu"))
     low = embedded_settings(layers=(0,), keep_head=True)
     extract(prepare(low))
     with pytest.raises(InputError, match="lacks layer -1, which --distill needs"):
-        train(TrainSettings(low.cache, tmp_path / "run", layers=(0,), distill=0.5, device="cpu"))
+        train(
+            TrainSettings(
+                cache=low.cache, run=tmp_path / "run", layers=(0,), distill=0.5, device="cpu"
+            )
+        )

@@ -93,7 +93,9 @@ import sys
 from pathlib import Path
 from pipeline.training.run import train
 from pipeline.runs.settings import TrainSettings
-train(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=1000, max_steps=20, eval_every=100, device="cpu"))
+train(TrainSettings(
+    cache=Path(sys.argv[1]), run=Path(sys.argv[2]), batch_tokens=1000, max_steps=20, eval_every=100, device="cpu"
+))
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
 """
 

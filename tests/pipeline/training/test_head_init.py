@@ -66,12 +66,16 @@ def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(
         assert kept is not None
         assert kept.shape == (len(tokens), cache.hidden_size)
         run = TrainSettings(
-            settings.cache, tmp_path / "run", device="cpu", vocab=vocab, head_init="teacher"
+            cache=settings.cache,
+            run=tmp_path / "run",
+            device="cpu",
+            vocab=vocab,
+            head_init="teacher",
         )  # type: ignore[arg-type]
         begun = prepare_run(cache, run, Share()).model.lm_head.weight.detach()
         random = prepare_run(
             cache,
-            TrainSettings(settings.cache, tmp_path / "run", device="cpu", vocab=vocab),
+            TrainSettings(cache=settings.cache, run=tmp_path / "run", device="cpu", vocab=vocab),
             Share(),
         )  # type: ignore[arg-type]
         states = torch.cat([torch.from_numpy(e.hidden_states[-1].astype("float32")) for e in cache])
@@ -94,7 +98,9 @@ def test_a_cache_without_the_head_is_told_so(small_cache: Path, tmp_path: Path) 
     ):
         prepare_run(
             cache,
-            TrainSettings(small_cache, tmp_path / "run", device="cpu", head_init="teacher"),
+            TrainSettings(
+                cache=small_cache, run=tmp_path / "run", device="cpu", head_init="teacher"
+            ),
             Share(),
         )
 

@@ -90,5 +90,5 @@ def test_batches_that_cannot_be_dealt_out_are_refused(
 ) -> None:
     monkeypatch.setattr("pipeline.training.one_run.own_share", lambda: Share(0, 2))
     with pytest.raises(InputError, match="--accumulate 3: 2 processes"):
-        train(TrainSettings(small_cache, tmp_path / "run", accumulate=3, device="cpu"))
+        train(TrainSettings(cache=small_cache, run=tmp_path / "run", accumulate=3, device="cpu"))
     assert not (tmp_path / "run").exists()

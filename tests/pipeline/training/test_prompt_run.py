@@ -107,9 +107,17 @@ def make_gpt_neo(folder: Path, positions: int) -> Path:
 
 def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
     settings = TrainSettings(
-        cache, run, condition="prompt", cross_every=1, epochs=2, batch_size=8, bridge_lr=2e-3, gpt_neo_lr=2e-3, log_every=2,
+        cache=cache,
+        run=run,
+        condition="prompt",
+        cross_every=1,
+        epochs=2,
+        batch_size=8,
+        bridge_lr=2e-3,
+        gpt_neo_lr=2e-3,
+        log_every=2,
         device="cpu",
-    )  # fmt: skip
+    )
     return replace(settings, **changes)
 
 
@@ -320,7 +328,7 @@ def test_evaluation_answers_cached_prompts_without_the_teacher_and_shows_whether
         "pipeline.evaluation.teachers.load_verified_teacher", lambda *_, **__: no_teacher()
     )
     results = evaluate(
-        EvaluateSettings(run_with_controls, samples=4, max_new_tokens=20, device="cpu")
+        EvaluateSettings(run=run_with_controls, samples=4, max_new_tokens=20, device="cpu")
     )
     student, layer_0, text = results.students
     assert [run.condition for run in results.students] == ["prompt", "prompt", "text"]
@@ -442,7 +450,7 @@ def test_rows_that_train_are_not_asked(
     )
     results = evaluate(
         EvaluateSettings(
-            run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"
+            run=run_with_controls, dataset=str(rows), samples=5, max_new_tokens=4, device="cpu"
         )
     )
     assert (results.prompts, results.prompts_left_out) == (1, {"was trained on": 1})
@@ -554,7 +562,7 @@ def test_what_is_gone_or_does_not_apply_is_said_so(
     run_with_controls: Path, small_cache: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     sequence = tmp_path / "sequence"
-    train(TrainSettings(small_cache, sequence, max_steps=1, device="cpu"))
+    train(TrainSettings(cache=small_cache, run=sequence, max_steps=1, device="cpu"))
     for arguments, said in (
         (
             ("generate", "--run", sequence, "--prompt", "a", "--cache", small_cache),

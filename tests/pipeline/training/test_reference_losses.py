@@ -32,8 +32,8 @@ CONDITIONS = ("sequence", "prompt")
 
 def losses_of(condition: str, cache: Path, run: Path) -> dict[str, Any]:
     settings = TrainSettings(
-        cache,
-        run,
+        cache=cache,
+        run=run,
         condition=condition,  # type: ignore[arg-type]
         batch_size=4,
         max_steps=STEPS,
@@ -66,9 +66,9 @@ def write_reference() -> None:
     for condition in CONDITIONS:
         with tempfile.TemporaryDirectory() as folder:
             settings = ExtractSettings(
-                EMBEDDED_TEACHER,
-                EMBEDDED_DATASET,
-                Path(folder) / "cache",
+                teacher=EMBEDDED_TEACHER,
+                dataset=EMBEDDED_DATASET,
+                cache=Path(folder) / "cache",
                 condition=condition,
                 limit=40,
                 shard_tokens=1500,

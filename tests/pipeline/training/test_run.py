@@ -54,8 +54,8 @@ from tests.conftest import ROOT
 
 def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
     settings = TrainSettings(
-        cache,
-        run,
+        cache=cache,
+        run=run,
         epochs=2,
         batch_size=8,
         bridge_lr=2e-3,
@@ -113,7 +113,7 @@ def test_a_run_goes_on_only_with_the_cache_it_began_with(
         InputError,
         match=f"not the cache that the run was trained from: {field} was .*, now it is 'other'",
     ):
-        evaluate(EvaluateSettings(run_with_controls, cache=stale, samples=0, device="cpu"))
+        evaluate(EvaluateSettings(run=run_with_controls, cache=stale, samples=0, device="cpu"))
 
 
 def test_a_cache_coded_otherwise_than_its_identity_says_is_refused(
@@ -197,7 +197,8 @@ from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.settings import TrainSettings
-train(TrainSettings(Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r}), max_steps=2, batch_size=8), comparisons=CONTROLS)
+cache, run = Path({str(small_cache)!r}), Path({str(tmp_path / "run")!r})
+train(TrainSettings(cache=cache, run=run, max_steps=2, batch_size=8), comparisons=CONTROLS)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
@@ -291,7 +292,7 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
     assert student.head_tokens is not None
     assert student.head_tokens.tolist() == sorted(held)
     results = evaluate(
-        EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
+        EvaluateSettings(run=tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
     assert results.student.val_loss == pytest.approx(record.result.best_val_loss, rel=1e-4)
 
@@ -299,7 +300,7 @@ def test_a_head_over_the_data_sets_tokens_is_trained_saved_and_writes(
 def test_two_layers_are_read_and_written_with(small_cache: Path, tmp_path: Path) -> None:
     record = train(quick(small_cache, tmp_path / "run", layers=(0, -1)))
     results = evaluate(
-        EvaluateSettings(tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
+        EvaluateSettings(run=tmp_path / "run", samples=2, max_new_tokens=8, device="cpu")
     )
     assert results.student.layers == [0, -1]
     assert results.student.val_loss == pytest.approx(record.result.best_val_loss, rel=1e-4)

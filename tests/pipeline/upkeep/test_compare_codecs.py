@@ -25,7 +25,7 @@ from tests.conftest import write_rows
 def compared(small_cache: Path) -> list[LayerFidelity]:
     return compare(
         FidelitySettings(
-            small_cache, tokens=2000, kl_tokens=500, calibration_tokens=2000, device="cpu"
+            cache=small_cache, tokens=2000, kl_tokens=500, calibration_tokens=2000, device="cpu"
         )
     )
 
@@ -88,11 +88,13 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(
 
     monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_verified_teacher", never)
     (layer,) = compare(
-        FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False)
+        FidelitySettings(
+            cache=small_cache, layer=-1, tokens=1000, calibration_tokens=1000, kl=False
+        )
     )
     assert all(point.kl is None for point in layer.points)
     with pytest.raises(AssertionError, match="was loaded"):
-        compare(FidelitySettings(small_cache, layer=-1, tokens=1000, calibration_tokens=1000))
+        compare(FidelitySettings(cache=small_cache, layer=-1, tokens=1000, calibration_tokens=1000))
 
 
 def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_out(
@@ -109,7 +111,12 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
     monkeypatch.setitem(PRESETS, "far", ("kl", 1e5))
     (layer,) = compare(
         FidelitySettings(
-            settings.cache, layer=-1, tokens=50, kl_tokens=50, calibration_tokens=20, device="cpu"
+            cache=settings.cache,
+            layer=-1,
+            tokens=50,
+            kl_tokens=50,
+            calibration_tokens=20,
+            device="cpu",
         )
     )
     assert layer.measured_tokens > 0
@@ -120,14 +127,16 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
     settings = embedded_settings(dataset=str(same), limit=None)
     extract(prepare(settings))
     with pytest.raises(CacheError, match="has 0 examples with text of their own"):
-        compare(FidelitySettings(settings.cache, kl=False))
+        compare(FidelitySettings(cache=settings.cache, kl=False))
 
 
 def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(
     small_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.upkeep.compare_codecs.load_verified_teacher", None)
-    (layer,) = compare(FidelitySettings(small_cache, layer=0, tokens=1000, calibration_tokens=1000))
+    (layer,) = compare(
+        FidelitySettings(cache=small_cache, layer=0, tokens=1000, calibration_tokens=1000)
+    )
     assert layer.kl_tokens == 0
 
 
@@ -137,7 +146,12 @@ def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(
     codecs = new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("-1:klt",), bits=("2",)))
     convert_cache(small_cache, tmp_path / "c", codecs=codecs)
     settings = FidelitySettings(
-        tmp_path / "c", layer=-1, tokens=1500, kl_tokens=300, calibration_tokens=1500, device="cpu"
+        cache=tmp_path / "c",
+        layer=-1,
+        tokens=1500,
+        kl_tokens=300,
+        calibration_tokens=1500,
+        device="cpu",
     )
     (layer,) = compare(settings)
     stored = layer.points[-1]
@@ -153,8 +167,8 @@ def test_what_cannot_be_compared_is_refused(
     small_cache: Path, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="--layer 3: the cache holds layers -1, 0"):
-        compare(FidelitySettings(small_cache, layer=3))
+        compare(FidelitySettings(cache=small_cache, layer=3))
     alone = embedded_settings(limit=1)
     extract(prepare(alone))
     with pytest.raises(CacheError, match="at least 2 are needed"):
-        compare(FidelitySettings(alone.cache))
+        compare(FidelitySettings(cache=alone.cache))

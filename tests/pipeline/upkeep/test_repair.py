@@ -74,7 +74,7 @@ def test_only_the_broken_shards_are_extracted_again(
 
     monkeypatch.setattr(repair_module, "TeacherPass", Noted)
     progress = RecordedProgress()
-    result = repair(RepairSettings(root, device="cpu"), progress)
+    result = repair(RepairSettings(cache=root, device="cpu"), progress)
     store = open_cache(root)
     assert (result.shards, result.same_content, result.content_digest) == ([1, 4], True, before)
     assert len(result.found) == 4
@@ -89,7 +89,7 @@ def test_a_shard_lost_with_its_journal_line_is_made_again_in_the_same_batches(ro
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(b"".join([*lines[:2], *lines[4:]]))  # shards 1 and 2
     remove(shard_paths(root)[2])
-    result = repair(RepairSettings(root, device="cpu"))
+    result = repair(RepairSettings(cache=root, device="cpu"))
     assert (result.restored, result.shards, result.unknown_shards) == ([1], [2], [2])
     assert result.content_digest == before
     assert open_cache(root).records[2].provenance["batch_tokens"] == 777
@@ -100,7 +100,7 @@ def test_without_any_line_the_manifest_tells_the_batches(root: Path) -> None:
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(lines[0])
     shutil.rmtree(root / "shards")
-    assert repair(RepairSettings(root, device="cpu")).content_digest == before
+    assert repair(RepairSettings(cache=root, device="cpu")).content_digest == before
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_cache_that_does_not_say_how_it_was_made_is_refused(
     rewrite_manifest(root, lambda content: content.update(change))
     remove(shard_paths(root)[0])
     with pytest.raises(CacheError, match="does not say"):
-        repair(RepairSettings(root))
+        repair(RepairSettings(cache=root))
 
 
 def test_room_is_asked_for_what_grows_and_one_staged_shard(
@@ -130,7 +130,7 @@ def test_room_is_asked_for_what_grows_and_one_staged_shard(
     largest = max(record.bytes for record in open_cache(root).records)
     asked: list[int] = []
     monkeypatch.setattr(repair_module, "require_room", lambda _root, needed: asked.append(needed))
-    repair(RepairSettings(root, device="cpu"))
+    repair(RepairSettings(cache=root, device="cpu"))
     assert largest <= asked[0] < largest + (17 << 20)
 
 
@@ -138,7 +138,7 @@ def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repair_module, "prepare", None)
-    result = repair(RepairSettings(root))
+    result = repair(RepairSettings(cache=root))
     assert (result.found, result.shards, result.tokens) == ([], [], 0)
 
 
@@ -147,7 +147,7 @@ def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         extract(prepare(settings), InterruptAfterShard())
-    assert repair(RepairSettings(settings.cache, device="cpu")).same_content
+    assert repair(RepairSettings(cache=settings.cache, device="cpu")).same_content
     whole = replace(settings, cache=settings.cache.with_name("whole"))
     assert extract(prepare(whole)).content_digest == open_cache(settings.cache).content_digest
 
@@ -169,10 +169,13 @@ def test_moved_teacher_and_data_are_named_and_others_refused(
     with pytest.raises(
         CacheError, match=r"dataset was .*, now it is .* name the same teacher and data set"
     ):
-        repair(RepairSettings(settings.cache, teacher=str(moved), dataset=str(other)))
+        repair(RepairSettings(cache=settings.cache, teacher=str(moved), dataset=str(other)))
     result = repair(
         RepairSettings(
-            settings.cache, teacher=str(moved), dataset=str(tmp_path / "moved.jsonl"), device="cpu"
+            cache=settings.cache,
+            teacher=str(moved),
+            dataset=str(tmp_path / "moved.jsonl"),
+            device="cpu",
         )
     )
     assert result.content_digest == before
@@ -190,9 +193,9 @@ def test_other_numbers_are_refused_unless_accepted(
 
     monkeypatch.setattr(Teacher, "hidden_states", another_machine)
     with pytest.raises(RunError, match=r"shard 2: its content digest is .*--allow-other-numbers"):
-        repair(RepairSettings(root, device="cpu"))
+        repair(RepairSettings(cache=root, device="cpu"))
     assert verify_cache(root).damaged_shards() == [2]
-    result = repair(RepairSettings(root, device="cpu", allow_other_numbers=True))
+    result = repair(RepairSettings(cache=root, device="cpu", allow_other_numbers=True))
     assert not result.same_content
     assert result.content_digest == open_cache(root).content_digest != before
     assert verify_cache(root).whole
