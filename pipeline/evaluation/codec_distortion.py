@@ -5,8 +5,8 @@ from __future__ import annotations
 from cache import Cache
 from cache.codecs import EXACT
 from pipeline.errors import InputError
-from pipeline.evaluation.json_fields import from_json
 from pipeline.evaluation.results import CodecDistortion
+from pipeline.json_dataclasses import from_json
 
 
 def codec_distortion(cache: Cache) -> list[CodecDistortion]:
@@ -33,7 +33,7 @@ def _distortion(cache: Cache, layer: int) -> CodecDistortion:
     }
     try:
         return from_json(CodecDistortion, measured)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(
             f"{cache.address}: codec fit of layer {layer}: damaged ({error}); extract again"
         ) from error

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.evaluation.json_fields import key, to_json
 from pipeline.evaluation.results import RESULTS, EvaluationResults, StudentResult
+from pipeline.json_dataclasses import key, to_json
 from pipeline.runs.folder import RunFolder
 
 _NOT_COMPARED = {"run", "seed", "endpoint", "device", "loader_workers", "report_to"}
@@ -112,7 +112,7 @@ def _read(run: Path) -> _EvaluatedRun:
         raise InputError(
             f"{run}: not evaluated yet; evaluate it first: evaluate --run {run}"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); evaluate the run again") from error
     compared = {name: value for name, value in settings.items() if name not in _NOT_COMPARED}
     return _EvaluatedRun(

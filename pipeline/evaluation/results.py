@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.evaluation.json_fields import OPTIONAL, from_json, key, to_json
+from pipeline.json_dataclasses import OPTIONAL, from_json, key, to_json
 
 Interval = tuple[float, float]
 KIND = "llm-modules evaluation"
@@ -234,6 +234,6 @@ class EvaluationResults:
         """Return results from `results.json`, also of version 0.1.
 
         Raises:
-            KeyError, TypeError, ValueError: the content is something else.
+            ValueError: the content is something else.
         """
         return from_json(cls, content)

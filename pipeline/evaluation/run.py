@@ -14,7 +14,6 @@ from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.answering import AnswerLine, answer_lines, shown_samples
 from pipeline.evaluation.codec_distortion import codec_distortion
 from pipeline.evaluation.harness import HarnessTasks
-from pipeline.evaluation.json_fields import to_json
 from pipeline.evaluation.measure import Evaluator, Measured, compare_losses
 from pipeline.evaluation.open_runs import OpenRun, open_runs
 from pipeline.evaluation.prompts import held_out_prompts
@@ -23,6 +22,7 @@ from pipeline.evaluation.settings import TEACHER, EvaluateSettings
 from pipeline.evaluation.teacher_alone import TeacherAlone
 from pipeline.evaluation.teachers import KeptTeacher, teacher_location
 from pipeline.evaluation.verdict import verdict
+from pipeline.json_dataclasses import to_json
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.runs.environment import environment
 from pipeline.runs.folder import RunFolder

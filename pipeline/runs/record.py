@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from cache.identity import differences
 from cache.storage import StorageLocation, storage_location
 from pipeline.errors import InputError
+from pipeline.json_dataclasses import UnknownKeysError, from_json, key
 from pipeline.runs.comparisons import FOLDER, OLD_FOLDER
 from pipeline.runs.settings import TrainSettings
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 """Version of the format; records of version 1 (release 0.1) do not state it."""
+_HEADER = {"kind", "version", "finished"}
 
 
 class NewerRecordError(ValueError):
@@ -88,7 +89,7 @@ class RunRecord:
     kept_together: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
-    outcome: RunResult | None = None
+    outcome: RunResult | None = field(default=None, metadata=key("result"))
 
     @property
     def finished(self) -> bool:
@@ -163,51 +164,16 @@ class RunRecord:
             raise NewerRecordError(
                 f"has version {content['version']}, and this program reads up to {VERSION}"
             )
-        values = dict(content)
+        values = {name: item for name, item in content.items() if name not in _HEADER}
         if OLD_FOLDER in values:
             values[FOLDER] = values.pop(OLD_FOLDER)
-        settings = dict(values.pop("settings"))
-        if "run" in settings:
-            settings["run"] = Path(settings["run"])
-        values |= {
-            "endpoint": settings.pop("endpoint", None),
-            "settings": TrainSettings(**_fields_of(TrainSettings, settings, "settings")),
-            "identity": RunIdentity(**_fields_of(RunIdentity, values.get("identity"), "identity")),
-            FOLDER: tuple(values.get(FOLDER, ())),
-        }
-        finished, result = values.pop("finished", False), values.pop("result", None)
-        if finished:
-            values["outcome"] = RunResult(**_fields_of(RunResult, result, "result"))
-        for name in ("kind", "version"):
-            values.pop(name, None)
-        return cls(**_fields_of(cls, values, "record"))
-
-
-_Recorded = TypeVar("_Recorded", TrainSettings, RunIdentity, RunResult, RunRecord)
-
-
-def _fields_of(cls: type[_Recorded], values: Any, name: str) -> dict[str, Any]:
-    """Return the fields' values, lists as tuples.
-
-    Raises:
-        NewerRecordError: lists unknown fields.
-        ValueError: lists missing fields that have no default.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"has no {name}")
-    known = {item.name: item for item in fields(cls)}
-    if unknown := values.keys() - known.keys():
-        raise NewerRecordError(
-            f"{name}: unknown to this version of the program: {', '.join(sorted(unknown))}"
-        )
-    missing = [
-        item.name
-        for item in known.values()
-        if item.name not in values and item.default is MISSING and item.default_factory is MISSING
-    ]
-    if missing:
-        raise ValueError(f"{name}: without {', '.join(missing)}")
-    return {
-        field_name: tuple(value) if isinstance(value, list) else value
-        for field_name, value in values.items()
-    }
+        settings = dict(values["settings"])
+        values |= {"endpoint": settings.pop("endpoint", None), "settings": settings}
+        if not content.get("finished", False):
+            values.pop("result", None)
+        elif "result" not in values:
+            raise ValueError("without result")
+        try:
+            return from_json(cls, values, ignore_unknown=False)
+        except UnknownKeysError as error:
+            raise NewerRecordError(str(error)) from error

@@ -33,7 +33,7 @@ def read(content: dict[str, Any], folder: Path) -> RunRecord:
         ("[]", "not a run's record"),
         ('{"finished": true}', "not a run's record"),
         ('{"settings": {"cache": "c"}}', "settings: without run"),
-        ('{"settings": {"cache": "c", "run": "r"}}', "has no identity"),
+        ('{"settings": {"cache": "c", "run": "r"}}', "without identity"),
     ],
 )
 def test_damaged_records_are_refused(content: str, message: str, tmp_path: Path) -> None:
