@@ -83,10 +83,7 @@ def test_what_is_asked_of_a_codec_is_refused_before_the_work(
         (["--fidelity", "rel=2"], "--fidelity rel=2: an error as large as the states themselves"),
         (
             ["--fidelity", "kl=0.01"],
-            (
-                "does not read layer 0; ask it of the last layer alone (--fidelity -1:kl=0.01), or"
-                " use rel=…"
-            ),
+            ("does not read layer 0; restrict it to --fidelity -1:kl=0.01, or use rel=…"),
         ),
     ):
         done = run_cli(

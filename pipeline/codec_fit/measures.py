@@ -1,4 +1,4 @@
-"""How much of some hidden states a codec loses, and the least that any codec would take for it."""
+"""Rate and distortion of codecs, and the lower bound of the rate."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from cache.codecs import CodedStates, packing_named
 from pipeline.teacher.model import Teacher
 
 Divergence = Callable[[npt.NDArray[Any], Sequence[npt.NDArray[Any]]], "list[KL]"]
-"""The KL divergences between what exact states `[N, d_teacher]` and each of several stored ones
-predict."""
+"""Returns the KL divergence between exact states `[N, d_teacher]` and each of several stored ones."""
 _TOKENS_AT_ONCE = 256
 _MOST_PACKED = 1 << 19
-"""Tokens that are packed together: a shard's, or more."""
+"""Most tokens that are packed together, like those of a shard."""
 
 
 @dataclass(frozen=True)
 class KL:
-    """Nats a token: the mean over some tokens, and the standard error of that mean."""
+    """A KL divergence in nats per token: mean over tokens, and its standard error."""
 
     mean: float
     error: float
 
 
 def relative_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> float:
-    """Length of the difference over length of the exact state; root mean square over the tokens."""
+    """Return the root mean square over tokens of |stored - exact| / |exact|."""
     exact = exact_ND.astype(np.float64)
     squares_N = ((stored_ND.astype(np.float64) - exact) ** 2).sum(axis=1)
     return float(
@@ -41,15 +40,14 @@ def relative_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> f
 
 
 def squared_error(exact_ND: npt.NDArray[Any], stored_ND: npt.NDArray[Any]) -> float:
-    """Squared length of the difference; mean over the tokens."""
+    """Return the mean over tokens of |stored - exact|²."""
     return float(
         ((stored_ND.astype(np.float64) - exact_ND.astype(np.float64)) ** 2).sum(axis=1).mean()
     )
 
 
 def stored_bits(codec: str, coded: CodedStates, lengths: Sequence[int]) -> float:
-    """Bits a value that coded states of segments of these lengths take, in shards as large as can
-    be."""
+    """Return the bits per value of coded segments of these lengths, packed in large shards."""
     packing, size, start = packing_named(codec), 0, 0
     shards: list[list[int]] = [[]]
     for length in lengths:
@@ -63,17 +61,16 @@ def stored_bits(codec: str, coded: CodedStates, lengths: Sequence[int]) -> float
 
 
 def eigenvalues(hidden_ND: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Of the covariance of some states."""
+    """Return the eigenvalues of the states' covariance, ascending."""
     centred_ND: npt.NDArray[Any] = hidden_ND.astype(np.float64)
     centred_ND -= centred_ND.mean(axis=0)
-    found: npt.NDArray[Any] = np.linalg.eigvalsh(centred_ND.T @ centred_ND / len(centred_ND))
-    spectrum_D: npt.NDArray[np.float64] = np.maximum(found, 0.0)
-    return spectrum_D
+    spectrum_D: npt.NDArray[Any] = np.linalg.eigvalsh(centred_ND.T @ centred_ND / len(centred_ND))
+    positive_D: npt.NDArray[np.float64] = np.maximum(spectrum_D, 0.0)
+    return positive_D
 
 
 def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
-    """Bits a value below which no code of a Gaussian source of these eigenvalues has so small a
-    squared error.
+    """Return the fewest bits per value that code a Gaussian source with this squared error.
 
     Reverse water-filling (Cover and Thomas, Elements of Information Theory, theorem 10.3.3).
 
@@ -93,29 +90,25 @@ def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
 
 
 def divergence_of(teacher: Teacher) -> Divergence:
-    """Measures with a teacher's LM head: KL(what exact states predict || what stored states
-    predict)."""
+    """Return a function that measures KL(exact predictions || stored) with the teacher's LM head."""
 
-    def measure(exact_ND: npt.NDArray[Any], each_stored: Sequence[npt.NDArray[Any]]) -> list[KL]:
-        found: list[list[torch.Tensor]] = [[] for _ in each_stored]
+    def measure(exact_ND: npt.NDArray[Any], stored: Sequence[npt.NDArray[Any]]) -> list[KL]:
+        nats: list[list[torch.Tensor]] = [[] for _ in stored]
         for start in range(0, len(exact_ND), _TOKENS_AT_ONCE):
             rows = slice(start, start + _TOKENS_AT_ONCE)
             exact_NV = teacher.log_probabilities(_tensor(exact_ND[rows]))
-            for number, stored_ND in enumerate(each_stored):
+            for number, stored_ND in enumerate(stored):
                 stored_NV = teacher.log_probabilities(_tensor(stored_ND[rows]))
-                found[number].append(
-                    (exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1).double().cpu()
-                )
-        return [_summary(torch.cat(each)) for each in found]
+                kl_N = (exact_NV.exp() * (exact_NV - stored_NV)).sum(dim=-1)
+                nats[number].append(kl_N.double().cpu())
+        return [_summary(torch.cat(batches)) for batches in nats]
 
     return measure
 
 
 def _summary(nats_N: torch.Tensor) -> KL:
     error = float(nats_N.std()) / math.sqrt(len(nats_N)) if len(nats_N) > 1 else 0.0
-    return KL(
-        max(float(nats_N.mean()), 0.0), error
-    )  # a divergence of 0 may come out a hair below it
+    return KL(max(float(nats_N.mean()), 0.0), error)  # rounding can make a divergence of 0 negative
 
 
 def _tensor(hidden_ND: npt.NDArray[Any]) -> torch.Tensor:

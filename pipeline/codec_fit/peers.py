@@ -1,5 +1,4 @@
-"""What others store hidden states in, to be compared with: rounded values, and the bits that they
-take."""
+"""Formats in which other projects store hidden states, for comparison with the codecs."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ _GROUP = 32
 
 
 def fp8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """FP8 e4m3 with a scale a token, as in vllm-project/speculators: the decoded states, and bits a
-    value."""
+    """Return decoded states and bits per value of FP8 e4m3 with one scale per token.
+
+    The format of vllm-project/speculators.
+    """
     values_ND = hidden_ND.astype(np.float32)
     scales_N1 = np.abs(values_ND).max(axis=1, keepdims=True, initial=1e-30) / _LARGEST_E4M3
     rounded_ND = (values_ND / scales_N1).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
@@ -24,7 +25,7 @@ def fp8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]
 
 
 def int8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """int8 with a scale a token and none a channel: the decoded states, and bits a value."""
+    """Return decoded states and bits per value of int8 with one scale per token, none per channel."""
     values_ND = hidden_ND.astype(np.float32)
     scales_N1 = np.abs(values_ND).max(axis=1, keepdims=True, initial=1e-30) / 127
     return _bf16(np.rint(values_ND / scales_N1) * scales_N1), 8 + _SCALE_BITS / hidden_ND.shape[1]
@@ -33,20 +34,18 @@ def int8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float
 def int4_in_groups(
     hidden_ND: npt.NDArray[Any], channel_scales_D: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], float]:
-    """int4 with a scale for each group of 32 values of a token, channels brought to one size
-    before.
+    """Return decoded states and bits per value of int4 with one scale per 32 values of a token.
 
-    Returns the decoded states, and bits a value.
+    Args:
+        hidden_ND: the states.
+        channel_scales_D: divide the channels first.
     """
     tokens, channels = hidden_ND.shape
-    values_ND = np.pad(
-        hidden_ND.astype(np.float32) / channel_scales_D, ((0, 0), (0, -channels % _GROUP))
-    )
-    grouped_NGK = values_ND.reshape(tokens, -1, _GROUP)
+    scaled_ND = hidden_ND.astype(np.float32) / channel_scales_D
+    grouped_NGK = np.pad(scaled_ND, ((0, 0), (0, -channels % _GROUP))).reshape(tokens, -1, _GROUP)
     scales_NG1 = np.abs(grouped_NGK).max(axis=2, keepdims=True, initial=1e-30) / 7
-    decoded_ND = (np.rint(grouped_NGK / scales_NG1) * scales_NG1).reshape(tokens, -1)[
-        :, :channels
-    ] * channel_scales_D
+    decoded_NGK = np.rint(grouped_NGK / scales_NG1) * scales_NG1
+    decoded_ND = decoded_NGK.reshape(tokens, -1)[:, :channels] * channel_scales_D
     return _bf16(decoded_ND), 4 + _SCALE_BITS / _GROUP
 
 

@@ -1,9 +1,9 @@
-"""What the user asks of the codecs, layer by layer."""
+"""Codec requirements: the options of a command, parsed for each layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,31 +11,30 @@ from cache.names import CODEC_NAMES, EXACT
 from pipeline.errors import InputError
 
 Measure = Literal["kl", "rel", "bits"]
+Target = tuple[Measure, float]
 
-PRESETS: dict[str, tuple[Measure, float]] = {"close": ("kl", 0.01), "small": ("kl", 0.03)}
-"""Names for KL divergences in nats a token. `PRESET_COSTS` tells what they cost a student."""
+PRESETS: dict[str, Target] = {"close": ("kl", 0.01), "small": ("kl", 0.03)}
+"""Names of KL divergences in nats per token; `PRESET_COSTS` says what they cost a student."""
 PRESET_COSTS = {"close": 0.2, "small": 0.5}
-"""Percent of its validation loss that a student loses at most, as measured with Qwen2.5-0.5B
-(docs/LOG.md, section 8)."""
-LAST_LAYER: tuple[Measure, float] = PRESETS["close"]
-"""What is asked of `klt` for the layer that the LM head reads, where the user asks for nothing."""
-ANY_LAYER: tuple[Measure, float] = ("rel", 0.09)
-"""The same for other layers, and wherever no teacher is at hand to measure a KL divergence."""
+"""Largest increase of a student's validation loss in percent, with Qwen2.5-0.5B (docs/LOG.md, 8)."""
+LAST_LAYER: Target = PRESETS["close"]
+"""Default requirement of `klt` for the layer that the LM head reads."""
+ANY_LAYER: Target = ("rel", 0.09)
+"""Default requirement of `klt` for other layers, and where no teacher measures KL divergence."""
 BITS_OF_EXACT = 16
-"""Bits a value that the exact codec takes."""
+"""Bits per value of the exact codec."""
 _RATE = {"kl": (0.01, 2.4, 0.5), "rel": (0.09, 2.6, 1.0)}
-"""Measured on Qwen2.5-0.5B's last layer: at this value so many bits, and so many less for each
-doubling."""
+"""For the last layer of Qwen2.5-0.5B: a target, its bits per value, bits saved per doubling."""
 
 
 @dataclass(frozen=True)
 class CodecRequirement:
-    """What is asked of one layer's codec.
+    """The codec of one layer, and what it must reach.
 
     Attributes:
         name: of the codec.
-        measure, target: of `klt`: a KL divergence in nats a token, a relative error, or bits a
-            value, not to be exceeded.
+        measure, target: upper limit for `klt`: KL divergence in nats per token, relative error, or
+            bits per value.
         calibration_tokens, seed: of the sample that the codec is fitted to.
     """
 
@@ -46,25 +45,24 @@ class CodecRequirement:
     seed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """As the cache's identity has it."""
+        """Return the requirement as the fit and the cache's identity record it."""
         if self.name == EXACT:
             return {}
-        asked = {} if self.measure is None else {"asked": f"{self.measure}={self.target:g}"}
+        target = {} if self.measure is None else {"asked": f"{self.measure}={self.target:g}"}
         return {
-            **asked,
+            **target,
             "calibration_tokens": self.calibration_tokens,
             "calibration_seed": self.seed,
         }
 
     @property
     def identity(self) -> Any:
-        """As `cache.codecs.fit_file.identity_of` gives it once the codec is fitted, less the
-        fit."""
+        """The result of `cache.codecs.fit_file.identity_of` for the fitted codec, without its fit."""
         return EXACT if self.name == EXACT else {"name": self.name, **self.as_json()}
 
     @property
     def expected_bits(self) -> float:
-        """About how many bits a value will take, before anything is known of the data."""
+        """Estimated bits per value before the codec is fitted."""
         if self.measure is None or self.measure == "bits":
             return self.target or 16.0
         usual, bits, slope = _RATE[self.measure]
@@ -80,81 +78,59 @@ def codec_requirements(
     bits: Sequence[str],
     calibration_tokens: int,
     seed: int,
-    default_of_last: tuple[Measure, float] = LAST_LAYER,
-    last_is_known: bool = True,
+    default_of_last: Target = LAST_LAYER,
 ) -> dict[int, CodecRequirement]:
-    """What is asked of each layer's codec.
+    """Return the codec requirement of each layer.
 
     Args:
-        layers: the layers to be stored.
-        last_layer: the one of them that the LM head reads, if it is there and the teacher is at
-            hand.
-        codec, fidelity, bits: as on the command line: `VALUE` for all layers, or `LAYER:VALUE`.
+        layers: the stored layers.
+        last_layer: the stored layer that the LM head reads; None if there is none, or no teacher.
+        codec, fidelity, bits: as for `require_codec_options`.
         calibration_tokens, seed: of the sample.
-        default_of_last: what is asked of `klt` for the last layer where the user asks for nothing.
-        last_is_known: False before anything is known of the teacher: then any layer may be the last
-            one.
+        default_of_last: requirement of `klt` for the last layer if the options name none.
 
     Raises:
-        InputError: an unknown codec or fidelity, a layer that is not stored, or something asked of
-            a codec that cannot give it.
+        InputError: as `require_codec_options`, or a KL divergence for another layer than the last.
     """
-    names = dict.fromkeys(layers, EXACT) | by_layer("--codec", codec, layers)
-    for name in names.values():
-        if name not in CODEC_NAMES:
-            raise InputError(
-                f"--codec {name}: no such codec; choose {', '.join(CODEC_NAMES)}, or LAYER:CODEC"
-                " for one layer"
-            )
-    fitted = [layer for layer in layers if names[layer] == "klt"]
-    for option, values in (("--fidelity", fidelity), ("--bits", bits)):
-        named = [
-            layer for value in values if ":" in value for layer in by_layer(option, [value], layers)
-        ]
-        if values and (
-            others := [layer for layer in named if layer not in fitted]
-            or ([] if fitted else list(layers))
-        ):
-            raise InputError(
-                f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed"
-                " rate"
-            )
-    told = {
-        layer: text
-        for layer, text in by_layer("--fidelity", fidelity, layers).items()
-        if layer in fitted
-    }
-    wanted = {
-        layer: _fidelity(text, layer, last_layer if last_is_known else layer)
-        for layer, text in told.items()
-    }
-    for layer, text in by_layer("--bits", bits, layers).items():
-        if layer in wanted:
-            raise InputError(
-                f"layer {layer}: --fidelity and --bits both say how it is to be stored; keep one of"
-                " them"
-            )
-        wanted[layer] = ("bits", _positive("--bits", text))
-        if wanted[layer][1] >= BITS_OF_EXACT:
-            raise InputError(
-                f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; ask for fewer"
-            )
-    asked = {}
+    names, targets = _parsed(layers, codec, fidelity, bits)
+    for layer, (measure, _) in targets.items():
+        if measure == "kl" and layer != last_layer:
+            raise _not_the_last_layer(layer, last_layer, by_layer("--fidelity", fidelity, layers))
+    requirements = {}
     for layer, name in names.items():
         if name == EXACT:
-            asked[layer] = CodecRequirement(name)
+            requirements[layer] = CodecRequirement(name)
         elif name == "klt":
-            measure, target = wanted.get(
-                layer, default_of_last if layer == last_layer else ANY_LAYER
-            )
-            asked[layer] = CodecRequirement(name, measure, target, calibration_tokens, seed)
+            default = default_of_last if layer == last_layer else ANY_LAYER
+            measure, value = targets.get(layer, default)
+            requirements[layer] = CodecRequirement(name, measure, value, calibration_tokens, seed)
         else:
-            asked[layer] = CodecRequirement(name, None, 0.0, calibration_tokens, seed)
-    return asked
+            requirements[layer] = CodecRequirement(name, None, 0.0, calibration_tokens, seed)
+    return requirements
+
+
+def require_codec_options(
+    layers: Sequence[int], *, codec: Sequence[str], fidelity: Sequence[str], bits: Sequence[str]
+) -> None:
+    """Check the codec options as far as possible without a teacher.
+
+    Args:
+        layers: the stored layers.
+        codec, fidelity, bits: as on the command line: `VALUE` for all layers, or `LAYER:VALUE`.
+
+    Raises:
+        InputError: an unknown codec or fidelity, a layer that is not stored, or a requirement that
+            does not apply to its codec.
+    """
+    _parsed(layers, codec, fidelity, bits)
 
 
 def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[int, str]:
-    """The value for each layer; what is said of one layer goes before what is said of all."""
+    """Return an option's value for each layer; `LAYER:VALUE` overrides `VALUE`.
+
+    Raises:
+        InputError: a layer that is not stored, or two values for one layer.
+    """
     of_all = [value for value in values if ":" not in value]
     if len(of_all) > 1:
         raise InputError(
@@ -170,40 +146,97 @@ def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[
                     f"{option} {value}: {name!r} is none of the layers"
                     f" {', '.join(map(str, layers))}; name one"
                 )
-            if int(name) in of_one:
+            layer = int(name)
+            if layer in of_one:
                 raise InputError(
-                    f"{option}: given twice for layer {int(name)} ({of_one[int(name)]},"
-                    f" {rest.strip()}); leave one out"
+                    f"{option}: given twice for layer {layer} ({of_one[layer]}, {rest.strip()});"
+                    " leave one out"
                 )
-            of_one[int(name)] = rest.strip()
+            of_one[layer] = rest.strip()
     return (dict.fromkeys(layers, of_all[0]) if of_all else {}) | of_one
 
 
-def _fidelity(text: str, layer: int, last_layer: int | None) -> tuple[Measure, float]:
+def _parsed(
+    layers: Sequence[int], codec: Sequence[str], fidelity: Sequence[str], bits: Sequence[str]
+) -> tuple[dict[int, str], dict[int, Target]]:
+    """Return each layer's codec, and the requirements that the options name."""
+    names = dict.fromkeys(layers, EXACT) | by_layer("--codec", codec, layers)
+    for name in names.values():
+        if name not in CODEC_NAMES:
+            raise InputError(
+                f"--codec {name}: no such codec; choose {', '.join(CODEC_NAMES)}, or LAYER:CODEC"
+                " for one layer"
+            )
+    _require_klt("--fidelity", fidelity, names)
+    _require_klt("--bits", bits, names)
+    fitted = [layer for layer in layers if names[layer] == "klt"]
+    targets = {
+        layer: _fidelity(text)
+        for layer, text in by_layer("--fidelity", fidelity, layers).items()
+        if layer in fitted
+    }
+    for layer, text in by_layer("--bits", bits, layers).items():
+        if layer in targets:
+            raise InputError(
+                f"layer {layer}: --fidelity and --bits exclude each other; leave one out"
+            )
+        targets[layer] = "bits", _bits(text)
+    return names, targets
+
+
+def _require_klt(option: str, values: Sequence[str], names: Mapping[int, str]) -> None:
+    """Raise if an option names a layer whose codec is not `klt`, or if no layer's is."""
+    if not values:
+        return
+    layers = list(names)
+    named = [
+        layer for value in values if ":" in value for layer in by_layer(option, [value], layers)
+    ]
+    others = [layer for layer in named if names[layer] != "klt"]
+    if not others and "klt" not in names.values():
+        others = layers
+    if others:
+        raise InputError(
+            f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed rate"
+        )
+
+
+def _fidelity(text: str) -> Target:
+    if text in PRESETS:
+        return PRESETS[text]
     measure, _, value = text.partition("=")
-    wanted = PRESETS.get(text) or (
-        measure,
-        _positive("--fidelity", value) if measure in ("kl", "rel") else 0.0,
-    )
-    if wanted[0] not in ("kl", "rel"):
+    if measure == "kl":
+        return "kl", _positive("--fidelity", value)
+    if measure != "rel":
         raise InputError(
             f"--fidelity {text}: write kl=0.01, rel=0.09, or one of {', '.join(PRESETS)}"
         )
-    if wanted[0] == "rel" and wanted[1] >= 1:
+    error = _positive("--fidelity", value)
+    if error >= 1:
         raise InputError(
-            f"--fidelity {text}: an error as large as the states themselves; ask for less than 1"
+            f"--fidelity {text}: an error as large as the states themselves; choose less than 1"
         )
-    if wanted[0] == "kl" and layer != last_layer:
-        of_last = (
-            ""
-            if last_layer is None
-            else f"ask it of the last layer alone (--fidelity {last_layer}:{text}), or "
-        )
+    return "rel", error
+
+
+def _bits(text: str) -> float:
+    value = _positive("--bits", text)
+    if value >= BITS_OF_EXACT:
         raise InputError(
-            f"--fidelity {text}: a KL divergence is measured with the LM head, which does not read"
-            f" layer {layer}; {of_last}use rel=…"
+            f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; ask for fewer"
         )
-    return wanted[0], wanted[1]  # type: ignore[return-value]  # checked above
+    return value
+
+
+def _not_the_last_layer(
+    layer: int, last_layer: int | None, fidelity: Mapping[int, str]
+) -> InputError:
+    text = fidelity[layer]
+    last = "" if last_layer is None else f"restrict it to --fidelity {last_layer}:{text}, or "
+    return InputError(
+        f"--fidelity {text}: a KL divergence is measured with the LM head, which does not read"
+        f" layer {layer}; {last}use rel=…"
+    )
 
 
 def _positive(option: str, text: str) -> float:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from cache import Cache
 
-_HELD_BACK = 4
-"""Every so many segments of the sample, one is kept from the fit to measure it with."""
+_MEASURED_EVERY = 4
+"""One of this many segments is measured instead of fitted to."""
 
 
 def choose_sample(
@@ -22,31 +22,30 @@ def choose_sample(
     seed: int,
     shared: Callable[[int], Mapping[Any, int]] = lambda index: {},
 ) -> list[int]:
-    """Indices of examples that have at least so many tokens together, ascending; all of them where
-    there are not as many.
+    """Return random examples with at least `tokens` tokens together, ascending, or all examples.
 
     Args:
-        lengths: tokens that each example has of its own.
-        tokens: how many are wanted.
-        seed: chooses.
-        shared: tokens of each prefix that an example begins with; they count once.
+        lengths: tokens that each example does not share.
+        tokens: wanted size of the sample.
+        seed: of the random choice.
+        shared: returns the tokens of each prefix of an example; a prefix counts once.
     """
     order = random.Random(seed).sample(range(len(lengths)), len(lengths))
     chosen: list[int] = []
-    seen: set[Any] = set()
-    held = 0
+    counted: set[Any] = set()
+    total = 0
     for index in order:
-        if held >= tokens:
+        if total >= tokens:
             break
         chosen.append(index)
         prefixes = shared(index)
-        held += lengths[index] + sum(prefixes[key] for key in prefixes.keys() - seen)
-        seen |= prefixes.keys()
+        total += lengths[index] + sum(prefixes[key] for key in prefixes.keys() - counted)
+        counted |= prefixes.keys()
     return sorted(chosen)
 
 
 def own_lengths(cache: Cache) -> list[int]:
-    """Tokens of each example of a cache that it does not share."""
+    """Return the tokens of each example of a cache that it does not share."""
     return [
         int(length) - sum(prefix.length for prefix in cache.prefixes_of(index)[-1:])
         for index, length in enumerate(cache.lengths)
@@ -59,14 +58,13 @@ def segments_of(
     layer: int,
     states_of: Callable[[int], npt.NDArray[Any]] | None = None,
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Hidden states `[T, d_teacher]` of some examples of a cache: the prefixes that they share,
-    once, and each one's own.
+    """Return the shared prefixes of some examples, each once, and the rest of each example.
 
     Args:
-        cache: holds the examples.
+        cache: contains the examples.
         indices: of the examples.
-        layer: of the states.
-        states_of: gives an example's states; None: as the cache stores them.
+        layer: of the hidden states `[T, d_teacher]`.
+        states_of: returns an example's states; None: as the cache stores them.
 
     Raises:
         DamagedCacheError: a shard is damaged.
@@ -87,25 +85,22 @@ def segments_of(
 
 @dataclass(frozen=True)
 class Sample:
-    """Hidden states of a layer, cut in two.
+    """Hidden states of a layer, split in two.
 
     Attributes:
-        fitted_to: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
-        held_back: those that it is measured on; of other segments than the first, wherever there is
-            more than one.
-        held_lengths: tokens of the segments of `held_back`.
+        fitted: those that a codec is fitted to, `[N, d_teacher]` bfloat16.
+        measured: those that it is measured on, of other segments if there are several.
+        measured_lengths: tokens of the segments of `measured`.
     """
 
-    fitted_to: npt.NDArray[Any]
-    held_back: npt.NDArray[Any]
-    held_lengths: list[int]
+    fitted: npt.NDArray[Any]
+    measured: npt.NDArray[Any]
+    measured_lengths: list[int]
 
 
 def split_sample(segments: Sequence[npt.NDArray[Any]]) -> Sample:
-    """Cut segments of text `[T, d_teacher]` into those to fit to and those to measure on."""
+    """Split segments of text `[T, d_teacher]` into those to fit to and those to measure on."""
     segments = [segment for segment in segments if len(segment)]
-    held = [
-        segment for index, segment in enumerate(segments) if index % _HELD_BACK == 1
-    ] or segments
-    fit = [segment for index, segment in enumerate(segments) if index % _HELD_BACK != 1]
-    return Sample(np.concatenate(fit), np.concatenate(held), list(map(len, held)))
+    fitted = [segment for index, segment in enumerate(segments) if index % _MEASURED_EVERY != 1]
+    measured = segments[1::_MEASURED_EVERY] or segments
+    return Sample(np.concatenate(fitted), np.concatenate(measured), list(map(len, measured)))

@@ -11,7 +11,7 @@ import cloup
 from cache.location import require_cache_location
 from cache.names import CONTAINER_NAMES
 from pipeline.choices import ENGINES
-from pipeline.codec_fit.requirements import codec_requirements
+from pipeline.codec_fit.requirements import require_codec_options
 from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.codec_options import codec_options
 from pipeline.commands.config_file import options_as_yaml
@@ -173,15 +173,11 @@ def _look_at(settings: ExtractSettings) -> None:
     require_device(settings.device)
     require_teacher(settings.teacher, settings.layers)
     require_data_set(settings.dataset)
-    codec_requirements(
+    require_codec_options(
         settings.layers,
-        None,
         codec=settings.codec,
         fidelity=settings.fidelity,
         bits=settings.bits,
-        calibration_tokens=settings.calibration_tokens,
-        seed=settings.calibration_seed,
-        last_is_known=False,
     )
     if not settings.location.is_remote:
         require_cache_location(settings.location)

@@ -1,4 +1,4 @@
-"""The peers' ways to store hidden states, as the comparison imitates them."""
+"""Formats of other projects: their errors and rates."""
 
 from __future__ import annotations
 
@@ -29,34 +29,31 @@ def in_groups(states: Any) -> tuple[Any, float]:
     STATES,
     st.sampled_from([(fp8_per_token, 2**-4, 448), (int8_per_token, 0, 254), (in_groups, 0, 14)]),
 )
-def test_no_value_is_off_by_more_than_half_a_step(states: Any, way: tuple[Any, float, int]) -> None:
-    decoded, bits = way[0](states)
-    exact = states.astype(np.float64)
-    allowed = (
-        way[1] * np.abs(exact)
-        + np.abs(exact).max(axis=1, keepdims=True) / way[2]
-        + 2.0**-8 * np.abs(exact)
-        + 1e-30
-    )
-    assert (np.abs(decoded.astype(np.float64) - exact) <= 1.001 * allowed).all()
+def test_no_value_is_off_by_more_than_half_a_step(
+    states: Any, case: tuple[Any, float, int]
+) -> None:
+    encode, relative, steps = case
+    decoded, bits = encode(states)
+    exact = np.abs(states.astype(np.float64))
+    rounding = 2.0**-8 * exact
+    allowed = relative * exact + exact.max(axis=1, keepdims=True) / steps + rounding + 1e-30
+    error = np.abs(decoded.astype(np.float64) - states.astype(np.float64))
+    assert (error <= 1.001 * allowed).all()
     assert bits > 4
 
 
-def test_sizes_are_of_values_and_scales() -> None:
+def test_the_rate_counts_values_and_scales() -> None:
     states = np.ones((2, 64), ml_dtypes.bfloat16)
-    assert (fp8_per_token(states)[1], int8_per_token(states)[1], in_groups(states)[1]) == (
-        8.25,
-        8.25,
-        4.5,
-    )
+    rates = [encode(states)[1] for encode in (fp8_per_token, int8_per_token, in_groups)]
+    assert rates == [8.25, 8.25, 4.5]
 
 
 @pytest.mark.parametrize(
-    ("way", "least", "most"),
+    ("encode", "least", "most"),
     [(fp8_per_token, 0.02, 0.03), (int8_per_token, 0.005, 0.01), (in_groups, 0.08, 0.12)],
 )
-def test_errors_on_gaussian_states_are_those_the_formats_are_known_for(
-    way: Any, least: float, most: float
+def test_errors_on_gaussian_states_are_typical_of_the_format(
+    encode: Any, least: float, most: float
 ) -> None:
     states = np.random.default_rng(0).normal(size=(200, 896)).astype(ml_dtypes.bfloat16)
-    assert least < relative_error(states, way(states)[0]) < most
+    assert least < relative_error(states, encode(states)[0]) < most
