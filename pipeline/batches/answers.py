@@ -1,4 +1,4 @@
-"""Answers in the student's own tokens, with the teacher's states of what precedes each."""
+"""Answers in the student's own tokens, with the teacher's states of the preceding text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.progress import NO_PROGRESS, Progress
 
 
 class CachedAnswers(CachedExamples):
-    """Each answer of some examples: the student's tokens, and the states of all that precedes it.
+    """The answers of examples: student tokens, and the states of all preceding text.
 
-    An answer in the middle of a conversation has the states up to its start, and nothing of what
-    follows. Answers are tokenised once, into flat tensors, which loader processes share.
+    An answer in the middle of a conversation has the states before its start, and no later ones.
+    Answers are tokenised once, into flat tensors, which loader processes share.
     """
 
     def __init__(
@@ -34,19 +34,19 @@ class CachedAnswers(CachedExamples):
         longest: int | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
-        """Tokenise the answers of the examples of these indices.
+        """Tokenise the answers.
 
         Args:
-            cache: has them.
-            indices: of the examples.
+            cache: has the examples.
+            indices: of the examples in the cache.
             layers: cached layers to read.
             tokenizer: the student's.
-            with_prompts: read the prompts too, in the student's tokens.
-            longest: leave out answers of more tokens, their end included, and count them.
+            with_prompts: also read the prompts, in student tokens.
+            longest: leave out answers of more tokens, including the end token, and count them.
             progress: counts the examples.
 
         Raises:
-            InputError: the cache does not keep the examples' texts.
+            InputError: the cache has no transcripts.
         """
         super().__init__(cache, layers)
         tokens, offsets = array("i"), array("q", [0])
@@ -56,16 +56,16 @@ class CachedAnswers(CachedExamples):
             transcript = transcript_of(cache, index)
             for answer in transcript.answers:
                 text = transcript.answer_text(answer)
-                written = answer_tokens(text, tokenizer)
-                if longest is not None and len(written) > longest:
+                answer_ids = answer_tokens(text, tokenizer)
+                if longest is not None and len(answer_ids) > longest:
                     self.left_out += 1
                     continue
                 turns = transcript.prompt_of(answer) if with_prompts else None
-                tokens.extend(prompt_tokens(turns, tokenizer) + written)
+                tokens.extend(prompt_tokens(turns, tokenizer) + answer_ids)
                 offsets.append(len(tokens))
                 columns["index"].append(index)
                 columns["start"].append(answer.start)
-                columns["learned"].append(len(written))
+                columns["learned"].append(len(answer_ids))
                 columns["bytes"].append(len(text.encode()))
             progress.advance()
         self._tokens, self._offsets = _tensor(tokens, torch.int32), _tensor(offsets, torch.int64)
@@ -73,23 +73,23 @@ class CachedAnswers(CachedExamples):
 
     @property
     def indices(self) -> list[int]:
-        """Index in the cache of the example that the answer at each place is from."""
+        """Index in the cache of the example of the answer at each place."""
         return self._columns["index"].tolist()
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens that the student reads at each place."""
+        """Number of tokens that the student reads at each place."""
         return self._offsets.diff().tolist()
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens that each place adds to a batch: the student's, and those whose states it reads."""
+        """Number of tokens at each place: student tokens, and teacher tokens with states."""
         lengths = self._offsets.diff()
         return (lengths + self._columns["start"] if self.layers else lengths).tolist()
 
     @property
     def occurring(self) -> set[int]:
-        """Tokens of the answers."""
+        """Token ids that occur in the answers."""
         places = torch.arange(len(self._tokens))
         ends = self._offsets[1:].repeat_interleave(self._offsets.diff())
         learned = self._columns["learned"].repeat_interleave(self._offsets.diff())

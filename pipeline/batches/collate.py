@@ -1,4 +1,4 @@
-"""Examples of different lengths as one batch."""
+"""Pad examples of different lengths to one batch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from pipeline.labels import IGNORE
 
 
 def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
-    """Pad on the right to the longest example.
+    """Return examples as a batch, padded on the right to the longest.
 
-    Padding is told by position, never by token id: the end token may be the padding token too, and
-        must be learned.
+    Padding is identified by position, never by token id, because the end token may also be the
+    padding token, and must be learned.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and of each
-        layer `n` that the rows have `hidden_states.n` `[B, T, d_teacher]`; where the rows have
-        coded ones, `coded_states.n` `[B, T, d_teacher]`, `token_scales.n` `[B, T]`, `exact_rows.n`
-        `[K, 2]` (row of the batch, token) and `exact_states.n` `[K, d_teacher]`. Where the states
-        are those of prompts they are as long as the longest prompt, and `states_mask` is 0 for
-        padding.
+        `input_ids`, `attention_mask`, `labels` `[B, T]` (-100 where there is no loss), and for each
+        layer `n` either `hidden_states.n` `[B, T, d_teacher]`, or coded states: `coded_states.n`
+        `[B, T, d_teacher]`, `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch,
+        token) and `exact_states.n` `[K, d_teacher]`. The states of prompts have the length of the
+        longest prompt, and a `states_mask` that is 0 for padding.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
-        row_labels[0] = IGNORE  # nothing comes before the first token, so nothing can predict it
+        row_labels[0] = IGNORE  # nothing precedes the first token, so it cannot be predicted
     batch = {
         "input_ids": pad_sequence([row["input_ids"] for row in rows], batch_first=True),
         "attention_mask": pad_sequence(

@@ -16,15 +16,15 @@ from pipeline.progress import NO_PROGRESS, Progress
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """What data sets are built from.
+    """The options of a data set.
 
     Attributes:
         cache: has the examples.
         rows: indices of the examples.
         layers: cached layers to read.
         tokenizer: the student's.
-        longest: of its tokens in an answer; longer ones are left out.
-        progress: counts the examples that are tokenised.
+        longest: maximum student tokens of an answer; longer ones are left out.
+        progress: counts tokenised examples.
     """
 
     cache: Cache

@@ -1,5 +1,4 @@
-"""Coded hidden states of a batch decoded where the student is: what travels there is the small
-integers."""
+"""Decode the hidden states of a batch on the training device, to transfer only coded values."""
 
 from __future__ import annotations
 
@@ -12,20 +11,17 @@ from cache.codecs import EXACT, Codec
 
 
 class StatesDecoder(nn.Module):
-    """Turns the states of a batch into `hidden_states`; gives the values of `Codec.decode`, rounded
-    alike."""
+    """Decodes the states of a batch into `hidden_states`, with the values of `Codec.decode`."""
 
     def __init__(
         self, codecs: Sequence[Codec], *, read: int | None = None, predicts: int | None = None
     ) -> None:
-        """Hold what the codecs of some layers were fitted with; no codecs: batches are left as they
-        are.
+        """Take the fits of some layers' codecs; without codecs, batches are not changed.
 
         Args:
             codecs: of the layers that the batches carry.
-            read: how many of them, the first ones, the student reads; None: all.
-            predicts: which of them is to be given as `target_states` (see `SoftTargets` in the
-                model room); None: none.
+            read: the student reads this many layers, the first ones; None: all.
+            predicts: index of the layer to return as `target_states` (see `SoftTargets`).
         """
         super().__init__()
         self._layers = nn.ModuleList(map(_LayerDecoder, codecs))
@@ -33,24 +29,23 @@ class StatesDecoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch with `hidden_states` `[B, T, layers * d_teacher]` bfloat16, 0 for padding, in
-        place of what is stored.
+        """Return the batch with decoded instead of stored states.
 
-        The layers that are read stand side by side, in the order in which they were asked for.
+        `hidden_states` are `[B, T, layers * d_teacher]` bfloat16, 0 for padding: the layers that
+        the student reads, concatenated in the order of the codecs.
         """
         if not len(self._layers):
             return batch
         stored = {name: values for name, values in batch.items() if "." in name}
+        mask = batch["states_mask" if "states_mask" in batch else "attention_mask"]
         states = []
         for number, layer in enumerate(self._layers):
-            own = {
+            layer_values = {
                 name.partition(".")[0]: values
                 for name, values in stored.items()
                 if name.endswith(f".{number}")
             }
-            states.append(
-                layer(own, batch["states_mask" if "states_mask" in batch else "attention_mask"])
-            )
+            states.append(layer(layer_values, mask))
         decoded = {name: values for name, values in batch.items() if name not in stored}
         if self._read:
             decoded["hidden_states"] = (

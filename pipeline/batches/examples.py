@@ -21,12 +21,12 @@ _MOST_THREADS = 8
 
 
 Features = dict[str, Any]
-"""One example for the student: `row_id`, `input_ids` `[T]`, `loss_mask` `[T]`, and the states of
-each layer as they are stored, with `n` the layer's number in the data set's `layers`. Either
-`hidden_states.n` `[K, d_teacher]` bfloat16, or `coded_states.n` `[K, d_teacher]` int8 or int16 with
-`token_scales.n` `[K]` float32 where the codec has them, and `exact_rows.n` `[E]` and
-`exact_states.n` `[E, d_teacher]` bfloat16 likewise. Where the states are those of a prompt, not of
-`input_ids`, `states_mask` `[K]` is all ones."""
+"""One example for the student: `row_id`, `input_ids` `[T]`, `loss_mask` `[T]`, and stored states.
+
+`n` is a layer's index in the data set's `layers`. Exact states are `hidden_states.n` `[K,
+d_teacher]` bfloat16. Coded ones are `coded_states.n` `[K, d_teacher]` int8 or int16, and if the
+codec has them `token_scales.n` `[K]` float32, `exact_rows.n` `[E]` and `exact_states.n` `[E,
+d_teacher]` bfloat16. States of a prompt, not of `input_ids`, have a `states_mask` `[K]` of ones."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class BatchItem:
 
     Attributes:
         place: of the example in the data set.
-        counts_in_loss: whether the student learns from it; if not, it is read alone, so that
-            processes that train together have equally many batches.
+        counts_in_loss: whether the student learns from it; if not, it only fills a batch, so that
+            all processes have the same number of batches.
     """
 
     place: int
@@ -44,20 +44,19 @@ class BatchItem:
 
 
 class CachedExamples(Dataset[Features], ABC):
-    """What a student learns from, read from a cache: whole examples, or answers.
+    """Examples of a cache as a data set: whole examples, or answers.
 
-    Coded states stay coded until they are on the student's device (see
-    `pipeline.batches.decoder`). Entropy decoding releases the interpreter's lock, so a batch is
-    read by one thread per core.
+    States are decoded on the training device (see `pipeline.batches.decoder`). Entropy decoding
+    releases the interpreter's lock, so a batch is read with one thread per core.
 
     Attributes:
-        left_out: how many were left out for their length.
+        left_out: number of examples left out because of their length.
     """
 
     left_out: int = 0
 
     def __init__(self, cache: Cache, layers: Sequence[int]) -> None:
-        """Read some cached layers, or none for a student that reads tokens."""
+        """Take the cached layers to read; none for a student that reads tokens."""
         self.cache, self.layers = cache, tuple(layers)
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
         self._is_coded = any(cache.codecs[layer].name != EXACT for layer in layers)
@@ -70,16 +69,16 @@ class CachedExamples(Dataset[Features], ABC):
     @property
     @abstractmethod
     def lengths(self) -> list[int]:
-        """Tokens that the student reads at each place."""
+        """Number of tokens that the student reads at each place."""
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens that each place adds to a batch."""
+        """Number of tokens that each place adds to a batch."""
         return self.lengths
 
     @property
     def occurring(self) -> set[int] | None:
-        """Tokens to be learned; None where they are those of the cache's vocabulary."""
+        """Token ids to learn; None: those of the cache's vocabulary."""
         return None
 
     @abstractmethod
@@ -88,17 +87,17 @@ class CachedExamples(Dataset[Features], ABC):
 
     @abstractmethod
     def learned_bytes(self, place: int) -> int:
-        """Return the bytes of UTF-8 of the text to be learned at a place.
+        """Return the length in UTF-8 bytes of the text to learn at a place.
 
         Raises:
-            InputError: the cache does not keep the examples' texts.
+            InputError: the cache has no transcripts.
         """
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitems__(self, items: Sequence[BatchItem | int]) -> list[Features]:
-        """Return the members of a batch, which `torch.utils.data` requests together."""
+        """Return the members of a batch; `torch.utils.data` requests them together."""
         if not self._is_coded or len(items) == 1:
             return [self[item] for item in items]
         process = os.getpid()
@@ -140,8 +139,8 @@ def states_features(coded: CodedStates, *, exact: bool) -> dict[str, torch.Tenso
     """Return a layer's states as tensors, without the layer's number in their names.
 
     Args:
-        coded: the states as stored.
-        exact: whether the codec stores them as they are.
+        coded: the stored states.
+        exact: whether the codec is exact.
     """
     if exact:
         return {"hidden_states": torch.from_numpy(np.array(coded.values)).view(torch.bfloat16)}

@@ -1,4 +1,4 @@
-"""Batches of cached examples, ready for a student."""
+"""A loader of cached examples as padded batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.batches.sampler import TrainingBatches, ValidationBatches
 
 
 class CachedBatches(DataLoader[Any]):
-    """The batches that a sampler names, read from a cache and padded (see `collate`)."""
+    """The batches of a sampler, read from a cache and padded (see `collate`)."""
 
     def __init__(
         self,
@@ -23,13 +23,13 @@ class CachedBatches(DataLoader[Any]):
         workers: int = 0,
         pinned: bool = False,
     ) -> None:
-        """Read `examples`.
+        """Create the loader.
 
         Args:
             examples: the examples.
-            batches: which of them make a batch, and in which order.
-            workers: processes that read ahead; 0: none, batches are read when they are asked for.
-            pinned: put batches in memory from which a GPU copies fast.
+            batches: the batches, in order.
+            workers: processes that read ahead; 0: batches are read in this process, on demand.
+            pinned: use pinned memory, which is fast to copy to a GPU.
         """
         super().__init__(
             examples,
@@ -37,15 +37,14 @@ class CachedBatches(DataLoader[Any]):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            multiprocessing_context="spawn"
-            if workers and examples.is_remote
-            else None,  # its client does not survive a fork
+            # the client of an object store does not survive a fork
+            multiprocessing_context="spawn" if workers and examples.is_remote else None,
             pin_memory=pinned,
-            # of its own: torch's is the student's, and must be where it was after a resume
+            # the global generator must continue from its checkpointed state after a resume
             generator=torch.Generator(),
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next."""
+        """Set the epoch of the next iteration."""
         if isinstance(self.batch_sampler, TrainingBatches):
             self.batch_sampler.set_epoch(epoch)

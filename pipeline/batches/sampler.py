@@ -1,4 +1,4 @@
-"""An epoch's batches, dealt out to the processes that train together."""
+"""Samplers that divide the batches of an epoch among processes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Batch = list[BatchItem]
 
 
 class TrainingBatches(Sampler[Batch]):
-    """One process's batches of each epoch. Its steps are those of a single process."""
+    """The training batches of one process; optimiser steps are the same for any number of them."""
 
     def __init__(self, order: BatchOrder, batches_per_step: int, share: Share) -> None:
-        """Deal out an order.
+        """Divide an order.
 
         Args:
             order: of all batches.
-            batches_per_step: of all processes together, a multiple of their number.
-            share: which process this is.
+            batches_per_step: of all processes together; a multiple of their number.
+            share: rank of this process, and number of processes.
         """
         assert batches_per_step % share.processes == 0
         self._order, self._per_step, self._share = order, batches_per_step, share
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next."""
+        """Set the epoch of the next iteration."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -49,17 +49,17 @@ class TrainingBatches(Sampler[Batch]):
 
 
 class ValidationBatches(Sampler[Batch]):
-    """One process's share of all batches, in the order of the data set."""
+    """The validation batches of one process, in the order of the cache."""
 
     def __init__(self, order: BatchOrder, share: Share) -> None:
-        """Deal out an order."""
+        """Divide an order."""
         self._order, self._share = order, share
 
     def __len__(self) -> int:
         return len(range(self._share.rank, len(self._order), self._share.processes))
 
     def __iter__(self) -> Iterator[Batch]:
-        for number, places in enumerate(self._order.as_they_lie()):
+        for number, places in enumerate(self._order.unshuffled()):
             if number % self._share.processes == self._share.rank:
                 yield _items(places)
 
@@ -67,8 +67,8 @@ class ValidationBatches(Sampler[Batch]):
 def evened(batches: Sequence[Batch], processes: int) -> list[Batch]:
     """Return the same examples in a multiple of `processes` batches.
 
-    The largest batches are halved; where all are single examples, one is read again without
-    counting in the loss.
+    The largest batches are halved; if all are single examples, one is repeated without counting
+    in the loss.
     """
     batches = list(batches)
     while len(batches) % processes:

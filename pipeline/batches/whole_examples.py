@@ -1,4 +1,4 @@
-"""Whole examples in the teacher's tokens, with a state per token."""
+"""Whole examples in the teacher's tokens, with a state for each token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WholeExamples(CachedExamples):
     """Whole examples of a cache."""
 
     def __init__(self, cache: Cache, indices: Sequence[int], layers: Sequence[int]) -> None:
-        """Choose examples by their indices in the cache, and cached layers."""
+        """Take the indices of examples in the cache, and the cached layers to read."""
         super().__init__(cache, layers)
         self._indices = list(indices)
 
@@ -28,12 +28,12 @@ class WholeExamples(CachedExamples):
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of the example at each place."""
+        """Number of tokens of the example at each place."""
         lengths: list[int] = self.cache.lengths[self._indices].tolist()
         return lengths
 
     def learned_bytes(self, place: int) -> int:
-        """Return the bytes of an example's answers, or of its plain text."""
+        """Return the length in bytes of an example's answers, or of its plain text."""
         return transcript_of(self.cache, self._indices[place]).learned_bytes
 
     def at(self, place: int) -> Features:

@@ -118,7 +118,7 @@ def row_losses(
     nats, tokens, sizes = dict[str, float](), dict[str, int](), dict[str, int]()
     row_ids, indices = examples.cache.row_ids, examples.indices
     batches = CachedBatches(examples, ValidationBatches(order, Share()))
-    for places, batch in zip(order.as_they_lie(), batches, strict=True):
+    for places, batch in zip(order.unshuffled(), batches, strict=True):
         decoded = decoder({name: value.to(device) for name, value in batch.items()})
         losses_B = model.token_losses(**decoded).double().sum(dim=1).tolist()
         counts_B = (batch["labels"] != IGNORE).sum(dim=1).tolist()

@@ -1,4 +1,4 @@
-"""No teacher in memory during training, and a record of what is."""
+"""Refuse to train with a teacher in memory, and record the weights and modules that are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.training.prepare import PreparedRun
 def require_no_teacher() -> None:
     """Refuse to train while a teacher that this process has loaded is in memory.
 
-    Other models in the process are none of a run's business.
+    Other models in the process are allowed.
 
     Raises:
-        RunError: names the teachers, and their size.
+        RunError: names the teachers, with their sizes.
     """
     if teachers := teachers_in_memory():
         named = ", ".join(f"{name} ({size / 1e6:,.1f} MB)" for name, size in teachers.items())
@@ -30,7 +30,7 @@ def require_no_teacher() -> None:
 def weights_of_run(prepared: PreparedRun) -> dict[str, int]:
     """Return the bytes of parameters and buffers that a run has in memory, for run.json.
 
-    With `--distill` the teacher's LM head, as the cache keeps it, is among them.
+    With `--distill` they include the LM head that the cache keeps.
     """
     weights = {"student": bytes_of(prepared.model), "codec_fits": bytes_of(prepared.decoder)}
     if prepared.predictions is not None:
@@ -39,7 +39,7 @@ def weights_of_run(prepared: PreparedRun) -> dict[str, int]:
 
 
 def loaded_modules() -> dict[str, Any]:
-    """Return the imported modules of this project, and model families, for run.json."""
+    """Return the imported modules of this project and of model families, for run.json."""
     families = {
         name.split(".")[2]
         for name in sys.modules

@@ -8,7 +8,10 @@ from pathlib import Path
 from rich.progress import Progress
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, TensorBoardCallback
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    get_reporting_integration_callbacks,
+)
 
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError, reason
@@ -18,18 +21,18 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.training.callbacks import LogWithEvaluation, MetricsFile, ProgressBar, Stopwatch
 
 _WORKERS = 2
-"""Loader processes per GPU; a CPU trains with none."""
+"""Loader processes per GPU; none on a CPU."""
 
 
 class OneDeviceArguments(TrainingArguments):
-    """Training on one device per process, whatever the machine has.
+    """Training arguments for one device per process, however many there are.
 
     `Trainer` would use DataParallel on several GPUs, which changes batch size and steps.
     """
 
     @property
     def n_gpu(self) -> int:
-        """Devices of this process: at most one."""
+        """Number of GPUs of this process, at most one."""
         count: int = super().n_gpu
         return min(count, 1)
 
@@ -42,26 +45,26 @@ def training_arguments(
     Args:
         settings: of the run.
         folder: of the run.
-        processes: how many train together.
+        processes: number of processes that train together.
 
     Raises:
-        InputError: there is no such device, or it is not the first; the batches of a step cannot be
-            divided among the processes.
+        InputError: there is no such device, it is not the first one, or the batches of a step
+            cannot be divided among the processes.
     """
     batches = settings.batches_a_step(processes)
     if batches % processes:
         raise InputError(
-            f"--accumulate {batches}: {processes} processes each take as many batches a step;"
+            f"--accumulate {batches}: cannot be divided among {processes} processes;"
             f" choose a multiple of {processes}"
         )
     device = choose_device(settings.device)
     if device.index:
         raise InputError(
-            f"--device {settings.device}: training takes the first device it sees; set"
+            f"--device {settings.device}: training uses the first visible device; set"
             " CUDA_VISIBLE_DEVICES instead"
         )
     on_cpu = device.type == "cpu"
-    when = "epoch" if settings.eval_every is None else "steps"
+    strategy = "epoch" if settings.eval_every is None else "steps"
     return OneDeviceArguments(
         output_dir=str(folder.checkpoints.resolve()),
         num_train_epochs=settings.epochs,
@@ -70,8 +73,8 @@ def training_arguments(
         learning_rate=settings.bridge_lr,
         lr_scheduler_type="constant",
         max_grad_norm=settings.clip,
-        eval_strategy=when,
-        save_strategy=when,
+        eval_strategy=strategy,
+        save_strategy=strategy,
         eval_steps=settings.eval_every,
         save_steps=settings.eval_every or 500,
         save_total_limit=2,
@@ -133,14 +136,11 @@ def find_reporter(name: str) -> TrainerCallback:
     """Return the callback that reports to a service.
 
     Raises:
-        InputError: it is not installed.
+        InputError: transformers does not support it, or it is not installed.
     """
     try:
-        reporter: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
-    except KeyError as error:
-        raise InputError(
-            f"--report-to {name}: the installed transformers knows no such service"
-        ) from error
+        (callback_class,) = get_reporting_integration_callbacks(name)
+        reporter: TrainerCallback = callback_class()
     except (ImportError, RuntimeError, ValueError) as error:
         raise InputError(f"--report-to {name}: {reason(error)}") from error
     return reporter

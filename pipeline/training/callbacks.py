@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on: metrics.jsonl, and a progress bar on stderr."""
+"""Report a run while it trains: metrics.jsonl, training time, and a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-_KEPT = (
+_RECORDED = (
     "loss",
     "val_loss",
     "val_perplexity",
@@ -30,8 +30,7 @@ _KEPT = (
 
 
 class MetricsFile(TrainerCallback):
-    """Appends one JSON object a log step: `step`, `epoch`, `loss`, `val_loss` when known, speed,
-    share of loader waits."""
+    """Appends a JSON object per log step: `step`, `epoch`, losses, speed, share of loader waits."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,10 +44,10 @@ class MetricsFile(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Write the step down."""
+        """Write a line, with the last training loss if this step only has a validation loss."""
         if not state.is_world_process_zero:
             return
-        record = {name: float(value) for name, value in (logs or {}).items() if name in _KEPT}
+        record = {name: float(value) for name, value in (logs or {}).items() if name in _RECORDED}
         self._loss = record.get("loss", self._loss)
         if "loss" not in record and "val_loss" not in record:
             return
@@ -64,56 +63,54 @@ class MetricsFile(TrainerCallback):
 
 
 class LogWithEvaluation(TrainerCallback):
-    """Logs the training loss at each evaluation and at the last step, so that no run ends without
-    its figures."""
+    """Logs the training loss at each evaluation and after the last step, too."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask for a log line where an evaluation or the end follows."""
+        """Log before an evaluation, and after the last step."""
         if control.should_evaluate or state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Likewise at the end of an epoch."""
+        """Log before an evaluation."""
         control.should_log = control.should_log or control.should_evaluate
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """The seconds that a run has taken, those before it was stopped and gone on with among them:
-    checkpoints keep them."""
+    """Measures a run's training time; checkpoints store it, so interruptions do not reset it."""
 
-    _since: float | None
+    _start: float | None
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._before, self._since = seconds, None
+        self._before, self._start = seconds, None
 
     @property
     def seconds(self) -> float:
-        """So far."""
-        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
+        """The seconds so far."""
+        return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Start."""
-        self._since = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Stop."""
-        self._before, self._since = self.seconds, None
+        self._before, self._start = self.seconds, None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, and `Trainer` makes a new one of."""
+        """Return the state that checkpoints store and `Trainer` restores."""
         return {"args": {"seconds": self.seconds}, "attributes": {}}
 
 
 class ProgressBar(TrainerCallback):
-    """A bar of optimiser steps with losses and the time left."""
+    """Shows optimiser steps, losses and the remaining time."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress, self._title = progress, title
@@ -132,7 +129,7 @@ class ProgressBar(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Move it on."""
+        """Advance the bar."""
         if self._task is not None:
             self._progress.update(self._task, completed=state.global_step)
 
@@ -144,7 +141,7 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Show the newest losses."""
+        """Show the latest losses."""
         self._shown |= {name: logs[name] for name in ("loss", "val_loss") if logs and name in logs}
         if self._task is not None:
             figures = " ".join(f"{name} {float(value):.3f}" for name, value in self._shown.items())
@@ -152,7 +149,7 @@ class ProgressBar(TrainerCallback):
 
 
 def progress_columns() -> tuple[Any, ...]:
-    """The columns of a training bar."""
+    """Return the columns of a training bar."""
     return (
         TextColumn("{task.description}"),
         BarColumn(),

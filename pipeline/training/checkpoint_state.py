@@ -1,5 +1,4 @@
-"""Optimiser, scheduler and random state in checkpoints as safetensors and JSON: nothing that a
-reader would execute."""
+"""Checkpoint state of optimiser, scheduler and random generators, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
 
 
 def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
-    """Read them back into an optimiser and a scheduler of the same make."""
+    """Restore the states of an optimiser and its learning-rate scheduler."""
     rest = json.loads((folder / f"{_OPTIMIZER}.json").read_text())
     state: dict[int, dict[str, Any]] = {}
     for key, value in [
@@ -53,8 +52,7 @@ def load_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
 
 
 def save_random_state(folder: Path, rank: int) -> None:
-    """Write the states of Python's, NumPy's and torch's random number generators; `rank` is that of
-    this process."""
+    """Write the states of this process's random generators: Python's, NumPy's and torch's."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     tensors = {
@@ -74,9 +72,9 @@ def save_random_state(folder: Path, rank: int) -> None:
 
 
 def load_random_state(folder: Path, rank: int) -> None:
-    """Put the random number generators of the process of that rank back where they were.
+    """Restore the random generators of the process with this rank.
 
-    A process that was not there before takes over from the first.
+    A rank without a saved state gets that of rank 0.
     """
     file = _random_state(folder, rank)
     file = file if file.is_file() else _random_state(folder, 0)

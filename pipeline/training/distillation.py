@@ -1,5 +1,4 @@
-"""Learning what a teacher would have said, from its cached states and its LM head: no teacher is
-needed for that either."""
+"""Distillation from cached states and the kept LM head, without a teacher in memory."""
 
 from __future__ import annotations
 
@@ -14,19 +13,18 @@ from pipeline.model import LLMModulesForCausalLM, SoftTargets
 
 
 class TeachersPredictions(nn.Module):
-    """Makes soft targets of a batch's teacher states (Hinton et al., arXiv 1503.02531, at
-    temperature 1)."""
+    """Computes soft targets from teacher states (arXiv 1503.02531, at temperature 1)."""
 
     head: torch.Tensor
     rows: torch.Tensor
 
     def __init__(self, model: LLMModulesForCausalLM, cache: Cache, share: float) -> None:
-        """Hold the teacher's LM head, and where in the student's the same tokens are.
+        """Take the teacher's LM head, and the rows of the student's for the same tokens.
 
         Args:
             model: the student.
-            cache: what it learns from.
-            share: of the loss.
+            cache: has the LM head.
+            share: of the loss that distillation is.
 
         Raises:
             InputError: as `kept_head`.
@@ -41,7 +39,7 @@ class TeachersPredictions(nn.Module):
         self.register_buffer("rows", rows_K, persistent=False)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with `soft_targets` in place of its `target_states`."""
+        """Return the batch with `soft_targets` instead of `target_states`."""
         states_BTD = batch["target_states"].to(self.head.dtype)
         soft = SoftTargets(states_BTD, self.head, self.rows, self.share)
         return {name: value for name, value in batch.items() if name != "target_states"} | {

@@ -1,5 +1,4 @@
-"""A student's LM head to begin with: the teacher's, reduced to the student's width with the least
-loss."""
+"""Initialise a student's LM head with the teacher's, reduced to the student's width."""
 
 from __future__ import annotations
 
@@ -15,35 +14,33 @@ from pipeline.runs.settings import TrainSettings
 _SAMPLE_TOKENS = 16384
 
 
-def start_head(model: LLMModulesForCausalLM, cache: Cache, settings: TrainSettings) -> None:
-    """Put the reduced LM head of the teacher into a student; rows of tokens that the cache does not
-    know stay as they are.
+def init_head(model: LLMModulesForCausalLM, cache: Cache, settings: TrainSettings) -> None:
+    """Initialise a student's LM head; rows of tokens without a kept teacher row do not change.
 
     Raises:
-        InputError: the cache kept no LM head, or not the states that it reads.
+        InputError: the cache has no LM head, or not the layer that it reads.
     """
-    known, rows_KD = kept_head(cache, "--head-init teacher")
+    token_ids, rows_KD = kept_head(cache, "--head-init teacher")
     reduced_KS = reduced_head(
         rows_KD.float(), _sampled_states(cache, settings.seed), model.config.hidden_size
     )
-    tokens = torch.tensor(known)
-    places = tokens if model.head_tokens is None else torch.searchsorted(model.head_tokens, tokens)
+    tokens = torch.tensor(token_ids)
+    rows = tokens if model.head_tokens is None else torch.searchsorted(model.head_tokens, tokens)
     with torch.no_grad():
-        model.lm_head.weight[places] = reduced_KS.to(model.lm_head.weight.dtype)
+        model.lm_head.weight[rows] = reduced_KS.to(model.lm_head.weight.dtype)
 
 
 def reduced_head(head_KD: torch.Tensor, states_ND: torch.Tensor, width: int) -> torch.Tensor:
-    """`A` `[K, width]` such that logits `A z` of some `z = B h` are nearest to the teacher's logits
-    `head h`, in the mean square.
+    """Return `A` `[K, width]` whose logits `A z`, `z = B h`, best fit the teacher's `head h`.
 
-    What a softmax does not see, a constant added to all logits, does not count. `z` is white: of
-    unit second moment in all directions, as the states are that leave a LayerNorm. It is the
-    truncated singular value decomposition of `head M^(1/2)`, with `M` the second moment of the
-    states. A student wider than the teacher gets columns of zeros.
+    The error is the mean square up to a constant added to all logits, which a softmax ignores. `z`
+    is white (its second moment is the identity), as the output of a LayerNorm. `A` is the truncated
+    singular value decomposition of `head M^(1/2)`, where `M` is the second moment of the states. If
+    the student is wider than the teacher, the remaining columns are zero.
 
     Args:
         head_KD: the teacher's LM head.
-        states_ND: a sample of the states that it reads.
+        states_ND: a sample of the teacher's last hidden states.
         width: of the student.
     """
     centred_KD = (head_KD - head_KD.mean(dim=0)).double()
@@ -59,7 +56,7 @@ def reduced_head(head_KD: torch.Tensor, states_ND: torch.Tensor, width: int) -> 
 
 
 def _sampled_states(cache: Cache, seed: int) -> torch.Tensor:
-    """States `[N, d_teacher]` of layer -1 of whole examples chosen at random."""
+    """Return states `[N, d_teacher]` of layer -1, of randomly chosen whole examples."""
     order = random.Random(seed).sample(range(len(cache)), len(cache))
     states, tokens = [], 0
     for index in order:

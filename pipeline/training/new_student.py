@@ -15,7 +15,7 @@ from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student
 from pipeline.runs.settings import TrainSettings
-from pipeline.training.head_init import start_head
+from pipeline.training.head_init import init_head
 
 
 def new_student(
@@ -24,35 +24,37 @@ def new_student(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[CachedExamples],
 ) -> LLMModulesForCausalLM:
-    """Return an untrained student for a run, its frozen parts frozen.
+    """Return an untrained student for a run, with frozen parts as its settings say.
 
     Args:
         settings: of the run.
         cache: to train from.
         tokenizer: the student's.
-        examples: all that the student will read.
+        examples: the data sets that the student will read.
 
     Raises:
-        InputError: there is no such student, or the cache lacks what it starts from.
+        InputError: there is no such student, or the cache lacks a vocabulary or LM head for it.
     """
-    own, pad = settings.own_tokens, tokenizer.pad_token_id
-    end = int(tokenizer.eos_token_id) if own else cache.manifest.end_token_id
+    own_tokens, pad = settings.own_tokens, tokenizer.pad_token_id
+    end = int(tokenizer.eos_token_id) if own_tokens else cache.manifest.end_token_id
     model = build_student(
         settings.student,
         new_weights=settings.new_weights,
-        vocab_size=len(tokenizer) if own else cache.manifest.vocab_size,
-        longest=max(max(each.lengths) for each in examples) if own else int(cache.lengths.max()),
+        vocab_size=len(tokenizer) if own_tokens else cache.manifest.vocab_size,
+        longest=max(max(dataset.lengths) for dataset in examples)
+        if own_tokens
+        else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
         condition=settings.condition,
         bridge=settings.bridge,
-        bos_token_id=begin_token(tokenizer) if own else None,
+        bos_token_id=begin_token(tokenizer) if own_tokens else None,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
         head_tokens=_occurring(cache, examples) if settings.vocab == "dataset" else None,
     )
     model.config.use_cache = False  # no key-value cache in training; generation turns it on
     if settings.head_init == "teacher":
-        start_head(model, cache, settings)
+        init_head(model, cache, settings)
     for part in settings.freeze:
         _part(model, part).requires_grad_(False)
     return model
@@ -67,11 +69,9 @@ def build_optimizer(
         for name, weights in model.named_parameters()
         if weights.requires_grad
     ]
-    body, around = (
-        [weights for of_body, weights in trained if of_body],
-        [weights for of_body, weights in trained if not of_body],
-    )
-    groups = [{"params": around, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
+    body = [weights for in_body, weights in trained if in_body]
+    others = [weights for in_body, weights in trained if not in_body]
+    groups = [{"params": others, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
     return AdamW(
         [group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay
     )
@@ -88,7 +88,7 @@ def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
 
 def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
     """Return the tokens that the LM head of `--vocab dataset` spans, ascending."""
-    occurring = [each.occurring for each in examples]
+    occurring = [dataset.occurring for dataset in examples]
     if all(tokens is not None for tokens in occurring):
         return sorted({token for tokens in occurring for token in tokens or ()})
     try:

@@ -46,7 +46,7 @@ def train_one(
         title: of the run, for progress.
         comparisons: names of the comparison runs that its record lists.
         resume: continue from the last checkpoint.
-        options: that the command was given, kept with the run.
+        options: the command's options as YAML, stored in the run's folder.
 
     Raises:
         InputError: as `train`.
@@ -72,15 +72,15 @@ def train_one(
     require_no_teacher()
     reset_peak_memory()
     checkpoint = folder.last_checkpoint() if resume else None
-    together = prepared.arguments.distributed_state
-    together.wait_for_everyone()  # rank 0 changes what all have read
+    processes = prepared.arguments.distributed_state
+    processes.wait_for_everyone()  # rank 0 changes files that all have read
     if share.rank == 0:
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.write_record(record)
         if not folder.options.exists():
             folder.write_options(options)
         folder.continue_from(checkpoint)
-    together.wait_for_everyone()
+    processes.wait_for_everyone()
     with progress_bar(*progress_columns()) as bar:
         trainer = StudentTrainer(
             prepared.model,
@@ -124,19 +124,19 @@ def train_one(
 
 
 def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float:
-    """Train unless the checkpoint is the last one; leave the best student in the trainer.
+    """Train unless the checkpoint is the last one, and load the best student.
 
     Returns:
-        Seconds of training, those before the checkpoint included.
+        Seconds of training, including those before the checkpoint.
     """
-    if trainer.args.max_steps == 0:  # evaluated untrained
+    if trainer.args.max_steps == 0:
         trainer.state.best_metric = trainer.evaluate()["eval_loss"]
         trainer.state.best_global_step, trainer.state.epoch = 0, 0
         return 0.0
     if checkpoint is None or not is_over(checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         callbacks = trainer.callback_handler.callbacks
-        return next(each.seconds for each in callbacks if isinstance(each, Stopwatch))
+        return next(watch.seconds for watch in callbacks if isinstance(watch, Stopwatch))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     assert isinstance(trainer.model, LLMModulesForCausalLM)
@@ -150,13 +150,13 @@ def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float
 
 
 def _save_model(folder: RunFolder, prepared: PreparedRun) -> None:
-    model, staged = prepared.model, folder.root / "model.partial"
-    shutil.rmtree(staged, ignore_errors=True)
+    model, partial = prepared.model, folder.root / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     model.config.use_cache = True
     model.generation_config.use_cache = True
-    model.save_pretrained(staged)
-    prepared.tokenizer.save_pretrained(staged)
+    model.save_pretrained(partial)
+    prepared.tokenizer.save_pretrained(partial)
     if model.config.own_tokens:
-        prepared.teachers_tokenizer.save_pretrained(staged / folder.teachers_tokenizer.name)
+        prepared.teachers_tokenizer.save_pretrained(partial / folder.teachers_tokenizer.name)
     shutil.rmtree(folder.model, ignore_errors=True)
-    staged.rename(folder.model)
+    partial.rename(folder.model)

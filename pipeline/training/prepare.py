@@ -1,4 +1,4 @@
-"""What a run needs before its first step: student, batches, optimiser."""
+"""Prepare a run: student, batches, optimiser."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from pipeline.training.new_student import build_optimizer, new_student
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What one process needs to start a run, with its share of the batches.
+    """Everything that one process needs to start a run, with its share of the batches.
 
     Attributes:
-        left_out: examples that are neither trained nor validated on, by reason.
+        left_out: number of examples used for neither training nor validation, by reason.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -63,8 +63,8 @@ def prepare_run(
         progress: counts the rows whose answers are tokenised.
 
     Raises:
-        InputError: too few examples; no such student, device or reporter; or batches that cannot be
-            divided among the processes.
+        InputError: there are too few examples, no such student, device or reporter, or the batches
+            cannot be divided among the processes.
     """
     train_rows, validation_rows = rows_of(cache, settings)
     tokenizer = students_tokenizer(settings, cache)

@@ -1,4 +1,4 @@
-"""What a cache must have for a student, or for one of its comparison runs."""
+"""Requirements of students and comparison runs on their caches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
     """Refuse a student that cannot be trained from a cache.
 
     Raises:
-        InputError: the cache lacks a layer, there is no such student, or its parts are all frozen.
+        InputError: the cache lacks a layer, there is no such student, or all its parts are frozen.
     """
     settings.require_states_of(cache.address, cache.manifest)
     settings.require_sense()
@@ -36,10 +36,9 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         tokenizer = students_tokenizer(settings, cache)
         if not any(transcript_of(cache, index).answers for index in range(len(cache))):
             raise InputError(
-                f"{cache.address}: holds plain text, and --condition prompt and text learn what"
-                " answers say"
+                f"{cache.address}: holds plain text, and --condition prompt and text learn answers"
             )
-        if settings.student not in SIZES:  # a new one gets as many positions as are needed
+        if settings.student not in SIZES:  # a new one gets enough positions
             lengths = examples_of(
                 replace(settings, layers=()), cache, range(len(cache)), tokenizer
             ).lengths
@@ -47,7 +46,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
 
 
 def unfit_comparisons(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
-    """Return the comparison runs that a student cannot have, each with the reason."""
+    """Return the comparison runs that a student cannot have, with reasons."""
     reasons = {}
     with open_cache(settings.cache) as cache:
         for name in names:
@@ -63,7 +62,7 @@ def unfit_comparisons(settings: TrainSettings, names: Sequence[str]) -> dict[str
 
 
 def require_comparison(
-    settings: TrainSettings, cache: Cache, name: str, own: TrainSettings
+    settings: TrainSettings, cache: Cache, name: str, changed: TrainSettings
 ) -> None:
     """Refuse a comparison run that cannot be trained.
 
@@ -71,30 +70,29 @@ def require_comparison(
         settings: of the student.
         cache: of the student.
         name: of the comparison run.
-        own: its settings.
+        changed: settings of the comparison run.
 
     Raises:
-        InputError: it cannot, or its own cache has another teacher than a random one, or other
-            examples than the student's.
+        InputError: it cannot be trained, the teacher of its own cache is not random, or that
+            cache has other examples than the student's.
     """
-    with opened_cache(own, settings, cache) as read:
-        require_fit(read, own)
-        if name == RANDOM_TEACHER and not str(read.identity["teacher_weights"]).startswith(
-            "random:"
-        ):
+    with opened_cache(changed, settings, cache) as own_cache:
+        require_fit(own_cache, changed)
+        weights = str(own_cache.identity["teacher_weights"])
+        if name == RANDOM_TEACHER and not weights.startswith("random:"):
             raise InputError(
-                f"--random-teacher {read.address}: its teacher is not random; extract with"
+                f"--random-teacher {own_cache.address}: its teacher is not random; extract with"
                 " --teacher random:SEED:T"
             )
-        if read.identity["tokens"] != cache.identity["tokens"]:
+        if own_cache.identity["tokens"] != cache.identity["tokens"]:
             raise InputError(
-                f"{read.address}: was made of other examples than {cache.address}; extract the same"
-                " rows for it"
+                f"{own_cache.address}: has other examples than {cache.address}; extract the same"
+                " rows"
             )
 
 
 def opened_cache(
-    own: TrainSettings, settings: TrainSettings, cache: Cache
+    changed: TrainSettings, settings: TrainSettings, cache: Cache
 ) -> AbstractContextManager[Cache]:
-    """Return a comparison run's cache, which is the student's open one unless it has its own."""
-    return nullcontext(cache) if own.cache == settings.cache else open_cache(own.cache)
+    """Return the cache of a comparison run: its own, or the student's, which is open."""
+    return nullcontext(cache) if changed.cache == settings.cache else open_cache(changed.cache)

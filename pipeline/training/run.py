@@ -30,29 +30,29 @@ def train(
 ) -> RunRecord:
     """Train a student, then its comparison runs; return the student's record.
 
-    Where torchrun has started several processes, all call this, and train together.
+    All processes that torchrun started call this, and train together.
 
     Args:
         settings: of the student.
         comparisons: names of the comparison runs (see `pipeline.runs.comparisons`).
-        random_teacher: the cache of a teacher of random weights, for the control of that name.
-        resume: go on with what was begun.
-        options: the command's, kept beside the run as what repeats it.
+        random_teacher: cache of a teacher with random weights, for the control of that name.
+        resume: continue a run that was begun.
+        options: the command's options as YAML, stored in the run's folder.
 
     Raises:
-        CacheError: there is no whole cache there, or it is damaged.
-        InputError: the cache lacks the layer, the run exists (or differs from what is resumed), no
-            such student.
+        CacheError: the cache is missing, incomplete or damaged.
+        InputError: the cache lacks a layer, there is no such student, or the run exists, or differs
+            from the one to resume.
         RunError: the loss is not finite, or another model's weights are in memory.
     """
     settings.require_comparisons(comparisons)
     settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
-        if own_share().rank == 0 and (together := describe_groups(cache)):
-            tell(together)
+        if own_share().rank == 0 and (groups := describe_groups(cache)):
+            tell(groups)
         if comparisons and own_share().rank == 0:
-            _tell_if_too_few(cache, settings)
+            _warn_of_few_rows(cache, settings)
         for name in comparisons:
             require_comparison(
                 settings,
@@ -61,35 +61,35 @@ def train(
                 comparison_settings(settings, name, steps=1, random_teacher=random_teacher),
             )
         controls = [name for name in comparisons if kind_of(name) != "baseline"]
-        in_all = len(comparisons) + 1
-        title = f"student (1 of {in_all})" if comparisons else "student"
+        runs = len(comparisons) + 1
+        title = f"student (1 of {runs})" if comparisons else "student"
         record = train_one(settings, cache, title, controls, resume=resume, options=options)
         for number, name in enumerate(comparisons, start=2):
-            own = comparison_settings(
+            changed = comparison_settings(
                 settings, name, steps=record.result.steps, random_teacher=random_teacher
             )
-            with opened_cache(own, settings, cache) as read:
-                title = f"{name} ({number} of {in_all})"
-                train_one(own, read, title, (), resume=resume or RunFolder(own.run).exists())
-            record = record.with_comparisons([name])  # baselines count once they are finished
+            with opened_cache(changed, settings, cache) as comparison_cache:
+                title = f"{name} ({number} of {runs})"
+                resume_it = resume or RunFolder(changed.run).exists()
+                train_one(changed, comparison_cache, title, (), resume=resume_it)
+            record = record.with_comparisons([name])  # baselines are listed when finished
             if own_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
         if comparisons and own_share().rank == 0:
-            RunFolder(settings.run).write_options(
-                options
-            )  # those that a run was begun with may have named none
+            # the options that the run was begun with may not name the comparison runs
+            RunFolder(settings.run).write_options(options)
     return record
 
 
-def _tell_if_too_few(cache: Cache, settings: TrainSettings) -> None:
+def _warn_of_few_rows(cache: Cache, settings: TrainSettings) -> None:
     rows = len(cache)
-    if rows < 2:  # is refused in a moment
+    if rows < 2:  # refused later
         return
     held_out = len(rows_of(cache, settings)[1])
     if held_out < MIN_HELD_OUT:
         share = math.ceil(100 * MIN_HELD_OUT / rows) / 100
-        mend = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
+        advice = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
         tell(
-            f"{held_out} of {rows} rows are held out; from fewer than {MIN_HELD_OUT} `evaluate`"
-            f" gives no verdict: take {mend}"
+            f"{held_out} of {rows} rows are held out; with fewer than {MIN_HELD_OUT} `evaluate`"
+            f" gives no verdict: use {advice}"
         )

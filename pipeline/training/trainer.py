@@ -1,5 +1,4 @@
-"""HF `Trainer` as this project uses it: two learning rates, honest validation loss, checkpoints
-without pickle."""
+"""HF `Trainer` for students: cached batches, exact validation loss, checkpoints without pickle."""
 
 from __future__ import annotations
 
@@ -27,11 +26,16 @@ _LOWER = "lower the learning rates and start again"
 
 
 class StudentTrainer(Trainer):
-    """Trains a student from cached features."""
+    """Trains a student from cached batches.
 
-    _seen: int | None
-    """Tokens that all processes had read when the clock was started; None before the next batch is
-    fetched."""
+    `_save_optimizer_and_scheduler`, `_save_rng_state` and their `_load_…` counterparts override
+    private methods of `Trainer`. It has no public ones for the state of a checkpoint: a callback
+    runs only after the state file, which must be written last because it marks a checkpoint as
+    complete.
+    """
+
+    _tokens_before: int | None
+    """Tokens that all processes had read when the clock started; None until the next batch."""
 
     def __init__(
         self,
@@ -42,15 +46,14 @@ class StudentTrainer(Trainer):
         predictions: TeachersPredictions | None = None,
         **kwargs: Any,
     ) -> None:
-        """As `Trainer`.
+        """Create the trainer.
 
         Args:
-            training: this process's batches of each epoch.
-            validation: its share of the examples held out.
+            training: this process's training batches.
+            validation: this process's batches of held-out examples.
             decoder: decodes the hidden states of each batch on the training device.
-            predictions: makes soft targets, where the student is to learn what the teacher would
-                have said.
-            args, kwargs: of `Trainer`.
+            predictions: adds the teacher's predictions as soft targets; None: no distillation.
+            args, kwargs: as for `Trainer`.
         """
         super().__init__(*args, **kwargs | {"eval_dataset": validation.dataset})
         self._training, self._validation = training, validation
@@ -59,15 +62,12 @@ class StudentTrainer(Trainer):
         self._restart_clock()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer`, and to the same weights each time."""
+        """Train as `Trainer` does, with deterministic algorithms."""
         with deterministic(self.args.device):
             return super().train(*args, **kwargs)
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return self._decoder(super()._prepare_inputs(inputs))  # type: ignore[no-any-return]  # a module's call is untyped
-
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches that are dealt out to the processes already."""
+        """Return the batches of this process."""
         return self._training
 
     def compute_loss(
@@ -77,27 +77,27 @@ class StudentTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The loss without the logits, which do not fit in memory for long examples."""
+        """Return the loss; logits of long examples do not fit in memory, so there are none."""
+        inputs = self._decoder(inputs)
         if self._predictions is not None:
             inputs = self._predictions(inputs)
         output = model(**inputs, loss_only=True, num_items_in_batch=num_items_in_batch)
-        loss = (
-            output.loss * self.args.world_size
-        )  # the processes' gradients are averaged; each token is to count alike
+        loss = output.loss * self.args.world_size  # gradients are averaged over the processes
         return (loss, output) if return_outputs else loss
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """Fetch the batches of one optimiser step, and note how long that took."""
-        self._seen = self.state.num_input_tokens_seen if self._seen is None else self._seen
-        began = time.perf_counter()
-        fetched, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._waited += time.perf_counter() - began
-        return fetched, items
+        """Return the batches of one optimiser step, and measure the wait for them."""
+        if self._tokens_before is None:
+            self._tokens_before = self.state.num_input_tokens_seen
+        start = time.perf_counter()
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._wait_seconds += time.perf_counter() - start
+        return batches, items
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add speed and the share of time spent waiting for batches.
+        """Log with speed and the share of time spent waiting for batches.
 
         Raises:
             RunError: the loss is not finite.
@@ -105,11 +105,10 @@ class StudentTrainer(Trainer):
         if not math.isfinite(logs.get("loss", 0.0)):
             raise RunError(f"step {self.state.global_step}: the loss is {logs['loss']}; {_LOWER}")
         if "loss" in logs:
-            seconds = time.perf_counter() - self._since
-            logs["tokens_per_second"] = round(
-                (self.state.num_input_tokens_seen - (self._seen or 0)) / seconds, 1
-            )
-            logs["loader_wait_share"] = round(self._waited / seconds, 4)
+            seconds = time.perf_counter() - self._start
+            tokens = self.state.num_input_tokens_seen - (self._tokens_before or 0)
+            logs["tokens_per_second"] = round(tokens / seconds, 1)
+            logs["loader_wait_share"] = round(self._wait_seconds / seconds, 4)
             self._restart_clock()
         super().log(logs, start_time)
 
@@ -119,7 +118,11 @@ class StudentTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Validation loss in nats a labelled token, however the batches are cut."""
+        """Return the validation loss in nats per labelled token.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
         paused = time.perf_counter()
         assert self.model is not None
         result = validation_loss(
@@ -134,19 +137,19 @@ class StudentTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
-        self._since += time.perf_counter() - paused
+        self._start += time.perf_counter() - paused
         return metrics
 
-    def _restart_clock(self) -> None:
-        self._since, self._waited = time.perf_counter(), 0.0
-        self._seen = None
-
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
-    ) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the student to a folder, from the main process."""
         assert isinstance(self.model, LLMModulesForCausalLM)
         assert output_dir is not None
-        self.model.save_pretrained(output_dir, state_dict=state_dict)
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir)
+
+    def _restart_clock(self) -> None:
+        self._start, self._wait_seconds = time.perf_counter(), 0.0
+        self._tokens_before = None
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
@@ -158,7 +161,7 @@ class StudentTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         checkpoint_state.save_random_state(Path(output_dir), self.args.process_index)
-        # the state file comes next, and says that the checkpoint is whole
+        # the state file is next, and marks the checkpoint as complete
         self.args.distributed_state.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

@@ -1,4 +1,4 @@
-"""How well a student predicts examples it was not trained on."""
+"""The validation loss of a student."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ValidationLoss:
     """Cross-entropy over labelled tokens.
 
     Attributes:
-        loss: nats a token, each token counted alike whatever its batch.
-        tokens: labelled tokens.
+        loss: nats per token; every token has the same weight, whatever its batch.
+        tokens: number of labelled tokens.
     """
 
     loss: float
@@ -26,12 +26,12 @@ class ValidationLoss:
 
     @property
     def perplexity(self) -> float:
-        """`exp(loss)`."""
+        """The perplexity, `exp(loss)`."""
         return perplexity(self.loss)
 
 
 def perplexity(loss: float) -> float:
-    """`exp(loss)`, which stays a number."""
+    """Return `exp(loss)`, limited so that it stays finite."""
     return math.exp(min(loss, 700.0))
 
 
@@ -41,24 +41,24 @@ def validation_loss(
     batches: Iterable[dict[str, torch.Tensor]],
     decoder: nn.Module,
     device: torch.device,
-    summed: Callable[[torch.Tensor], torch.Tensor] = lambda own: own,
+    sum_over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda figures: figures,
 ) -> ValidationLoss:
-    """Mean loss of a student over batches, teacher-forced.
+    """Return the mean loss of a student over batches, with teacher forcing.
 
     Args:
         model: the student.
         batches: of this process.
         decoder: decodes their hidden states on the device.
         device: of the student.
-        summed: adds up figures over all processes.
+        sum_over_processes: adds figures over all processes.
     """
     was_training = model.training
     model.eval()
-    own = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64)
     for batch in batches:
-        own[1] += int((batch["labels"][:, 1:] != IGNORE).sum())
-        moved = decoder({name: value.to(device) for name, value in batch.items()})
-        own[0] += float(model(**moved, loss_only=True, num_items_in_batch=1).loss)
+        sums[1] += int((batch["labels"][:, 1:] != IGNORE).sum())
+        decoded = decoder({name: value.to(device) for name, value in batch.items()})
+        sums[0] += float(model(**decoded, loss_only=True, num_items_in_batch=1).loss)
     model.train(was_training)
-    total, tokens = summed(own.to(device)).tolist()
+    total, tokens = sum_over_processes(sums.to(device)).tolist()
     return ValidationLoss(total / max(tokens, 1), int(tokens))

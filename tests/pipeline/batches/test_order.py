@@ -46,7 +46,7 @@ def test_an_epoch_has_every_example_once_and_no_batch_is_too_large(
         order(lengths, size, seed)
     )  # in every epoch: a run's steps are counted before it begins
     assert sorted(
-        place for batch in order(lengths, size, seed).as_they_lie() for place in batch
+        place for batch in order(lengths, size, seed).unshuffled() for place in batch
     ) == list(range(len(lengths)))
     for batch in batches:
         padded = len(batch) * max(lengths[place] for place in batch)

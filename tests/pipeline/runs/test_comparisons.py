@@ -282,7 +282,7 @@ def test_too_few_rows_for_a_verdict_are_said_before_training(
     settings = TrainSettings(cache=small_cache, run=tmp_path / "few", max_steps=1, device="cpu")
     train(settings, comparisons=("layer-0",))
     line = (
-        "4 of 40 rows are held out; from fewer than 10 `evaluate` gives no verdict: take more rows,"
+        "4 of 40 rows are held out; with fewer than 10 `evaluate` gives no verdict: use more rows,"
         " or --validation 0.25\n"
     )
     assert line in capsys.readouterr().err
