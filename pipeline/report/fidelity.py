@@ -12,7 +12,7 @@ from cache.files import write_atomically
 from pipeline.report.figures import as_svg
 from pipeline.report.page import render
 from pipeline.report.rate_plot import RatePoint, rate_plot
-from pipeline.upkeep.compare_codecs import LayerFidelity
+from pipeline.upkeep.layer_fidelity import LayerFidelity
 
 
 def fidelity_json(cache: str, layers: Sequence[LayerFidelity]) -> dict[str, Any]:

@@ -1,2 +1,1 @@
-"""What a cache needs after it is extracted: repair, comparison with the live teacher, new
-codecs."""
+"""Maintenance of a cache with its teacher: repair, deep verification, recoding, comparisons."""

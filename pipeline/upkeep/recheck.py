@@ -1,8 +1,7 @@
-"""Cached hidden states against the live teacher, on a sample: are they its, and how exactly?
+"""Compare a sample of the cached hidden states with the live teacher.
 
-The reference is a plain call of transformers, an example at a time. It shares nothing with what
-made the cache but the loading of
-weights: no hooks, no blocks left out, no positions, no padding, no key-value cache.
+The reference is a plain call of transformers, one example at a time. It shares only the loading of
+weights with the extract: no hooks, no left-out blocks, no positions, padding or key-value cache.
 """
 
 from __future__ import annotations
@@ -22,29 +21,33 @@ from cache.storage import LocationLike
 from pipeline.device import choose_device
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import load_verified_base_model
-from pipeline.upkeep.recorded_settings import recorded
+from pipeline.upkeep.recorded_settings import recorded_location
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
-"""Relative error up to which stored states are the teacher's, by its compute dtype. Rounding to
-bfloat16 costs up to 0.4 %, a whole pass in it 1 % or so from one machine to another; states of
-other tokens or weights are off by tens of per cent."""
+"""Largest relative error of states that are the teacher's, by compute dtype.
 
-_EXAMPLES_DIFFER = 2.0
-_FAR = 1e30
+Rounding to bfloat16 costs up to 0.4 %, a pass in bfloat16 differs by about 1 % between machines;
+states of other tokens or weights differ by tens of per cent.
+"""
+_CODEC_MARGIN = 2.0
+"""The worst example may exceed the codec's mean relative error by this factor."""
+_NOT_FINITE = 1e30
+"""Stands for a difference that is not finite; JSON has no NaN."""
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far a layer's stored states are from the live ones.
+    """The difference between a layer's stored and live states.
 
     Attributes:
-        relative_error: length of the difference over length of the live state, token by token (a
-            few tokens of middle layers are hundreds of times as long as all others, and would hide
+        relative_error: length of the difference over length of the live state, per token (some
+            tokens of middle layers are hundreds of times as long as all others, and would hide
             them); root mean square over all sampled tokens.
-        worst_example: the same of the example where it is largest, named by its index and row id.
         largest_difference: of any single value.
-        tolerance: what is allowed for the worst example: of the compute type, and twice what the
-            codec is known to lose.
+        worst_relative_error: of the example where it is largest.
+        worst_example, worst_row_id: index and row id of that example.
+        tolerance: limit for the worst example: that of the compute dtype, plus twice the codec's
+            relative error.
     """
 
     layer: int
@@ -59,7 +62,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Recheck:
-    """A sample of a cache beside the live teacher."""
+    """The comparison of a sample of a cache with the live teacher."""
 
     examples: int
     tokens: int
@@ -77,44 +80,42 @@ def recheck(
     seed: int = 0,
     progress: Progress = NO_PROGRESS,
 ) -> Recheck:
-    """Run the live teacher over a random sample of a cache's examples and compare.
+    """Run the live teacher over a random sample of a cache's examples, and compare.
 
     Args:
-        where: place of a whole cache.
-        sample: how many examples.
-        teacher: where it lies now; None: where it lay when the cache was made.
-        device: where it computes; its type is the cache's.
+        where: location of a complete cache.
+        sample: number of examples.
+        teacher: its current location; None: the recorded one.
+        device: of the teacher.
         seed: of the sample.
         progress: counts the examples.
 
     Raises:
-        CacheError: it is not a whole cache.
-        InputError: the teacher is not there, or not the one that the cache was made with.
+        CacheError: the cache is incomplete or empty.
+        InputError: the teacher is missing, or another one.
     """
     with open_cache(where) as cache:
         if not len(cache):
             raise CacheError(f"{cache.address}: has no examples to compare")
-        teacher = teacher or recorded(cache.manifest, "teacher")
+        teacher = teacher or recorded_location(cache.manifest, "teacher")
         chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
         live = load_verified_base_model(teacher, cache.identity, choose_device(device))
-        errors: dict[int, list[tuple[int, float, npt.NDArray[np.float64]]]] = {
-            layer: [] for layer in cache.layers
-        }
+        differences: dict[int, list[_Difference]] = {layer: [] for layer in cache.layers}
         tokens = 0
-        # Shorter ones first: dynamic rotary embeddings keep what the longest text so far has made
-        # of them.
+        # Shortest first: dynamic rotary embeddings keep the frequencies of the longest text so far.
         progress.stage("compare", len(chosen))
         for index in sorted(chosen, key=lambda index: int(cache.lengths[index])):
             example = cache[index]
             states = _plain_states(live, example.input_ids, cache.layers)
             for layer, stored in example.hidden_states.items():
-                errors[layer].append((index, *_difference(stored, states[layer])))
+                differences[layer].append(_difference(index, stored, states[layer]))
             tokens += len(example)
             progress.advance()
         dtype = cache.identity["compute_dtype"]
         row_ids = cache.row_ids
-        allowed = {
-            layer: _EXAMPLES_DIFFER * _coding_error(codec) for layer, codec in cache.codecs.items()
+        tolerances = {
+            layer: TOLERANCE[dtype] + _CODEC_MARGIN * _codec_error(codec)
+            for layer, codec in cache.codecs.items()
         }
     return Recheck(
         examples=len(chosen),
@@ -122,8 +123,8 @@ def recheck(
         compute_dtype=dtype,
         tolerance=TOLERANCE[dtype],
         layers=[
-            _layer_error(layer, found, row_ids, TOLERANCE[dtype] + allowed[layer])
-            for layer, found in errors.items()
+            _layer_error(layer, of_layer, row_ids, tolerances[layer])
+            for layer, of_layer in differences.items()
         ],
     )
 
@@ -132,51 +133,62 @@ def recheck(
 def _plain_states(
     body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[int]
 ) -> dict[int, torch.Tensor]:
-    """Hidden states `[T, d_teacher]` of some layers; the last one is the output after the final
-    norm."""
+    """Return the hidden states `[T, d_teacher]` of some layers, the last one after the final norm."""
     ids_1T = torch.from_numpy(input_ids.astype(np.int64))[None].to(body.device)
     output = body(input_ids=ids_1T, output_hidden_states=True)
-    every = list(output.hidden_states)
+    states = list(output.hidden_states)
     if getattr(output, "last_hidden_state", None) is not None:
-        every[-1] = output.last_hidden_state
-    return {layer: every[layer][0].to("cpu", torch.bfloat16) for layer in layers}
+        states[-1] = output.last_hidden_state
+    return {layer: states[layer][0].to("cpu", torch.bfloat16) for layer in layers}
 
 
-def _difference(
-    stored_TD: npt.NDArray[Any], live_TD: torch.Tensor
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """The largest difference of any value, and the squared relative error `[T]` of each token."""
+@dataclass(frozen=True)
+class _Difference:
+    """The difference of one example: its largest value, and squared relative errors `[T]`."""
+
+    index: int
+    largest: float
+    squares: npt.NDArray[np.float64]
+
+    @property
+    def relative_error(self) -> float:
+        """The root mean square over the tokens."""
+        return float(np.sqrt(self.squares.mean()))
+
+
+def _difference(index: int, stored_TD: npt.NDArray[Any], live_TD: torch.Tensor) -> _Difference:
     live = live_TD.to(torch.float64).numpy()
     difference = stored_TD.astype(np.float64) - live
-    lengths = np.maximum((live**2).sum(axis=1), np.finfo(np.float64).tiny)
-    squares_T = (difference**2).sum(axis=1) / lengths
-    # What is not finite is as far from any stored state as can be.
-    largest = float(np.nan_to_num(np.abs(difference), nan=_FAR, posinf=_FAR).max())
-    return largest, np.nan_to_num(squares_T, nan=_FAR, posinf=_FAR)
-
-
-def _layer_error(
-    layer: int,
-    found: list[tuple[int, float, npt.NDArray[np.float64]]],
-    row_ids: list[str],
-    tolerance: float,
-) -> LayerError:
-    worst, index = max((float(np.sqrt(squares_T.mean())), index) for index, _, squares_T in found)
-    return LayerError(
-        layer=layer,
-        relative_error=float(
-            np.sqrt(np.concatenate([squares_T for _, _, squares_T in found]).mean())
-        ),
-        largest_difference=max(largest for _, largest, _ in found),
-        worst_relative_error=worst,
-        worst_example=index,
-        worst_row_id=row_ids[index],
-        tolerance=tolerance,
-        within_tolerance=worst <= tolerance,
+    squared_lengths = np.maximum((live**2).sum(axis=1), np.finfo(np.float64).tiny)
+    squares_T = (difference**2).sum(axis=1) / squared_lengths
+    return _Difference(
+        index,
+        float(_finite(np.abs(difference)).max()),
+        _finite(squares_T),
     )
 
 
-def _coding_error(codec: Codec) -> float:
-    """The relative error that a layer's codec was found to make on the calibration tokens; 0 for an
-    exact one."""
+def _finite(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(values, nan=_NOT_FINITE, posinf=_NOT_FINITE)
+
+
+def _layer_error(
+    layer: int, differences: Sequence[_Difference], row_ids: Sequence[str], tolerance: float
+) -> LayerError:
+    worst = max(differences, key=lambda difference: difference.relative_error)
+    squares = np.concatenate([difference.squares for difference in differences])
+    return LayerError(
+        layer=layer,
+        relative_error=float(np.sqrt(squares.mean())),
+        largest_difference=max(difference.largest for difference in differences),
+        worst_relative_error=worst.relative_error,
+        worst_example=worst.index,
+        worst_row_id=row_ids[worst.index],
+        tolerance=tolerance,
+        within_tolerance=worst.relative_error <= tolerance,
+    )
+
+
+def _codec_error(codec: Codec) -> float:
+    """Return a codec's relative error on the calibration tokens; 0 if it is exact."""
     return float(codec.settings.get("found", {}).get("relative_error", 0.0))

@@ -1,4 +1,4 @@
-"""New codecs for a cache that is there already, fitted to its own exact states."""
+"""New codecs for an existing cache, fitted to its own exact states."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.errors import InputError
 from pipeline.extract.calibration import calibrate_on_cache, codecs_already_fitted, needs_lm_head
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
-from pipeline.upkeep.recorded_settings import recorded
+from pipeline.upkeep.recorded_settings import recorded_location
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecodeSettings:
-    """What is asked of a cache's new codecs; each field is the option of that name."""
+    """Requirements of a cache's new codecs; each field is the option of that name."""
 
     codec: tuple[str, ...] = ()
     fidelity: tuple[str, ...] = ()
@@ -43,82 +43,83 @@ def new_codecs(
     settings: RecodeSettings,
     progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
-    """The codecs of the layers that are to be coded anew.
+    """Return the codecs of the layers to encode again.
 
-    Where the target has been begun with what is asked, its codecs are taken: they need not be
-        fitted twice.
+    If the target was begun with the same requirements, its codecs are returned, not fitted again.
 
     Args:
-        source: a whole cache.
-        target: where its conversion is to lie.
-        settings: what is asked.
+        source: a complete cache.
+        target: location of its conversion.
+        settings: the new requirements.
         progress: shows the stages.
 
     Raises:
-        CacheError: the source is not a whole cache, or a layer to be coded anew is not stored
-            exactly.
-        InputError: something is asked of a codec that it cannot give, or the teacher is needed and
-            not to be had.
+        CacheError: the source is incomplete, or a layer to encode again is not stored exactly.
+        InputError: a codec cannot meet its requirement, or the teacher is needed and missing.
     """
     source, target = storage_location(source), storage_location(target)
     require_separate(source, target)
     with open_cache(source) as cache:
-        asked = _asked(cache, settings)
-        for layer, each in asked.items():
-            require_exact(cache, layer, each.name)
+        requirements = _changed_requirements(cache, settings)
+        for layer, requirement in requirements.items():
+            require_exact(cache, layer, requirement.name)
+            packing = packing_named(requirement.name)
             for record in cache.records:
-                packing_named(each.name).require_packable(record.stored.tolist(), cache.hidden_size)
-        if settings.teacher and not needs_lm_head(asked):
+                packing.require_packable(record.stored.tolist(), cache.hidden_size)
+        if settings.teacher and not needs_lm_head(requirements):
             raise InputError(
-                "--teacher: no KL divergence is asked for, so the teacher is not needed; leave"
-                " it out"
+                "--teacher: no KL divergence is required, so the teacher is not needed; leave it"
+                " out"
             )
-        if not asked:
+        if not requirements:
             return {}
-        if (earlier := codecs_already_fitted(target, asked)) is not None:
-            return {layer: earlier[layer] for layer in asked}
+        if (earlier := codecs_already_fitted(target, requirements)) is not None:
+            return {layer: earlier[layer] for layer in requirements}
         teacher = None
-        if needs_lm_head(asked):
+        if needs_lm_head(requirements):
             progress.stage("loading the LM head")
-            name = settings.teacher or recorded(cache.manifest, "teacher")
             teacher = load_verified_teacher(
-                name, [*asked], cache.identity, choose_device(settings.device), with_lm_head=True
+                settings.teacher or recorded_location(cache.manifest, "teacher"),
+                list(requirements),
+                cache.identity,
+                choose_device(settings.device),
+                with_lm_head=True,
             )
-        return calibrate_on_cache(cache, asked, teacher, progress)
+        return calibrate_on_cache(cache, requirements, teacher, progress)
 
 
-def _asked(cache: Cache, settings: RecodeSettings) -> dict[int, CodecRequirement]:
-    """What is asked of the layers that are not to stay as they are."""
-    named = by_layer("--codec", settings.codec, cache.layers)
-    told = {
+def _changed_requirements(cache: Cache, settings: RecodeSettings) -> dict[int, CodecRequirement]:
+    """Return the requirements of the layers to encode again."""
+    names = by_layer("--codec", settings.codec, cache.layers)
+    explicit = {
         **by_layer("--fidelity", settings.fidelity, cache.layers),
         **by_layer("--bits", settings.bits, cache.layers),
     }
-    asked = codec_requirements(
+    requirements = codec_requirements(
         cache.layers,
-        _layer_of_lm_head(cache, settings),
-        codec=tuple(f"{layer}:{named.get(layer, EXACT)}" for layer in cache.layers),
+        _lm_head_layer(cache, settings),
+        codec=tuple(f"{layer}:{names.get(layer, EXACT)}" for layer in cache.layers),
         fidelity=settings.fidelity,
         bits=settings.bits,
         calibration_tokens=settings.calibration_tokens,
         seed=settings.calibration_seed,
         default_of_last=ANY_LAYER,
     )
-    was = cache.manifest.codec_of
+    current = cache.manifest.codec_of
     return {
-        layer: each
-        for layer, each in asked.items()
-        if layer in named and (named[layer] != was[layer] or layer in told)
+        layer: requirement
+        for layer, requirement in requirements.items()
+        if layer in names and (names[layer] != current[layer] or layer in explicit)
     }
 
 
-def _layer_of_lm_head(cache: Cache, settings: RecodeSettings) -> int | None:
-    """Asked only where it matters: the teacher may be gone."""
-    if not any(
-        text.rpartition(":")[2].startswith("kl=") or text.rpartition(":")[2] in PRESETS
-        for text in settings.fidelity
-    ):
+def _lm_head_layer(cache: Cache, settings: RecodeSettings) -> int | None:
+    """Return the layer that the LM head reads; None if no KL divergence is required.
+
+    The teacher may be missing, so its configuration is loaded only if it matters.
+    """
+    values = [text.rpartition(":")[2] for text in settings.fidelity]
+    if not any(value.startswith("kl=") or value in PRESETS for value in values):
         return None
-    return lm_head_layer(
-        settings.teacher or recorded(cache.manifest, "teacher"), cache.layers, cache.identity
-    )
+    name = settings.teacher or recorded_location(cache.manifest, "teacher")
+    return lm_head_layer(name, cache.layers, cache.identity)

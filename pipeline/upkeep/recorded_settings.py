@@ -1,5 +1,4 @@
-"""The extract that made a cache, from what the cache says of itself; which may be anything, so it
-is checked."""
+"""The settings of the extract that made a cache, as recorded in its manifest, validated."""
 
 from __future__ import annotations
 
@@ -16,21 +15,19 @@ from pipeline.teacher.source import TEACHER_KINDS
 _DTYPES = ("fp32", "bf16")
 
 
-def recorded(manifest: Manifest, name: str) -> str:
-    """Where the teacher or the data set was found.
+def recorded_location(manifest: Manifest, name: str) -> str:
+    """Return the recorded location of the `teacher` or the `dataset`.
 
     Raises:
-        CacheError: the cache does not say.
+        CacheError: it is not recorded.
     """
     value = manifest.provenance.get(name)
     if not isinstance(value, str):
-        raise CacheError(
-            f"the cache's manifest does not say what its {name} was; name it with --{name}"
-        )
+        raise CacheError(f"the cache's manifest does not say what its {name} was; add --{name}")
     return value
 
 
-def settings_of(
+def recorded_settings(
     manifest: Manifest,
     cache: LocationLike,
     *,
@@ -39,21 +36,21 @@ def settings_of(
     device: str,
     skip_non_finite: bool,
 ) -> ExtractSettings:
-    """What was asked of the extract that made a cache.
+    """Return the settings of the extract that made a cache.
 
     Args:
-        manifest: the cache's.
-        cache: its folder.
-        teacher, dataset: where they lie now; None: where they lay then.
+        manifest: of the cache.
+        cache: its location.
+        teacher, dataset: their current locations; None: the recorded ones.
         device: to compute on.
-        skip_non_finite: as for the extract.
+        skip_non_finite: as in `extract`.
 
     Raises:
-        CacheError: the cache does not say how it was made.
+        CacheError: a setting is not recorded, or invalid.
     """
     settings = ExtractSettings(
-        teacher=teacher or recorded(manifest, "teacher"),
-        dataset=dataset or recorded(manifest, "dataset"),
+        teacher=teacher or recorded_location(manifest, "teacher"),
+        dataset=dataset or recorded_location(manifest, "dataset"),
         cache=cache,
         teacher_kind=manifest.identity.get("teacher_kind", "?"),
         format=manifest.format,
@@ -76,7 +73,7 @@ def settings_of(
         device=device,
         dtype=manifest.identity.get("compute_dtype", "?"),
     )
-    known = {
+    valid = {
         "dataset_config": isinstance(settings.dataset_config, str | None),
         "split": isinstance(settings.split, str),
         "group_by": isinstance(settings.group_by, str | None),
@@ -93,42 +90,43 @@ def settings_of(
         "shard_tokens": settings.shard_tokens > 0,
         "compute_dtype": settings.dtype in _DTYPES,
     }
-    if unknown := [name for name, right in known.items() if not right]:
+    if invalid := [name for name, is_valid in valid.items() if not is_valid]:
         raise CacheError(
-            f"{cache}: does not say how it was made (its {unknown[0]} is missing or unknown)"
+            f"{cache}: does not say how it was made (its {invalid[0]} is missing or unknown)"
         )
     return settings
 
 
 def _codec_settings(manifest: Manifest) -> dict[str, Any]:
-    """What was asked of each layer's codec, as on the command line."""
-    told = manifest.identity.get("codec")
-    codecs = (
-        {layer: told.get(str(layer)) for layer in manifest.layers} if isinstance(told, dict) else {}
-    )
-    fitted = {layer: codec for layer, codec in codecs.items() if isinstance(codec, dict)}
-    asked = {
-        layer: str(codec.get("asked", "")).partition("=")
-        for layer, codec in fitted.items()
-        if "asked" in codec
+    """Return the codec options, as on the command line."""
+    identity = manifest.identity.get("codec")
+    codecs = identity if isinstance(identity, dict) else {}
+    entries = {layer: codecs.get(str(layer)) for layer in manifest.layers}
+    fitted = {layer: entry for layer, entry in entries.items() if isinstance(entry, dict)}
+    requirements = {
+        layer: str(entry.get("asked", "")).partition("=")
+        for layer, entry in fitted.items()
+        if "asked" in entry
     }
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "codec": tuple(f"{layer}:{name}" for layer, name in manifest.codec_of.items()),
         "fidelity": tuple(
             f"{layer}:{measure}={value}"
-            for layer, (measure, _, value) in asked.items()
+            for layer, (measure, _, value) in requirements.items()
             if measure != "bits"
         ),
         "bits": tuple(
-            f"{layer}:{value}" for layer, (measure, _, value) in asked.items() if measure == "bits"
+            f"{layer}:{value}"
+            for layer, (measure, _, value) in requirements.items()
+            if measure == "bits"
         ),
     }
-    for codec in fitted.values():
+    for entry in fitted.values():
         for name in ("calibration_tokens", "calibration_seed"):
-            if type(codec.get(name)) is not int:
+            if type(entry.get(name)) is not int:
                 raise CacheError(
                     f"the cache's manifest does not say how its codec was fitted ({name} is"
                     " missing); extract it again"
                 )
-            found[name] = codec[name]
-    return found
+            settings[name] = entry[name]
+    return settings

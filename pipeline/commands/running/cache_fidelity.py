@@ -12,7 +12,8 @@ from cache.storage import StorageLocation
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
 from pipeline.report.fidelity import fidelity_json, write_fidelity
-from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
+from pipeline.upkeep.compare_codecs import FidelitySettings, compare
+from pipeline.upkeep.layer_fidelity import LayerFidelity
 
 
 def compare_and_tell(

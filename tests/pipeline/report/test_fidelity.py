@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.report.fidelity import fidelity_json, write_fidelity
-from pipeline.upkeep.compare_codecs import LayerFidelity, Point
+from pipeline.upkeep.layer_fidelity import LayerFidelity, Point
 
 
 def point(codec: str, bits: float, error: float) -> Point:

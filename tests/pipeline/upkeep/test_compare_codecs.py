@@ -1,5 +1,4 @@
-"""The codecs side by side: figures that agree with what the codecs are, on data that they were not
-fitted to."""
+"""Comparison of codecs: consistent figures, measured on data that they were not fitted to."""
 
 from __future__ import annotations
 
@@ -16,7 +15,8 @@ from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.upkeep.compare_codecs import FidelitySettings, LayerFidelity, compare
+from pipeline.upkeep.compare_codecs import FidelitySettings, compare
+from pipeline.upkeep.layer_fidelity import LayerFidelity
 from pipeline.upkeep.recode import RecodeSettings, new_codecs
 from tests.conftest import write_rows
 
@@ -30,7 +30,7 @@ def compared(small_cache: Path) -> list[LayerFidelity]:
     )
 
 
-def test_each_layer_is_measured_on_other_examples_than_the_codecs_were_fitted_to(
+def test_codecs_are_measured_on_examples_outside_the_calibration(
     compared: list[LayerFidelity], small_cache: Path
 ) -> None:
     assert [(layer.layer, layer.stored_as) for layer in compared] == [(-1, "bf16"), (0, "bf16")]
@@ -45,7 +45,7 @@ def test_each_layer_is_measured_on_other_examples_than_the_codecs_were_fitted_to
     assert [layer.kl_tokens for layer in compared] == [500, 0]
 
 
-def test_more_bits_lose_less(compared: list[LayerFidelity]) -> None:
+def test_more_bits_mean_less_distortion(compared: list[LayerFidelity]) -> None:
     for layer in compared:
         points = [point for point in layer.points if point.codec == "klt"]
         assert len(points) >= 10
@@ -55,7 +55,7 @@ def test_more_bits_lose_less(compared: list[LayerFidelity]) -> None:
             assert layer.layer == 0 or (finer.kl or 0) < (coarser.kl or 0) + (coarser.kl_error or 0)
 
 
-def test_bf16_loses_nothing_and_no_codec_of_the_last_layer_passes_the_bound(
+def test_bf16_is_exact_and_no_codec_of_the_last_layer_is_below_the_bound(
     compared: list[LayerFidelity],
 ) -> None:
     last = compared[0]
@@ -71,7 +71,7 @@ def test_bf16_loses_nothing_and_no_codec_of_the_last_layer_passes_the_bound(
     assert {point.codec for point in last.points} == {"bf16", "int8", "fp8 e4m3", "int4", "klt"}
 
 
-def test_the_presets_keep_their_word(compared: list[LayerFidelity]) -> None:
+def test_presets_reach_their_divergence(compared: list[LayerFidelity]) -> None:
     named = {point.setting: point for point in compared[0].points if "kl=" in point.setting}
     assert len(named) == 2
     for setting, point in named.items():
@@ -97,7 +97,7 @@ def test_without_divergences_an_exact_cache_needs_no_teacher(
         compare(FidelitySettings(cache=small_cache, layer=-1, tokens=1000, calibration_tokens=1000))
 
 
-def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_out(
+def test_duplicates_are_not_measured_and_an_unreachable_preset_is_left_out(
     embedded_settings: Callable[..., ExtractSettings],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -126,7 +126,7 @@ def test_duplicates_are_not_measured_and_a_preset_that_is_not_to_be_had_is_left_
     same = write_rows(tmp_path / "same.jsonl", [rows[0]] * 5)
     settings = embedded_settings(dataset=str(same), limit=None)
     extract(prepare(settings))
-    with pytest.raises(CacheError, match="has 0 examples with text of their own"):
+    with pytest.raises(CacheError, match=r"text that is not shared: 0; .* need at least 2"):
         compare(FidelitySettings(cache=settings.cache, kl=False))
 
 
@@ -140,7 +140,7 @@ def test_a_layer_that_the_lm_head_does_not_read_needs_no_teacher(
     assert layer.kl_tokens == 0
 
 
-def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(
+def test_the_distortion_of_a_lossy_cache_is_measured_against_the_teacher(
     small_cache: Path, tmp_path: Path
 ) -> None:
     codecs = new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("-1:klt",), bits=("2",)))
@@ -156,19 +156,19 @@ def test_what_a_lossy_cache_lost_is_measured_against_the_teacher(
     (layer,) = compare(settings)
     stored = layer.points[-1]
     with open_cache(tmp_path / "c") as cache:
-        assert (stored.codec, stored.setting) == ("klt", "as this cache stores it")
+        assert (stored.codec, stored.setting) == ("klt", "as stored in this cache")
         assert stored.bits_per_value == pytest.approx(cache.bits_per_value[-1], abs=1e-4)
         assert stored.relative_error == pytest.approx(
             cache.codecs[-1].settings["found"]["relative_error"], rel=0.2
         )
 
 
-def test_what_cannot_be_compared_is_refused(
+def test_unknown_layers_and_single_examples_are_refused(
     small_cache: Path, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="--layer 3: the cache holds layers -1, 0"):
+    with pytest.raises(InputError, match="--layer 3: not in the cache; choose one of -1, 0"):
         compare(FidelitySettings(cache=small_cache, layer=3))
     alone = embedded_settings(limit=1)
     extract(prepare(alone))
-    with pytest.raises(CacheError, match="at least 2 are needed"):
+    with pytest.raises(CacheError, match=r"text that is not shared: 1; .* need at least 2"):
         compare(FidelitySettings(cache=alone.cache))

@@ -1,10 +1,9 @@
-"""The live teacher beside what is stored: close where it is its own, far where it is not."""
+"""Comparison with the live teacher: its own states are accepted, others are not."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +34,14 @@ def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> 
     settings = embedded_settings(limit=20, dtype=dtype)
     extract(prepare(settings))
     progress = RecordedProgress()
-    found = recheck(
-        settings.cache,
-        sample=8,
-        device="cpu",
-        progress=progress,
-    )
+    result = recheck(settings.cache, sample=8, device="cpu", progress=progress)
     assert progress.stages == {"compare": (8, 8)}
-    assert [layer.layer for layer in found.layers] == [-1, 0]
+    assert [layer.layer for layer in result.layers] == [-1, 0]
     assert all(
         layer.within_tolerance and layer.relative_error <= layer.worst_relative_error < 0.01
-        for layer in found.layers
+        for layer in result.layers
     )
-    assert found.examples == 8
+    assert result.examples == 8
     everything = recheck(settings.cache, sample=10**6, device="cpu")
     assert (everything.examples, everything.tokens) == (
         20,
@@ -56,7 +50,7 @@ def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> 
 
 
 def rewritten(source: Path, target: Path, change: Callable[[Example], None]) -> Path:
-    """A well-sealed cache of other numbers."""
+    """Write a cache with other values and valid checksums."""
     cache = open_cache(source)
     with write_cache(target, cache.manifest, source / "attachments") as writer:
         first = 0
@@ -79,11 +73,11 @@ def one_example(example: Example) -> None:
 
 
 @pytest.mark.parametrize("change", [next_tokens, one_example])
-def test_states_of_other_tokens_are_told_and_the_layer_named(
+def test_states_of_other_tokens_are_detected_in_their_layer(
     change: Callable[[Example], None], small_cache: Path, tmp_path: Path
 ) -> None:
-    found = recheck(rewritten(small_cache, tmp_path / "c", change), sample=40, device="cpu")
-    last, embeddings = found.layers
+    result = recheck(rewritten(small_cache, tmp_path / "c", change), sample=40, device="cpu")
+    last, embeddings = result.layers
     assert (last.layer, last.within_tolerance) == (-1, False)
     assert embeddings.within_tolerance
     if change is one_example:
@@ -119,7 +113,7 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
 
 
 def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tokens of a batch, each at twice its position."""
+    """Double the positions of the tokens in a batch."""
     plain = padded_batch.read_with_prefixes
 
     def stretched(teacher: Teacher, *batch: Any) -> dict[int, torch.Tensor]:
@@ -135,20 +129,18 @@ def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        HiddenStateHooks, "read", partialmethod(of_other_blocks, HiddenStateHooks.read)
-    )
+    """Exchange the states of the layers."""
+    plain = HiddenStateHooks.read
 
+    def exchanged(hooks: HiddenStateHooks, **inputs: Any) -> dict[int, torch.Tensor]:
+        states = plain(hooks, **inputs)
+        return dict(zip(states, reversed(list(states.values())), strict=True))
 
-def of_other_blocks(
-    self: HiddenStateHooks, plain: Callable[..., dict[int, torch.Tensor]], **inputs: Any
-) -> dict[int, torch.Tensor]:
-    found = plain(self, **inputs)
-    return dict(zip(found, reversed(list(found.values())), strict=True))
+    monkeypatch.setattr(HiddenStateHooks, "read", exchanged)
 
 
 def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What texts go on from is all zeros."""
+    """Zero the keys and values of shared prefixes."""
     plain = prefix_pass.extend_prefix
 
     def forgetful(*arguments: Any) -> Any:
@@ -161,7 +153,7 @@ def wrong_context(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("broken", [wrong_positions, wrong_blocks, wrong_context])
-def test_what_made_the_cache_is_not_what_checks_it(
+def test_the_check_is_independent_of_the_extract(
     broken: Callable[[pytest.MonkeyPatch], None],
     embedded_settings: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,7 +161,7 @@ def test_what_made_the_cache_is_not_what_checks_it(
     settings = embedded_settings(limit=30)
     prepared = prepare(settings)
     assert prepared.sharing.prefixes
-    broken(monkeypatch)  # and it stays broken while the cache is checked
+    broken(monkeypatch)  # stays broken while the cache is checked
     extract(prepared)
-    found = recheck(settings.cache, sample=30, device="cpu")
-    assert not all(layer.within_tolerance for layer in found.layers)
+    result = recheck(settings.cache, sample=30, device="cpu")
+    assert not all(layer.within_tolerance for layer in result.layers)

@@ -1,4 +1,4 @@
-"""An exact cache gets new codecs; what has lost something already never loses more."""
+"""New codecs for an exact cache; lossy layers are never encoded again."""
 
 from __future__ import annotations
 
@@ -40,14 +40,12 @@ def error_of(exact: Path, other: Path, layer: int) -> float:
     return relative_error(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
 
 
-def test_a_relative_error_that_was_asked_for_is_what_the_cache_has(
-    small_cache: Path, tmp_path: Path
-) -> None:
+def test_the_cache_has_the_required_relative_error(small_cache: Path, tmp_path: Path) -> None:
     target = converted(small_cache, tmp_path / "c", codec=("klt",), fidelity=("rel=0.1",))
     assert error_of(small_cache, target, -1) == pytest.approx(0.1, rel=0.15)
 
 
-def test_layers_that_are_not_named_stay_as_they_are(small_cache: Path, tmp_path: Path) -> None:
+def test_other_layers_keep_their_codec(small_cache: Path, tmp_path: Path) -> None:
     target = converted(small_cache, tmp_path / "c", codec=("-1:int8",))
     assert error_of(small_cache, target, 0) == 0
     assert 0 < error_of(small_cache, target, -1) < 0.02
@@ -65,9 +63,9 @@ def test_a_divergence_is_measured_with_the_caches_own_teacher(
         small_cache, tmp_path / "c", codec=("-1:klt",), fidelity=("kl=0.02",), device="cpu"
     )
     with open_cache(target) as cache:
-        found = cache.codecs[-1].settings["found"]
+        measured = cache.codecs[-1].settings["found"]
         assert cache.identity["codec"]["-1"]["asked"] == "kl=0.02"
-    assert 0.01 < found["kl"] + found["kl_error"] <= 0.02
+    assert 0.01 < measured["kl"] + measured["kl_error"] <= 0.02
     with pytest.raises(InputError):
         new_codecs(
             small_cache,
@@ -76,7 +74,7 @@ def test_a_divergence_is_measured_with_the_caches_own_teacher(
         )
 
 
-def test_the_last_layer_is_known_by_any_of_its_numbers(
+def test_the_last_layer_is_recognised_by_its_positive_number(
     embedded_settings: Make, tmp_path: Path
 ) -> None:
     last = decoder_config(find_teacher(EMBEDDED_TEACHER).load_config()).num_hidden_layers
@@ -91,60 +89,60 @@ def test_the_last_layer_is_known_by_any_of_its_numbers(
         new_codecs(settings.cache, tmp_path / "d", RecodeSettings(("1:klt",), ("kl=0.02",)))
 
 
-def test_what_cannot_be_is_refused_before_anything_is_fitted(
+def test_impossible_requests_are_refused_before_codecs_are_fitted(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recode, "calibrate_on_cache", None)
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    asked = RecodeSettings(codec=("klt",))
+    settings = RecodeSettings(codec=("klt",))
     refused = {
         small_cache / "in": "its own folder",
         tmp_path / "file": "is a file",
         tmp_path / "full": "holds 'x'",
     }
-    for target, said in refused.items():
-        with pytest.raises(CacheError, match=said):
-            new_codecs(small_cache, target, asked)
+    for target, message in refused.items():
+        with pytest.raises(CacheError, match=message):
+            new_codecs(small_cache, target, settings)
     with pytest.raises(InputError, match="the teacher is not needed"):
         new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("klt",), teacher="x"))
     monkeypatch.setattr("cache.codecs.pages.MAX_ROWS", 100)
     with pytest.raises(CacheError, match="too large for klt"):
-        new_codecs(small_cache, tmp_path / "c", asked)
+        new_codecs(small_cache, tmp_path / "c", settings)
 
 
-def test_nothing_asked_is_nothing_coded_anew(small_cache: Path, tmp_path: Path) -> None:
+def test_without_requirements_no_codec_is_new(small_cache: Path, tmp_path: Path) -> None:
     assert new_codecs(small_cache, tmp_path / "c", RecodeSettings()) == {}
     assert new_codecs(small_cache, tmp_path / "c", RecodeSettings(codec=("bf16",))) == {}
 
 
-def test_what_lost_something_is_not_coded_again(small_cache: Path, tmp_path: Path) -> None:
+def test_a_lossy_layer_is_not_encoded_again(small_cache: Path, tmp_path: Path) -> None:
     lossy = converted(small_cache, tmp_path / "lossy", codec=("int8",))
-    for asked in (
+    for settings in (
         RecodeSettings(codec=("klt",)),
         RecodeSettings(codec=("bf16",)),
         RecodeSettings(codec=("0:klt",), bits=("2",)),
     ):
         with pytest.raises(CacheError, match="is stored as int8, which cannot be undone"):
-            new_codecs(lossy, tmp_path / "d", asked)
+            new_codecs(lossy, tmp_path / "d", settings)
     assert new_codecs(lossy, tmp_path / "d", RecodeSettings(codec=("int8",))) == {}
 
 
-def test_a_conversion_that_was_cut_short_goes_on_with_the_codecs_it_had(
+def test_an_interrupted_conversion_keeps_its_codecs(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"codec": ("klt",), "bits": ("2.5",)}
-    whole = converted(small_cache, tmp_path / "whole", **asked)
+    settings = {"codec": ("klt",), "bits": ("2.5",)}
+    whole = converted(small_cache, tmp_path / "whole", **settings)
     cut = shutil.copytree(whole, tmp_path / "cut")
     journal = (cut / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (cut / "journal.jsonl").write_bytes(b"".join(journal[:2]))
 
-    def never(*_: object) -> None:
+    def refuse(*_: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(recode, "calibrate_on_cache", never)
-    converted(small_cache, cut, **asked)
+    monkeypatch.setattr(recode, "calibrate_on_cache", refuse)
+    converted(small_cache, cut, **settings)
     with open_cache(whole) as first, open_cache(cut) as second:
         assert first.content_digest == second.content_digest
     with pytest.raises(AssertionError, match="fitted again"):

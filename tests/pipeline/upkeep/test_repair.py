@@ -1,4 +1,4 @@
-"""Repair with the live teacher: only what is lost is extracted, and the cache is what it was."""
+"""Repair with the live teacher: only lost shards are extracted, and their content is the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.progress import NO_PROGRESS
 from pipeline.teacher.model import Teacher
-from pipeline.upkeep import repair as repair_module
+from pipeline.upkeep import lost_shards, original_extract
 from pipeline.upkeep.repair import RepairSettings, repair
 from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
@@ -34,12 +34,12 @@ Make = Callable[..., ExtractSettings]
 
 @pytest.fixture(scope="module")
 def extracted(embedded_settings: Make) -> dict[str, Path]:
-    made = {}
+    caches = {}
     for name in CONTAINER_NAMES:
         settings = embedded_settings(limit=25, shard_tokens=600, batch_tokens=777, format=name)
         extract(prepare(settings))
-        made[name] = settings.cache
-    return made
+        caches[name] = settings.cache
+    return caches
 
 
 @pytest.fixture(params=CONTAINER_NAMES)
@@ -47,7 +47,7 @@ def root(request: pytest.FixtureRequest, extracted: dict[str, Path], tmp_path: P
     return shutil.copytree(extracted[request.param], tmp_path / "c")
 
 
-def test_only_the_broken_shards_are_extracted_again(
+def test_only_damaged_shards_are_extracted_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_cache(root).content_digest
@@ -60,7 +60,7 @@ def test_only_the_broken_shards_are_extracted_again(
     (root / "attachments" / "tokenizer" / "tokenizer.json").write_text("{}")
     read: list[str] = []
 
-    class Noted(TeacherPass):
+    class RecordedPass(TeacherPass):
         def __init__(
             self, teacher: Teacher, examples: Any, sharing: Any, batch_tokens: int, **options: Any
         ) -> None:
@@ -72,7 +72,7 @@ def test_only_the_broken_shards_are_extracted_again(
             read.extend(states.row_ids)
             return states
 
-    monkeypatch.setattr(repair_module, "TeacherPass", Noted)
+    monkeypatch.setattr(lost_shards, "TeacherPass", RecordedPass)
     progress = RecordedProgress()
     result = repair(RepairSettings(cache=root, device="cpu"), progress)
     store = open_cache(root)
@@ -84,7 +84,7 @@ def test_only_the_broken_shards_are_extracted_again(
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
 
 
-def test_a_shard_lost_with_its_journal_line_is_made_again_in_the_same_batches(root: Path) -> None:
+def test_a_shard_lost_with_its_journal_line_is_extracted_in_the_same_batches(root: Path) -> None:
     before = open_cache(root).content_digest
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(b"".join([*lines[:2], *lines[4:]]))  # shards 1 and 2
@@ -95,7 +95,7 @@ def test_a_shard_lost_with_its_journal_line_is_made_again_in_the_same_batches(ro
     assert open_cache(root).records[2].provenance["batch_tokens"] == 777
 
 
-def test_without_any_line_the_manifest_tells_the_batches(root: Path) -> None:
+def test_without_journal_lines_the_batch_size_comes_from_the_manifest(root: Path) -> None:
     before = open_cache(root).content_digest
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(lines[0])
@@ -112,7 +112,7 @@ def test_without_any_line_the_manifest_tells_the_batches(root: Path) -> None:
         {"shard_tokens": 0},
     ],
 )
-def test_a_cache_that_does_not_say_how_it_was_made_is_refused(
+def test_a_cache_without_recorded_settings_is_refused(
     change: dict[str, object], root: Path
 ) -> None:
     rewrite_manifest(root, lambda content: content.update(change))
@@ -121,28 +121,29 @@ def test_a_cache_that_does_not_say_how_it_was_made_is_refused(
         repair(RepairSettings(cache=root))
 
 
-def test_room_is_asked_for_what_grows_and_one_staged_shard(
+def test_room_is_required_for_the_growth_and_one_staged_shard(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in files_of(root)["values"]:
         if path.suffix == ".h5" or "-1" in path.parts:
             flip_byte(path, random.Random(0))
     largest = max(record.bytes for record in open_cache(root).records)
-    asked: list[int] = []
-    monkeypatch.setattr(repair_module, "require_room", lambda _root, needed: asked.append(needed))
+    needed: list[int] = []
+    monkeypatch.setattr(lost_shards, "require_room", lambda _root, size: needed.append(size))
     repair(RepairSettings(cache=root, device="cpu"))
-    assert largest <= asked[0] < largest + (17 << 20)
+    (size,) = needed
+    assert largest <= size < largest + (17 << 20)
 
 
-def test_of_a_whole_cache_nothing_is_done_and_no_model_loaded(
+def test_a_whole_cache_is_left_alone_and_no_model_loaded(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair_module, "prepare", None)
+    monkeypatch.setattr(original_extract, "prepare", None)
     result = repair(RepairSettings(cache=root))
     assert (result.found, result.shards, result.tokens) == ([], [], 0)
 
 
-def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
+def test_repair_finishes_an_interrupted_extract(embedded_settings: Make) -> None:
     settings = embedded_settings(limit=25, shard_tokens=600)
 
     with pytest.raises(KeyboardInterrupt):
@@ -152,7 +153,7 @@ def test_an_interrupted_extract_is_finished(embedded_settings: Make) -> None:
     assert extract(prepare(whole)).content_digest == open_cache(settings.cache).content_digest
 
 
-def test_moved_teacher_and_data_are_named_and_others_refused(
+def test_moved_teacher_and_data_set_are_accepted_and_others_refused(
     embedded_settings: Make, tmp_path: Path
 ) -> None:
     teacher = shutil.copytree(EMBEDDED_TEACHER, tmp_path / "teacher")
