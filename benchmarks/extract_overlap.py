@@ -37,7 +37,7 @@ class OneAfterTheOther(BackgroundPublisher):
 
     def publish(self, shard: int, states: ShardStates) -> None:
         super().publish(shard, states)
-        self.settle()
+        self.flush()
 
 
 def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:

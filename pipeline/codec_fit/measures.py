@@ -16,7 +16,7 @@ from cache.codecs import CodedStates, packing_named
 from pipeline.teacher.model import Teacher
 
 Divergence = Callable[[npt.NDArray[Any], Sequence[npt.NDArray[Any]]], "list[KL]"]
-"""Returns the KL divergence between exact states `[N, d_teacher]` and each of several stored ones."""
+"""Returns the KL divergence between exact states `[N, d_teacher]` and each of the stored ones."""
 _TOKENS_AT_ONCE = 256
 _MOST_PACKED = 1 << 19
 """Most tokens that are packed together, like those of a shard."""
@@ -90,7 +90,7 @@ def gaussian_bound(spectrum_D: npt.NDArray[np.float64], error: float) -> float:
 
 
 def divergence_of(teacher: Teacher) -> Divergence:
-    """Return a function that measures KL(exact predictions || stored) with the teacher's LM head."""
+    """Return a function that measures KL(exact || stored) of the predictions of the LM head."""
 
     def measure(exact_ND: npt.NDArray[Any], stored: Sequence[npt.NDArray[Any]]) -> list[KL]:
         nats: list[list[torch.Tensor]] = [[] for _ in stored]

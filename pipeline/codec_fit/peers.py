@@ -25,7 +25,7 @@ def fp8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]
 
 
 def int8_per_token(hidden_ND: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """Return decoded states and bits per value of int8 with one scale per token, none per channel."""
+    """Return decoded states and bits per value of int8 with one scale per token."""
     values_ND = hidden_ND.astype(np.float32)
     scales_N1 = np.abs(values_ND).max(axis=1, keepdims=True, initial=1e-30) / 127
     return _bf16(np.rint(values_ND / scales_N1) * scales_N1), 8 + _SCALE_BITS / hidden_ND.shape[1]

@@ -16,7 +16,7 @@ Target = tuple[Measure, float]
 PRESETS: dict[str, Target] = {"close": ("kl", 0.01), "small": ("kl", 0.03)}
 """Names of KL divergences in nats per token; `PRESET_COSTS` says what they cost a student."""
 PRESET_COSTS = {"close": 0.2, "small": 0.5}
-"""Largest increase of a student's validation loss in percent, with Qwen2.5-0.5B (docs/LOG.md, 8)."""
+"""Largest increase of a student's loss in percent, with Qwen2.5-0.5B (docs/LOG.md, section 8)."""
 LAST_LAYER: Target = PRESETS["close"]
 """Default requirement of `klt` for the layer that the LM head reads."""
 ANY_LAYER: Target = ("rel", 0.09)
@@ -57,7 +57,7 @@ class CodecRequirement:
 
     @property
     def identity(self) -> Any:
-        """The result of `cache.codecs.fit_file.identity_of` for the fitted codec, without its fit."""
+        """The codec's identity (`cache.codecs.fit_file.identity_of`) without its fit."""
         return EXACT if self.name == EXACT else {"name": self.name, **self.as_json()}
 
     @property

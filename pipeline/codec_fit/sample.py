@@ -1,4 +1,4 @@
-"""The calibration sample: which examples, their segments, and the split into fit and measurement."""
+"""The calibration sample: its examples, their segments, and the split into fit and measurement."""
 
 from __future__ import annotations
 

@@ -1,19 +1,17 @@
-"""Plans of the work, as pure functions of the examples' lengths."""
+"""Division of examples into shards and batches: pure functions of their lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 MOST_PADDING = 0.05
-"""Share of a batch's own tokens that may be computed beside them for nothing."""
+"""Largest padding of a batch, as a share of its tokens."""
 _CONTEXT_TOKENS = 8
-"""So many tokens that a row goes on from take the memory of one that is read: a block's keys and
-values, not all it computes."""
+"""Tokens of a prefix, of which only keys and values are kept, with the memory of one token read."""
 
 
 def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
-    """Cut the data set into runs of whole examples: a shard ends with the example that fills it to
-    `shard_tokens` tokens."""
+    """Return each shard's examples; the example that reaches `shard_tokens` is its last one."""
     shards: list[range] = []
     start = tokens = 0
     for index, length in enumerate(lengths):
@@ -27,27 +25,27 @@ def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:
 
 
 def plan_batches(
-    lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None
+    lengths: Sequence[int], batch_tokens: int, prefix_lengths: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Group runs of tokens of like length, longest first, so that each padded batch takes the
-    memory of `batch_tokens` tokens.
+    """Return batches of runs of similar length, longest first.
 
-    A run longer than that makes a batch of its own; so does one that would bring more padding than
-    `MOST_PADDING`.
+    A run longer than `batch_tokens`, or one that would raise the padding above `MOST_PADDING`,
+    starts a new batch.
 
     Args:
         lengths: tokens of each run.
         batch_tokens: most tokens of a padded batch.
-        before: tokens that each run goes on from; they count for an eighth. None: of no run any.
+        prefix_lengths: tokens before each run, whose keys and values are kept; an eighth of them
+            counts. None: no run has any.
     """
-    before = before or [0] * len(lengths)
+    before = prefix_lengths or [0] * len(lengths)
     batches: list[list[int]] = []
     real = context = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], -before[i], i)):
         longest, rows = (lengths[batches[-1][0]], len(batches[-1]) + 1) if batches else (0, 1)
         real, context = real + lengths[index], max(context, before[index])
-        taken = rows * (longest + -(-context // _CONTEXT_TOKENS))
-        if batches and taken <= batch_tokens and rows * longest <= (1 + MOST_PADDING) * real:
+        size = rows * (longest + -(-context // _CONTEXT_TOKENS))
+        if batches and size <= batch_tokens and rows * longest <= (1 + MOST_PADDING) * real:
             batches[-1].append(index)
         else:
             batches.append([index])

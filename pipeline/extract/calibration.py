@@ -1,5 +1,4 @@
-"""Fitting the codecs that lose something to a seeded sample of the data set, before its one
-pass."""
+"""Fitting codecs to a seeded sample of the data set, before the teacher's pass."""
 
 from __future__ import annotations
 
@@ -27,22 +26,21 @@ from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 
 
-def needs_lm_head(asked: Mapping[int, CodecRequirement]) -> bool:
-    """Whether a KL divergence is to be measured."""
-    return any(each.measure == "kl" for each in asked.values())
+def needs_lm_head(requirements: Mapping[int, CodecRequirement]) -> bool:
+    """Return whether a requirement is a KL divergence."""
+    return any(requirement.measure == "kl" for requirement in requirements.values())
 
 
-def needs_fit(asked: Mapping[int, CodecRequirement]) -> bool:
-    """Whether a codec is to be fitted."""
-    return any(each.name != EXACT for each in asked.values())
+def needs_fit(requirements: Mapping[int, CodecRequirement]) -> bool:
+    """Return whether a codec must be fitted."""
+    return any(requirement.name != EXACT for requirement in requirements.values())
 
 
 def codecs_without_fitting(location: StorageLocation, plan: ExtractPlan) -> dict[int, Codec] | None:
-    """The codecs of a cache that is gone on with; those that need no fit; None where they are still
-    to be fitted.
+    """Return the exact codecs, or those of the cache to resume; None if codecs must be fitted.
 
     Raises:
-        CacheError: there is a cache, and its manifest or a fit is damaged.
+        CacheError: the cache's manifest or a fit is damaged.
     """
     if not needs_fit(plan.requirements):
         return {layer: Bf16() for layer in plan.requirements}
@@ -50,136 +48,138 @@ def codecs_without_fitting(location: StorageLocation, plan: ExtractPlan) -> dict
 
 
 def codecs_already_fitted(
-    location: StorageLocation, asked: Mapping[int, CodecRequirement]
+    location: StorageLocation, requirements: Mapping[int, CodecRequirement]
 ) -> dict[int, Codec] | None:
-    """The codecs of a cache that has been begun with what is asked; None where none has been.
+    """Return the codecs of a cache begun with the same requirements; None if there is none.
 
     Raises:
-        CacheError: there is a cache, and its manifest or a fit is damaged.
+        CacheError: the cache's manifest or a fit is damaged.
     """
     with location.reporting_address():
         root = location.read().folder
         if not (root / MANIFEST_NAME).is_file():
             return None
         manifest = read_manifest(root)
-        if not same_requirements(manifest, asked):
+        if not same_requirements(manifest, requirements):
             return None
         manifest.check_attachments(root)
         return read_codecs(root, manifest)
 
 
-def same_requirements(manifest: Manifest, asked: Mapping[int, CodecRequirement]) -> bool:
-    """Whether a cache's codecs of some layers are what is asked, their fits aside."""
-    told = manifest.identity.get("codec")
-    told = told if isinstance(told, dict) else {}
-    return all(_without_fit(told.get(str(layer))) == each.identity for layer, each in asked.items())
+def same_requirements(manifest: Manifest, requirements: Mapping[int, CodecRequirement]) -> bool:
+    """Return whether a cache has these codec requirements, whatever its fits are."""
+    recorded = manifest.identity.get("codec")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return all(
+        _without_fit(recorded.get(str(layer))) == requirement.identity
+        for layer, requirement in requirements.items()
+    )
 
 
 def _without_fit(codec: Any) -> Any:
-    return (
-        {name: value for name, value in codec.items() if name != "fit"}
-        if isinstance(codec, dict)
-        else codec
-    )
+    if not isinstance(codec, dict):
+        return codec
+    return {name: value for name, value in codec.items() if name != "fit"}
 
 
 def calibrate(
     work: TeacherWork, teacher: Teacher, progress: Progress = NO_PROGRESS
 ) -> dict[int, Codec]:
-    """Read the sample with the teacher, and fit each layer's codec to it.
+    """Read the sample with the teacher, and return each layer's codec fitted to it.
+
+    A requirement holds on average over stored tokens: a shared prefix counts once, however many
+    examples use it. Weighted by use, the KL divergence or relative error can be larger.
 
     Raises:
-        InputError: no step gives what is asked.
+        InputError: no step meets a requirement.
         RunError: no example of the sample has finite states.
     """
-    examples = work.examples
-    seed = next(each.seed for each in work.requirements.values() if each.name != EXACT)
-    sharing = work.sharing
-    own = [len(example) - sharing.before(index) for index, example in enumerate(examples)]
+    examples, sharing = work.examples, work.sharing
+    seed = next(
+        requirement.seed for requirement in work.requirements.values() if requirement.name != EXACT
+    )
+    lengths = [len(example) - sharing.shared_tokens(i) for i, example in enumerate(examples)]
 
-    def shared(index: int) -> dict[int, int]:
+    def prefix_lengths(index: int) -> dict[int, int]:
         path = sharing.path(sharing.of_example[index])
-        return {
-            number: sharing.prefixes[number].stop - sharing.prefixes[number].start
-            for number in path
-        }
+        return {number: len(sharing.prefixes[number]) for number in path}
 
-    chosen = choose_sample(own, work.calibration_tokens, seed, shared)
+    chosen = choose_sample(lengths, work.calibration_tokens, seed, prefix_lengths)
     progress.stage("calibration sample", sum(len(examples[index]) for index in chosen))
-    needed = {number for index in chosen for number in shared(index)}
+    prefixes = {number for index in chosen for number in prefix_lengths(index)}
     reader = TeacherPass(teacher, examples, sharing, work.most_batch_tokens, skip_non_finite=True)
-    segments = reader.read(chosen, needed, progress).segments
+    segments = reader.read(chosen, prefixes, progress).segments
     if not any(map(len, segments)):
         raise RunError(
             f"{work.dataset}: no example of the calibration sample has finite states;"
             " try --dtype fp32"
         )
-    return fitted_codecs(
-        work.requirements,
-        {
-            layer: [segment.hidden_states[layer] for segment in segments]
-            for layer in work.requirements
-        },
-        teacher,
-        progress,
-    )
+    states = {
+        layer: [segment.hidden_states[layer] for segment in segments] for layer in work.requirements
+    }
+    return fitted_codecs(work.requirements, states, teacher, progress)
 
 
 def fitted_codecs(
-    asked: Mapping[int, CodecRequirement],
+    requirements: Mapping[int, CodecRequirement],
     segments: Mapping[int, Sequence[npt.NDArray[Any]]],
     teacher: Teacher | None,
     progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
-    """Each layer's codec, fitted to segments of text `[T, d_teacher]`.
+    """Return each layer's codec, fitted to segments of text.
 
     Args:
-        asked: of each layer.
-        segments: of each layer whose codec is to be fitted.
-        teacher: with its LM head, where a KL divergence is asked for.
+        requirements: of each layer.
+        segments: states `[T, d_teacher]` of each layer whose codec needs a fit.
+        teacher: with its LM head, if a requirement is a KL divergence.
         progress: shows the stages.
+
+    Raises:
+        InputError: no step meets a requirement.
     """
     codecs: dict[int, Codec] = {}
-    for layer, each in asked.items():
+    for layer, requirement in requirements.items():
         progress.stage(f"fit layer {layer}")
-        if each.name == EXACT:
+        if requirement.name == EXACT:
             codecs[layer] = Bf16()
             continue
-        reads_head = teacher is not None and teacher.has_lm_head and teacher.is_last(layer)
-        divergence = divergence_of(teacher) if reads_head and teacher is not None else None
-        codecs[layer] = fit_codec(each, split_sample(segments[layer]), divergence)
+        divergence = None
+        if teacher is not None and teacher.has_lm_head and teacher.is_last(layer):
+            divergence = divergence_of(teacher)
+        codecs[layer] = fit_codec(requirement, split_sample(segments[layer]), divergence)
     return codecs
 
 
 def calibrate_on_cache(
     cache: Cache,
-    asked: Mapping[int, CodecRequirement],
+    requirements: Mapping[int, CodecRequirement],
     teacher: Teacher | None,
     progress: Progress = NO_PROGRESS,
 ) -> dict[int, Codec]:
-    """Fit codecs to a sample of a cache's own exact states; layers whose codec is to stay keep it.
+    """Return codecs fitted to a sample of a cache's exact states; as in `calibrate`.
 
     Raises:
         CacheError: the cache has no examples.
-        InputError: no step gives what is asked.
+        InputError: no step meets a requirement.
     """
     if not len(cache):
         raise CacheError(f"{cache.address}: has no examples to fit a codec to")
     lengths = own_lengths(cache)
 
-    def shared_by(index: int) -> dict[tuple[int, int], int]:
+    def prefix_lengths(index: int) -> dict[tuple[int, int], int]:
         path = cache.prefixes_of(index)
         starts = [0, *(prefix.length for prefix in path)]
         return {
-            (each.record, each.segment): each.length - start
-            for each, start in zip(path, starts, strict=False)
+            (prefix.record, prefix.segment): prefix.length - start
+            for prefix, start in zip(path, starts, strict=False)
         }
 
     segments = {}
-    for layer, each in asked.items():
-        if each.name != EXACT:
-            chosen = choose_sample(lengths, each.calibration_tokens, each.seed, shared_by)
+    for layer, required in requirements.items():
+        if required.name != EXACT:
+            tokens, seed = required.calibration_tokens, required.seed
+            chosen = choose_sample(lengths, tokens, seed, prefix_lengths)
             progress.stage(f"calibration sample of layer {layer}")
             shared, own = segments_of(cache, chosen, layer)
             segments[layer] = [*shared, *own]
-    return fitted_codecs(asked, segments, teacher, progress)
+    return fitted_codecs(requirements, segments, teacher, progress)

@@ -1,8 +1,7 @@
-"""What an extract will take, before it is begun: examples, bytes, room on the disk, time."""
+"""Forecast of an extract before it starts: examples, bytes, disk space and time."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 from cache.codecs import CODEC_NAMES, packing_named
@@ -11,41 +10,34 @@ from cache.manifest import Manifest
 from cache.upkeep.space import disk_needed, free_bytes
 from cache.writer import require_resumable
 from pipeline.codec_fit.requirements import ANY_LAYER, CodecRequirement
-from pipeline.data.tokenized_dataset import TokenizedExample
-from pipeline.device import choose_device, choose_dtype
-from pipeline.extract.batching import plan_batches
+from pipeline.device import choose_device
 from pipeline.extract.calibration import codecs_without_fitting
-from pipeline.extract.padded_batch import read_batch
 from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.space import required_bytes, shard_sizes
+from pipeline.extract.speed_probe import probe_speed
 from pipeline.progress import NO_PROGRESS, Progress
-from pipeline.teacher.load import load_teacher
 
-_PROBE_BATCHES = 8
-_USUAL = CodecRequirement("klt", *ANY_LAYER)
-_PROBE_SECONDS = 20.0
+_DEFAULT_KLT = CodecRequirement("klt", *ANY_LAYER)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is to be expected.
+    """The expected cost of an extract.
 
     Attributes:
         examples, tokens: of the whole cache.
-        left_out: rows that will not become examples, by reason.
-        shards: of the whole cache; `missing_shards` of them are still to be written.
-        bytes: what the whole cache's shards will take, by format and codec, and what their codecs
-            are fitted with apart: exactly, but for the codecs of no fixed rate that `approximate`
-            names, of which more is known once they are fitted.
-        stored_tokens: tokens that will be computed and stored, what examples share once.
-        needed_bytes: room that the missing shards need in the format and codec asked for, with all
-            that stands beside them.
-        free_bytes: room on the cache's disk; `fits` says whether it is enough.
+        left_out: rows that do not become examples, by reason.
+        stored_tokens: of the whole cache; a shared prefix counts once.
+        shards: of the whole cache; `missing_shards` of them are not written yet.
+        bytes: of all shards without the codec fits, by container and codec; exact except for the
+            codecs in `approximate`, whose rate depends on their fit.
+        needed_bytes: disk space that the missing shards and everything stored with them need.
+        free_bytes: free space on the cache's disk.
+        fits: whether the free space is enough.
         load_seconds: loading the teacher.
-        tokens_per_second: of a probe of batches from the whole range of lengths, `probe_tokens`
-            tokens.
-        seconds: of the teacher's pass over the calibration sample and the missing shards, at that
-            speed; what examples share is read once.
+        probe_tokens: that the speed was measured on.
+        tokens_per_second: of the teacher's pass; None if nothing is left to compute.
+        seconds: of the teacher's pass over the calibration sample and the missing shards.
         unshared: as in `ExtractResult`.
     """
 
@@ -71,121 +63,76 @@ class Forecast:
 
 
 def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
-    """Count, weigh and probe; nothing is written.
+    """Count and measure what an extract needs; write nothing.
 
     Args:
-        plan: the extract in question.
+        plan: the extract.
         progress: shows the stages.
 
     Raises:
-        CacheError: the cache's folder holds another run's cache, or something else.
+        CacheError: the location has another cache, or something else.
         InputError: the teacher's weights cannot be loaded.
     """
-    settings = plan.settings
-    location = settings.location
+    location = plan.location
     codecs = codecs_without_fitting(location, plan)
     manifest = plan.fitted(codecs).manifest if codecs else plan.manifest
     missing = require_resumable(location, manifest)
     progress.stage("exact sizes")
-    mixes = dict.fromkeys(
-        [*CODEC_NAMES, manifest.codec]
-    )  # what is asked may differ from layer to layer
+    choices = list(dict.fromkeys([*CODEC_NAMES, manifest.codec]))  # also the plan's codec per layer
     sizes = {
-        name: {codec: sum(_sizes(plan, manifest, name, codec)) for codec in mixes}
-        for name in CONTAINER_NAMES
+        container: {codec: _bytes(plan, manifest, container, codec) for codec in choices}
+        for container in CONTAINER_NAMES
     }
-    left = [example for shard in missing for example in plan.examples_of(shard)]
-    stored = plan.stored_tokens(missing)
-    calibration = (
-        0
-        if codecs
-        else min(plan.work().calibration_tokens, plan.stored_tokens(range(manifest.shards)))
-    )
-    needed, free = (
-        disk_needed(location, required_bytes(plan, manifest, missing)),
-        free_bytes(location.folder),
-    )
-    load_seconds, tokens, speed = _probe(plan, left, progress) if left else (None, 0, None)
-    device = choose_device(settings.device)
+    stored_tokens = plan.stored_tokens(range(manifest.shards))
+    sample_tokens = 0 if codecs else min(plan.work().calibration_tokens, stored_tokens)
+    needed = disk_needed(location, required_bytes(plan, manifest, missing))
+    free = free_bytes(location.folder)
+    examples = [example for shard in missing for example in plan.examples_of(shard)]
+    probe = probe_speed(plan, examples, progress) if examples else None
     return Forecast(
         cache=location.address,
         examples=manifest.examples,
         left_out=plan.dataset.left_out,
         tokens=manifest.tokens,
-        stored_tokens=plan.stored_tokens(range(manifest.shards)),
+        stored_tokens=stored_tokens,
         shards=manifest.shards,
         missing_shards=len(missing),
         bytes=sizes,
         approximate=[
-            codec for codec in mixes if not all(map(_of_fixed_rate, _codecs_of(manifest, codec)))
+            codec for codec in choices if not all(map(_has_fixed_rate, _codecs(manifest, codec)))
         ],
         needed_bytes=needed,
         free_bytes=free,
         fits=needed <= free,
-        device=str(device),
+        device=str(choose_device(plan.settings.device)),
         compute_dtype=str(manifest.identity["compute_dtype"]),
-        load_seconds=load_seconds,
-        probe_tokens=tokens,
-        tokens_per_second=speed,
-        seconds=round((stored + calibration) / speed, 1) if speed else 0.0,
+        load_seconds=probe.load_seconds if probe else None,
+        probe_tokens=probe.tokens if probe else 0,
+        tokens_per_second=probe.tokens_per_second if probe else None,
+        seconds=probe.seconds(plan.stored_tokens(missing) + sample_tokens) if probe else 0.0,
         unshared=plan.unshared,
     )
 
 
-def _codecs_of(manifest: Manifest, codec: str) -> tuple[str, ...]:
-    """Each layer's codec: that one, or those that are asked."""
+def _codecs(manifest: Manifest, codec: str) -> tuple[str, ...]:
+    """Return the codec of each layer: the given one, or the manifest's where it equals that."""
     return manifest.codecs if codec == manifest.codec else (codec,) * len(manifest.layers)
 
 
-def _of_fixed_rate(codec: str) -> bool:
+def _has_fixed_rate(codec: str) -> bool:
     return packing_named(codec).spec(1, 1) is not None
 
 
-def _sizes(plan: ExtractPlan, manifest: Manifest, container: str, codec: str) -> list[int]:
-    codecs = _codecs_of(manifest, codec)
+def _bytes(plan: ExtractPlan, manifest: Manifest, container: str, codec: str) -> int:
+    """Return the bytes of all shards in a container and codec."""
+    codecs = _codecs(manifest, codec)
     of_layer = dict(zip(manifest.layers, codecs, strict=True))
     identity = {
         "codec": {str(layer): {"name": name, "fit": "0" * 64} for layer, name in of_layer.items()}
     }
     manifest = replace(manifest, format=container, codecs=codecs, identity=identity)
-    rates = {
-        layer: asked.expected_bits if asked.name == of_layer[layer] else _USUAL.expected_bits
-        for layer, asked in plan.requirements.items()
+    bits = {
+        layer: (required if required.name == of_layer[layer] else _DEFAULT_KLT).expected_bits
+        for layer, required in plan.requirements.items()
     }
-    return shard_sizes(plan, manifest, range(manifest.shards), rates)
-
-
-def _probe(
-    plan: ExtractPlan, left: list[TokenizedExample], progress: Progress
-) -> tuple[float, int, float]:
-    """Seconds to load the teacher, tokens read, tokens a second: batches evenly spaced from the
-    longest to the shortest."""
-    settings = plan.settings
-    device = choose_device(settings.device)
-    progress.stage("loading the teacher")
-    began = time.perf_counter()
-    teacher = load_teacher(
-        plan.source, settings.layers, device, choose_dtype(settings.dtype, device)
-    )
-    load_seconds = time.perf_counter() - began
-    progress.stage("probing its speed")
-    batches = plan_batches([len(example) for example in left], plan.batch_tokens)
-    chosen = [
-        batches[i * len(batches) // min(_PROBE_BATCHES, len(batches))]
-        for i in range(min(_PROBE_BATCHES, len(batches)))
-    ]
-    # Outer ones and inner ones by turns, so that a probe cut short by its time limit has seen both
-    # long and short examples.
-    chosen = [batch for pair in zip(chosen, reversed(chosen), strict=True) for batch in pair][
-        : len(chosen)
-    ]
-    read_batch(
-        teacher, [left[i] for i in chosen[0]][:1]
-    )  # the first pass is slower than all others
-    tokens, began = 0, time.perf_counter()
-    for batch in chosen:
-        read_batch(teacher, [left[i] for i in batch])
-        tokens += sum(len(left[i]) for i in batch)
-        if time.perf_counter() - began > _PROBE_SECONDS:
-            break
-    return round(load_seconds, 2), tokens, round(tokens / (time.perf_counter() - began), 1)
+    return sum(shard_sizes(plan, manifest, range(manifest.shards), bits))

@@ -21,9 +21,9 @@ from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 
 _LEAST_BATCH = 256
-"""Tokens below which a batch is not halved: it is a single example already."""
+"""Tokens below which a batch is not halved."""
 _PREFIX_SHARE = 4
-"""Kept prefixes have at most a quarter of a batch's tokens, as keys and values of all blocks stay."""
+"""Kept prefixes have at most 1 / 4 of a batch's tokens, as keys and values take memory."""
 
 
 class TeacherPass:

@@ -13,6 +13,7 @@ from cache import Manifest
 from cache.codecs import Codec
 from cache.codecs.fit_file import codec_identity
 from cache.shard.record import ShardRecord
+from cache.storage import StorageLocation
 from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedDataset, TokenizedExample
 from pipeline.data.vocabulary import special_tokens
@@ -28,6 +29,7 @@ class ExtractPlan:
     """Everything known before the teacher is loaded: examples, shards, requirements, manifest.
 
     Attributes:
+        location: of the cache.
         requirements: of each layer's codec.
         shards: indices of each shard's examples.
         manifest: its identity lacks the codec fits.
@@ -37,6 +39,7 @@ class ExtractPlan:
     """
 
     settings: ExtractSettings
+    location: StorageLocation
     source: TeacherSource
     tokenizer: PreTrainedTokenizerBase
     dataset: TokenizedDataset
@@ -92,7 +95,7 @@ class ExtractPlan:
             layers=settings.layers,
             device=settings.device,
             dtype=settings.dtype,
-            location=settings.location,
+            location=self.location,
             dataset=settings.dataset,
             examples=self.dataset.examples,
             sharing=self.sharing,

@@ -65,6 +65,6 @@ def require_continuation(teacher: Teacher, sharing: SharingPlan) -> None:
     """
     if sharing.prefixes and not teacher.continues_from_kv:
         raise InputError(
-            f"teacher {type(teacher.body).__name__}: cannot go on from tokens read before; extract"
+            f"teacher {type(teacher.body).__name__}: cannot continue from keys and values; extract"
             " with --no-sharing"
         )

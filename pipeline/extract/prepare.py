@@ -1,16 +1,16 @@
-"""Plan an extract from its settings; invalid input is reported here, before the teacher is loaded."""
+"""Plan an extract from its settings; refuse invalid input before the teacher is loaded."""
 
 from __future__ import annotations
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cache import Manifest
 from cache.identity import Identity
 from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
 from pipeline.data.groups import find_groups
-from pipeline.data.sources import load_conversations
+from pipeline.data.sources import ConversationSet, load_conversations
 from pipeline.data.templates import end_token_id
-from pipeline.data.tokenized_dataset import tokenize_conversations
+from pipeline.data.tokenized_dataset import TokenizedDataset, tokenize_conversations
 from pipeline.data.tokenizer import tokenizer_hash
 from pipeline.device import choose_device, choose_dtype
 from pipeline.errors import InputError
@@ -27,65 +27,27 @@ UNKNOWN_CHARACTERS = "characters that the tokenizer does not know"
 
 
 def prepare(settings: ExtractSettings) -> ExtractPlan:
-    """Read the data set and the teacher's configuration, and plan the cache.
+    """Return the plan of the cache, from the data set and the teacher's configuration.
 
     Raises:
         CacheError: a shard would be too large for its codec.
-        InputError: the teacher, the data set or a layer is not to be had, or no example is left.
+        InputError: the teacher, the data set or a layer does not exist, options contradict each
+            other, or no example is left.
     """
     settings.require_sense()
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config, settings.teacher_kind)
-    asked = _codec_requirements(settings, shape)
-    prompts_only = not settings.cached_part.is_whole
-    conversations = load_conversations(
-        settings.dataset,
-        config=settings.dataset_config,
-        split=settings.split,
-        form=settings.form,
-        limit=settings.limit,
-        skip_bad_rows=settings.skip_bad_rows,
-        group_by=settings.group_by,
-    )
-    if conversations.form == "tokens" and prompts_only:
-        raise InputError(
-            f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"
-            " it out"
-        )
-    longest = min(
-        settings.max_tokens, context_length(config, settings.teacher_kind) or settings.max_tokens
-    )
+    requirements = _codec_requirements(settings, shape)
+    conversations = _load_conversations(settings)
+    context = context_length(config, settings.teacher_kind)
+    max_tokens = min(settings.max_tokens, context or settings.max_tokens)
     tokenizer = source.load_tokenizer()
-    dataset = tokenize_conversations(
-        conversations.conversations,
-        tokenizer,
-        template=settings.template,
-        loss_on=settings.loss_on,
-        max_tokens=longest,
-        prompts_only=prompts_only,
-        last_answer_only=prompts_only and settings.teacher_kind == "encoder",
-        vocab_size=int(shape.vocab_size),
-        skip_bad_rows=settings.skip_bad_rows,
-    )
-    if conversations.malformed:
-        dataset.leave_out("malformed", conversations.malformed)
-        dataset.first["malformed"] = conversations.first_malformed
-    if not dataset.examples:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
-        mend = (
-            "raise --max-tokens, or "
-            if any(reason.startswith("over ") for reason in dataset.left_out)
-            else ""
-        )
-        raise InputError(
-            f"{settings.dataset}: no example is left ({reasons}); {mend}choose another data set"
-        )
+    dataset = _tokenize(settings, conversations, tokenizer, max_tokens, int(shape.vocab_size))
     lengths = [len(example) for example in dataset.examples]
     shards = plan_shards(lengths, settings.shard_tokens)
-    unshared = sharing_obstacle(config, longest) if settings.shares else None
+    unshared = sharing_obstacle(config, max_tokens) if settings.shares else None
     shares = settings.shares and unshared is None
-    sharing = plan_sharing(dataset.examples) if shares else share_nothing(len(lengths))
     identity: Identity = {
         "teacher_weights": source.weights_hash(),
         "teacher_config": config_hash(config),
@@ -96,18 +58,18 @@ def prepare(settings: ExtractSettings) -> ExtractPlan:
         "template": settings.template,
         "loss_on": settings.loss_on,
         "limit": settings.limit,
-        "max_tokens": longest,
+        "max_tokens": max_tokens,
         "condition": settings.condition,
         "compute_dtype": choose_dtype(settings.dtype, choose_device(settings.device)),
         "sharing": shares,
         "lm_head": settings.keep_head,
-        "codec": {str(layer): each.identity for layer, each in asked.items()},
+        "codec": {str(layer): required.identity for layer, required in requirements.items()},
         **({"group_by": settings.group_by} if settings.group_by else {}),
     }
     manifest = Manifest(
         format=settings.format,
         layers=settings.layers,
-        codecs=tuple(asked[layer].name for layer in settings.layers),
+        codecs=tuple(requirements[layer].name for layer in settings.layers),
         hidden_size=int(shape.hidden_size),
         vocab_size=int(shape.vocab_size),
         end_token_id=end_token_id(settings.template, tokenizer),
@@ -119,23 +81,21 @@ def prepare(settings: ExtractSettings) -> ExtractPlan:
         provenance=cache_provenance(settings, source, conversations, dataset, tokenizer),
         attachments=(),
     )
-    kept = {example.row_id for example in dataset.examples}
-    groups = find_groups(row for row in conversations.conversations if row.row_id in kept)
-    unread = conversations.unread | (
-        {UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {}
-    )
+    row_ids = {example.row_id for example in dataset.examples}
+    unknown = {UNKNOWN_CHARACTERS: dataset.unknown} if dataset.unknown else {}
     plan = ExtractPlan(
-        settings,
-        source,
-        tokenizer,
-        dataset,
-        sharing,
-        asked,
-        shards,
-        manifest,
-        groups,
-        unread,
-        unshared,
+        settings=settings,
+        location=settings.location,
+        source=source,
+        tokenizer=tokenizer,
+        dataset=dataset,
+        sharing=plan_sharing(dataset.examples) if shares else share_nothing(len(lengths)),
+        requirements=requirements,
+        shards=shards,
+        manifest=manifest,
+        groups=find_groups(row for row in conversations.conversations if row.row_id in row_ids),
+        unread=conversations.unread | unknown,
+        unshared=unshared,
     )
     require_packable(plan)
     return plan
@@ -144,18 +104,70 @@ def prepare(settings: ExtractSettings) -> ExtractPlan:
 def _codec_requirements(
     settings: ExtractSettings, shape: PreTrainedConfig
 ) -> dict[int, CodecRequirement]:
-    indices = resolve_layers(settings.layers, shape)
-    last = next(
-        (layer for layer, index in indices.items() if index == int(shape.num_hidden_layers)), None
-    )
-    if settings.teacher_kind == "encoder":
-        last = None  # no LM head reads it
+    """Return the codec requirement of each layer; an encoder has no LM head for the last one."""
+    blocks = int(shape.num_hidden_layers)
+    last_layers = [
+        layer for layer, index in resolve_layers(settings.layers, shape).items() if index == blocks
+    ]
+    has_lm_head = settings.teacher_kind != "encoder"
     return codec_requirements(
         settings.layers,
-        last,
+        last_layers[0] if last_layers and has_lm_head else None,
         codec=settings.codec,
         fidelity=settings.fidelity,
         bits=settings.bits,
         calibration_tokens=settings.calibration_tokens,
         seed=settings.calibration_seed,
     )
+
+
+def _load_conversations(settings: ExtractSettings) -> ConversationSet:
+    """Return the conversations of the data set; raise if they cannot be cut at their answers."""
+    conversations = load_conversations(
+        settings.dataset,
+        config=settings.dataset_config,
+        split=settings.split,
+        form=settings.form,
+        limit=settings.limit,
+        skip_bad_rows=settings.skip_bad_rows,
+        group_by=settings.group_by,
+    )
+    if conversations.form == "tokens" and not settings.cached_part.is_whole:
+        raise InputError(
+            f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"
+            " it out"
+        )
+    return conversations
+
+
+def _tokenize(
+    settings: ExtractSettings,
+    conversations: ConversationSet,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    vocab_size: int,
+) -> TokenizedDataset:
+    """Return the examples; raise if none is left."""
+    prompts_only = not settings.cached_part.is_whole
+    dataset = tokenize_conversations(
+        conversations.conversations,
+        tokenizer,
+        template=settings.template,
+        loss_on=settings.loss_on,
+        max_tokens=max_tokens,
+        prompts_only=prompts_only,
+        last_answer_only=prompts_only and settings.teacher_kind == "encoder",
+        vocab_size=vocab_size,
+        skip_bad_rows=settings.skip_bad_rows,
+    )
+    if conversations.malformed:
+        dataset.leave_out("malformed", conversations.malformed)
+        dataset.first["malformed"] = conversations.first_malformed
+    if not dataset.examples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())
+        too_long = any(reason.startswith("over ") for reason in dataset.left_out)
+        raise InputError(
+            f"{settings.dataset}: no example is left ({reasons});"
+            f" {'raise --max-tokens, or ' if too_long else ''}choose another data set"
+        )
+    return dataset

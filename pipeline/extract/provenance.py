@@ -1,4 +1,4 @@
-"""How a cache comes about: recorded in it, and not compared."""
+"""How a cache was made: recorded in it, never compared."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _RECORDED_VERSIONS = (
     "transformers",
     "zarr",
 )
-_USUAL_BATCH = {"cpu": 4096}
-_LARGE_BATCH = 32768
+_BATCH_TOKENS = {"cpu": 4096}
+_LARGE_BATCH_TOKENS = 32768
 
 
 def most_batch_tokens(batch_tokens: int | None, device: str) -> int:
     """Return the most tokens of a padded batch: the option's value, or the device's default."""
-    return batch_tokens or _USUAL_BATCH.get(choose_device(device).type, _LARGE_BATCH)
+    return batch_tokens or _BATCH_TOKENS.get(choose_device(device).type, _LARGE_BATCH_TOKENS)
 
 
 def shard_provenance(device_name: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def cache_provenance(
     dataset: TokenizedDataset,
     tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, object]:
-    """Where a cache comes from, and what of the data set is not in it."""
+    """Return the origin of a cache, and what it lacks of the data set."""
     return {
         "teacher": _located(source.name),
         "dataset": _located(settings.dataset),
@@ -78,14 +78,14 @@ def cache_provenance(
 
 
 def recorded_versions() -> dict[str, str]:
-    """Library versions, recorded and never compared."""
+    """Return the versions of the libraries that the values depend on."""
     return {name: version(name) for name in _RECORDED_VERSIONS} | {
         "python": platform.python_version()
     }
 
 
 def _usual_system_prompt(conversations: ConversationSet) -> str | None:
-    """The system prompt that most conversations begin with, for prompts that are typed later."""
+    """Return the most common system prompt; the default of `generate` and `chat`."""
     beginnings = (
         next((turn for turn in row.turns if turn.role != "tools"), None)
         for row in conversations.conversations
@@ -95,6 +95,8 @@ def _usual_system_prompt(conversations: ConversationSet) -> str | None:
 
 
 def _located(name: str) -> str:
-    """A path as it is found from any folder; a hub id as it is."""
-    made, path = re.fullmatch(r"(random:\d+:)?(.+)", name, re.DOTALL).groups("")  # type: ignore[union-attr]  # matches all
-    return made + (str(Path(path).resolve()) if Path(path).exists() else path)
+    """Return a path as an absolute path, anything else unchanged."""
+    match = re.fullmatch(r"(random:\d+:)?(.+)", name, re.DOTALL)
+    assert match is not None
+    prefix, path = match.groups("")
+    return prefix + (str(Path(path).resolve()) if Path(path).exists() else path)

@@ -1,4 +1,4 @@
-"""Coding and writing shards while the teacher computes the next one."""
+"""Encode and write shards while the teacher computes the next one."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class ShardStore(Protocol):
         non_finite: Mapping[str, int],
         provenance: Mapping[str, Any],
     ) -> ShardRecord:
-        """Until this returns the shard does not exist, from then on it is whole and durable."""
+        """Write a shard; it is durable when this returns, and does not exist before."""
         ...
 
 
 class BackgroundPublisher:
-    """Publishes one shard at a time, on a thread of its own.
+    """Publishes one shard at a time on a separate thread.
 
-    Bounded: a shard is handed over only when the one before is durable, so at most one is being
-    written while one is being computed. A write that fails is raised by the next call, whatever it
-    is."""
+    `publish` waits for the previous shard, so at most one is being written while one is being
+    computed. The next call of any method raises the error of a failed write.
+    """
 
     def __init__(
         self,
@@ -44,33 +44,29 @@ class BackgroundPublisher:
         provenance: Mapping[str, Any],
         published: Callable[[ShardRecord], None] = lambda record: None,
     ) -> None:
-        """Begin.
+        """Start the thread.
 
         Args:
             writer: stores the shards.
             codecs: of each layer.
             provenance: recorded with each shard.
-            published: called, on the caller's thread, for each shard that is durable.
+            published: called on the caller's thread for each durable shard.
         """
-        self._writer, self._codecs, self._provenance, self._published = (
-            writer,
-            codecs,
-            provenance,
-            published,
-        )
+        self._writer, self._codecs = writer, codecs
+        self._provenance, self._published = provenance, published
         self._thread = ThreadPoolExecutor(1, "publisher")
         self._writing: Future[ShardRecord] | None = None
 
     def publish(self, shard: int, states: ShardStates) -> None:
-        """Wait until the shard before is durable, then begin to write this one.
+        """Wait until the previous shard is durable, then start to write this one.
 
         Raises:
-            OSError: the shard before could not be written.
+            OSError: the previous shard could not be written.
         """
-        self.settle()
-        self._writing = self._thread.submit(self._code_and_publish, shard, states)
+        self.flush()
+        self._writing = self._thread.submit(self._encode_and_publish, shard, states)
 
-    def _code_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
+    def _encode_and_publish(self, shard: int, states: ShardStates) -> ShardRecord:
         content = states.coded(self._codecs)
         provenance = {**self._provenance, "batch_tokens": states.batch_tokens}
         return self._writer.publish(
@@ -78,15 +74,19 @@ class BackgroundPublisher:
         )
 
     def check(self) -> None:
-        """Return at once; raises what the write in progress has failed with, if it has."""
-        if self._writing is not None and self._writing.done():
-            self.settle()
-
-    def settle(self) -> float:
-        """Wait until what is being written is durable, and say for how many seconds.
+        """Raise the error of the current write if it has failed; never wait.
 
         Raises:
-            OSError: it could not be written.
+            OSError: the shard could not be written.
+        """
+        if self._writing is not None and self._writing.done():
+            self.flush()
+
+    def flush(self) -> float:
+        """Wait until the current write is durable; return the seconds waited.
+
+        Raises:
+            OSError: the shard could not be written.
         """
         began = time.perf_counter()
         if self._writing is not None:
@@ -103,9 +103,10 @@ class BackgroundPublisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the shard that is being written become durable, even where the run has failed or is
-        interrupted once more: whoever holds the cache's lock may only let go of it when nothing is
-        written any longer."""
+        """Finish the current write, even after an error or a second interrupt.
+
+        The caller releases the cache's lock next, and nothing may be written after that.
+        """
         interrupted: BaseException | None = None
         while self._writing is not None and not self._writing.done():
             try:
@@ -116,10 +117,10 @@ class BackgroundPublisher:
         if interrupted is not None:
             raise interrupted
         if error is None:
-            self.settle()
+            self.flush()
 
 
 def report_shard(progress: Progress, record: ShardRecord) -> None:
-    """Advance by a published shard whose tokens have not been counted yet."""
+    """Add the tokens and bytes of a published shard to the progress."""
     tokens = record.tokens + sum(record.non_finite.values())
     progress.advance(tokens, shards=1, bytes=record.bytes)

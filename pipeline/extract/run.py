@@ -1,4 +1,4 @@
-"""One pass of the frozen teacher over a data set, shard by shard into the cache."""
+"""The frozen teacher's pass over a data set: each shard is published as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -26,22 +26,19 @@ from pipeline.progress import NO_PROGRESS, Progress
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What an extract did.
+    """The outcome of an extract.
 
     Attributes:
-        examples, tokens, bytes: of the whole cache; `stored_tokens` of them are stored, what
-            examples share once.
+        examples, tokens, bytes: of the whole cache, codec fits included.
         left_out: rows that did not become examples, by reason.
-        first_left_out: the first row that could not be used for each reason, with its fault.
-        unread: columns and message fields with content that were not read, each with its number of
-            rows.
-        seconds: from the first batch to the last published shard of this run; loading the teacher
-            is not counted.
-        tokens_per_second: over this run's shards; None where all were already published.
+        first_left_out: the first unusable row and its problem, by reason.
+        unread: rows per column or message field whose content was not read.
+        stored_tokens: of the whole cache; a shared prefix counts once.
+        seconds: from the first batch to the last published shard, without loading the teacher.
+        tokens_per_second: of this run; None if all shards were already published.
         resumed_shards: shards that an earlier run had published.
         content_digest: of the whole cache.
-        unshared: why no leading tokens are shared, where that was wanted and this teacher cannot go
-            on from what it has read.
+        unshared: why the teacher cannot share prefixes, where sharing was requested.
     """
 
     cache: str
@@ -65,11 +62,10 @@ def extract(
     progress: Progress = NO_PROGRESS,
     engine: Engine | None = None,
 ) -> ExtractResult:
-    """Run the teacher over the shards that are still missing and publish each as soon as it is
-    done.
+    """Compute and publish the missing shards of a cache.
 
-    A shard is coded and written while the teacher computes the next one; a write that fails ends
-    the run at the next batch.
+    A shard is encoded and written while the teacher computes the next one; a failed write ends the
+    run at the next batch.
 
     Args:
         plan: the extract.
@@ -77,23 +73,20 @@ def extract(
         engine: runs the teacher; None: in this process.
 
     Raises:
-        CacheError: the cache's folder holds another run's cache, or something else, or its disk has
-            too little room.
-        InputError: the teacher's weights cannot be loaded.
+        CacheError: the location has another cache or something else, or its disk is too small.
+        InputError: the teacher's weights cannot be loaded, or no step meets a codec requirement.
         OSError: a shard cannot be written.
-        RunError: the teacher gives values that are not finite, or no worker stays alive.
+        RunError: the teacher's states are not finite, or no worker stays alive.
     """
-    settings = plan.settings
     engine = engine or LocalEngine(plan)
-    location = settings.location
+    location = plan.location
     codecs = codecs_without_fitting(location, plan)
     manifest = plan.fitted(codecs).manifest if codecs else plan.manifest
     missing = require_resumable(location, manifest)
     location.require_unlocked()
     require_room(location, required_bytes(plan, manifest, missing))
-    lm_head = (
-        kept_lm_head(plan) if missing else None
-    )  # before the teacher is loaded for the pass: one at a time in memory
+    # Before the teacher is loaded for the pass, so that only one is in memory.
+    lm_head = kept_lm_head(plan) if missing else None
     if codecs is None:
         codecs = engine.calibrate(progress)
         bits = {layer: expected_bits(codec) for layer, codec in codecs.items()}
@@ -114,8 +107,8 @@ def extract(
             seconds = time.perf_counter() - began
             records = [writer.published[shard] for shard in sorted(writer.published)]
             fit_bytes = writer.manifest.fit_bytes
-    done = sum(len(example) for shard in missing for example in plan.examples_of(shard))
-    return _result(plan, records, fit_bytes, len(records) - len(missing), seconds, done)
+    tokens = sum(len(example) for shard in missing for example in plan.examples_of(shard))
+    return _result(plan, records, fit_bytes, len(records) - len(missing), seconds, tokens)
 
 
 def _result(
@@ -124,19 +117,19 @@ def _result(
     fit_bytes: int,
     resumed: int,
     seconds: float,
-    done: int,
+    computed_tokens: int,
 ) -> ExtractResult:
+    """Return the result; raise if no example has finite states."""
     examples = sum(len(record.row_ids) for record in records)
     left_out = dict(plan.dataset.left_out)
     if non_finite := sum(len(record.non_finite) for record in records):
         left_out[NON_FINITE] = non_finite
     if not examples:
         raise RunError(
-            f"{plan.settings.location.address}: no example is left: no states were finite; try"
-            " --dtype fp32"
+            f"{plan.location.address}: no example is left: no states were finite; try --dtype fp32"
         )
     return ExtractResult(
-        cache=plan.settings.location.address,
+        cache=plan.location.address,
         examples=examples,
         left_out=left_out,
         first_left_out=plan.dataset.first,
@@ -145,7 +138,7 @@ def _result(
         stored_tokens=sum(record.stored_tokens for record in records),
         bytes=sum(record.bytes for record in records) + fit_bytes,
         seconds=round(seconds, 3),
-        tokens_per_second=round(done / seconds, 1) if done else None,
+        tokens_per_second=round(computed_tokens / seconds, 1) if computed_tokens else None,
         shards=len(records),
         resumed_shards=resumed,
         content_digest=content_digest_of(records),

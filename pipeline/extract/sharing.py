@@ -1,4 +1,4 @@
-"""Which leading tokens examples share, found at token level: a pure function of the tokens."""
+"""Leading tokens that examples share: a pure function of the examples' tokens."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from cache.shard.content import NO_PREFIX
 from pipeline.data.tokenized_dataset import TokenizedExample
 
 _SHORTEST = 8
-"""Tokens that a prefix must add to the one before it: shorter ones are not worth a read of their
-own."""
+"""Fewest tokens of a prefix after the one before it: shorter ones are not worth a forward pass."""
 _LEAST_SAVED = 128
-"""Tokens that a prefix must save over all examples: less is not worth a pass of the teacher of its
-own."""
+"""Fewest tokens that a prefix saves over all examples, to be worth a forward pass."""
 
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """Leading tokens that several examples share.
+    """Tokens that several examples share, after a shorter shared prefix or at the start.
 
     Attributes:
-        after: number of the shorter prefix that it begins with; -1 where there is none.
-        example: index of the first example that begins with it.
-        start, stop: its own tokens are that example's tokens `start` to `stop`.
-        is_stem: more tokens come after it in some example, so the teacher goes on from it.
+        after: number of the shorter prefix; -1 if there is none.
+        example: index of the first example with this prefix.
+        start, stop: the tokens are tokens `start` to `stop` of that example.
+        is_stem: an example has more tokens after it, so the teacher continues from it.
     """
 
     after: int
@@ -37,60 +35,67 @@ class SharedPrefix:
     stop: int
     is_stem: bool
 
+    def __len__(self) -> int:
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class SharingPlan:
-    """What is shared by whom.
+    """The shared prefixes of a data set.
 
     Attributes:
-        prefixes: by their numbers; a prefix is stored in the shard of the first example that begins
-            with it, and whatever it begins with itself has a smaller number.
-        of_example: for each example, the number of the longest prefix that it begins with; -1 where
-            there is none.
+        prefixes: by number. A prefix is stored in the shard of the first example that has it, and
+            its number is larger than that of the prefix before it.
+        of_example: number of each example's longest prefix; -1 if it has none.
     """
 
     prefixes: list[SharedPrefix]
     of_example: list[int]
 
     def path(self, number: int) -> list[int]:
-        """Numbers of the prefixes that make up a prefix, from the first to itself."""
+        """Return a prefix and all prefixes before it, shortest first; empty for -1."""
         path = []
         while number != NO_PREFIX:
             path.append(number)
             number = self.prefixes[number].after
         return path[::-1]
 
-    def before(self, example: int) -> int:
-        """How many of an example's tokens are shared."""
+    def shared_tokens(self, example: int) -> int:
+        """Return how many leading tokens of an example are shared."""
         number = self.of_example[example]
         return 0 if number == NO_PREFIX else self.prefixes[number].stop
 
     def stored_with(self, examples: Sequence[int]) -> list[int]:
-        """Numbers of the prefixes that are stored in the shard of these examples, ascending."""
-        held = set(examples)
+        """Return the prefixes stored in the shard of these examples, ascending."""
+        in_shard = set(examples)
         needed = {number for example in examples for number in self.path(self.of_example[example])}
-        return sorted(number for number in needed if self.prefixes[number].example in held)
+        return sorted(number for number in needed if self.prefixes[number].example in in_shard)
 
     def stored_lengths(self, examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
-        """Tokens of the segments of the shard of these examples, whose whole lengths are given:
-        prefixes first."""
-        prefixes = [self.prefixes[number] for number in self.stored_with(examples)]
-        own = [
-            length - self.before(example) for example, length in zip(examples, lengths, strict=True)
+        """Return the tokens of each segment of a shard, prefixes first.
+
+        Args:
+            examples: indices of the shard's examples.
+            lengths: all tokens of each of them.
+        """
+        prefixes = [len(self.prefixes[number]) for number in self.stored_with(examples)]
+        return prefixes + [
+            length - self.shared_tokens(example)
+            for example, length in zip(examples, lengths, strict=True)
         ]
-        return [prefix.stop - prefix.start for prefix in prefixes] + own
 
 
 def share_nothing(count: int) -> SharingPlan:
-    """The plan that stores each of `count` examples whole."""
+    """Return the plan that stores each of `count` examples whole."""
     return SharingPlan([], [NO_PREFIX] * count)
 
 
 def plan_sharing(examples: Sequence[TokenizedExample]) -> SharingPlan:
-    """Find the leading tokens worth sharing; whole duplicates always are.
+    """Return the prefixes worth sharing; complete duplicates always are.
 
-    A token is its id and its loss mask: where the same text is to be learned in one example and not
-    in the other, nothing is shared from there on."""
+    Tokens are equal if their ids and loss masks are, so examples share nothing after the first
+    token that only one of them learns.
+    """
     keys = [_key(example) for example in examples]
     order = sorted(range(len(keys)), key=lambda index: (keys[index], index))
     common = [_common_tokens(keys[one], keys[other]) for one, other in pairwise(order)]
@@ -114,8 +119,7 @@ def plan_sharing(examples: Sequence[TokenizedExample]) -> SharingPlan:
 
 @dataclass(frozen=True)
 class _Node:
-    """`depth` tokens that the examples `first` to `stop`, in the order of their tokens, begin
-    with."""
+    """The `depth` leading tokens of examples `first` to `stop` in the order of their tokens."""
 
     first: int
     stop: int
@@ -124,47 +128,52 @@ class _Node:
 
 
 def _worth_sharing(common: Sequence[int], lengths: Sequence[int]) -> Iterator[_Node]:
-    """The nodes to keep, those nearer to the root first."""
+    """Yield the nodes to keep, each after those that contain it.
+
+    Args:
+        common: as for `_runs`.
+        lengths: tokens of each example, in the order of their tokens.
+    """
     kept: list[_Node] = []
-    for first, stop, depth in _nodes(common):
+    for first, stop, depth in _runs(common):
         while kept and kept[-1].stop <= first:
             kept.pop()
         own = depth - (kept[-1].depth if kept else 0)
         is_stem = any(length > depth for length in lengths[first:stop])
         duplicates = sum(length == depth for length in lengths[first:stop])
-        if (own and duplicates > 1) or (
-            own >= _SHORTEST and (stop - first - 1) * own >= _LEAST_SAVED
-        ):
+        saved = (stop - first - 1) * own
+        if (own and duplicates > 1) or (own >= _SHORTEST and saved >= _LEAST_SAVED):
             node = _Node(first, stop, depth, is_stem)
             kept.append(node)
             yield node
 
 
-def _nodes(common: Sequence[int]) -> list[tuple[int, int, int]]:
-    """All runs (first, stop, depth) of sorted examples that share `depth` tokens and no more, the
-    wider ones first.
+def _runs(common: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the largest runs (first, stop, depth) of examples with `depth` common tokens.
+
+    A run comes after those that contain it.
 
     Args:
-        common: tokens that each example shares with the next.
+        common: tokens that each example shares with the next, in the order of their tokens.
     """
-    found, opened = [], [(0, 0)]  # (depth, first example) of the runs that are not at their end
+    runs, opened = [], [(0, 0)]  # depth and first example of each run whose end is not reached
     for place, depth in enumerate([*common, 0], start=1):
         first = place - 1
         while opened[-1][0] > depth:
             deeper, first = opened.pop()
-            found.append((first, place, deeper))
+            runs.append((first, place, deeper))
         if opened[-1][0] < depth:
             opened.append((depth, first))
-    return sorted(found, key=lambda run: (run[0], -run[1], run[2]))
+    return sorted(runs, key=lambda run: (run[0], -run[1], run[2]))
 
 
 def _key(example: TokenizedExample) -> bytes:
-    """Tokens with their loss mask as bytes that sort as they do."""
+    """Return the tokens with their loss mask as bytes of the same order."""
     return (example.input_ids.astype(np.uint32) * 2 + example.loss_mask).astype(">u4").tobytes()
 
 
 def _common_tokens(one: bytes, other: bytes) -> int:
-    """How many leading tokens two examples share."""
+    """Return how many leading tokens two examples share, given their keys."""
     length = min(len(one), len(other)) // 4
     a, b = (np.frombuffer(key, ">u4", length) for key in (one, other))
     differing: npt.NDArray[np.intp] = np.flatnonzero(a != b)

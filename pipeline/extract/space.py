@@ -17,7 +17,7 @@ def shard_sizes(
     shards: Iterable[int],
     bits: Mapping[int, float] | None = None,
 ) -> list[int]:
-    """Return the bytes of each of some shards; exact where the codecs have a fixed rate.
+    """Return the bytes of each shard; exact if the codecs have a fixed rate.
 
     Args:
         plan: has the examples.
@@ -50,13 +50,13 @@ def required_bytes(
     missing: Sequence[int],
     bits: Mapping[int, float] | None = None,
 ) -> int:
-    """Return the bytes that missing shards need beyond what interrupted writers left behind.
+    """Return the bytes that missing shards need beyond the files that interrupted writers left.
 
     Args:
         plan, manifest, bits: as for `shard_sizes`.
         missing: numbers of the shards.
     """
-    folder = plan.settings.location.folder
+    folder = plan.location.folder
     records = scan_journal(folder).records if folder.is_dir() else {}
     published = (name for record in records.values() for name in record.files)
     examples = sum(len(plan.shards[shard]) for shard in missing)
@@ -66,7 +66,7 @@ def required_bytes(
 
 
 def require_packable(plan: ExtractPlan) -> None:
-    """Raise where a codec could not pack a shard after the teacher has computed it.
+    """Raise if a shard is too large for its codec to pack.
 
     Raises:
         CacheError: names the option to change.

@@ -43,7 +43,7 @@ class TokenRun:
     ) -> TokenRun:
         """Return the tokens that an example does not share."""
         example = examples[index]
-        return cls(example, sharing.before(index), len(example), sharing.of_example[index])
+        return cls(example, sharing.shared_tokens(index), len(example), sharing.of_example[index])
 
     def __len__(self) -> int:
         return self.stop - self.start

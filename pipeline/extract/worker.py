@@ -1,4 +1,4 @@
-"""A teacher that reads shards, in whatever process an engine has put it."""
+"""A teacher that computes shards, in any process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.teacher.model import Teacher
 
 
 class ShardWorker:
-    """Loads the teacher when it is first needed, and reads one shard after the other with it."""
+    """Loads the teacher when it is first needed, and computes shards with it."""
 
     def __init__(self, work: TeacherWork) -> None:
         self._work = work
@@ -25,10 +25,10 @@ class ShardWorker:
         self._pass: TeacherPass | None = None
 
     def calibrate(self, progress: Progress = NO_PROGRESS) -> dict[int, Codec]:
-        """Fit the codecs to the sample of the data set.
+        """Return the codecs, fitted to a sample of the data set.
 
         Raises:
-            InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
+            InputError: the teacher's weights cannot be loaded, or no step meets a requirement.
             RunError: no example of the sample has finite states.
         """
         teacher = self.load(with_lm_head=needs_lm_head(self._work.requirements))
@@ -39,17 +39,17 @@ class ShardWorker:
     def read(
         self, shard: int, unusable: Iterable[int], progress: Progress = NO_PROGRESS
     ) -> ShardStates:
-        """Read a shard.
+        """Return the states of a shard.
 
         Args:
             shard: its number.
-            unusable: numbers of shared prefixes known to have no finite states; of all those that
-                whole duplicates go on from.
+            unusable: shared prefixes without finite states, as far as known; complete for those
+                that complete duplicates have.
             progress: counts the tokens.
 
         Raises:
             InputError: the teacher's weights cannot be loaded.
-            RunError: the teacher gives values that are not finite.
+            RunError: the teacher's states are not finite.
         """
         if self._pass is None:
             self._pass = TeacherPass(
@@ -66,8 +66,7 @@ class ShardWorker:
         """Return the teacher; load it if it is not loaded yet, or lacks the LM head.
 
         Raises:
-            InputError: its weights cannot be loaded, or it cannot go on from a prefix that it has
-                read.
+            InputError: its weights cannot be loaded, or it cannot continue from a shared prefix.
         """
         if with_lm_head and self._teacher is not None and not self._teacher.has_lm_head:
             self._teacher = self._pass = None

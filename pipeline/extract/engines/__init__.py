@@ -1,2 +1,1 @@
-"""Who runs the teacher: this process, Ray actors on one machine or many, or the ranks that torchrun
-has started."""
+"""Processes that run the teacher: this one, Ray actors, or the ranks started by torchrun."""

@@ -1,10 +1,9 @@
-"""Teachers in Ray actors, one a GPU or CPU slot, on one machine or many that share the cache's
-folder.
+"""Teachers in Ray actors, on machines that share the cache's folder.
 
-The head hands out shards and journals them; actors write the shards themselves. An actor that dies
-is replaced and what it had
-in work done again. Each has two shards in hand: it reads one while the one before is coded and
-written."""
+The coordinator assigns shards and journals them; actors write the shards themselves. An actor has
+at most two shards in flight: it computes one while the previous one is encoded and written. An
+actor that dies is replaced, and its shards are computed again.
+"""
 
 from __future__ import annotations
 
@@ -43,49 +42,44 @@ except ImportError as missing:
         " -c constraints.txt '.[ray]'"
     ) from missing
 
-_IN_HAND = 2
+_IN_FLIGHT = 2
 _MOST_DEATHS = 3
-"""Workers that may die with the same shard in hand before it is taken for their killer."""
+"""Workers that may die while they compute one shard, before the run fails."""
 
 
 class ShardActor:
-    """Makes shards in a process of its own."""
+    """A worker in a separate process."""
 
     def __init__(self, work: TeacherWork, threads: int | None) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._work = work
         self._worker = ShardWorker(work)
-        self._teacher_is_busy = threading.Lock()
+        self._teacher_lock = threading.Lock()
 
     def calibrate(self) -> dict[int, Codec]:
-        """The codecs, fitted."""
+        """Return the fitted codecs."""
         return self._worker.calibrate()
 
     def load(self) -> None:
         """Load the teacher."""
-        with self._teacher_is_busy:
+        with self._teacher_lock:
             self._worker.load()
 
     def make(
         self, shard: int, manifest: Manifest, codecs: dict[int, Codec], unusable: set[int]
     ) -> ShardRecord:
-        """Read, code and write a shard; it exists once the head has journaled what this returns."""
-        with self._teacher_is_busy:
+        """Compute, encode and write a shard; return the record for the coordinator to journal."""
+        with self._teacher_lock:
             states = self._worker.read(shard, unusable)
         provenance = self._work.provenance() | {"batch_tokens": states.batch_tokens}
-        return store_shard(
-            self._work.location,
-            manifest,
-            shard,
-            states.coded(codecs),
-            states.non_finite,
-            provenance,
-        )
+        content = states.coded(codecs)
+        location, non_finite = self._work.location, states.non_finite
+        return store_shard(location, manifest, shard, content, non_finite, provenance)
 
 
 class RayEngine:
-    """Hands shards to actors."""
+    """Assigns shards to actors."""
 
     leads = True
 
@@ -93,7 +87,7 @@ class RayEngine:
         """Join a Ray cluster, or start one on this machine.
 
         Raises:
-            InputError: there is none at that address.
+            InputError: there is no cluster at the address, or it has too few GPUs or CPUs.
         """
         settings = plan.settings
         self._started = not ray.is_initialized()
@@ -120,7 +114,7 @@ class RayEngine:
         self._actor = ray.remote(ShardActor).options(
             num_gpus=1 if on_gpu else 0,
             num_cpus=0 if on_gpu else threads,
-            max_concurrency=_IN_HAND,
+            max_concurrency=_IN_FLIGHT,
             max_restarts=0,
         )
         self._threads = threads
@@ -129,7 +123,7 @@ class RayEngine:
         self._work = ray.put(plan.work())
 
     def __enter__(self) -> RayEngine:
-        """From now on what Ray has to say goes to stderr: stdout is for results."""
+        """Redirect Ray's output to stderr, as stdout is for results."""
         self._open.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
@@ -139,7 +133,7 @@ class RayEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the actors, and the cluster where it was started here."""
+        """End the actors, and the cluster if it was started here."""
         for actor in self._actors:
             ray.kill(actor)
         if self._started:
@@ -147,55 +141,46 @@ class RayEngine:
         self._open.close()
 
     def follow(self) -> None:
-        """As `Engine.follow`: there is nobody else."""
+        """Do nothing: this process is the coordinator."""
 
     def calibrate(self, progress: Progress) -> dict[int, Codec]:
-        """As `Engine.calibrate`."""
+        """Return the codecs, fitted by one actor."""
         progress.stage("calibration sample")
-        codecs: dict[int, Codec] = self._answer(self._new_actor().calibrate.remote())
+        codecs: dict[int, Codec] = self._result(self._new_actor().calibrate.remote())
         return codecs
 
     def load(self) -> None:
-        """As `Engine.load`, in one actor: what is wrong with the teacher is so known before the
-        cache is begun."""
+        """Load the teacher in one actor, to report its errors before the cache is begun."""
         actor = self._actors[0] if self._actors else self._new_actor()
         try:
-            self._answer(actor.load.remote())
+            self._result(actor.load.remote())
         except ActorDiedError:
-            self._actors.remove(actor)  # why they die, the first shard will tell
+            self._actors.remove(actor)  # the first shard reports why actors die
 
-    def make_shards(
-        self,
-        fitted: FittedPlan,
-        writer: CacheWriter,
-        progress: Progress,
-    ) -> None:
-        """As `Engine.make_shards`."""
-        queue, common = (
-            ShardQueue(fitted.plan, writer.published),
-            (writer.manifest, ray.put(fitted.codecs)),
-        )
+    def make_shards(self, fitted: FittedPlan, writer: CacheWriter, progress: Progress) -> None:
+        """Assign shards to actors, and journal each one that is written."""
+        queue = ShardQueue(fitted.plan, writer.published)
+        manifest, codecs = writer.manifest, ray.put(fitted.codecs)
         deaths: Counter[int] = Counter()
-        in_hand: dict[Any, tuple[Any, int]] = {}
+        in_flight: dict[Any, tuple[Any, int]] = {}
         while len(self._actors) < min(self._count, len(queue)):
             self._new_actor()
         while len(queue):
-            for actor in self._actors * _IN_HAND:
-                if (
-                    sum(each is actor for each, _ in in_hand.values()) < _IN_HAND
-                    and (shard := queue.take()) is not None
-                ):
-                    in_hand[actor.make.remote(shard, *common, queue.unusable)] = actor, shard
-            (answered,), _ = ray.wait(list(in_hand), num_returns=1)
-            actor, shard = in_hand.pop(answered)
+            for actor in self._actors * _IN_FLIGHT:
+                busy = sum(other is actor for other, _ in in_flight.values())
+                if busy < _IN_FLIGHT and (shard := queue.take()) is not None:
+                    reference = actor.make.remote(shard, manifest, codecs, queue.unusable)
+                    in_flight[reference] = actor, shard
+            (finished,), _ = ray.wait(list(in_flight), num_returns=1)
+            actor, shard = in_flight.pop(finished)
             try:
-                record = self._answer(answered)
+                record = self._result(finished)
             except ActorDiedError:
                 deaths[shard] += 1
                 if deaths[shard] == _MOST_DEATHS:
                     raise RunError(
-                        f"shard {shard}: {_MOST_DEATHS} workers died while they made it; is their"
-                        " memory too small?"
+                        f"shard {shard}: {_MOST_DEATHS} workers died while they computed it; give"
+                        " them more memory, or lower --batch-tokens"
                     ) from None
                 queue.give_back(shard)
                 if actor in self._actors:
@@ -203,15 +188,15 @@ class RayEngine:
                     self._new_actor()
                 continue
             writer.record(record)
-            queue.published(shard)
+            queue.mark_published(shard)
             report_shard(progress, record)
 
     def _new_actor(self) -> Any:
         self._actors.append(self._actor.remote(self._work, self._threads))
         return self._actors[-1]
 
-    def _answer(self, reference: Any) -> Any:
-        """What an actor returns; what it raises as if it had been raised here."""
+    def _result(self, reference: Any) -> Any:
+        """Return an actor's result, or raise its error."""
         try:
             return ray.get(reference)
         except RayTaskError as error:

@@ -1,4 +1,4 @@
-"""The engine that the user asks for."""
+"""Choice of the engine by its name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 def choose_engine(
     plan: ExtractPlan, name: str, *, address: str | None, workers: int | None
 ) -> Engine:
-    """Make the engine of that name, as `engine_named` reads it.
+    """Return the engine of a name; see `engine_named`.
 
     Args:
         plan: the extract.
         name: of the engine.
         address: of a Ray cluster; None: start one on this machine.
-        workers: for Ray, how many; None: one a GPU, or one in all where there are none.
+        workers: number of Ray actors; None: one per GPU, or one if there is no GPU.
 
     Raises:
-        InputError: it is not to be had here, or an option is not for it.
+        InputError: the engine is not available, or an option does not apply to it.
     """
     name = engine_named(name, address=address, workers=workers)
     if name == "ray":
-        from pipeline.extract.engines.actors import RayEngine  # an extra, and seconds to load
+        from pipeline.extract.engines.actors import RayEngine  # optional and slow to import
 
         return RayEngine(plan, address, workers)
     if name == "torchrun":
@@ -41,15 +41,14 @@ def choose_engine(
 
 
 def engine_named(name: str, *, address: str | None, workers: int | None) -> str:
-    """Which engine a name stands for; `auto` is torchrun's ranks where torchrun has started this
-    process, else this process.
+    """Return the name of an engine; `auto` is torchrun if it started this process, else local.
 
     Args:
         name: of the engine.
         address, workers: as for `choose_engine`.
 
     Raises:
-        InputError: torchrun has not started this process, or an option is not for this engine.
+        InputError: torchrun did not start this process, or an option does not apply to the engine.
     """
     if name == "auto":
         name = "torchrun" if started_by_torchrun() else "local"

@@ -1,4 +1,4 @@
-"""What an engine does for an extract, whoever runs the teacher."""
+"""The interface of all engines."""
 
 from __future__ import annotations
 
@@ -12,43 +12,39 @@ from pipeline.progress import Progress
 
 
 class Engine(Protocol):
-    """Runs the teacher over shards. All engines give the same cache, bit for bit, on devices of one
-    kind."""
+    """Runs the teacher over shards.
+
+    All engines write the same cache, bit for bit, on devices of one kind.
+    """
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes the journal; the others only `follow`."""
+        """Whether this process is the coordinator; the others `follow`."""
         ...
 
     def follow(self) -> None:
-        """Do what the process that leads says, until all is done."""
+        """Compute shards that the coordinator assigns until it ends the run."""
         ...
 
     def calibrate(self, progress: Progress) -> dict[int, Codec]:
-        """Fit the codecs to the sample of the data set.
+        """Return the codecs, fitted to a sample of the data set.
 
         Raises:
-            InputError: the teacher's weights cannot be loaded, or no step gives what is asked.
+            InputError: the teacher's weights cannot be loaded, or no step meets a requirement.
             RunError: no example of the sample has finite states.
         """
         ...
 
     def load(self) -> None:
-        """Load the teacher where it runs in this process, before the cache is begun and the clock
-        runs.
+        """Load the teacher before the cache is begun and the time is measured.
 
         Raises:
             InputError: its weights cannot be loaded.
         """
         ...
 
-    def make_shards(
-        self,
-        fitted: FittedPlan,
-        writer: CacheWriter,
-        progress: Progress,
-    ) -> None:
-        """Make and publish all shards that the writer is missing.
+    def make_shards(self, fitted: FittedPlan, writer: CacheWriter, progress: Progress) -> None:
+        """Compute and publish all missing shards.
 
         Args:
             fitted: the plan with its codecs.
@@ -59,7 +55,7 @@ class Engine(Protocol):
         Raises:
             InputError: the teacher's weights cannot be loaded.
             OSError: a shard cannot be written.
-            RunError: the teacher gives values that are not finite, or no worker stays alive.
+            RunError: the teacher's states are not finite, or no worker stays alive.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The teacher in this process: it reads a shard while the one before is coded and written."""
+"""The teacher in this process: it computes a shard while the previous one is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.progress import Progress
 
 
 class LocalEngine:
-    """One worker, here."""
+    """Runs one worker in this process."""
 
     leads = True
 
@@ -31,26 +31,21 @@ class LocalEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is left behind."""
+        """Do nothing."""
 
     def load(self) -> None:
-        """As `Engine.load`."""
+        """Load the teacher."""
         self._worker.load()
 
     def follow(self) -> None:
-        """As `Engine.follow`: there is nobody else."""
+        """Do nothing: this process is the coordinator."""
 
     def calibrate(self, progress: Progress) -> dict[int, Codec]:
-        """As `Engine.calibrate`."""
+        """Return the fitted codecs."""
         return self._worker.calibrate(progress)
 
-    def make_shards(
-        self,
-        fitted: FittedPlan,
-        writer: CacheWriter,
-        progress: Progress,
-    ) -> None:
-        """As `Engine.make_shards`."""
+    def make_shards(self, fitted: FittedPlan, writer: CacheWriter, progress: Progress) -> None:
+        """Compute each missing shard while the previous one is encoded and written."""
 
         def published(record: ShardRecord) -> None:
             progress.advance(0, shards=1, bytes=record.bytes)
@@ -62,7 +57,7 @@ class LocalEngine:
             checked = _CheckedProgress(progress, publisher)
             for shard in writer.missing_shards():
                 states = self._worker.read(shard, unusable, checked)
-                progress.advance(0, seconds_waited=publisher.settle())
+                progress.advance(0, seconds_waited=publisher.flush())
                 publisher.publish(shard, states)
 
 

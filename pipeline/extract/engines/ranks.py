@@ -1,9 +1,8 @@
-"""Teachers in the ranks that torchrun has started, on one machine or many that share the cache's
-folder.
+"""Teachers in the ranks started by torchrun, on machines that share the cache's folder.
 
-The work goes in rounds: in each, every rank reads a shard; then rank 0 journals those that have
-become durable since the round before. A rank that dies ends all of them, as torchrun has it;
-started again, they go on at the next shard."""
+The ranks work in rounds: each computes a shard, then rank 0 journals the shards that became durable
+since the last round. If a rank dies, torchrun ends all ranks; the next run resumes.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +30,14 @@ from pipeline.extract.worker import ShardWorker
 from pipeline.progress import Progress
 
 _LONGEST_ROUND = timedelta(days=1)
-"""Until a rank takes the others for dead; torchrun itself notices at once."""
+"""Time after which a rank considers the others dead; torchrun itself notices at once."""
 
 
 class RanksEngine:
-    """Rank 0 leads: it plans, calibrates, journals and reads shards; the others follow."""
+    """Rank 0 is the coordinator and a worker; the other ranks are workers."""
 
     def __init__(self, plan: ExtractPlan) -> None:
-        """Meet the other ranks."""
+        """Join the process group."""
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("gloo", timeout=_LONGEST_ROUND)
@@ -59,58 +58,57 @@ class RanksEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Part from the other ranks; where this one has failed, its end is what tells them."""
+        """Leave the process group; after an error, torchrun ends the other ranks."""
         if kind is None:
             dist.destroy_process_group()
 
     def calibrate(self, progress: Progress) -> dict[int, Codec]:
-        """As `Engine.calibrate`."""
+        """Return the fitted codecs."""
         return self._worker.calibrate(progress)
 
     def load(self) -> None:
-        """As `Engine.load`."""
+        """Load the teacher of this rank."""
         self._worker.load()
 
-    def make_shards(
-        self,
-        fitted: FittedPlan,
-        writer: CacheWriter,
-        progress: Progress,
-    ) -> None:
-        """As `Engine.make_shards`."""
+    def make_shards(self, fitted: FittedPlan, writer: CacheWriter, progress: Progress) -> None:
+        """Assign a shard to each rank per round, and journal the durable ones."""
         queue, codecs = ShardQueue(fitted.plan, writer.published), fitted.codecs
-        _told_by_rank_0((writer.manifest, codecs))
-        with self._storing(writer.manifest, codecs) as storing:
+        _broadcast((writer.manifest, codecs))
+        with self._worker_of(writer.manifest, codecs) as worker:
             while len(queue):
-                task = _Round([queue.take() for _ in range(dist.get_world_size())], queue.unusable)
-                for record in storing.do(_told_by_rank_0(task)):
+                shards = [queue.take() for _ in range(dist.get_world_size())]
+                for record in worker.run(_broadcast(_Round(shards, queue.unusable))):
                     writer.record(record)
-                    queue.published(record.shard)
+                    queue.mark_published(record.shard)
                     report_shard(progress, record)
-            _told_by_rank_0(None)
+            _broadcast(None)
 
     def follow(self) -> None:
-        """Do what rank 0 says, until it has no more to say."""
-        manifest, codecs = _told_by_rank_0(None)
-        with self._storing(manifest, codecs) as storing:
-            while (task := _told_by_rank_0(None)) is not None:
-                storing.do(task)
+        """Run the rounds that rank 0 broadcasts, until it broadcasts None."""
+        manifest, codecs = _broadcast(None)
+        with self._worker_of(manifest, codecs) as worker:
+            while (task := _broadcast(None)) is not None:
+                worker.run(task)
 
-    def _storing(self, manifest: Manifest, codecs: dict[int, Codec]) -> _StoringRank:
-        return _StoringRank(self._work, self._worker, manifest, codecs)
+    def _worker_of(self, manifest: Manifest, codecs: dict[int, Codec]) -> _RankWorker:
+        return _RankWorker(self._work, self._worker, manifest, codecs)
 
 
 @dataclass(frozen=True)
 class _Round:
-    """The shard of each rank, or None where there is none for it; and the prefixes known to have no
-    finite states."""
+    """One round of all ranks.
+
+    Attributes:
+        shards: of each rank; None for a rank without a shard.
+        unusable: prefixes known to have no finite states.
+    """
 
     shards: list[int | None]
     unusable: set[int]
 
 
-class _StoringRank:
-    """Reads this rank's shards; each is coded and stored while the next one is read."""
+class _RankWorker:
+    """Computes this rank's shards; each is encoded and stored while the next one is computed."""
 
     def __init__(
         self,
@@ -123,7 +121,7 @@ class _StoringRank:
         self._durable: list[ShardRecord] = []
         self._publisher = BackgroundPublisher(self, codecs, work.provenance(), self._durable.append)
 
-    def __enter__(self) -> _StoringRank:
+    def __enter__(self) -> _RankWorker:
         self._publisher.__enter__()
         return self
 
@@ -143,28 +141,30 @@ class _StoringRank:
         non_finite: Mapping[str, int],
         provenance: Mapping[str, Any],
     ) -> ShardRecord:
-        """Store a shard; rank 0 will journal it."""
+        """Store a shard without journaling it, which rank 0 does later."""
         return store_shard(self._location, self._manifest, shard, content, non_finite, provenance)
 
-    def do(self, task: _Round) -> list[ShardRecord]:
-        """Read this rank's shard; on rank 0 the records of all shards that have become durable on
-        any rank, else nothing."""
+    def run(self, task: _Round) -> list[ShardRecord]:
+        """Compute this rank's shard; return the shards that became durable.
+
+        Rank 0 returns those of all ranks, the others none.
+        """
         shard = task.shards[dist.get_rank()]
         if shard is None:
-            self._publisher.settle()
+            self._publisher.flush()
         else:
             self._publisher.publish(shard, self._worker.read(shard, task.unusable))
         durable = self._durable.copy()
         self._durable.clear()
-        of_ranks: list[Any] | None = (
-            [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-        )
-        dist.gather_object(durable, of_ranks)
-        return [record for records in of_ranks or () for record in records]
+        gathered: list[Any] | None = None
+        if dist.get_rank() == 0:
+            gathered = [None] * dist.get_world_size()
+        dist.gather_object(durable, gathered)
+        return [record for records in gathered or () for record in records]
 
 
-def _told_by_rank_0(message: Any) -> Any:
-    """The same on all ranks: rank 0's message."""
+def _broadcast(message: Any) -> Any:
+    """Return rank 0's message on all ranks."""
     messages = [message]
     dist.broadcast_object_list(messages)
     return messages[0]

@@ -85,8 +85,8 @@ def test_the_segments_of_an_example_are_its_tokens(examples: list[TokenizedExamp
     assert len(plan.of_example) == len(examples)
     for index, example in enumerate(examples):
         shared = whole_prefix(plan, examples, plan.of_example[index])
-        assert len(shared) == plan.before(index)
-        assert shared + tokens_of(example, plan.before(index)) == tokens_of(
+        assert len(shared) == plan.shared_tokens(index)
+        assert shared + tokens_of(example, plan.shared_tokens(index)) == tokens_of(
             example
         )  # ids and loss mask
 
@@ -138,7 +138,7 @@ def test_whole_duplicates_are_always_stored_once(
     for indices in first.values():
         if len(indices) > 1:
             assert len({plan.of_example[index] for index in indices}) == 1
-            assert all(plan.before(index) == len(examples[index]) for index in indices)
+            assert all(plan.shared_tokens(index) == len(examples[index]) for index in indices)
 
 
 @given(examples=any_examples, data=st.data())
@@ -158,7 +158,7 @@ def test_nothing_is_shared_from_where_masks_differ(
         ],
     ]
     plan = plan_sharing(twins)
-    assert plan.before(0) <= place
+    assert plan.shared_tokens(0) <= place
     assert not set(plan.path(plan.of_example[0])) - set(plan.path(plan.of_example[1]))
 
 
@@ -257,7 +257,7 @@ def test_prefixes_are_nested_where_some_share_more_than_others() -> None:
         system + [(50 + i, True)] * 9 for i in range(4)
     ]
     plan = plan_sharing(make([*rows, rows[0], rows[7]]))
-    assert [plan.before(index) for index in range(10)] == [
+    assert [plan.shared_tokens(index) for index in range(10)] == [
         119,
         110,
         110,

@@ -111,7 +111,7 @@ def test_a_teacher_that_turns_out_not_to_go_on_leaves_nothing_behind(
     monkeypatch.setattr(HiddenStatesReader, "continues_from_kv", False)
     settings = embedded_settings(limit=30)
     with pytest.raises(
-        InputError, match="cannot go on from tokens read before; extract with --no-sharing"
+        InputError, match="cannot continue from keys and values; extract with --no-sharing"
     ):
         extract(prepare(settings))
     assert not Path(str(settings.cache)).exists()

@@ -167,7 +167,9 @@ def test_a_shard_of_duplicates_waits_for_the_one_that_stores_their_text(
         [{"messages": row} for row in [*rows, rows[0], *rows[1:5], rows[0]]],
     )
     prepared = prepare(embedded_settings(dataset=str(path), limit=None, shard_tokens=1))
-    assert [sorted(ShardQueue(prepared, {}).needs(shard)) for shard in range(12)] == [[]] * 6 + [
+    assert [sorted(ShardQueue(prepared, {}).dependencies(shard)) for shard in range(12)] == [
+        []
+    ] * 6 + [
         [0],
         [1],
         [2],
@@ -181,7 +183,7 @@ def test_a_shard_of_duplicates_waits_for_the_one_that_stores_their_text(
     result = extract(prepared)
     with open_cache(result.cache) as cache:
         published[0] = cache.records[0]
-        queue.published(0)
+        queue.mark_published(0)
         assert [queue.take() for _ in range(3)] == [6, 11, None]
         queue.give_back(11)
         assert (queue.take(), len(queue), queue.unusable) == (11, 11, set())
