@@ -70,7 +70,7 @@ def test_a_divergence_is_measured_with_the_caches_own_teacher(
         new_codecs(
             small_cache,
             tmp_path / "d",
-            RecodeSettings(("-1:klt",), ("kl=0.02",), teacher=str(tmp_path)),
+            RecodeSettings(codec=("-1:klt",), fidelity=("kl=0.02",), teacher=str(tmp_path)),
         )
 
 
@@ -86,7 +86,9 @@ def test_the_last_layer_is_recognised_by_its_positive_number(
     with open_cache(target) as cache:
         assert cache.identity["codec"][str(last)]["asked"] == "kl=0.02"
     with pytest.raises(InputError, match="does not read layer 1"):
-        new_codecs(settings.cache, tmp_path / "d", RecodeSettings(("1:klt",), ("kl=0.02",)))
+        new_codecs(
+            settings.cache, tmp_path / "d", RecodeSettings(codec=("1:klt",), fidelity=("kl=0.02",))
+        )
 
 
 def test_impossible_requests_are_refused_before_codecs_are_fitted(
