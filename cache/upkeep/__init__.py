@@ -1,1 +1,1 @@
-"""What keeps a cache in order: verify, repair, convert, and the room that it takes."""
+"""Maintenance of a cache without a model: verify, repair, convert, disk space."""

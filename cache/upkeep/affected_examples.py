@@ -1,4 +1,4 @@
-"""Which examples read a segment: damage in a shared prefix affects examples of many shards."""
+"""The examples that read a segment: those of a shared prefix may be in many shards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cache.shard.record import ShardRecord
 
 
 class AffectedExamples:
-    """Finds the examples of a cache that read given segments.
+    """Index from segments to the examples of a cache that read them.
 
     Attributes:
         row_ids: of all examples, by index.
@@ -38,7 +38,7 @@ class AffectedExamples:
                 number = parents[number]
 
     def reading(self, record: ShardRecord, segments: Sequence[int]) -> list[int]:
-        """Return the indices of the examples that read some of a shard's segments."""
+        """Return the indices of the examples that read any of these segments of a shard."""
         numbers = record.prefix_numbers.tolist()
         indices = {
             self._first[record.shard] + segment - len(numbers)

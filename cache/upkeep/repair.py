@@ -1,4 +1,4 @@
-"""Repairing a cache: what needs no teacher, and replacing what needs one."""
+"""Repair a cache as far as that needs no teacher, and replace shards and attachments."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ class CacheRepairer:
     """Replaces the damaged parts of a cache; `repair_cache` returns it.
 
     Attributes:
-        location: of the cache.
-        root: its local folder.
+        location, root: the cache's storage location and local folder.
         manifest: of the cache.
         verification: the state of the cache before the repair.
-        records: all readable records by shard number, those of damaged shards included.
+        records: all readable records by shard number, including those of damaged shards.
         restored: shards whose lost journal lines were restored from the shards themselves.
-        shards: shards to be replaced.
+        shards: damaged and missing shards that are not restored.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class CacheRepairer:
 
     @property
     def damaged_attachments(self) -> list[str]:
-        """Names of the attached files to be replaced, and of files to be deleted."""
+        """Names of damaged attached files, and of files that were never attached."""
         names = (damage.file for damage in self.verification.damage)
         return [name for name in names if name.startswith(f"{ATTACHMENTS}/")]
 
@@ -87,9 +86,9 @@ class CacheRepairer:
             name = file.name.removeprefix(f"{ATTACHMENTS}/")
             if damage_of(attachments, name, file.bytes, file.checksum):
                 raise CacheError(
-                    f"{self.root / file.name}: cannot be made again byte for byte (saved by another"
-                    " version?); put it back from a copy, or use the library versions that `cache"
-                    " inspect --json` names"
+                    f"{self.root / file.name}: cannot be reproduced byte for byte (saved by another"
+                    " version?); restore it from a copy, or use the library versions listed by"
+                    " `cache inspect --json`"
                 )
         for name in self.damaged_attachments:
             if name not in attached:
@@ -110,10 +109,10 @@ class CacheRepairer:
         """Replace a shard and its line of the journal.
 
         Returns:
-            Whether it has the lost shard's content; None if that is unknown.
+            Whether its content is that of the lost shard; None if that is unknown.
 
         Raises:
-            OtherContentError: it has not, and `other_content` is False; nothing was changed.
+            OtherContentError: the content differs and `other_content` is False; nothing was changed.
         """
         lost = self.records.get(shard)
         expected = None if lost is None else lost.digest
@@ -134,8 +133,8 @@ class CacheRepairer:
         records = [self.records[shard] for shard in sorted(self.records)]
         for damage in contradictions(self.root, self.manifest, records):
             raise DamagedCacheError(
-                f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be repaired, extract into"
-                " a new cache"
+                f"{self.root / JOURNAL_NAME}: {damage.what}; this cannot be repaired; extract"
+                " into a new cache"
             )
 
 
@@ -150,8 +149,8 @@ def repair_cache(
         progress: called with the bytes just checked.
 
     Raises:
-        CacheError: there is no cache, another process is writing, or manifest and journal are
-            both lost.
+        CacheError: there is no cache, another process is writing, or both manifest and journal are
+            lost.
     """
     location = storage_location(where)
     with location.reporting_address():
@@ -175,7 +174,7 @@ def _restore_index(writing: WriteSession, verification: Verification) -> CacheRe
         session.put_manifest(manifest)
     if journal.manifest not in (None, manifest):
         raise CacheError(
-            f"{root}: manifest and journal belong to different caches; put back the one that was"
+            f"{root}: manifest and journal belong to different caches; restore the one that was"
             " replaced"
         )
     repairer = CacheRepairer(writing.reading, session, manifest, verification, journal.records)

@@ -1,4 +1,4 @@
-"""Checking all bytes of a shard against its record, and its values against what is possible."""
+"""Check the bytes of a shard against its record, and its values against their valid ranges."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def shard_damage(
 def _impossible_values(
     manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], packed: Mapping[str, Segments]
 ) -> Iterator[tuple[str, list[int]]]:
-    """Yield what no extract can have written, with the shard's segments that have it."""
+    """Yield values that no extract writes, with the segments that contain them."""
     starts = arrays["offsets"]
 
     def segments_of(tokens: npt.NDArray[Any]) -> list[int]:

@@ -17,7 +17,7 @@ from cache.shard.layout import array_specs, decoded_arrays, shard_attributes, sh
 from cache.storage import StorageLocation
 
 _SEAL = shard_seal("0" * 64, 0, "0" * 64, {})
-"""As large as the seal of any shard without left-out examples."""
+"""Has the size of the seal of any shard without left-out examples."""
 _REST_OF_EXAMPLE = 64
 """Approximate bytes per example in the journal: row id, length, checksum."""
 _REST = 16 << 20
@@ -31,15 +31,14 @@ def shard_size(
     text_bytes: int,
     bits: Mapping[int, float] = MappingProxyType({}),
 ) -> int:
-    """The bytes of a shard's files in the manifest's format and codecs: exactly, where these are of
-    fixed rate.
+    """Return the bytes of a shard's files; exact for codecs with a fixed rate.
 
     Args:
-        manifest: says format, codecs, layers and width.
-        stored: tokens of each segment; of the prefixes first, then of the examples.
+        manifest: has format, codecs, layers and hidden size.
+        stored: tokens of each segment, shared prefixes first.
         row_ids: of the examples.
-        text_bytes: of their texts together.
-        bits: what a value is expected to take in each layer whose codec is of no fixed rate.
+        text_bytes: total size of their texts.
+        bits: expected bits per value, by layer; for codecs without a fixed rate.
     """
     values = sum(stored) * manifest.hidden_size
     specs = array_specs(
@@ -74,12 +73,12 @@ def free_bytes(path: Path) -> int:
 
 
 def room_needed(shards: Sequence[int], examples: int) -> int:
-    """Return the bytes of a cache with shards of these exact sizes and this many examples."""
+    """Return the bytes of a cache with shards of these sizes and this many examples."""
     return sum(shards) + examples * _REST_OF_EXAMPLE + (_REST if shards else 0)
 
 
 def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
-    """Return the bytes of files that dead writers left, which the next writer removes.
+    """Return the bytes of files left by dead writers, which the next writer removes.
 
     Args:
         root: the cache's local folder.
@@ -97,21 +96,21 @@ def reclaimable_bytes(root: Path, published: Iterable[str]) -> int:
 
 
 def disk_needed(location: StorageLocation, needed: int) -> int:
-    """Return how many of the bytes that a cache still needs are on this machine's disk."""
+    """Return how many of the bytes needed are on this machine's disk."""
     if location.copy_limit is None:
         return needed
     return max(0, min(needed, location.copy_limit) - location.copy_bytes)
 
 
 def require_room(location: StorageLocation, needed: int) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Refuse to begin if the disk has too little room.
 
     Args:
         location: of the cache.
-        needed: bytes, as from `room_needed`, less those that will be freed.
+        needed: bytes from `room_needed`, minus those that will be freed.
 
     Raises:
-        CacheError: there is too little room; says how much there is and how much is needed.
+        CacheError: the disk has too little room; names both sizes.
     """
     needed = disk_needed(location, needed)
     if needed > (free := free_bytes(location.folder)):

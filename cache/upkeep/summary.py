@@ -1,4 +1,4 @@
-"""Summaries of a cache from its manifest and journal; no shard is opened."""
+"""Summary of a cache from its manifest and journal, without opening shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cache.totals import bits_per_value, content_digest_of
 
 
 def published_bytes(where: LocationLike) -> int:
-    """Return the size of all published shards whose records can be read."""
+    """Return the size of all published shards with readable records."""
     root = storage_location(where).read().folder
     if not root.is_dir():
         return 0
@@ -39,7 +39,7 @@ def summarise_cache(where: LocationLike) -> dict[str, Any]:
     complete = len(records) == manifest.shards
     planned = manifest.provenance.get("left_out", {})
     if not isinstance(planned, dict) or not all(type(count) is int for count in planned.values()):
-        raise CacheError(f"{location.address}: its manifest does not count what was left out")
+        raise CacheError(f"{location.address}: its manifest has no valid counts of left-out rows")
     left_out = Counter(planned)
     left_out[NON_FINITE] += sum(len(record.non_finite) for record in records)
     return {

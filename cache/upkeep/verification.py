@@ -11,8 +11,8 @@ class Damage:
 
     Attributes:
         file: name relative to the cache.
-        what: what is wrong with it.
-        shard: the shard that it belongs to.
+        what: the defect, in words.
+        shard: number of the shard that the file belongs to.
         examples: indices in the cache of the affected examples.
         row_ids: their row ids.
     """
@@ -30,11 +30,11 @@ class Verification:
 
     Attributes:
         whole: nothing is missing or damaged.
-        shards, examples, tokens, bytes: published and checked; `bytes` of the shards' files.
+        shards, examples, tokens, bytes: published and checked; `bytes` counts the shards' files.
         missing_shards: planned but not published.
         damage: all defects of what is published.
-        strays: files that are not part of the cache, such as those of a writer that died.
-        content_digest: of a whole cache.
+        strays: files that are not part of the cache, such as those of a dead writer.
+        content_digest: None unless the cache is whole.
     """
 
     cache: str
@@ -49,6 +49,6 @@ class Verification:
     content_digest: str | None
 
     def damaged_shards(self) -> list[int]:
-        """Return the damaged or missing shards, which have to be written again."""
+        """Return the damaged and missing shards."""
         damaged = {damage.shard for damage in self.damage if damage.shard is not None}
         return sorted(damaged | set(self.missing_shards))

@@ -1,4 +1,4 @@
-"""Verifying a cache: every byte is compared with its checksum."""
+"""Verify a cache: compare every byte with its checksum."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def verify_cache(
         progress: called with the bytes just checked.
 
     Raises:
-        CacheError: there is no cache, or neither its manifest nor the journal's copy is readable.
+        CacheError: there is no cache, or neither the manifest nor its copy is readable.
         OSError: an object store cannot be reached.
     """
     location = storage_location(where)
@@ -85,10 +85,10 @@ def _pin_if_there(session: ReadSession, record: ShardRecord) -> Pin:
 def contradictions(
     root: Path, manifest: Manifest, records: Sequence[ShardRecord]
 ) -> Iterator[Damage]:
-    """Yield what is contradictory in a journal whose lines are intact."""
+    """Yield contradictions in a journal whose lines are intact."""
     rows = Counter(row_id for record in records for row_id in (*record.row_ids, *record.non_finite))
     if repeated := [row_id for row_id, count in rows.items() if count > 1]:
-        yield Damage(JOURNAL_NAME, f"{len(repeated)} row ids stand in it twice", row_ids=repeated)
+        yield Damage(JOURNAL_NAME, f"{len(repeated)} row ids occur twice", row_ids=repeated)
     if len(records) == manifest.shards:
         try:
             Prefixes(records)

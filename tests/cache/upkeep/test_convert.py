@@ -1,4 +1,4 @@
-"""Conversion: the same content in another container, whatever interrupts it."""
+"""Conversion: the same content in another container, despite interruptions."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ LENGTHS = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=4), min_si
 
 @settings(max_examples=12, deadline=None)
 @given(
-    lengths=LENGTHS, there=st.sampled_from(CONTAINER_NAMES), back=st.sampled_from(CONTAINER_NAMES)
+    lengths=LENGTHS,
+    container=st.sampled_from(CONTAINER_NAMES),
+    other=st.sampled_from(CONTAINER_NAMES),
 )
-def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, back: str) -> None:
+def test_converting_there_and_back_changes_nothing(
+    lengths: list[list[int]], container: str, other: str
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        source = make_cache(Path(folder) / "source", make_shards(lengths), back)
+        source = make_cache(Path(folder) / "source", make_shards(lengths), container)
         middle, target = Path(folder) / "middle", Path(folder) / "target"
-        assert convert_cache(source, middle, container=there).same_content
-        result = convert_cache(middle, target, container=back)
-        was, now = open_cache(source), open_cache(target)
-        assert (result.bytes, result.content_digest) == (was.bytes, was.content_digest)
-        assert now.manifest == was.manifest
-        assert all(same_example(*pair) for pair in zip(was, now, strict=True))
-        if back == "zarr":  # HDF5 writes the time into its files
+        assert convert_cache(source, middle, container=other).same_content
+        result = convert_cache(middle, target, container=container)
+        before, after = open_cache(source), open_cache(target)
+        assert (result.bytes, result.content_digest) == (before.bytes, before.content_digest)
+        assert after.manifest == before.manifest
+        assert all(same_example(*pair) for pair in zip(before, after, strict=True))
+        if container == "zarr":  # HDF5 files contain the time
             files = [
                 {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
                 for root in (source, target)
@@ -49,7 +53,7 @@ def test_there_and_back_nothing_changes(lengths: list[list[int]], there: str, ba
             assert files[0] == files[1]
 
 
-def test_a_shard_from_which_all_was_left_out_stays_empty(tmp_path: Path) -> None:
+def test_an_empty_shard_stays_empty(tmp_path: Path) -> None:
     shards = make_shards([[4], [5]])
     with write_cache(
         tmp_path / "c", make_manifest(shards), make_attachments(tmp_path / "a")
@@ -60,7 +64,9 @@ def test_a_shard_from_which_all_was_left_out_stays_empty(tmp_path: Path) -> None
     assert (result.same_content, result.examples, result.shards) == (True, 1, 2)
 
 
-def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_conversion_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = make_cache(tmp_path / "source", make_shards([[5, 3], [4], [7]]))
 
     def stop(done: int, _total: int) -> None:
@@ -75,7 +81,7 @@ def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert verify_cache(tmp_path / "target").whole
 
 
-def test_a_damaged_source_stops_it(tmp_path: Path) -> None:
+def test_a_damaged_source_is_refused(tmp_path: Path) -> None:
     source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]), "hdf5")
     content = bytearray(shard_paths(source)[1].read_bytes())
     content[-1] ^= 1
@@ -84,21 +90,21 @@ def test_a_damaged_source_stops_it(tmp_path: Path) -> None:
         convert_cache(source, tmp_path / "target", container="zarr")
 
 
-def test_what_cannot_be_converted_is_refused_before_anything_is_written(
+def test_impossible_conversions_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_cache(tmp_path / "source", make_shards([[5, 3], [4]]))
-    for place in (tmp_path / "x" / ".." / "source", source / "inside", tmp_path):
+    for target in (tmp_path / "x" / ".." / "source", source / "inside", tmp_path):
         with pytest.raises(CacheError, match="into its own folder"):
-            convert_cache(source, place)
+            convert_cache(source, target)
     with pytest.raises(CacheError, match="unknown cache format"):
         convert_cache(source, tmp_path / "target", container="csv")
     lossy = make_cache(tmp_path / "lossy", make_shards([[5, 3], [4]]), codec="int8")
     with pytest.raises(CacheError, match="layer -1 is stored as int8, which cannot be undone"):
         convert_cache(lossy, tmp_path / "target", codecs={-1: Bf16()})
-    part = make_cache(tmp_path / "part", make_shards([[5, 3], [4]]), publish=[1])
+    incomplete = make_cache(tmp_path / "incomplete", make_shards([[5, 3], [4]]), publish=[1])
     with pytest.raises(CacheError, match="not complete"):
-        convert_cache(part, tmp_path / "target")
+        convert_cache(incomplete, tmp_path / "target")
     monkeypatch.setattr("cache.upkeep.space.free_bytes", lambda path: 1000)
     with pytest.raises(
         CacheError, match=r"16\.\d\d MB more are needed, its disk has 1,000 bytes free"

@@ -1,4 +1,4 @@
-"""Mending what can be mended without the teacher, and replacing shards one by one."""
+"""Repair without the teacher, and replacement of single shards and attachments."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def mend(root: Path) -> list[int]:
-    """With the examples that were written standing in for the teacher."""
+def repair(root: Path) -> list[int]:
+    """Repair from the original examples, in place of the teacher; return the replaced shards."""
     with repair_cache(root) as repairer:
         if repairer.damaged_attachments:
             repairer.replace_attachments(make_attachments(root))
@@ -57,7 +57,7 @@ def mend(root: Path) -> list[int]:
 @given(
     name=st.sampled_from(CONTAINER_NAMES), seed=st.integers(0, 1 << 30), faults=st.integers(1, 4)
 )
-def test_whatever_is_broken_is_mended_to_what_it_was(
+def test_any_damage_is_repaired_to_the_original(
     name: str,
     seed: int,
     faults: int,
@@ -71,14 +71,14 @@ def test_whatever_is_broken_is_mended_to_what_it_was(
         kinds = files_of(root)
         kind = rng.choice(sorted(kinds))
         if kind in ("manifest", "journal") and manifest_lost:
-            continue  # two copies of the manifest; not both
+            continue  # one of the two copies of the manifest is needed
         manifest_lost |= kind in ("manifest", "journal")
         victim = rng.choice(kinds[kind])
         if rng.random() < 0.3 and kind == "values":
             remove(victim)
         else:
             flip_byte(victim, rng)
-    mend(root)
+    repair(root)
     assert verify_cache(root).whole
     store, original = open_cache(root), open_cache(whole[name])
     assert store.content_digest == original.content_digest
@@ -88,17 +88,17 @@ def test_whatever_is_broken_is_mended_to_what_it_was(
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
 @pytest.mark.parametrize("name", ["manifest.json", "journal.jsonl"])
-def test_manifest_and_journal_are_put_back_without_the_teacher(
+def test_manifest_and_journal_are_restored_without_the_teacher(
     name: str, container: str, whole: dict[str, Path], tmp_path: Path
 ) -> None:
     root = shutil.copytree(whole[container], tmp_path / "c")
     intact = (root / name).read_bytes()
     (root / name).unlink()
-    assert mend(root) == []  # the shards tell their own lines
+    assert repair(root) == []  # journal lines are restored from the shards
     assert (root / name).read_bytes() == intact
 
 
-def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(
+def test_lines_are_restored_only_from_intact_shards_in_their_place(
     whole: dict[str, Path], tmp_path: Path
 ) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
@@ -118,7 +118,7 @@ def test_lost_lines_are_told_only_by_shards_that_are_whole_and_in_their_place(
     assert open_cache(root).content_digest == open_cache(whole["hdf5"]).content_digest
 
 
-def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
+def test_left_out_examples_are_restored_from_the_shard(tmp_path: Path) -> None:
     root = tmp_path / "c"
     left_out = make_examples([8], seed=9)
     manifest = make_manifest([SHARDS[0], [*SHARDS[1], *left_out]])
@@ -132,16 +132,16 @@ def test_what_was_left_out_is_told_by_the_shard_too(tmp_path: Path) -> None:
     assert open_cache(root).records[1].non_finite == {left_out[0].row_id: 8}
 
 
-def test_a_contradiction_is_not_called_mended(tmp_path: Path) -> None:
+def test_a_contradictory_journal_is_not_repaired(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", [SHARDS[0], SHARDS[0]])
     with (
         repair_cache(root) as repairer,
-        pytest.raises(CacheError, match="row ids stand in it twice; this cannot be repaired"),
+        pytest.raises(CacheError, match="row ids occur twice; this cannot be repaired"),
     ):
         repairer.require_consistent()
 
 
-def test_a_shard_of_other_numbers_is_refused_unless_allowed(
+def test_a_shard_with_other_content_is_refused_unless_allowed(
     whole: dict[str, Path], tmp_path: Path
 ) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
@@ -167,9 +167,9 @@ def test_other_attachments_are_refused(whole: dict[str, Path], tmp_path: Path) -
     (tmp_path / "others" / "note.txt").write_text("other")
     (root / "attachments" / "added.jinja").write_text("not attached")
     with repair_cache(root) as repairer:
-        with pytest.raises(CacheError, match=r"note\.txt: cannot be made again byte for byte"):
+        with pytest.raises(CacheError, match=r"note\.txt: cannot be reproduced byte for byte"):
             repairer.replace_attachments(tmp_path / "others")
-        assert (root / "attachments" / "added.jinja").exists()  # nothing has been touched
+        assert (root / "attachments" / "added.jinja").exists()  # nothing was changed
         repairer.replace_attachments(make_attachments(root))
     assert [path.name for path in (root / "attachments").iterdir()] == ["note.txt"]
     assert verify_cache(root).whole
@@ -186,7 +186,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_mending_never_writes_through_a_link(
+def test_repair_never_writes_through_a_link(
     name: str, whole: dict[str, Path], tmp_path: Path
 ) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
@@ -200,15 +200,15 @@ def test_mending_never_writes_through_a_link(
         remove(root / name)
     (root / name).symlink_to(outside if name == "shards" else outside / "precious")
     with contextlib.suppress(CacheError, OSError):
-        mend(root)
+        repair(root)
     assert sorted(outside.rglob("*")) == before
     assert (outside / "precious").read_text() == "do not lose me"
 
 
-def test_an_unreadable_file_is_damage_like_any_other(
+def test_an_unreadable_file_counts_as_damage(
     whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a bad sector."""
+    """Reading fails as on a bad sector."""
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     plain = files.checksum_of
 
@@ -224,12 +224,10 @@ def test_an_unreadable_file_is_damage_like_any_other(
         with pytest.raises(CacheError, match=r"shard 1, example 2 .*cannot be read"):
             list(open_cache(root))
     remove(shard_paths(root)[1])
-    assert mend(root) == [1]
+    assert repair(root) == [1]
 
 
-def test_one_mender_at_a_time_and_none_beside_a_writer(
-    whole: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_repair_excludes_other_writers(whole: dict[str, Path], tmp_path: Path) -> None:
     root = shutil.copytree(whole["hdf5"], tmp_path / "c")
     with (
         repair_cache(root),
@@ -239,7 +237,7 @@ def test_one_mender_at_a_time_and_none_beside_a_writer(
         pass
 
 
-def test_where_nothing_is_there_nothing_is_made(tmp_path: Path) -> None:
+def test_a_missing_cache_is_refused_and_not_created(tmp_path: Path) -> None:
     for name in ("none", "empty"):
         if name == "empty":
             (tmp_path / name).mkdir()

@@ -1,5 +1,4 @@
-"""The room that a cache takes is known to the byte before it is written, and held against the
-disk."""
+"""Disk space: the exact size of a cache is known before it is written."""
 
 from __future__ import annotations
 
@@ -24,26 +23,26 @@ from tests.cache.examples import make_cache, make_manifest, make_shards
     hidden_size=st.integers(1, 70),
     layers=st.sampled_from([(-1,), (0, -1), (5, 12, -1)]),
 )
-def test_a_shard_takes_exactly_what_was_foretold(
+def test_predicted_shard_sizes_are_exact(
     name: str, lengths: list[list[int]], hidden_size: int, layers: tuple[int, ...]
 ) -> None:
     shards = make_shards(lengths, hidden_size=hidden_size, layers=layers)
     manifest = make_manifest(shards, name)
     with tempfile.TemporaryDirectory() as folder:
         store = open_cache(make_cache(Path(folder) / "c", shards, name))
-        foretold = [
+        predicted = [
             shard_size(manifest, [len(e) for e in shard], [e.row_id for e in shard], 0)
             for shard in shards
         ]
-        assert foretold == [record.bytes for record in store.records]
+        assert predicted == [record.bytes for record in store.records]
         rest = (
             sum(file.stat().st_size for file in Path(folder, "c").rglob("*") if file.is_file())
             - store.bytes
         )
-        assert store.bytes + rest <= room_needed(foretold, len(store))
+        assert store.bytes + rest <= room_needed(predicted, len(store))
 
 
-def test_what_a_dead_writer_left_will_be_given_back(tmp_path: Path) -> None:
+def test_files_of_a_dead_writer_are_reclaimable(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", make_shards([[5, 3], [4]]), "hdf5")
     names = [name for record in open_cache(root).records for name in record.files]
     assert reclaimable_bytes(root, names) == 0
@@ -53,7 +52,7 @@ def test_what_a_dead_writer_left_will_be_given_back(tmp_path: Path) -> None:
     assert reclaimable_bytes(tmp_path / "none", []) == 0
 
 
-def test_too_little_room_is_an_error_with_both_figures(tmp_path: Path) -> None:
+def test_too_little_room_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     require_room(FolderLocation(tmp_path / "not" / "there" / "yet"), room_needed([10**6], 10))
     require_room(FolderLocation(tmp_path), room_needed([], 0))
     with pytest.raises(

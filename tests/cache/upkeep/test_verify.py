@@ -1,5 +1,4 @@
-"""Verify: besides flipped bytes, it finds what cannot be hidden states, however well it is
-sealed."""
+"""Verification finds flipped bytes, and impossible values even under valid checksums."""
 
 from __future__ import annotations
 
@@ -29,24 +28,21 @@ LENGTHS = [[5, 3], [4, 9, 2], [7]]
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
 def test_a_whole_cache_is_whole(name: str, tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", make_shards(LENGTHS), name)
-    seen: list[int] = []
-    found = verify_cache(root, seen.append)
-    assert (found.whole, found.damage, found.strays, found.missing_shards) == (True, [], [], [])
-    assert (found.shards, found.examples, found.tokens) == (3, 6, 30)
-    assert sum(seen) == found.bytes == published_bytes(root) == summarise_cache(root)["bytes"]
-    assert found.content_digest == summarise_cache(root)["content_digest"]
+    checked: list[int] = []
+    result = verify_cache(root, checked.append)
+    assert (result.whole, result.damage) == (True, [])
+    assert (result.strays, result.missing_shards) == ([], [])
+    assert (result.shards, result.examples, result.tokens) == (3, 6, 30)
+    assert sum(checked) == result.bytes == published_bytes(root) == summarise_cache(root)["bytes"]
+    assert result.content_digest == summarise_cache(root)["content_digest"]
 
 
-def test_a_cache_in_work_is_not_whole_and_not_damaged(tmp_path: Path) -> None:
+def test_an_incomplete_cache_is_not_whole_and_not_damaged(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", make_shards(LENGTHS), publish=[0, 2])
-    found = verify_cache(root)
-    assert (found.whole, found.damage, found.missing_shards, found.content_digest) == (
-        False,
-        [],
-        [1],
-        None,
-    )
-    assert found.damaged_shards() == [1]
+    result = verify_cache(root)
+    assert (result.whole, result.damage) == (False, [])
+    assert (result.missing_shards, result.content_digest) == ([1], None)
+    assert result.damaged_shards() == [1]
 
 
 def set_value(array: str, value: float) -> Callable[[Example], None]:
@@ -72,17 +68,17 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
-@pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_what_no_extract_can_have_written_is_named(what: str, name: str, tmp_path: Path) -> None:
-    change, said = IMPOSSIBLE[what]
+@pytest.mark.parametrize("value", IMPOSSIBLE)
+def test_impossible_values_are_found(value: str, name: str, tmp_path: Path) -> None:
+    change, message = IMPOSSIBLE[value]
     shards = make_shards(LENGTHS)
     change(shards[1][1])
     (damage,) = verify_cache(make_cache(tmp_path / "c", shards, name)).damage
-    assert said in damage.what
+    assert message in damage.what
     assert (damage.shard, damage.examples, damage.row_ids) == (1, [3], [shards[1][1].row_id])
 
 
-def test_a_loss_mask_of_other_values_is_found(tmp_path: Path) -> None:
+def test_loss_mask_values_other_than_0_and_1_are_found(tmp_path: Path) -> None:
     shards = make_shards(LENGTHS)
     odd = np.zeros(9, np.uint8)
     odd[3] = 7
@@ -106,7 +102,7 @@ def test_a_loss_mask_of_other_values_is_found(tmp_path: Path) -> None:
     assert damage.row_ids == [shards[1][1].row_id]
 
 
-def test_a_row_that_stands_in_it_twice_is_found(tmp_path: Path) -> None:
+def test_a_repeated_row_is_found(tmp_path: Path) -> None:
     shards = make_shards(LENGTHS)
     shards[2] = [
         Example(
@@ -122,7 +118,7 @@ def every_bfloat16() -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
     return np.arange(1 << 16, dtype=np.uint16).reshape(-1, 8)
 
 
-def test_every_bit_pattern_is_told_finite_or_not_as_float32_tells(tmp_path: Path) -> None:
+def test_every_bfloat16_bit_pattern_is_classified_as_by_float32(tmp_path: Path) -> None:
     bits = every_bfloat16()
     finite = np.isfinite(bits.view(ml_dtypes.bfloat16).astype(np.float32)).all(axis=1)
     ids = np.ones(1, np.int32)
@@ -134,7 +130,7 @@ def test_every_bit_pattern_is_told_finite_or_not_as_float32_tells(tmp_path: Path
     assert damage.examples == np.flatnonzero(~finite).tolist()
 
 
-def test_without_manifest_and_journal_there_is_nothing_to_verify(tmp_path: Path) -> None:
+def test_a_folder_without_manifest_and_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="no such folder"):
         verify_cache(tmp_path / "none")
     (tmp_path / "empty").mkdir()
