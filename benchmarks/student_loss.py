@@ -34,7 +34,8 @@ from pipeline.runs.rows import rows_of
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
 from pipeline.training.validation import validation_loss
-from pipeline.upkeep.recode import RecodeSettings, new_codecs
+from pipeline.upkeep.recode import new_codecs
+from pipeline.upkeep.settings import RecodeSettings
 
 CODECS = ("int8", "kl=0.01", "bits=1.9", "kl=0.05", "bits=0.9")
 

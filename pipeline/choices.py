@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-ENGINES = ("auto", "local", "ray", "torchrun")
+from typing import Literal, get_args
+
+EngineName = Literal["auto", "local", "ray", "torchrun"]
 """What runs the teacher."""
-CROSS_ATTENTIONS = ("causal", "bidirectional")
-GATES = ("channel", "scalar", "none")
-REPORTERS = (
-    "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "swanlab", "trackio",
+LossOn = Literal["assistant", "all"]
+"""Tokens that the student learns to predict."""
+CrossAttention = Literal["causal", "bidirectional"]
+CROSS_ATTENTIONS: tuple[CrossAttention, ...] = get_args(CrossAttention)
+Gate = Literal["channel", "scalar", "none"]
+GATES: tuple[Gate, ...] = get_args(Gate)
+Part = Literal["gpt-neo", "bridge", "head"]
+"""Parts of a student that may be frozen."""
+PARTS: tuple[Part, ...] = get_args(Part)
+Precision = Literal["auto", "fp32", "bf16"]
+"""Compute types."""
+Reporter = Literal[
+    "azure_ml",
+    "clearml",
+    "codecarbon",
+    "comet_ml",
+    "dagshub",
+    "dvclive",
+    "flyte",
+    "kubeflow",
+    "mlflow",
+    "swanlab",
+    "trackio",
     "wandb",
-)  # fmt: skip
+]
 """Services that `Trainer` can report to; TensorBoard always gets its files."""
+REPORTERS: tuple[Reporter, ...] = get_args(Reporter)

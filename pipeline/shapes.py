@@ -1,11 +1,13 @@
-"""Sizes of new students and shape of their bridge, for options; loads without torch."""
+"""Sizes of new students, and the shape of their bridge; loads without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from pipeline.choices import CrossAttention, Gate
 from pipeline.errors import InputError
+from pipeline.option import Option
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -53,56 +55,68 @@ def body_of_size(student: str) -> Body | None:
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeShape:
-    """How a bridge is built (the paper leaves it open to study).
+    """How a bridge is built (the paper leaves it open to study)."""
 
-    Attributes:
-        reads: teacher layers: one for all cross-attention layers, or one for each. The rest of the
-            bridge reads the last one.
-        cross_every: with `condition="prompt"`, one layer stands before the last of every
-            `cross_every` of GPT-Neo's blocks.
-        cross_layers, cross_heads: Enhanced Cross-Attention layers, and heads of each.
-        adapter_size: inner width of their adapters; None: a third of the student's width.
-        gate, cross_attention: as in `LLMModulesConfig`.
-    """
-
-    reads: tuple[int, ...] = (-1,)
-    cross_layers: int = 2
-    cross_every: int = 2
-    cross_heads: int = 8
-    adapter_size: int | None = None
-    gate: str = "channel"
-    cross_attention: str = "causal"
+    layers: Annotated[
+        tuple[int, ...],
+        Option(
+            "Cached teacher layers to read: one, or one per cross-attention layer; the bridge's"
+            " direct path reads the last one."
+        ),
+    ] = (-1,)
+    cross_layers: Annotated[
+        int,
+        Option("Enhanced Cross-Attention layers, with --condition sequence.", at_least=0),
+    ] = 2
+    cross_every: Annotated[
+        int,
+        Option(
+            "With --condition prompt: one cross-attention layer per this many blocks of GPT-Neo,"
+            " before the last of them.",
+            at_least=1,
+        ),
+    ] = 2
+    cross_heads: Annotated[int, Option("Heads per cross-attention layer.", at_least=1)] = 8
+    adapter_size: Annotated[
+        int | None,
+        Option(
+            "Inner width of their adapters.", at_least=1, default="a third of the student's width"
+        ),
+    ] = None
+    gate: Annotated[
+        Gate,
+        Option("Mixes their old and new states: one gate per channel, one per token, or none."),
+    ] = "channel"
+    cross_attention: Annotated[
+        CrossAttention,
+        Option(
+            "bidirectional is the published code's variant; it leaks the answer and is labelled so."
+        ),
+    ] = "causal"
 
     @property
     def teacher_layers(self) -> list[int]:
         """The layers that are read, without repetition."""
-        return list(dict.fromkeys(self.reads))
+        return list(dict.fromkeys(self.layers))
 
     def require_heads(self, body: Body) -> None:
-        """Refuse heads that do not divide the student's width.
-
-        Raises:
-            InputError: lists the numbers that do.
-        """
+        """Raise InputError if the heads do not divide the student's width."""
         if body.hidden_size % self.cross_heads:
             divisors = (str(n) for n in range(1, 33) if body.hidden_size % n == 0)
             raise InputError(
                 f"--cross-heads {self.cross_heads}: do not divide the student's width"
-                f" {body.hidden_size}; name one of {', '.join(divisors)}"
+                f" {body.hidden_size}; use one of {', '.join(divisors)}"
             )
 
     def require_reads(self, cross_layers: int, option: str) -> None:
-        """Refuse a number of teacher layers that does not fit the cross-attention layers.
+        """Raise InputError if the number of layers to read fits no `cross_layers` layers.
 
         Args:
-            cross_layers: how many there are.
-            option: sets their number.
-
-        Raises:
-            InputError: says how many layers to name.
+            cross_layers: the number of cross-attention layers.
+            option: the option that sets it, for the message.
         """
-        if len(self.reads) not in (1, cross_layers):
-            layers = ",".join(map(str, self.reads))
+        if len(self.layers) not in (1, cross_layers):
+            layers = ",".join(map(str, self.layers))
             raise InputError(
                 f"--layers {layers}: name one layer, or one for each of the {cross_layers}"
                 f" cross-attention layers ({option})"

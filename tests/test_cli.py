@@ -98,7 +98,7 @@ def test_bad_input_to_train(run_cli: RunCli, small_cache: Path, tmp_path: Path) 
         ),
         (
             ["--cache", small_cache, "--batch-size", "2", "--batch-tokens", "9"],
-            "--batch-size and --batch-tokens: name one",
+            "--batch-size and --batch-tokens: use one",
         ),
         (["--cache", small_cache, "--report-to", "clearml"], "--report-to clearml"),
         (

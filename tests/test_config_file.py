@@ -185,18 +185,18 @@ def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) 
         (
             "batch-tokens: 4096\nbatch-size: 8",
             [],
-            "--batch-size and --batch-tokens: name one of them",
+            "--batch-size and --batch-tokens: use one of them",
         ),
         (
             "batch-tokens: 4096",
             ["--batch-tokens", 9, "--batch-size", 8],
-            "--batch-size and --batch-tokens: name one of them",
+            "--batch-size and --batch-tokens: use one of them",
         ),
-        ("cross-every: 2", [], "--cross-every: with --condition sequence it is --cross-layers"),
+        ("cross-every: 2", [], "--cross-every: with --condition sequence use --cross-layers"),
         (
             "condition: prompt\ncross-layers: 1",
             [],
-            "--cross-layers: with --condition prompt it is --cross-every",
+            "--cross-layers: with --condition prompt use --cross-every",
         ),
         ("batch-tokens: 4096", ["--batch-size", 8], {"batch_size": 8, "batch_tokens": None}),
         ("batch-size: 8", ["--batch-tokens", 4096], {"batch_size": 1, "batch_tokens": 4096}),

@@ -25,8 +25,8 @@ from pipeline.data.conversations import Turn
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.generation.answers import Sampling
 from pipeline.generation.open_writer import open_writer
+from pipeline.generation.settings import Sampling, WriterSettings
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
@@ -252,7 +252,7 @@ def test_training_matches_the_cpu_and_the_student_generates(
             for device in runs
         }
     torch.testing.assert_close(logits["cuda"], logits["cpu"], atol=1e-3, rtol=1e-3)
-    writer = open_writer(runs["cpu"], device="cuda")
+    writer = open_writer(WriterSettings(run=runs["cpu"], device="cuda"))
     (written,) = writer.write(
         [[*writer.opening(), Turn("user", "Tom has 3 eggs.")]], Sampling(max_new_tokens=8)
     )

@@ -87,9 +87,9 @@ def test_what_cannot_be_trained_is_found_before_the_first_run(
     command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
     for options, said in [
         (["--vary", "layers=-1 5"], "not layer 5"),
-        (["--vary", "gate=none", "--vary", "gate=channel"], "is named twice"),
+        (["--vary", "gate=none", "--vary", "gate=channel"], "is varied twice"),
         (["--vary", "batch-tokens=500 900"], "--batch-size and --batch-tokens"),
-        (["--vary", "copies-gb=1 2"], "no option of train"),
+        (["--vary", "copies-gb=1 2"], "not an option of train"),
     ]:
         done = run_cli(*command, *options)
         assert (done.returncode, done.stdout) == (2, ""), options
@@ -100,9 +100,9 @@ def test_what_cannot_be_trained_is_found_before_the_first_run(
 @pytest.mark.parametrize(
     ("vary", "said"),
     [
-        ("gates=none", "'gates' is no option of train that can be varied"),
-        ("gate=", "name values that differ"),
-        ("gate=none none", "name values that differ"),
+        ("gates=none", "'gates' is not an option of train that can be varied"),
+        ("gate=", "needs different values"),
+        ("gate=none none", "needs different values"),
         ("gate=sideways", "is not one of"),
         ("cross-layers=x", "is not a valid integer"),
     ],

@@ -1,57 +1,40 @@
-"""`chat`: turn after turn with one loaded student."""
+"""`chat`: answer message after message with one loaded student."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import cloup
 
-from cache.storage import StorageLocation
-from pipeline.commands.checks import utf8_text
 from pipeline.commands.location_options import location_options
+from pipeline.commands.options_from import option_section, take_fields
 from pipeline.commands.shell import command
-from pipeline.commands.writing_options import WriterChoice, sampling_options, writer_options
+from pipeline.commands.writer_checks import checked_sampling, checked_writer
+from pipeline.generation.settings import Sampling, WriterSettings
 
 
 @cloup.command()
-@writer_options
-@sampling_options
+@option_section("The student", WriterSettings)
+@option_section("Sampling", Sampling)
 @cloup.option_group(
     "The conversation",
-    click.option(
-        "--forget", is_flag=True, help="Answer each message by itself, without those before it."
-    ),
+    click.option("--forget", is_flag=True, help="Answer each message alone, without earlier ones."),
 )
 @command
 @location_options("cache")
-def chat(
-    *,
-    as_json: bool,
-    run: Path,
-    teacher: str | None,
-    device: str,
-    teacher_device: str | None,
-    cache: StorageLocation | None,
-    system: str | None,
-    forget: bool,
-    **sampling: Any,
-) -> dict[str, Any]:
-    """Talk with a trained student. The models are loaded once; end with an empty line or Ctrl-D,
-    /new starts afresh.
+def chat(*, as_json: bool, forget: bool, **options: Any) -> dict[str, Any]:
+    """Talk with a trained student. The models are loaded once; an empty line or Ctrl-D ends, /new
+    starts a new conversation.
 
-    Messages are read from stdin, a line each, so a file can be piped in.
+    Messages are read from stdin, one per line, so a file can be piped in.
 
     \b
     Example:
       llm-modules chat --run my-run
     """
-    system = utf8_text(system, "--system")
-    choice = WriterChoice(
-        run=run, teacher=teacher, device=device, teacher_device=teacher_device, cache=cache
-    )
-    choice.look_at()
+    writer = checked_writer(WriterSettings(**take_fields(WriterSettings, options)))
+    sampling = checked_sampling(Sampling(**options))
     from pipeline.commands.running.chat import converse
 
-    return converse(choice, system, sampling, forget=forget, as_json=as_json)
+    return converse(writer, sampling, forget=forget, as_json=as_json)

@@ -28,7 +28,7 @@ def require_cache(location: StorageLocation | None) -> Manifest | None:
     return None if location is None or location.is_remote else read_manifest(location.folder)
 
 
-def require_mendable(location: StorageLocation) -> None:
+def require_repairable(location: StorageLocation) -> None:
     """Look for a cache that may be damaged: its manifest, or the journal, which has a copy of it.
 
     Raises:

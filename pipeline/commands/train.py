@@ -1,8 +1,7 @@
-"""`train`: a student from a cache."""
+"""`train`: train a student from a cache."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,25 +12,25 @@ from pipeline.commands.checks import require_cache, require_student
 from pipeline.commands.devices import require_device
 from pipeline.commands.list_parameters import LayerList
 from pipeline.commands.location_options import location_options
+from pipeline.commands.options_from import option_section
 from pipeline.commands.shell import command
-from pipeline.commands.train_options import cache_option, train_options, train_settings
+from pipeline.commands.train_options import train_options, train_settings
+from pipeline.option import CACHE_LOCATION
 from pipeline.processes import leads
 from pipeline.runs.comparisons import CONTROLS, RANDOM_TEACHER
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.resume import is_begun
+from pipeline.runs.settings import TrainSettings
 
 
 @cloup.command()
-@cloup.option_group(
+@option_section(
     "The run",
-    cache_option,
-    click.option(
-        "--run", type=click.Path(path_type=Path), required=True, help="Folder of this run."
-    ),
+    TrainSettings,
     click.option(
         "--resume",
         is_flag=True,
-        help="Go on with a stopped run from its last checkpoint; begin it where there is none.",
+        help="Continue a stopped run from its last checkpoint, or start it if there is none.",
     ),
 )
 @train_options
@@ -40,17 +39,17 @@ from pipeline.runs.resume import is_begun
     click.option(
         "--controls",
         is_flag=True,
-        help=f"Then train the controls too, at equal steps: {', '.join(CONTROLS)}.",
+        help=f"Then also train the controls, for equally many steps: {', '.join(CONTROLS)}.",
     ),
     click.option(
         "--control-layers",
         type=LayerList(),
-        help="Then also one on each of these layers of the cache.",
+        help="Then also train a control on each of these layers of the cache.",
     ),
     click.option(
         "--random-teacher",
-        metavar="PLACE",
-        help="Then also one on this cache, of extract --teacher random:SEED:T.",
+        metavar=CACHE_LOCATION,
+        help="Then also train a control on this cache, of extract --teacher random:SEED:T.",
     ),
 )
 @command
@@ -64,12 +63,12 @@ def train(
     resume: bool,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never in
-    memory.
+    """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never
+    loaded.
 
     Optimiser, epochs and bridge are the paper's by default; its student is --student 125m. With
-    --controls, evaluate can tell what of the result comes from the teacher; that needs layer 0 in
-    the cache (extract --layers -1,0).
+    --controls, evaluate can show what comes from the teacher; that needs layer 0 in the cache
+    (extract --layers -1,0).
 
     \b
     Examples:
@@ -95,10 +94,10 @@ def train(
         settings.require_states_of(options["cache"].address, manifest)
     settings.require_sense()
     require_cache(random_teacher)
-    if leads():  # another process may have begun it in this moment
+    if leads():  # else the leading process may have begun it a moment ago
         is_begun(RunFolder(settings.run), resume=resume)
-    from pipeline.commands.running.train import train_and_tell
+    from pipeline.commands.running.train import train_and_report
 
-    return train_and_tell(
+    return train_and_report(
         settings, list(dict.fromkeys(names)), random_teacher, resume=resume, as_json=as_json
     )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.choices import LossOn
 from pipeline.data.conversations import Conversation, TokenRow, Turn
 from pipeline.data.sources import bad_row_error
 from pipeline.data.templates import TemplateName, TextPart, render
 from pipeline.data.token_pieces import token_pieces
-from pipeline.data.tokens import LossOn, loss_mask, require_known_tokens
+from pipeline.data.tokens import loss_mask, require_known_tokens
 from pipeline.data.transcript import Answer, Transcript
 from pipeline.errors import RowError
 

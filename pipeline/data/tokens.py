@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.choices import LossOn
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, TextPart, render_prompt
 from pipeline.data.token_pieces import token_pieces
@@ -15,8 +16,6 @@ from pipeline.errors import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-LossOn = Literal["assistant", "all"]
 
 
 def tokenize_parts(

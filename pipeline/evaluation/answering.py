@@ -11,7 +11,8 @@ from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.answers import has_form, repetition
 from pipeline.evaluation.results import AnswerScore, Interval, Sample
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.answers import Sampling, Written
+from pipeline.generation.answers import Written
+from pipeline.generation.settings import Sampling
 from pipeline.progress import Progress
 
 _SHOWN_SAMPLES = 8
@@ -80,12 +81,12 @@ def answer_prompts(
     if not prompts:
         return Answers()
     written = []
-    write([prompts[0].prompt_turns], Sampling(1))  # lazy loading is not timed
+    write([prompts[0].prompt_turns], Sampling(max_new_tokens=1))  # lazy loading is not timed
     began = time.perf_counter()
     progress.stage(f"{name}: answers", len(prompts))
     for start in range(0, len(prompts), settings.batch_size):
         batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
-        written += write(batch, Sampling(settings.max_new_tokens))
+        written += write(batch, Sampling(max_new_tokens=settings.max_new_tokens))
         progress.advance(len(batch))
     seconds = time.perf_counter() - began
     values = scores.score_answers([answer.text for answer in written])

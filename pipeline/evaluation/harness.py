@@ -13,7 +13,7 @@ from cache.errors import CacheError
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError, RunError, reason
 from pipeline.evaluation.settings import EvaluateSettings, require_harness
-from pipeline.generation.answers import Sampling
+from pipeline.generation.settings import Sampling
 from pipeline.generation.writer import StudentWriter
 
 

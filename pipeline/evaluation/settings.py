@@ -5,51 +5,91 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 from cache.storage import LocationLike, StorageLocation
 from pipeline.errors import InputError
+from pipeline.option import CACHE_LOCATION, Device, MaxNewTokens, MovedTeacher, Option
 from pipeline.runs.comparisons import BASELINES
-from pipeline.scoring.choose import require_score
+from pipeline.scoring.choose import SCORE_NAMES, require_score
 
 TEACHER = "teacher"
 """The baseline that is not trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
-    """One evaluation; each field is the option of that name.
+class PromptOptions:
+    """Which prompts are answered, and how answers are scored."""
 
-    Attributes:
-        cache, teacher, dataset: None for those that the run was trained from; the prompts are then
-            held-out rows of the cache.
-        random_teacher: cache of the control of that name; None for the one it was trained from.
-        dataset_config, split: of a hub data set named by `dataset`.
-        samples: number of held-out prompts to answer; 0 for none.
-        score: how answers are compared with references, as `choose_score` names it.
-        batch_size: prompts answered at a time.
-        max_new_tokens: longest answer.
-        baselines: names of baselines, `teacher`, or `all`; the command trains missing ones.
-        tasks: of lm-evaluation-harness, for the student.
-        task_path: folder with further tasks.
-        task_limit: most documents per task.
-    """
+    samples: Annotated[int, Option("Prompts to answer; 0: none.", at_least=0)] = 100
+    score: Annotated[
+        str,
+        Option(
+            f"How answers are compared with references: {', '.join(SCORE_NAMES)} (auto chooses one"
+            " of these), or your own module:function, which returns 0 to 1 for an answer and its"
+            " reference.",
+            metavar="NAME",
+        ),
+    ] = "auto"
+    dataset: Annotated[
+        str | None,
+        Option("Answer the prompts of another data set.", default="the validation rows"),
+    ] = None
+    dataset_config: Annotated[
+        str | None, Option("Configuration of that data set, if the hub has several.")
+    ] = None
+    split: Annotated[str, Option("Split of that data set on the hub.")] = "test"
+    max_new_tokens: MaxNewTokens = 256
+    batch_size: Annotated[int, Option("Prompts answered at a time.", at_least=1)] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarnessOptions:
+    """Tasks of lm-evaluation-harness that the student does."""
+
+    tasks: Annotated[
+        tuple[str, ...],
+        Option(
+            "Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.", name="task"
+        ),
+    ] = ()
+    task_path: Annotated[Path | None, Option("Folder with your own tasks.")] = None
+    task_limit: Annotated[int | None, Option("Documents per task, at most.", at_least=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions:
+    """Where the evaluation computes, and where things are that have moved since training."""
+
+    device: Device = "auto"
+    cache: Annotated[
+        LocationLike | None,
+        Option("Present location of the cache, if it has moved since.", metavar=CACHE_LOCATION),
+    ] = None
+    random_teacher: Annotated[
+        LocationLike | None,
+        Option(
+            "Present location of the cache of the control random-teacher, if it has moved since.",
+            metavar=CACHE_LOCATION,
+        ),
+    ] = None
+    teacher: MovedTeacher = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(PromptOptions, HarnessOptions, PlaceOptions):
+    """One evaluation; each field is the option of that name of `evaluate`."""
 
     run: Path
-    cache: LocationLike | None = None
-    random_teacher: LocationLike | None = None
-    teacher: str | None = None
-    dataset: str | None = None
-    dataset_config: str | None = None
-    split: str = "test"
-    samples: int = 100
-    score: str = "auto"
-    batch_size: int = 16
-    max_new_tokens: int = 256
-    device: str = "auto"
-    baselines: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    task_path: Path | None = None
-    task_limit: int | None = None
+    baselines: Annotated[
+        tuple[str, ...],
+        Option(
+            "Also compare with these, after training the missing ones:"
+            f" {', '.join((TEACHER, *BASELINES))}; or all.",
+            metavar="NAMES",
+            with_commas=True,
+        ),
+    ] = ()
 
     @property
     def includes_teacher(self) -> bool:

@@ -16,8 +16,9 @@ from pipeline.data.tokens import tokenize_parts, tokenize_prompt
 from pipeline.data.transcript import transcript_of
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
-from pipeline.generation.answers import Sampling, Written, cut_answer
+from pipeline.generation.answers import Written, cut_answer
 from pipeline.generation.prompts import left_padded
+from pipeline.generation.settings import Sampling
 from pipeline.progress import Progress
 from pipeline.runs.examples import teachers_tokenizer
 from pipeline.teacher.load import teacher_from_causal_lm

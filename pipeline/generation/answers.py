@@ -1,42 +1,11 @@
-"""How an answer is sampled, and where it ends."""
+"""A generated answer, and where it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TextStreamer
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen, and what ends an answer besides its end token.
-
-    Attributes:
-        temperature: 0 always takes the likeliest.
-        stop: texts; an answer ends before the first of them.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-
-    def generate_arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Return the arguments of `generate`, the length apart; `tokenizer` finds stop texts."""
-        arguments: dict[str, Any] = {"do_sample": False}
-        if self.temperature > 0:
-            arguments = {
-                "do_sample": True,
-                "temperature": self.temperature,
-                "top_p": self.top_p,
-                "top_k": 0,
-            }
-        if self.stop:
-            arguments |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}
-        return arguments
 
 
 @dataclass(frozen=True)

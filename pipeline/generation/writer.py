@@ -15,8 +15,9 @@ from pipeline.data.templates import TemplateName
 from pipeline.data.tokenizer import load_verified_tokenizer
 from pipeline.data.tokens import require_known_tokens
 from pipeline.errors import InputError
-from pipeline.generation.answers import AnswerStream, Sampling, Written, cut_answer
+from pipeline.generation.answers import AnswerStream, Written, cut_answer
 from pipeline.generation.prompts import left_padded, tokens_before
+from pipeline.generation.settings import Sampling
 from pipeline.generation.sources.interface import SourceOptions, StatesSource
 from pipeline.generation.sources.registry import SOURCES
 from pipeline.generation.sources.tokens import NoSource

@@ -74,8 +74,8 @@ def build_student(
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
         teacher_layers=layers,
-        reads=[layers.index(layer) for layer in bridge.reads]
-        * (cross_layers if len(bridge.reads) == 1 else 1),
+        reads=[layers.index(layer) for layer in bridge.layers]
+        * (cross_layers if len(bridge.layers) == 1 else 1),
         cross_attention=bridge.cross_attention,
         cross_layers=cross_layers,
         cross_every=bridge.cross_every,

@@ -51,7 +51,7 @@ def training_arguments(
         InputError: there is no such device, it is not the first one, or the batches of a step
             cannot be divided among the processes.
     """
-    batches = settings.batches_a_step(processes)
+    batches = settings.batches_per_step(processes)
     if batches % processes:
         raise InputError(
             f"--accumulate {batches}: cannot be divided among {processes} processes;"

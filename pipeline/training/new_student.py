@@ -46,7 +46,7 @@ def new_student(
         else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
         condition=settings.condition,
-        bridge=settings.bridge,
+        bridge=settings,
         bos_token_id=begin_token(tokenizer) if own_tokens else None,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,

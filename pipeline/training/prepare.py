@@ -94,7 +94,7 @@ def prepare_run(
         decoder=StatesDecoder(
             [cache.codecs[layer] for layer in settings.layers_used],
             read=len(settings.layers_read),
-            predicts=settings.layer_that_predicts,
+            predicts=settings.distilled_layer,
         ),
         predictions=(
             TeachersPredictions(model, cache, settings.distill) if settings.distill else None

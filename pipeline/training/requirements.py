@@ -31,7 +31,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max())
     )
     if settings.reads_states:
-        settings.conditioning.require_bridge(settings.bridge, body)
+        settings.conditioning.require_bridge(settings, body)
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
         if not any(transcript_of(cache, index).answers for index in range(len(cache))):

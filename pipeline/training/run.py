@@ -46,7 +46,7 @@ def train(
         RunError: the loss is not finite, or another model's weights are in memory.
     """
     settings.require_comparisons(comparisons)
-    settings = replace(settings, accumulate=settings.batches_a_step(own_share().processes))
+    settings = replace(settings, accumulate=settings.batches_per_step(own_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
         if own_share().rank == 0 and (groups := describe_groups(cache)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cache import Cache, open_cache
 from cache.codecs import EXACT, Codec, packing_named
 from cache.location import require_separate
@@ -22,19 +20,7 @@ from pipeline.extract.calibration import calibrate_on_cache, codecs_already_fitt
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
 from pipeline.upkeep.recorded_settings import recorded_location
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecodeSettings:
-    """Requirements of a cache's new codecs; each field is the option of that name."""
-
-    codec: tuple[str, ...] = ()
-    fidelity: tuple[str, ...] = ()
-    bits: tuple[str, ...] = ()
-    calibration_tokens: int = 32768
-    calibration_seed: int = 0
-    teacher: str | None = None
-    device: str = "auto"
+from pipeline.upkeep.settings import RecodeSettings
 
 
 def new_codecs(

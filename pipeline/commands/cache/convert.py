@@ -1,7 +1,8 @@
-"""`cache convert`: the same content in another format or codec."""
+"""`cache convert`: write the same content in another format or codec."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -10,12 +11,16 @@ import cloup
 from cache.location import require_separate
 from cache.names import CONTAINER_NAMES
 from cache.storage import StorageLocation
+from pipeline.codec_fit.options import CodecOptions
 from pipeline.codec_fit.requirements import by_layer
 from pipeline.commands.checks import require_cache, require_teacher
-from pipeline.commands.codec_options import codec_options
 from pipeline.commands.devices import require_device
 from pipeline.commands.location_options import location_options
+from pipeline.commands.options_from import option_section
 from pipeline.commands.shell import command
+from pipeline.upkeep.settings import RecodeSettings
+
+_CODEC = [field.name for field in fields(CodecOptions)]
 
 
 @cloup.command()
@@ -27,15 +32,11 @@ from pipeline.commands.shell import command
         "--format",
         "container",
         type=click.Choice(CONTAINER_NAMES),
-        help="Format of the new cache.  [default: the old one's]",
+        help="Format of the new cache.  [default: as before]",
     ),
 )
-@codec_options(None)
-@cloup.option_group(
-    "The teacher, for --fidelity kl=…",
-    click.option("--teacher", help="The cache's, where that has moved; only its LM head is asked."),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
-)
+@option_section("Codec of the hidden states", RecodeSettings, fields=_CODEC)
+@option_section("The teacher, for --fidelity kl=…", RecodeSettings, fields=["teacher", "device"])
 @command
 @location_options("source", "target")
 def convert(
@@ -46,12 +47,12 @@ def convert(
     as_json: bool,
     **options: Any,
 ) -> dict[str, Any]:
-    """Write the cache SOURCE anew as TARGET, in another format or codec. The data set is not
-    needed, and the teacher only where a KL divergence is asked for.
+    """Write the cache SOURCE to TARGET in another format or codec. The data set is not needed; the
+    teacher is, for --fidelity kl=… alone.
 
-    Content is kept, and in the same codec the content digest, too. What int8 or klt have lost
-    cannot come back: only exact (bf16) layers can be given another codec. Interrupted, it goes on
-    when it is run again.
+    Content is kept, and with the same codec also the content digest. What int8 or klt lost cannot
+    be restored: only exact (bf16) layers can get another codec. An interrupted conversion
+    continues when the command is repeated.
 
     \b
     Examples:
@@ -61,10 +62,12 @@ def convert(
     manifest = require_cache(source)
     if not target.is_remote:
         require_separate(source, target)
-    require_device(options["device"])
-    require_teacher(options["teacher"])
-    for name in ("codec", "fidelity", "bits") if manifest is not None else ():
-        by_layer(f"--{name}", options[name], manifest.layers)  # type: ignore[union-attr]
-    from pipeline.commands.running.cache_convert import convert_and_tell
+    settings = RecodeSettings(**options)
+    require_device(settings.device)
+    require_teacher(settings.teacher)
+    if manifest is not None:
+        for name in ("codec", "fidelity", "bits"):
+            by_layer(f"--{name}", getattr(settings, name), manifest.layers)
+    from pipeline.commands.running.cache_convert import convert_and_report
 
-    return convert_and_tell(source, target, container, options, as_json=as_json)
+    return convert_and_report(source, target, container, settings, as_json=as_json)

@@ -8,7 +8,7 @@ import click
 import cloup
 
 from cache.storage import StorageLocation
-from pipeline.commands.checks import require_data_set, require_mendable, require_teacher
+from pipeline.commands.checks import require_data_set, require_repairable, require_teacher
 from pipeline.commands.devices import require_device
 from pipeline.commands.location_options import location_options
 from pipeline.commands.shell import command
@@ -48,7 +48,7 @@ def repair(cache: StorageLocation, *, as_json: bool, **options: Any) -> dict[str
       llm-modules cache repair my-cache
       llm-modules cache repair my-cache --teacher moved/Qwen2-1.5B --dataset moved/rows.jsonl
     """
-    require_mendable(cache)
+    require_repairable(cache)
     require_device(options["device"])
     require_teacher(options["teacher"])
     require_data_set(options["dataset"])

@@ -1,4 +1,4 @@
-"""`cache convert`: the copying with its bar, and what came of it."""
+"""`cache convert`: convert with a progress bar, and print the result."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cache.storage import StorageLocation
 from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
 from pipeline.progress import BarProgress, progress_bar
-from pipeline.upkeep.recode import RecodeSettings, new_codecs
+from pipeline.upkeep.recode import new_codecs
+from pipeline.upkeep.settings import RecodeSettings
 
 
-def convert_and_tell(
+def convert_and_report(
     source: StorageLocation,
     target: StorageLocation,
     container: str | None,
-    options: dict[str, Any],
+    settings: RecodeSettings,
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Write a cache in another format or codec; the result, which is printed in words unless it is
-    to be JSON.
+    """Convert a cache; print the result unless `as_json`; return it.
 
     Raises:
         CacheError, InputError: as `new_codecs` and `convert_cache`.
@@ -36,7 +36,7 @@ def convert_and_tell(
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
-        codecs = new_codecs(source, target, RecodeSettings(**options), BarProgress(bar))
+        codecs = new_codecs(source, target, settings, BarProgress(bar))
         task = bar.add_task("convert", total=None)
         result = convert_cache(
             source,
@@ -51,6 +51,6 @@ def convert_and_tell(
             f" {counted(result.shards, 'shard')} ({result.resumed_shards} from before),"
             f" {result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was"
             f" {result.source_bytes / 1e6:,.1f} MB); content digest {result.content_digest[:16]}…,"
-            f" {'as before' if result.same_content else 'a new one, for its states are coded anew'}"
+            f" {'as before' if result.same_content else 'new, as the states have a new codec'}"
         )
     return asdict(result)

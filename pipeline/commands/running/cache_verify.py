@@ -1,4 +1,4 @@
-"""`cache verify`: the checking with its bars, and what was found."""
+"""`cache verify`: check with progress bars, and print what is wrong."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from cache.upkeep.verify import verify_cache
 from pipeline.commands.counted import counted
 from pipeline.errors import RunError
 from pipeline.progress import shown_progress
+from pipeline.upkeep.settings import RecheckSettings
 
 if TYPE_CHECKING:
     from pipeline.upkeep.recheck import Recheck
@@ -29,17 +30,15 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 
 
-def verify_and_tell(
-    cache: StorageLocation,
-    *,
-    deep: bool,
-    sample: int,
-    seed: int,
-    teacher: str | None,
-    device: str,
-    as_json: bool,
+def verify_and_report(
+    cache: StorageLocation, deep: RecheckSettings | None, *, as_json: bool
 ) -> dict[str, Any]:
-    """Check a cache; what was found, which is printed in words unless it is to be JSON.
+    """Check a cache; print the result unless `as_json`; return it.
+
+    Args:
+        cache: location of the cache.
+        deep: how to compare with the live teacher; None: do not.
+        as_json: print nothing, or the result as JSON before an error.
 
     Raises:
         CacheError, InputError: as `verify_cache` and `recheck`.
@@ -50,23 +49,16 @@ def verify_and_tell(
         progress.stage("verify", published_bytes(cache))
         found = verify_cache(cache, progress.advance)
     compared = None
-    if deep and found.whole:
-        from pipeline.upkeep.recheck import recheck  # brings torch, which checksums do not need
+    if deep is not None and found.whole:
+        from pipeline.upkeep.recheck import recheck  # imports torch, which checksums do not need
 
         columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with shown_progress(*columns) as progress:
-            compared = recheck(
-                cache,
-                sample=sample,
-                teacher=teacher,
-                device=device,
-                seed=seed,
-                progress=progress,
-            )
+            compared = recheck(cache, **asdict(deep), progress=progress)
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
     bad = _complaint(cache, found, compared)
     if not as_json:
-        click.echo(_in_words(found, compared, deep=deep))
+        click.echo(_in_words(found, compared, deep=deep is not None))
     elif bad:
         click.echo(json.dumps(result))
     if bad:

@@ -10,28 +10,23 @@ import click
 
 from pipeline.commands.running.answers import tell_end
 from pipeline.commands.terminal import reader_has_gone
-from pipeline.commands.writing_options import WriterChoice
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
-from pipeline.generation.answers import Sampling, Written
+from pipeline.generation.answers import Written
 from pipeline.generation.open_writer import open_writer
+from pipeline.generation.settings import Sampling, WriterSettings
 
 
 def converse(
-    choice: WriterChoice,
-    system: str | None,
-    sampling: dict[str, Any],
-    *,
-    forget: bool,
-    as_json: bool,
+    settings: WriterSettings, sampling: Sampling, *, forget: bool, as_json: bool
 ) -> dict[str, Any]:
     """Answer messages from stdin, streamed to stdout unless `as_json`; return all answers.
 
     Raises:
         InputError: as `open_writer`, or no message could be answered.
     """
-    writer = open_writer(**choice.as_arguments(), keep_teacher=True)
-    opening = writer.opening(system)
+    writer = open_writer(settings, keep_teacher=True)
+    opening = writer.opening(settings.system)
     show: Callable[[str], None] | None = (
         None if as_json else lambda text: click.echo(text, nl=False)
     )
@@ -44,7 +39,7 @@ def converse(
         turns.append(Turn("user", message))
         try:
             written = _answer(
-                lambda prompt: writer.write([prompt], Sampling(**sampling), show)[0], turns, opening
+                lambda prompt: writer.write([prompt], sampling, show)[0], turns, opening
             )
         except InputError as error:
             click.echo(f"not answered: {error}", err=True)

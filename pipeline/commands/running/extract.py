@@ -1,4 +1,4 @@
-"""`extract`: the pass with its bars, or the plan, and what either comes to in words."""
+"""`extract`: extract with a progress bar, or forecast, and print the result."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.commands.counted import counted
 from pipeline.extract.engines.choose import choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
+from pipeline.extract.options import EngineOptions
 from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import ExtractResult, extract
@@ -23,20 +24,13 @@ from pipeline.processes import leads
 from pipeline.progress import BarProgress, TokenCount, progress_bar, shown_progress
 
 _SLOW_DISK = 0.05
-"""Share of the time that the teacher may stand still for the disk before the progress line says
-so."""
+"""Share of time spent waiting for the disk above which the progress line reports it."""
 
 
 def extract_or_plan(
-    settings: ExtractSettings,
-    engine_name: str,
-    *,
-    address: str | None,
-    workers: int | None,
-    plan_only: bool,
-    as_json: bool,
+    settings: ExtractSettings, processes: EngineOptions, *, plan_only: bool, as_json: bool
 ) -> dict[str, Any]:
-    """Extract, or only plan it; the result, which is printed in words unless it is to be JSON.
+    """Extract, or only forecast it; print the result unless `as_json`; return it.
 
     Raises:
         CacheError, InputError, RunError: as `prepare` and `extract`.
@@ -46,10 +40,12 @@ def extract_or_plan(
         if not leads():
             raise SystemExit(0)
         return _plan(plan, as_json=as_json)
-    with choose_engine(plan, engine_name, address=address, workers=workers) as engine:
+    with choose_engine(
+        plan, processes.engine, address=processes.address, workers=processes.workers
+    ) as engine:
         if not engine.leads:
             engine.follow()
-            raise SystemExit(0)  # what there is to say, the leading process says
+            raise SystemExit(0)  # the leading process reports
         result = _run(plan, engine)
     if not as_json:
         click.echo(_in_words(result))

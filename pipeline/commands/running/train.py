@@ -17,7 +17,7 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.training.run import train
 
 
-def train_and_tell(
+def train_and_report(
     settings: TrainSettings,
     comparisons: list[str],
     random_teacher: StorageLocation | None,

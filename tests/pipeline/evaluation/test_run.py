@@ -22,8 +22,8 @@ from pipeline.errors import InputError
 from pipeline.evaluation.results import EvaluationResults
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.generation.answers import Sampling
 from pipeline.generation.live_teacher import LiveTeacher
+from pipeline.generation.settings import Sampling
 from pipeline.generation.writer import StudentWriter
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.folder import RunFolder

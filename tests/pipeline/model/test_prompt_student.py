@@ -163,7 +163,7 @@ def test_the_states_are_needed_once_and_piece_by_piece_it_reads_the_same(
 
 @torch.no_grad()
 def test_generate_writes_what_step_by_step_the_likeliest_tokens_are(pretrained: Path) -> None:
-    student, given_inputs = opened(make(pretrained, reads=(-1, 0))), inputs(3, 1, 6, 0, layers=2)
+    student, given_inputs = opened(make(pretrained, layers=(-1, 0))), inputs(3, 1, 6, 0, layers=2)
     mask = torch.ones(3, 6, dtype=torch.long)
     mask[2, 2:] = 0
     written = student.generate(
@@ -224,7 +224,7 @@ def test_the_control_without_a_teacher_is_gpt_neo_too(pretrained: Path) -> None:
         ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has 4 blocks"),
         ({"gate": "none"}, "--gate none: .*starts closed"),
         ({"cross_attention": "bidirectional"}, "--cross-attention bidirectional: .*all is seen"),
-        ({"reads": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),
+        ({"layers": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),
     ],
 )
 def test_what_cannot_be_built_is_said_so(

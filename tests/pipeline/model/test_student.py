@@ -180,8 +180,8 @@ def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(
 
 
 SHAPES: list[dict[str, Any]] = [
-    {"reads": (3, -1), "cross_heads": 4},
-    {"reads": (5, 3, 5), "cross_layers": 3, "adapter_size": 9},
+    {"layers": (3, -1), "cross_heads": 4},
+    {"layers": (5, 3, 5), "cross_layers": 3, "adapter_size": 9},
     {"cross_layers": 0},
     {"cross_layers": 1, "gate": "scalar"},
     {"gate": "none"},
@@ -223,7 +223,7 @@ def test_every_bridge_is_causal_trains_all_its_weights_and_comes_back(
 
 
 def test_the_own_path_reads_the_layer_that_the_last_cross_attention_reads() -> None:
-    student = make(reads=(3, -1))
+    student = make(layers=(3, -1))
     hidden_BTD = torch.randn(1, 6, 2 * WIDTH)
     bridge = student.bridge
     assert bridge is not None
@@ -237,7 +237,7 @@ def test_the_own_path_reads_the_layer_that_the_last_cross_attention_reads() -> N
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ({"reads": (1, 2, 3)}, "one for each of the 2 cross-attention layers"),
+        ({"layers": (1, 2, 3)}, "one for each of the 2 cross-attention layers"),
         ({"cross_heads": 7}, "--cross-heads 7: do not divide"),
     ],
 )

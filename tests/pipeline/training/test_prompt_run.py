@@ -43,7 +43,7 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.generation.answers import Sampling
+from pipeline.generation.settings import Sampling
 from pipeline.generation.writer import StudentWriter
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.folder import RunFolder
@@ -354,11 +354,11 @@ def test_cached_or_live_batched_or_alone_the_answers_are_the_same(
     asked = [Transcript.from_json(cache.text(index), "test").turns[:-1] for index in (0, 7)]
     teacher = load_teacher(find_teacher(EMBEDDED_TEACHER), [-1], cpu, "fp32")
     cached = StudentWriter(RunFolder(run_with_controls), no_teacher, cpu, cache).write(
-        asked, Sampling(15)
+        asked, Sampling(max_new_tokens=15)
     )
     live = StudentWriter(RunFolder(run_with_controls), lambda: teacher, cpu)
-    assert live.write(asked, Sampling(15)) == cached
-    assert [live.write([turns], Sampling(15))[0] for turns in asked] == cached
+    assert live.write(asked, Sampling(max_new_tokens=15)) == cached
+    assert [live.write([turns], Sampling(max_new_tokens=15))[0] for turns in asked] == cached
 
 
 def test_the_teacher_is_freed_after_the_prefill(run_with_controls: Path) -> None:
@@ -375,7 +375,7 @@ def test_the_teacher_is_freed_after_the_prefill(run_with_controls: Path) -> None
             RunFolder(run_with_controls), load, choose_device("cpu"), keep_teacher=keep
         )
         for _ in range(2):
-            writer.write([[Turn("user", "Ann has 20 pens.")]], Sampling(5))
+            writer.write([[Turn("user", "Ann has 20 pens.")]], Sampling(max_new_tokens=5))
         gc.collect()
         assert [teacher() is not None for teacher in loaded] == alive
 
@@ -566,7 +566,7 @@ def test_what_is_gone_or_does_not_apply_is_said_so(
     for arguments, said in (
         (
             ("generate", "--run", sequence, "--prompt", "a", "--cache", small_cache),
-            "--cache: .*--condition sequence; leave it out",
+            "--cache: .*--condition sequence; omit it",
         ),
         (
             ("generate", "--run", run_with_controls, "--prompt", "a", "--teacher-device", "no:1"),

@@ -24,6 +24,7 @@ from cache import CacheError, open_cache
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.whole_examples import WholeExamples
+from pipeline.choices import PARTS
 from pipeline.data.sources import load_conversations
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.device import choose_device
@@ -34,14 +35,14 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.generation.answers import Sampling
+from pipeline.generation.settings import Sampling
 from pipeline.generation.writer import StudentWriter
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.self_attention import FusedSelfAttention
 from pipeline.processes import Share
 from pipeline.runs.comparisons import CONTROLS
 from pipeline.runs.folder import RunFolder
-from pipeline.runs.settings import PARTS, TrainSettings
+from pipeline.runs.settings import TrainSettings
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.teacher.verified_load import load_verified_teacher

@@ -17,7 +17,8 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.upkeep.compare_codecs import FidelitySettings, compare
 from pipeline.upkeep.layer_fidelity import LayerFidelity
-from pipeline.upkeep.recode import RecodeSettings, new_codecs
+from pipeline.upkeep.recode import new_codecs
+from pipeline.upkeep.settings import RecodeSettings
 from tests.conftest import write_rows
 
 

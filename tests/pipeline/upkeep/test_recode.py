@@ -20,7 +20,8 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.shape import decoder_config
 from pipeline.teacher.source import find_teacher
 from pipeline.upkeep import recode
-from pipeline.upkeep.recode import RecodeSettings, new_codecs
+from pipeline.upkeep.recode import new_codecs
+from pipeline.upkeep.settings import RecodeSettings
 
 Make = Callable[..., ExtractSettings]
 

@@ -1,0 +1,49 @@
+"""Settings fields that are also command-line options: `Annotated[int, Option("Help.")]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Option:
+    """The option of a settings field; type, name and default are the field's.
+
+    Attributes:
+        help: a sentence or two.
+        name: without dashes, where it is not the field's.
+        metavar: stands for the value in the help.
+        choices: names allowed; a `Literal` field has its own.
+        at_least, at_most, above, below: limits of a number.
+        default: description of the default, where its value says little.
+        with_commas: a field of several names takes one value with commas, not repeated options.
+    """
+
+    help: str
+    name: str | None = None
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    default: str | None = None
+    with_commas: bool = False
+
+
+Device = Annotated[str, Option("Compute device: auto, cpu, cuda, cuda:1, …")]
+"""The device that computes."""
+Seed = Annotated[int, Option("Seed of the random sample.")]
+CACHE_LOCATION = "LOCATION"
+"""Metavar of caches: a folder, or s3://bucket/prefix."""
+MovedTeacher = Annotated[
+    str | None, Option("Present location of the teacher, if it has moved since.")
+]
+MovedDataset = Annotated[
+    str | None, Option("Present location of the data set, if it has moved since.")
+]
+SkipNonFinite = Annotated[
+    bool, Option("Leave out, and count, rows whose hidden states have NaN or infinity.")
+]
+MaxNewTokens = Annotated[int, Option("Longest answer, in tokens.", at_least=1)]
