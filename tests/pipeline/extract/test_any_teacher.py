@@ -1,5 +1,4 @@
-"""Other teachers than Qwen2, end to end: their caches hold what a plain forward pass of each
-example gives."""
+"""Caches of other teachers than Qwen2 have the states of a plain forward pass."""
 
 from __future__ import annotations
 
@@ -72,8 +71,20 @@ def encoder(family: str, vocab_size: int) -> PreTrainedModel:
     )
 
 
+def require_plain(settings: ExtractSettings, model: PreTrainedModel) -> None:
+    """Require the cached states to be those of a plain forward pass of each example."""
+    for example in open_cache(settings.cache):
+        ids_BT = torch.from_numpy(example.input_ids.astype(np.int64))[None]
+        with torch.no_grad():
+            plain = model(ids_BT, output_hidden_states=True).hidden_states
+        for layer, states in example.hidden_states.items():
+            exact = plain[layer][0].numpy()
+            error = np.abs(states.astype(np.float32) - exact).max()
+            assert error <= 2**-7 * np.abs(exact).max(), layer
+
+
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
-def test_decoders_give_what_a_plain_pass_gives(
+def test_a_decoders_states_are_those_of_a_plain_pass(
     family: str, embedded_settings: Make, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -83,18 +94,7 @@ def test_decoders_give_what_a_plain_pass_gives(
     settings = embedded_settings(teacher=str(tmp_path), layers=(-1, 0, 2), limit=30)
     result = extract(prepare(settings))
     assert result.stored_tokens < result.tokens
-    for example in open_cache(settings.cache):
-        with torch.no_grad():
-            plain = model(
-                torch.from_numpy(example.input_ids.astype(np.int64))[None],
-                output_hidden_states=True,
-            ).hidden_states
-        for layer, states in example.hidden_states.items():
-            exact = plain[layer][0].numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
-                family,
-                layer,
-            )
+    require_plain(settings, model)
 
 
 @pytest.fixture
@@ -106,7 +106,8 @@ def rows(tmp_path: Path) -> Path:
     )
 
 
-def saved_encoder(family: str, folder: Path, rows: Path) -> PreTrainedModel:
+def save_encoder(family: str, folder: Path, rows: Path) -> PreTrainedModel:
+    """Save a small encoder with a tokenizer of the rows' words; return the encoder."""
     words = Whitespace().pre_tokenize_str(rows.read_text() + " User : Assistant :")
     vocabulary = {
         word: number
@@ -114,10 +115,10 @@ def saved_encoder(family: str, folder: Path, rows: Path) -> PreTrainedModel:
             dict.fromkeys(["[PAD]", "[UNK]", "[SEP]", *(word for word, _ in words)])
         )
     }
-    told = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    told.pre_tokenizer = Whitespace()
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(
-        tokenizer_object=told, pad_token="[PAD]", unk_token="[UNK]", sep_token="[SEP]"
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", sep_token="[SEP]"
     ).save_pretrained(folder)
     torch.manual_seed(0)
     model = encoder(family, len(vocabulary)).eval()
@@ -126,10 +127,10 @@ def saved_encoder(family: str, folder: Path, rows: Path) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
-def test_encoders_are_read_whole_and_their_students_marked(
+def test_an_encoder_shares_nothing_and_its_students_are_marked_as_leaking(
     family: str, embedded_settings: Make, rows: Path, tmp_path: Path, run_cli: RunCli
 ) -> None:
-    model = saved_encoder(family, tmp_path / "teacher", rows)
+    model = save_encoder(family, tmp_path / "teacher", rows)
     settings = embedded_settings(
         teacher=str(tmp_path / "teacher"),
         teacher_kind="encoder",
@@ -140,30 +141,10 @@ def test_encoders_are_read_whole_and_their_students_marked(
     )
     result = extract(prepare(settings))
     assert result.stored_tokens == result.tokens
-    for example in open_cache(settings.cache):
-        with torch.no_grad():
-            plain = model(
-                torch.from_numpy(example.input_ids.astype(np.int64))[None],
-                output_hidden_states=True,
-            ).hidden_states
-        for layer, states in example.hidden_states.items():
-            exact = plain[layer][0].numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
-                family,
-                layer,
-            )
+    require_plain(settings, model)
     del model
-    trained = run_cli(
-        "train",
-        "--cache",
-        settings.cache,
-        "--run",
-        tmp_path / "run",
-        "--max-steps",
-        1,
-        "--batch-size",
-        4,
-    )
+    options = ["--run", tmp_path / "run", "--max-steps", 1, "--batch-size", 4]
+    trained = run_cli("train", "--cache", settings.cache, *options)
     assert "LEAK" in trained.stdout, trained.stderr
     evaluated = run_cli("evaluate", "--run", tmp_path / "run", "--samples", 0)
     assert "Leaking" in evaluated.stdout, evaluated.stderr
@@ -172,10 +153,10 @@ def test_encoders_are_read_whole_and_their_students_marked(
     assert "its teacher is an encoder" in refused.stderr
 
 
-def test_a_teacher_of_the_other_kind_is_refused(
+def test_a_teacher_of_the_wrong_kind_is_refused(
     embedded_settings: Make, rows: Path, tmp_path: Path
 ) -> None:
-    saved_encoder("bert", tmp_path / "teacher", rows)
+    save_encoder("bert", tmp_path / "teacher", rows)
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), dataset=str(rows), limit=None)
     with pytest.raises(InputError, match="attends to later tokens"):
         extract(prepare(settings))
@@ -183,17 +164,17 @@ def test_a_teacher_of_the_other_kind_is_refused(
         extract(prepare(replace(embedded_settings(), teacher_kind="encoder")))
 
 
-def test_an_encoder_has_no_predictions_to_diverge(
+def test_codecs_of_an_encoder_have_no_kl_divergence(
     embedded_settings: Make, rows: Path, tmp_path: Path
 ) -> None:
-    saved_encoder("bert", tmp_path / "teacher", rows)
+    save_encoder("bert", tmp_path / "teacher", rows)
     options: dict[str, Any] = {
         "teacher": str(tmp_path / "teacher"),
         "teacher_kind": "encoder",
         "dataset": str(rows),
         "limit": None,
     }
-    prepared = prepare(embedded_settings(codec=("klt",), **options))
-    assert {each.measure for each in prepared.requirements.values()} == {"rel"}
+    plan = prepare(embedded_settings(codec=("klt",), **options))
+    assert {requirement.measure for requirement in plan.requirements.values()} == {"rel"}
     with pytest.raises(InputError, match="a KL divergence is measured with the LM head"):
         prepare(embedded_settings(codec=("klt",), fidelity=("kl=0.01",), **options))

@@ -1,4 +1,4 @@
-"""Writes beside compute: bounded, in order, and never failing in silence."""
+"""Background writes are bounded and in order, and their errors are raised."""
 
 from __future__ import annotations
 
@@ -30,27 +30,25 @@ def states_of(examples: list[Example]) -> ShardStates:
     return ShardStates(row_ids, [""] * len(examples), list(map(len, examples)), segments, {}, 1)
 
 
-def test_shards_are_written_beside_compute_and_told_of_on_the_callers_thread(
-    tmp_path: Path,
-) -> None:
-    told: list[tuple[int, threading.Thread]] = []
+def test_published_shards_are_reported_on_the_callers_thread(tmp_path: Path) -> None:
+    reported: list[tuple[int, threading.Thread]] = []
 
     def published(record: ShardRecord) -> None:
-        told.append((record.shard, threading.current_thread()))
+        reported.append((record.shard, threading.current_thread()))
 
     root = tmp_path / "c"
     with write_cache(root, make_manifest(SHARDS), make_attachments(root)) as writer:
         with BackgroundPublisher(writer, CODECS, {"device": "x"}, published) as publisher:
             for shard, examples in enumerate(SHARDS):
                 publisher.publish(shard, states_of(examples))
-        assert told == [(shard, threading.current_thread()) for shard in range(4)]
+        assert reported == [(shard, threading.current_thread()) for shard in range(4)]
     assert [record.provenance for record in open_cache(root).records] == [
         {"device": "x", "batch_tokens": 1}
     ] * 4
 
 
 class SlowWriter:
-    """Notes how many shards were handed over before the one in work was done."""
+    """Counts writes, and the most writes at one time."""
 
     def __init__(self) -> None:
         self.begun, self.done, self.most = 0, 0, 0
@@ -63,26 +61,25 @@ class SlowWriter:
         return None  # type: ignore[return-value]
 
 
-def test_no_more_than_one_shard_is_in_writing() -> None:
+def test_one_shard_is_written_at_a_time() -> None:
     writer = SlowWriter()
     with BackgroundPublisher(writer, {}, {}) as publisher:  # type: ignore[arg-type]
         for shard in range(5):
             publisher.publish(shard, NOTHING)
-            assert writer.done >= shard  # the one before is durable
+            assert writer.done >= shard  # the previous one is durable
     assert (writer.done, writer.most) == (5, 1)
 
 
-def test_interrupted_again_it_still_waits_for_the_shard_that_is_being_written(
+def test_repeated_interrupts_do_not_end_the_wait_for_the_current_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever holds the lock lets go of it when the context ends: nothing may be written after
-    that."""
+    """The lock is released when the context ends: nothing may be written after that."""
     writer = SlowWriter()
-    plain, impatient = publisher_module.wait, [KeyboardInterrupt, KeyboardInterrupt]
+    plain, interrupts = publisher_module.wait, [KeyboardInterrupt, KeyboardInterrupt]
 
     def wait(futures: Any) -> Any:
-        if impatient:
-            raise impatient.pop()
+        if interrupts:
+            raise interrupts.pop()
         return plain(futures)
 
     monkeypatch.setattr(publisher_module, "wait", wait)
@@ -109,10 +106,10 @@ def test_a_failed_write_is_raised_at_the_next_batch() -> None:
         for _ in range(200):
             time.sleep(0.01)
             publisher.check()
-        pytest.fail("the failure was not raised")
+        pytest.fail("the error was not raised")
 
 
-def test_a_failed_last_write_is_raised_too() -> None:
+def test_a_failed_last_write_is_raised_at_the_end() -> None:
     with (
         pytest.raises(OSError, match="No space"),
         BackgroundPublisher(FullDisk(), {}, {}) as publisher,
@@ -120,7 +117,7 @@ def test_a_failed_last_write_is_raised_too() -> None:
         publisher.publish(0, NOTHING)
 
 
-def test_when_the_run_fails_the_shard_in_work_is_still_published(tmp_path: Path) -> None:
+def test_the_current_shard_is_published_when_the_run_fails(tmp_path: Path) -> None:
     root = tmp_path / "c"
     with (
         pytest.raises(KeyboardInterrupt),

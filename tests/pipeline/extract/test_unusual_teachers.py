@@ -1,5 +1,4 @@
-"""Teachers that cannot be read as most are, end to end: the states of a plain pass, or one line and
-nothing left behind."""
+"""State-space and multimodal teachers, and damaged ones, which are refused in one line."""
 
 from __future__ import annotations
 
@@ -31,12 +30,12 @@ from tests.pipeline.teacher.families import TOKENS, UNSHARED, WITH_TOWERS, plain
 Make = Callable[..., ExtractSettings]
 
 
-def saved(family: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedModel:
-    """A teacher of a family with the embedded one's tokenizer."""
+def save_teacher(family: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedModel:
+    """Save a tiny teacher of a family with the embedded teacher's tokenizer; return it."""
     config = (UNSHARED | WITH_TOWERS)[family]()
-    part = config.get_text_config(decoder=True)
-    assert part.vocab_size == TOKENS
-    part.vocab_size = len(tokenizer)
+    text_config = config.get_text_config(decoder=True)
+    assert text_config.vocab_size == TOKENS
+    text_config.vocab_size = len(tokenizer)
     for token in ("image_token_id", "audio_token_id"):
         if hasattr(config, token):
             setattr(config, token, len(tokenizer) - 1)
@@ -46,30 +45,30 @@ def saved(family: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreT
 
 
 def require_plain(settings: ExtractSettings, model: PreTrainedModel) -> None:
+    """Require the cached states to be those of a plain forward pass of each example."""
     for example in open_cache(settings.cache):
         plain = plain_pass(model, example.input_ids.tolist())
         for layer, states in example.hidden_states.items():
             exact = plain[layer].float().numpy()
-            assert np.abs(states.astype(np.float32) - exact).max() <= 2**-7 * np.abs(exact).max(), (
-                layer
-            )
+            error = np.abs(states.astype(np.float32) - exact).max()
+            assert error <= 2**-7 * np.abs(exact).max(), layer
 
 
 @pytest.mark.parametrize("family", ["mamba", "jamba", "lfm2"])
-def test_what_cannot_go_on_is_read_unshared_and_resumed(
+def test_a_teacher_with_a_state_shares_nothing_and_resumes(
     family: str,
     embedded_settings: Make,
     tokenizer: PreTrainedTokenizerBase,
     tmp_path: Path,
     run_cli: RunCli,
 ) -> None:
-    model = saved(family, tokenizer, tmp_path / "teacher")
+    model = save_teacher(family, tokenizer, tmp_path / "teacher")
     settings = embedded_settings(teacher=str(tmp_path / "teacher"), layers=(-1, 0, 1), limit=8)
-    prepared = prepare(settings)
-    result = extract(prepared)
+    plan = prepare(settings)
+    result = extract(plan)
     assert result.stored_tokens == result.tokens
     assert result.unshared is not None
-    assert prepared.manifest.identity["sharing"] is False
+    assert plan.manifest.identity["sharing"] is False
     require_plain(settings, model)
     assert all(
         layer.within_tolerance for layer in recheck(settings.cache, sample=8, device="cpu").layers
@@ -79,33 +78,23 @@ def test_what_cannot_go_on_is_read_unshared_and_resumed(
     assert (
         extract(prepare(replace(settings, sharing=False))).content_digest == result.content_digest
     )
-    planned = run_cli(
-        "extract",
-        "--teacher",
-        settings.teacher,
-        "--cache",
-        tmp_path / "planned",
-        "--limit",
-        4,
-        "--device",
-        "cpu",
-        "--plan",
-    )
+    options = ["--cache", tmp_path / "planned", "--limit", 4, "--device", "cpu", "--plan"]
+    planned = run_cli("extract", "--teacher", settings.teacher, *options)
     assert f"nothing is shared: {result.unshared}" in planned.stdout
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_audio"])
-def test_beside_a_tower_the_texts_decoder_is_cached(
+def test_the_text_decoder_of_a_multimodal_teacher_is_cached(
     family: str, embedded_settings: Make, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    model = saved(family, tokenizer, tmp_path)
+    model = save_teacher(family, tokenizer, tmp_path)
     settings = embedded_settings(teacher=str(tmp_path), layers=(-1, 0, 1), limit=30)
     result = extract(prepare(settings))
     assert result.stored_tokens < result.tokens
     require_plain(settings, model)
 
 
-def test_a_teacher_that_turns_out_not_to_go_on_leaves_nothing_behind(
+def test_a_teacher_that_turns_out_not_to_continue_from_a_prefix_is_refused_without_a_trace(
     embedded_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HiddenStatesReader, "continues_from_kv", False)
@@ -161,7 +150,7 @@ def changed(file: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (wrapped, "tensors missing: .*without its wrapper '_orig_mod'"),
         (other_vocabulary, "of another shape: .*embed_tokens"),
@@ -172,8 +161,8 @@ def changed(file: Path, **fields: object) -> None:
         (own_code, "needs its own code, which is never run"),
     ],
 )
-def test_what_is_not_whole_is_refused_in_one_line_and_nothing_left_behind(
-    damage: Callable[[Path], None], said: str, tmp_path: Path
+def test_a_damaged_teacher_is_refused_in_one_line_without_a_trace(
+    damage: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(EMBEDDED_TEACHER, teacher)
@@ -184,14 +173,12 @@ def test_what_is_not_whole_is_refused_in_one_line_and_nothing_left_behind(
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert not (tmp_path / "c").exists()
     assert not (teacher / "ran").exists()
 
 
-def test_code_that_a_tokenizer_can_do_without_is_not_run_either(
-    embedded_settings: Make, tmp_path: Path
-) -> None:
+def test_optional_code_of_a_tokenizer_is_not_run(embedded_settings: Make, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(EMBEDDED_TEACHER, teacher)
     changed(teacher / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Slow", "own.Fast"]})

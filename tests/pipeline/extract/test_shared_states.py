@@ -1,4 +1,4 @@
-"""What examples share is read once, and gives the states that reading each of them whole gives."""
+"""States with shared prefixes equal those of whole examples, also after a resume."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Make = Callable[..., ExtractSettings]
 
 
 def rows_that_share() -> list[object]:
-    """A long system prompt for all, a second part for some, other prompts, and duplicates."""
+    """Return rows with a long system prompt, nested prefixes, other prompts and duplicates."""
     system = "Answer in whole sentences and show every step of the way. " * 6
     more = "Here the numbers are small and the units are metres. " * 6
     rows: list[Any] = []
     for number in range(12):
-        asked = f"{more if number % 2 else ''}What is {number} plus {number * 7}?"
-        texts = {"system": system, "user": asked, "assistant": f"It is {number * 8}."}
+        question = f"{more if number % 2 else ''}What is {number} plus {number * 7}?"
+        texts = {"system": system, "user": question, "assistant": f"It is {number * 8}."}
         rows.append({"messages": [{"role": role, "content": text} for role, text in texts.items()]})
     return [*rows, {"messages": rows[0]["messages"][1:]}, rows[3], rows[3], rows[7]]
 
@@ -40,30 +40,33 @@ def settings(embedded_settings: Make, tmp_path: Path) -> ExtractSettings:
     return embedded_settings(dataset=str(rows), limit=None, shard_tokens=900, batch_tokens=700)
 
 
-def test_shared_states_are_those_of_whole_examples(settings: ExtractSettings) -> None:
+def require_close_states(one: Path, other: Path) -> None:
+    """Require equal tokens, and states that differ by bfloat16 rounding at most."""
+    for example, expected in zip(open_cache(one), open_cache(other), strict=True):
+        assert example.row_id == expected.row_id
+        assert example.input_ids.tolist() == expected.input_ids.tolist()
+        for layer, hidden_TD in example.hidden_states.items():
+            exact_TD = expected.hidden_states[layer].astype(np.float32)
+            error = np.abs(hidden_TD.astype(np.float32) - exact_TD).max()
+            assert error <= 0.01 * np.abs(exact_TD).max()
+
+
+def test_states_with_sharing_are_those_of_whole_examples(settings: ExtractSettings) -> None:
     whole = replace(settings, sharing=False, cache=settings.cache.with_name("whole"))
     shared, plain = extract(prepare(settings)), extract(prepare(whole))
     assert shared.tokens == plain.tokens == plain.stored_tokens
     assert shared.stored_tokens < 0.6 * plain.stored_tokens
     assert len(open_cache(settings.cache).prefixes) >= 3
     assert len(open_cache(settings.cache).records) > 2
-    for one, other in zip(open_cache(settings.cache), open_cache(whole.cache), strict=True):
-        assert (one.row_id, one.input_ids.tolist()) == (other.row_id, other.input_ids.tolist())
-        for layer in one.hidden_states:
-            a, b = (each.hidden_states[layer].astype(np.float32) for each in (one, other))
-            assert (
-                np.abs(a - b).max() <= 0.01 * np.abs(b).max()
-            )  # a bfloat16 rounded the other way, and no more
+    require_close_states(settings.cache, whole.cache)
     assert verify_cache(settings.cache).whole
 
 
-def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(
+def test_a_resumed_extract_has_the_digest_of_an_uninterrupted_one(
     settings: ExtractSettings,
 ) -> None:
-    digest = extract(
-        prepare(replace(settings, cache=settings.cache.with_name("whole")))
-    ).content_digest
-
+    uninterrupted = replace(settings, cache=settings.cache.with_name("whole"))
+    digest = extract(prepare(uninterrupted)).content_digest
     with pytest.raises(KeyboardInterrupt):
         extract(prepare(settings), InterruptAfterShard())
     result = extract(prepare(settings))
@@ -71,7 +74,7 @@ def test_stopped_and_gone_on_with_it_has_the_digest_of_one_that_was_not(
     assert result.content_digest == digest
 
 
-def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
+def test_few_of_many_prefixes_are_kept_at_a_time(
     embedded_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[Any] = [
@@ -88,40 +91,32 @@ def test_what_many_prompts_are_gone_on_from_is_not_held_all_at_once(
     settings = embedded_settings(
         dataset=dataset, limit=None, shard_tokens=100_000, batch_tokens=1600
     )
-    prepared, held = prepare(settings), []
+    plan, kept_tokens = prepare(settings), list[int]()
     plain = PrefixPass.read
 
     def read(self: PrefixPass, number: int) -> Any:
         segment = plain(self, number)
-        held.append(self.kept_tokens)
+        kept_tokens.append(self.kept_tokens)
         return segment
 
     monkeypatch.setattr(PrefixPass, "read", read)
-    shared = extract(prepared)
-    longest = max(prefix.stop for prefix in prepared.sharing.prefixes)
-    assert len(prepared.sharing.prefixes) >= 12 and longest > 100
-    assert (
-        max(held)
-        <= 1600 // 4 + 2 * longest
-        < sum(prefix.stop for prefix in prepared.sharing.prefixes) / 2
-    )
+    extract(plan)
+    stops = [prefix.stop for prefix in plan.sharing.prefixes]
+    assert len(stops) >= 12
+    assert max(stops) > 100
+    assert max(kept_tokens) <= 1600 // 4 + 2 * max(stops) < sum(stops) / 2
     whole = replace(settings, sharing=False, cache=settings.cache.with_name("whole"))
-    assert extract(prepare(whole)).tokens == shared.tokens
-    for one, other in zip(open_cache(settings.cache), open_cache(whole.cache), strict=True):
-        for layer in one.hidden_states:
-            a, b = (each.hidden_states[layer].astype(np.float32) for each in (one, other))
-            assert np.abs(a - b).max() <= 0.01 * np.abs(b).max()
+    extract(prepare(whole))
+    require_close_states(settings.cache, whole.cache)
 
 
 @pytest.mark.parametrize("codec", ["int8", "klt"])
-def test_a_fitted_codec_is_taken_up_again(
+def test_a_resumed_extract_uses_the_stored_fit(
     codec: str, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(settings, codec=(codec,))
-    digest = extract(
-        prepare(replace(settings, cache=settings.cache.with_name("whole")))
-    ).content_digest
-
+    uninterrupted = replace(settings, cache=settings.cache.with_name("whole"))
+    digest = extract(prepare(uninterrupted)).content_digest
     with pytest.raises(KeyboardInterrupt):
         extract(prepare(settings), InterruptAfterShard())
     monkeypatch.setattr("pipeline.extract.worker.calibrate", None)
