@@ -1,10 +1,11 @@
 """Run all benchmarks at a size for two CPU cores, and tabulate their ratios to peers and limits.
 
-Run `python benchmarks/all.py [--only NAME …] [--folder F] [--page FILE]`. Each benchmark is a
-process of its own, one after the other; its table and figures are NAME.txt and NAME.json in the
-folder. The table replaces what stands between the marks of a page (docs/BENCHMARKS.md). A benchmark
-that fails is reported, and the others still run. Not included: `teacher_pass.py` and
-`student_loss.py`, which compare settings, not peers, and `soak.py`."""
+Run `python benchmarks/all.py [--only NAME …] [--folder F] [--page FILE]`. The benchmarks run one
+after the other, each in a process of its own; their tables and figures are NAME.txt and NAME.json
+in the folder. The table of ratios is inserted between the marks of a page (docs/BENCHMARKS.md). A
+benchmark that fails is reported, and the others still run. Not included: `teacher_pass.py` and
+`student_loss.py`, which compare settings, not peers, and `soak.py`.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +42,20 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], Callable[[Any], list[Ratio]]]] = {
     "train": (("--limit", "200"), ratios.of_training),
     "generate": (("--new-tokens", "128"), ratios.of_generation),
 }
-"""Options of ratio benchmark, and the function that gives its lines of the table."""
+"""Options of each benchmark, and the function that returns its ratios."""
 
 
 def run(name: str, folder: Path) -> tuple[list[Ratio], float]:
-    """Run one benchmark; return its lines of the table, and its seconds."""
+    """Run one benchmark; return its ratios, and its seconds."""
     options, ratios_of = BENCHMARKS[name]
     path, began = folder / f"{name}.json", time.monotonic()
     done = subprocess.run(
         [sys.executable, HERE / f"{name}.py", *options, "--json", path],
-        stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": str(HERE.parent), "TQDM_DISABLE": "1"},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parent), "TQDM_DISABLE": "1"},
+    )
     (folder / f"{name}.txt").write_text(done.stdout)
     return ratios_of(json.loads(path.read_text())), time.monotonic() - began
 
@@ -59,14 +63,15 @@ def run(name: str, folder: Path) -> tuple[list[Ratio], float]:
 def as_markdown(
     lines: list[tuple[str, Ratio]], failed: list[str], seconds: dict[str, float]
 ) -> str:
-    """Return the table for a page, under date and machine."""
+    """Return the table for a page, headed by date and machine."""
     cores = f"{os.cpu_count()} cores of {platform.machine()}"
     head = (
         f"{date.today().isoformat()}, {cores}, torch {version('torch')},"
         f" {sum(seconds.values()) / 60:.0f} minutes in all."
     )
     rows = [
-        f"| `{name}.py` | {ratio.figure} | {ratio.relative_to} | **{ratio.value:.3g}** | {ratio.better} |"
+        f"| `{name}.py` | {ratio.figure} | {ratio.relative_to} | **{ratio.value:.3g}**"
+        f" | {ratio.better} |"
         for name, ratio in lines
     ]
     table = [
@@ -82,7 +87,7 @@ def as_markdown(
     "--only",
     multiple=True,
     type=click.Choice(list(BENCHMARKS)),
-    help="Only this one; may be repeated.",
+    help="Only this benchmark; may be repeated.",
 )
 @click.option(
     "--folder", default="build/benchmarks", show_default=True, type=click.Path(path_type=Path)
@@ -90,13 +95,13 @@ def as_markdown(
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Put the table into this page.",
+    help="Insert the table into this page.",
 )
 def main(only: tuple[str, ...], folder: Path, page: Path | None) -> None:
     """Run, print, write."""
     if page is not None and not all(mark in page.read_text(encoding="utf-8") for mark in MARKS):
         raise click.BadParameter(
-            f"{page}: has no marks {' and '.join(MARKS)} to put the table between"
+            f"{page}: has no marks {' and '.join(MARKS)} to insert the table between"
         )
     folder.mkdir(parents=True, exist_ok=True)
     lines: list[tuple[str, Ratio]] = []
@@ -104,9 +109,9 @@ def main(only: tuple[str, ...], folder: Path, page: Path | None) -> None:
     for name in only or BENCHMARKS:
         click.echo(f"{name} …", err=True)
         try:
-            found, seconds[name] = run(name, folder)
-            lines += [(name, ratio) for ratio in found]
-        except Exception as error:  # a failure ends no other benchmark
+            ratios_of_one, seconds[name] = run(name, folder)
+            lines += [(name, ratio) for ratio in ratios_of_one]
+        except Exception as error:  # the other benchmarks still run
             click.echo(f"{name}: {type(error).__name__}: {error}", err=True)
             failed.append(name)
     table = Table(title="Ratios to peers and limits")
@@ -115,9 +120,9 @@ def main(only: tuple[str, ...], folder: Path, page: Path | None) -> None:
     for name, ratio in lines:
         table.add_row(name, ratio.figure, ratio.relative_to, f"{ratio.value:.3g}", ratio.better)
     Console(width=150).print(table)
-    found = [{"benchmark": name, **ratio.to_json()} for name, ratio in lines]
+    figures = [{"benchmark": name, **ratio.to_json()} for name, ratio in lines]
     (folder / "all.json").write_text(
-        json.dumps({"ratios": found, "failed": failed, "seconds": seconds}, indent=1) + "\n"
+        json.dumps({"ratios": figures, "failed": failed, "seconds": seconds}, indent=1) + "\n"
     )
     if page is not None:
         before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])

@@ -1,14 +1,13 @@
-"""How long a cache of many examples takes to open, and how much memory: from a synthetic manifest
-and journal, without shards.
+"""Measure the time and memory to open a cache of many examples.
 
-Run `python benchmarks/cache_open.py [--examples N] [--json FILE]`. Each opening is a process of its
-own; importing is counted
-apart from opening, and the peak is that of the whole process. The limit beside it: reading and
-parsing the same journal with `json` alone."""
+Run `python benchmarks/cache_open.py [--examples N] [--json FILE]`. Manifest and journal are
+synthetic, without shards. Each opening is a process of its own; importing is counted separately,
+and the peak is that of the whole process. The limit is reading and parsing the same journal with
+`json` alone.
+"""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -43,15 +43,14 @@ imported = time.perf_counter()
 records = [json.loads(line) for line in open(sys.argv[1] + "/journal.jsonl", "rb")]
 opened = time.perf_counter()
 """
-REPORT = (
-    "print(imported - began, opened - imported, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
-    " / 1024)"
-)
+REPORT = """
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(imported - began, opened - imported, peak)
+"""
 
 
 def write_synthetic(root: Path, examples: int) -> None:
-    """A manifest and a journal that tell of shards which are not there: opening must not look at
-    them."""
+    """Write a manifest and a journal of shards that do not exist; opening must not read them."""
     rng = np.random.default_rng(0)
     counts = [min(SHARD_EXAMPLES, examples - first) for first in range(0, examples, SHARD_EXAMPLES)]
     lengths = [rng.integers(100, 900, count) for count in counts]
@@ -71,24 +70,18 @@ def write_synthetic(root: Path, examples: int) -> None:
             }
             row_ids = [str(row) for row in range(first, first + len(part))]
             checksums = rng.integers(0, 1 << 63, len(part)).astype(np.uint64)
-            counted, none, apart = (
-                part.astype(np.int64),
-                np.zeros(0, np.int64),
-                np.full(len(part), -1),
-            )
-            states = {"-1": 10**6}
             record = ShardRecord(
-                shard,
-                files,
-                "0" * 64,
-                row_ids,
-                10**5,
-                counted,
-                counted,
-                none,
-                apart,
-                checksums,
-                states,
+                shard=shard,
+                files=files,
+                digest="0" * 64,
+                row_ids=row_ids,
+                text_bytes=10**5,
+                lengths=part.astype(np.int64),
+                stored=part.astype(np.int64),
+                prefix_numbers=np.zeros(0, np.int64),
+                prefixes=np.full(len(part), -1),
+                checksums=checksums,
+                state_bytes={"-1": 10**6},
             )
             journal.write(record.line())
             first += len(part)
@@ -97,9 +90,7 @@ def write_synthetic(root: Path, examples: int) -> None:
 
 @click.command(help=__doc__)
 @click.option("--examples", default=1_000_000, show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@json_option
 def main(examples: int, json_path: Path | None) -> None:
     """Measure and print."""
     figures = []
@@ -139,8 +130,7 @@ def main(examples: int, json_path: Path | None) -> None:
     for figure in figures:
         table.add_row(*map(str, figure.values()))
     Console().print(table)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

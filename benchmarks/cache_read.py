@@ -1,27 +1,26 @@
-"""How fast whole examples are read, side by side: the limit (a copy from memory maps), the peers'
-ways, this cache.
+"""Compare readers of whole examples: memory maps (the limit), those of peers, and this cache.
 
-Run `python benchmarks/cache_read.py [--megabytes N] [--rounds N] [--json FILE]`. All readers give
-token ids, loss mask and hidden states of the same examples in the same shuffled order; one process
-each, one torch thread, page cache warm. Readers take turns, round after round; the best round
-counts. `first pass` is the very first one of a process, with the opening of files and, for this
-cache, the comparison of all checksums. Peak memory is what reading adds to the process, without
-shared file pages."""
+Run `python benchmarks/cache_read.py [--megabytes N] [--rounds N] [--json FILE]`. All readers return
+token ids, loss mask and hidden states of the same examples in the same shuffled order; each in a
+process of its own, with one torch thread and a warm page cache. Readers alternate, and the best
+round counts. `first pass` is the first one of a process: it includes opening the files and, for
+this cache, comparing all checksums. Peak memory is what reading adds to the process, without shared
+file pages.
+"""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import random
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from output import json_option, write_json
 from peer_readers import READERS, make_examples, write_all
+from processes import anonymous_megabytes, in_process
 from rich.console import Console
 from rich.table import Table
 
@@ -29,11 +28,10 @@ PASSES = 3
 
 
 def measure(name: str, folder: Path, count: int) -> dict[str, float]:
-    """Seconds of the first and of the best later pass, and the memory that reading added in MB; in
-    a process of its own."""
+    """Return the seconds of the first and the best later pass, and the added memory in MB."""
     torch.set_num_threads(1)
     order = random.Random(0).sample(range(count), count)
-    before = own_memory()
+    before = anonymous_megabytes()
     began = time.perf_counter()
     read = READERS[name](folder)
     peak, passes = 0.0, []
@@ -41,22 +39,13 @@ def measure(name: str, folder: Path, count: int) -> dict[str, float]:
         for index in order:
             read(index)
         passes.append(time.perf_counter() - began)
-        peak = max(peak, own_memory() - before)
+        peak = max(peak, anonymous_megabytes() - before)
         began = time.perf_counter()
     return {"first": passes[0], "best": min(passes[1:]), "memory": peak}
 
 
-def own_memory() -> float:
-    """Megabytes that this process alone holds: its anonymous memory, without mapped files."""
-    status = Path("/proc/self/status").read_text()
-    return (
-        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
-        / 1024
-    )
-
-
 def figures_of(rows: dict[str, dict[str, float]], total: int) -> list[dict[str, Any]]:
-    """One object a reader: speeds, their ratios to the limit of this run, memory."""
+    """Return one object per reader: speeds, their ratios to the limit, memory."""
     limit = next(iter(rows.values()))
     return [
         {
@@ -73,23 +62,18 @@ def figures_of(rows: dict[str, dict[str, float]], total: int) -> list[dict[str, 
 @click.command(help=__doc__)
 @click.option("--megabytes", default=1000, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@json_option
 def main(megabytes: int, rounds: int, json_path: Path | None) -> None:
     """Measure and print."""
     examples = make_examples(megabytes)
-    count, total = (
-        len(examples),
-        sum(example.hidden_states[-1].nbytes + 5 * len(example) for example in examples),
-    )
+    count = len(examples)
+    total = sum(example.hidden_states[-1].nbytes + 5 * len(example) for example in examples)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder), examples)
         for _ in range(rounds):
             for name in READERS:
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                    row = process.submit(measure, name, Path(folder), count).result()
+                row = in_process(measure, name, Path(folder), count)
                 rows[name] = {
                     key: min(value, rows.get(name, row)[key]) for key, value in row.items()
                 }
@@ -102,8 +86,7 @@ def main(megabytes: int, rounds: int, json_path: Path | None) -> None:
     for figure in figures:
         table.add_row(*map(str, figure.values()))
     Console(width=130).print(table)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

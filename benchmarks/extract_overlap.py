@@ -1,22 +1,21 @@
-"""What it saves to write a shard while the teacher computes the next one, and that memory does not
-grow with the data set.
+"""Measure the gain of writing a shard while the teacher computes the next one, and the memory.
 
-Run `python benchmarks/extract_overlap.py [--limit N] [--json FILE]`. The embedded teacher, by turns
-with the writer's thread and with every shard written before the next one is begun; one process
-each. Beside them the same with a data set of a quarter."""
+Run `python benchmarks/extract_overlap.py [--limit N] [--rounds N] [--json FILE]`. The embedded
+teacher extracts by turns with the writer's thread, and with every shard written before the next one
+begins; each extract is a process of its own. A quarter of the data set shows whether memory grows
+with its size.
+"""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import resource
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
+from output import json_option, write_json
+from processes import in_process
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +32,7 @@ LAYERS = (-1, 0, 1, 2, 3, 4)
 
 
 class OneAfterTheOther(BackgroundPublisher):
-    """Waits for each shard at once."""
+    """Publisher that waits until each shard is written."""
 
     def publish(self, shard: int, states: ShardStates) -> None:
         super().publish(shard, states)
@@ -41,7 +40,7 @@ class OneAfterTheOther(BackgroundPublisher):
 
 
 def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
-    """Seconds of one extract, and the most memory that its process held."""
+    """Return the seconds of one extract, and the peak memory of its process."""
     if not overlap:
         local.BackgroundPublisher = OneAfterTheOther
     with tempfile.TemporaryDirectory() as folder:
@@ -61,17 +60,10 @@ def measure(overlap: bool, container: str, limit: int) -> dict[str, float]:
     }
 
 
-def in_a_process(*arguments: Any) -> dict[str, float]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, *arguments).result()
-
-
 @click.command(help=__doc__)
-@click.option("--limit", default=1200, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@click.option("--limit", default=1200, show_default=True, help="Rows.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
+@json_option
 def main(limit: int, rounds: int, json_path: Path | None) -> None:
     """Measure and print."""
     figures = []
@@ -82,18 +74,18 @@ def main(limit: int, rounds: int, json_path: Path | None) -> None:
             "overlap, a quarter": [],
         }
         for _ in range(rounds):
-            runs["one after the other"].append(in_a_process(False, container, limit))
-            runs["overlap"].append(in_a_process(True, container, limit))
-            runs["overlap, a quarter"].append(in_a_process(True, container, limit // 4))
-        plain = statistics.median(run["seconds"] for run in runs["one after the other"])
-        for how, measured in runs.items():
+            runs["one after the other"].append(in_process(measure, False, container, limit))
+            runs["overlap"].append(in_process(measure, True, container, limit))
+            runs["overlap, a quarter"].append(in_process(measure, True, container, limit // 4))
+        sequential = statistics.median(run["seconds"] for run in runs["one after the other"])
+        for way, measured in runs.items():
             seconds = statistics.median(run["seconds"] for run in measured)
             figures.append(
                 {
                     "format": container,
-                    "writes": how,
+                    "writes": way,
                     "seconds": round(seconds, 2),
-                    "of one after the other": round(seconds / plain, 2),
+                    "of one after the other": round(seconds / sequential, 2),
                     "peak megabytes": round(max(run["megabytes"] for run in measured)),
                     "rounds": [round(run["seconds"], 2) for run in measured],
                 }
@@ -104,8 +96,7 @@ def main(limit: int, rounds: int, json_path: Path | None) -> None:
     for figure in figures:
         table.add_row(*map(str, figure.values()))
     Console().print(table)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Object stores: the client that this project uses beside the other common one, and a cache there
-beside one in a folder.
+"""Compare this project's object store client with s3fs, and a cache in a store with a folder.
 
-Run `python benchmarks/object_store.py [--json FILE]`. An S3 server (moto's, in a process of its
-own) listens on this machine's loopback, so the figures are of clients and of what a cache adds to
-them, not of a network. The server is one Python process that shares the machine's cores: ratios say
-more than megabytes."""
+Run `python benchmarks/object_store.py [--limit N] [--json FILE]`. An S3 server (moto's, in a
+process of its own) listens on this machine's loopback, so the figures show the overhead of clients
+and caches, not a network. The server is one Python process that shares the machine's cores: ratios
+mean more than speeds.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 from rounds import alternate
@@ -53,7 +53,7 @@ ROUNDS = 3
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The endpoint of a server with one bucket."""
+    """Start a server with one bucket; yield its endpoint."""
     os.environ |= {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -75,12 +75,12 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the median seconds of all rounds."""
+    """Return the median of the seconds that `work` takes."""
     return statistics.median(timed(work) for _ in range(ROUNDS))
 
 
 def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
-    """Whole files put and got by this project's layer over obstore, and by s3fs (fsspec)."""
+    """Compare uploads and downloads of whole files by obstore (this project) and s3fs (fsspec)."""
     import s3fs
 
     large, many = folder / "large", [folder / "small" / f"{number:04d}" for number in range(MANY)]
@@ -90,34 +90,34 @@ def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
         path.write_bytes(os.urandom(SMALL))
     names = [f"small/{path.name}" for path in many]
     bucket = Bucket("s3://bucket/ours", endpoint)
-    other = s3fs.S3FileSystem(endpoint_url=endpoint)
-    back = folder / "back"
+    s3 = s3fs.S3FileSystem(endpoint_url=endpoint)
+    copy = folder / "copy"
 
     def get_large() -> None:
-        with back.open("wb") as stream:
+        with copy.open("wb") as stream:
             stream.truncate(LARGE)
-        bucket.download({"large": LARGE}, {"large": back})
+        bucket.download({"large": LARGE}, {"large": copy})
 
-    def other_small(verb: str) -> None:
+    def s3fs_small(verb: str) -> None:
         remote = [f"bucket/theirs/{name}" for name in names]
-        other.put([str(path) for path in many], remote) if verb == "put" else other.cat(remote)
+        s3.put([str(path) for path in many], remote) if verb == "put" else s3.cat(remote)
 
     works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "put 64 MB": (
             lambda: bucket.upload(folder, ["large"]),
-            lambda: other.put_file(str(large), "bucket/theirs/large"),
+            lambda: s3.put_file(str(large), "bucket/theirs/large"),
         ),
         "get 64 MB": (
             get_large,
-            lambda: other.get_file("bucket/theirs/large", str(back)),
+            lambda: s3.get_file("bucket/theirs/large", str(copy)),
         ),
         f"put {MANY} of 4 KB": (
             lambda: bucket.upload(folder, names),
-            lambda: other_small("put"),
+            lambda: s3fs_small("put"),
         ),
         f"get {MANY} of 4 KB": (
             lambda: bucket.get_all(names),
-            lambda: other_small("get"),
+            lambda: s3fs_small("get"),
         ),
     }
     figures = []
@@ -137,9 +137,8 @@ def clients(endpoint: str, folder: Path) -> list[dict[str, Any]]:
     return figures
 
 
-def extracted(where: LocationLike, container: str) -> float:
-    """Seconds from the first batch to the last published shard of the embedded default, six layers
-    wide."""
+def extract_seconds(where: LocationLike, container: str, limit: int | None) -> float:
+    """Return the seconds from the first batch to the last published shard, with six layers."""
     settings = ExtractSettings(
         teacher=EMBEDDED_TEACHER,
         dataset=EMBEDDED_DATASET,
@@ -147,17 +146,21 @@ def extracted(where: LocationLike, container: str) -> float:
         format=container,
         layers=(-1, 0, 1, 2, 3, 4),
         shard_tokens=16384,
+        limit=limit,
     )
     return extract(prepare(settings)).seconds
 
 
-def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
-    """Extracting to and reading from a store, beside a folder."""
-    found = []
+def caches(endpoint: str, folder: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Compare extracting to and reading from a store with a folder."""
+    figures = []
     for container in ("zarr", "hdf5"):
         there = ObjectStoreLocation(f"s3://bucket/{container}", endpoint, folder / "made")
         here = folder / container
-        write = {"folder": extracted(here, container), "store": extracted(there, container)}
+        write = {
+            "folder": extract_seconds(here, container, limit),
+            "store": extract_seconds(there, container, limit),
+        }
 
         def read(where: LocationLike) -> None:
             with open_cache(where) as cache:
@@ -173,26 +176,27 @@ def caches(endpoint: str, folder: Path) -> list[dict[str, Any]]:
             "store, first": seconds(lambda fresh=fresh: read(fresh.pop())),
             "store, again": seconds(lambda there=there: read(there)),
         }
-        size = open_cache(here).bytes / 1e6
-        found.append(
+        with open_cache(here) as cache:
+            size = cache.bytes / 1e6
+        figures.append(
             {
                 "what": f"extract, {container}",
                 "megabytes": size,
-                **{f"{k}, s": v for k, v in write.items()},
+                **{f"{name}, s": value for name, value in write.items()},
             }
         )
-        found.append(
+        figures.append(
             {
                 "what": f"read all examples, {container}",
                 "megabytes": size,
-                **{f"{k}, s": v for k, v in times.items()},
+                **{f"{name}, s": value for name, value in times.items()},
             }
         )
-    return found
+    return figures
 
 
-def shown(title: str, rows: list[dict[str, Any]]) -> Table:
-    """Rows as a table."""
+def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Return the rows as a table."""
     table = Table(title=title)
     names = list(dict.fromkeys(name for row in rows for name in row if name != "rounds"))
     for name in names:
@@ -204,23 +208,21 @@ def shown(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
-def main(json_path: Path | None) -> None:
+@click.option("--limit", type=click.IntRange(min=1), help="Rows of the caches.  [default: all]")
+@json_option
+def main(limit: int | None, json_path: Path | None) -> None:
     """Measure and print."""
     with running_server() as endpoint, tempfile.TemporaryDirectory() as folder:
         figures = {
             "clients": clients(endpoint, Path(folder)),
-            "caches": caches(endpoint, Path(folder)),
+            "caches": caches(endpoint, Path(folder), limit),
         }
     console = Console(width=130)
     console.print(
-        shown(f"Clients, seconds (median of {ROUNDS} alternating rounds)", figures["clients"])
+        table_of(f"Clients, seconds (median of {ROUNDS} alternating rounds)", figures["clients"])
     )
-    console.print(shown("Caches, seconds", figures["caches"]))
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    console.print(table_of("Caches, seconds", figures["caches"]))
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def of_opening(figures: list[dict[str, Any]]) -> list[Ratio]:
 
 
 def of_codecs(figures: list[dict[str, Any]]) -> list[Ratio]:
-    """Return rates relative to bfloat16, and decoding speeds relative to a copy."""
+    """Return bit rates relative to bf16, and decoding speeds relative to a copy."""
     named = [figure for figure in figures[1:] if figure["codec"].startswith(("int8", "klt"))]
     bits = [
         Ratio(f"{figure['codec']}: bits per value", "bf16", figure["bits a value"] / 16, "less")
@@ -74,16 +74,16 @@ def of_codecs(figures: list[dict[str, Any]]) -> list[Ratio]:
 
 
 def of_extraction(figures: list[dict[str, Any]]) -> list[Ratio]:
-    """Return extraction speeds."""
-    found = row(figures, "way", "extract")
+    """Return extraction speeds relative to the published way and the packed pass."""
+    own = row(figures, "way", "extract")
     return [
-        Ratio("extract: tokens/s", "the published way", found["of_published"], "more"),
-        Ratio("extract: tokens/s", "the packed forward pass alone", found["of_packed"], "more"),
+        Ratio("extract: tokens/s", "the published way", own["of_published"], "more"),
+        Ratio("extract: tokens/s", "the packed forward pass alone", own["of_packed"], "more"),
     ]
 
 
 def of_overlap(figures: list[dict[str, Any]]) -> list[Ratio]:
-    """Return extraction times relative to writing after computing."""
+    """Return extraction times with overlap relative to those without."""
     return [
         Ratio(
             f"extract, {figure['format']}: seconds",
@@ -105,7 +105,7 @@ def of_stores(figures: dict[str, Any]) -> list[Ratio]:
 
 
 def of_training(figures: dict[str, Any]) -> list[Ratio]:
-    """Return speeds relative to states in memory, and jobs relative to the published way."""
+    """Return training speeds relative to memory, and jobs relative to the published way."""
     jobs, ram = list[Ratio](), list[Ratio]()
     for figure in figures["ways"]:
         if figure["job_times_faster"] and figure["way"] != "published":
@@ -125,7 +125,7 @@ def of_training(figures: dict[str, Any]) -> list[Ratio]:
 
 
 def of_generation(figures: dict[str, Any]) -> list[Ratio]:
-    """Return generation speeds and times."""
+    """Return generation times relative to the published way and to the models alone."""
     prompt = row(figures["ways"], "way", "prompt")
     return [
         Ratio(
@@ -150,7 +150,7 @@ def of_generation(figures: dict[str, Any]) -> list[Ratio]:
 
 
 def of_start_up(figures: list[dict[str, Any]]) -> list[Ratio]:
-    """Return the slowest start of figure kind relative to its limit."""
+    """Return the slowest start of each kind relative to its limit."""
     slowest = {
         kind: max(figure["seconds"] for figure in figures if figure["what"] == kind)
         for kind in ("help", "wrong input")

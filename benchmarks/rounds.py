@@ -1,4 +1,4 @@
-"""Measurements in alternating rounds: every way as often as every other, compared by medians."""
+"""Measurements in alternating rounds, and their medians."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Figures = dict[str, float]
 
 
 def alternate(ways: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[str, list[Measured]]:
-    """Measure all ways in turn, `rounds` times; return the measurements of each."""
+    """Measure all ways in turn, `rounds` times; return the measurements of each way."""
     measured: dict[str, list[Measured]] = {name: [] for name in ways}
     for number in range(rounds):
         for name, measure in ways.items():
@@ -23,5 +23,5 @@ def alternate(ways: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[s
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """Return the median of each figure over rounds."""
+    """Return the median of each figure over the rounds."""
     return {name: statistics.median(own[name] for own in rounds) for name in rounds[0]}

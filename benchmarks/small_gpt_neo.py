@@ -1,9 +1,9 @@
-"""A small GPT-Neo with random weights and byte-pair tokens of its own, for studies where no
-pretrained one can be had.
+"""Create a small GPT-Neo with random weights and its own tokenizer, if no pretrained one is at hand.
 
 Run `python benchmarks/small_gpt_neo.py TEXTS OUT [--tokens N --width N --blocks N --heads N]`.
-TEXTS is any data set that `extract` reads; its tokens are learned from every turn of it. OUT is a
-folder for `train --student`."""
+TEXTS is any data set that `extract` reads; the byte-pair tokenizer is trained on all of its turns.
+OUT is a folder for `train --student`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ POSITIONS = 2048
 
 
 def turns(dataset: str) -> Iterator[str]:
-    """What every turn of a data set says."""
+    """Yield the text of every turn of a data set."""
     for conversation in load_conversations(dataset).conversations:
         yield from (turn.text for turn in conversation.turns)
 
 
 def learn_tokenizer(texts: Iterator[str], tokens: int) -> PreTrainedTokenizerFast:
-    """Byte-level pairs as GPT-2 and GPT-Neo have them, so that no text is without tokens."""
+    """Train a byte-level BPE tokenizer as of GPT-2 and GPT-Neo, which can encode any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -55,18 +55,22 @@ def learn_tokenizer(texts: Iterator[str], tokens: int) -> PreTrainedTokenizerFas
 def main(
     texts: str, out: Path, tokens: int, width: int, blocks: int, heads: int, seed: int
 ) -> None:
-    """Learn the tokens, make the model, save both."""
+    """Train the tokenizer, create the model, save both."""
     if blocks % 2 or width % heads:
-        raise click.BadParameter("--blocks is even, and --width a multiple of --heads")
+        raise click.BadParameter("--blocks must be even, and --width a multiple of --heads")
     tokenizer = learn_tokenizer(turns(texts), tokens)
     torch.manual_seed(seed)
-    model = GPTNeoForCausalLM(
-        GPTNeoConfig(
-            vocab_size=len(tokenizer), hidden_size=width, num_layers=blocks, num_heads=heads, max_position_embeddings=POSITIONS,
-            attention_types=[[["global", "local"], blocks // 2]],
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        )
-    )  # fmt: skip
+    config = GPTNeoConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_layers=blocks,
+        num_heads=heads,
+        max_position_embeddings=POSITIONS,
+        attention_types=[[["global", "local"], blocks // 2]],
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = GPTNeoForCausalLM(config)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     click.echo(f"{out}: {model.num_parameters():,} weights, {len(tokenizer):,} tokens")

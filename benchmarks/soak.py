@@ -11,7 +11,6 @@ goes wrong."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 import click
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -189,9 +189,7 @@ def soak_round(
 @click.command(help=__doc__)
 @click.option("--minutes", default=20.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@json_option
 def main(minutes: float, seed: int, json_path: Path | None) -> None:
     """Break things until the time is over."""
     counts: Counter[str] = Counter()
@@ -222,8 +220,7 @@ def main(minutes: float, seed: int, json_path: Path | None) -> None:
         table.add_column(what, justify="right")
     table.add_row(*(str(counts[what]) for what in sorted(counts)))
     Console().print(table)
-    if json_path:
-        json_path.write_text(json.dumps(dict(counts), indent=1) + "\n")
+    write_json(json_path, dict(counts))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ or option value.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -143,9 +143,7 @@ def figures_of(
     help="Project to measure.",
 )
 @click.option("--only", default="", help="Only commands that begin with these words.")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Also write the figures here."
-)
+@json_option
 def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
     """Measure and print."""
     root = root.resolve()
@@ -168,8 +166,7 @@ def main(rounds: int, root: Path, only: str, json_path: Path | None) -> None:
             *(", ".join(value) if isinstance(value, list) else str(value) for value in row.values())
         )
     Console(width=150).print(table)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ meets when it writes. Interrupted, it goes on when it is run again."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import click
 import torch
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -41,21 +41,20 @@ CODECS = ("int8", "kl=0.01", "bits=1.9", "kl=0.05", "bits=0.9")
 
 
 def converted(source: Path, folder: Path, codec: str, teacher: str | None) -> Path:
-    """The cache in the codec asked for: a codec's name, or what is asked of `klt`."""
+    """Convert to a codec (its name, or a requirement of `klt`); return the new cache's folder."""
     measure, _, value = codec.partition("=")
-    asked = RecodeSettings(
+    settings = RecodeSettings(
         codec=("klt" if value else codec,),
         fidelity=(codec,) if measure in ("kl", "rel") else (),
         bits=(value,) if measure == "bits" else (),
         teacher=teacher,
     )
-    convert_cache(source, folder / codec, codecs=new_codecs(source, folder / codec, asked))
+    convert_cache(source, folder / codec, codecs=new_codecs(source, folder / codec, settings))
     return folder / codec
 
 
 def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
-    """Held-out losses of a student: on its own cache, and on the exact states of the same
-    examples."""
+    """Train a student; return its held-out loss on its own cache, and on the exact states."""
     record = train(settings, resume=RunFolder(settings.run).exists())
     for checkpoint in settings.run.glob("checkpoints/*"):
         shutil.rmtree(checkpoint)
@@ -83,8 +82,7 @@ def trained(settings: TrainSettings, exact: Path) -> dict[str, float]:
 def figures_of(
     losses: dict[str, list[dict[str, float]]], sizes: dict[str, dict[str, float]]
 ) -> list[dict[str, Any]]:
-    """One object a codec: its size, and its losses against those of the exact cache at the same
-    seed."""
+    """Return one object per codec: its size, and its losses relative to bf16 with the same seed."""
     plain = [loss["own"] for loss in losses["bf16"]]
 
     def against_exact(kind: str, codec: str) -> dict[str, Any]:
@@ -119,38 +117,43 @@ def figures_of(
     multiple=True,
     default=CODECS,
     show_default=True,
-    help="int8, or what is asked of klt.",
+    help="int8, or a requirement of klt; may be repeated.",
 )
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--max-steps", default=100, show_default=True)
 @click.option("--batch-size", default=4, show_default=True)
 @click.option("--learning-rate", default=2e-3, show_default=True)
 @click.option("--student", default="tiny", show_default=True)
-@click.option("--teacher", help="The cache's teacher, where that has moved.")
+@click.option("--teacher", help="Current location of the cache's teacher.")
 @click.option("--device", default="auto", show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@json_option
 def main(
-    cache_path: Path, out: Path, codecs: tuple[str, ...], seeds: int, teacher: str | None, json_path: Path | None,
-    max_steps: int, learning_rate: float, **options: Any,
-) -> None:  # fmt: skip
+    cache_path: Path,
+    out: Path,
+    codecs: tuple[str, ...],
+    seeds: int,
+    teacher: str | None,
+    json_path: Path | None,
+    max_steps: int,
+    learning_rate: float,
+    **options: Any,
+) -> None:
     """Measure and print."""
-    places = {"bf16": cache_path} | {
+    caches = {"bf16": cache_path} | {
         codec: converted(cache_path, out / "caches", codec, teacher) for codec in codecs
     }
     sizes = {}
-    for codec, place in places.items():
-        with open_cache(place) as cache:
+    for codec, location in caches.items():
+        with open_cache(location) as cache:
             sizes[codec] = {
                 "bits_per_value": round(cache.bits_per_value[-1], 3),
                 "bytes_per_token": cache.bytes / int(cache.lengths.sum()),
             }
-    losses: dict[str, list[dict[str, float]]] = {codec: [] for codec in places}
+    losses: dict[str, list[dict[str, float]]] = {codec: [] for codec in caches}
     for seed in range(seeds):
-        for codec, place in places.items():
+        for codec, location in caches.items():
             settings = TrainSettings(
-                cache=place,
+                cache=location,
                 run=out / "runs" / f"{codec}-{seed}",
                 seed=seed,
                 patience=0,
@@ -166,11 +169,18 @@ def main(
     figures = figures_of(losses, sizes)
     table = Table(
         title=(
-            f"Students of {cache_path}, {seeds} seeds; loss against bf16 in percent, ± standard"
+            f"Students of {cache_path}, {seeds} seeds; loss relative to bf16 in percent, ± standard"
             " error"
         )
     )
-    for heading in ("codec", "bits", "bytes a token", "losses", "on own states", "on exact states"):
+    for heading in (
+        "codec",
+        "bits",
+        "bytes per token",
+        "losses",
+        "on own states",
+        "on exact states",
+    ):
         table.add_column(heading, justify="left" if heading == "codec" else "right")
     for figure in figures:
         changes = [
@@ -187,8 +197,7 @@ def main(
             *changes,
         )
     Console(width=130).print(table)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(json_path, figures)
 
 
 if __name__ == "__main__":

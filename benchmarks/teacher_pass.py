@@ -1,14 +1,14 @@
-"""The teacher's forward pass by attention back end, plain and compiled.
+"""Compare attention implementations in the teacher's forward pass, eager and compiled.
 
 Run `python benchmarks/teacher_pass.py [--teacher T --dataset D] [--limit N] [--json FILE]`. The
 packed batches of `extract`, with nothing written, all ways with the same weights in one process.
 `first` is the first pass over all batches, with what a compiler does; `seconds` the least of the
-later ones."""
+later ones.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import torch
+from output import json_option, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -29,23 +30,23 @@ from pipeline.teacher.model import Teacher
 
 
 def with_attention(name: str) -> Callable[[Teacher], None]:
-    """Choose one of transformers' attention implementations."""
+    """Use one of transformers' attention implementations."""
     return lambda teacher: teacher.body.set_attn_implementation(name)
 
 
 def compiled(teacher: Teacher) -> None:
-    """SDPA, each block compiled for any lengths."""
+    """Use SDPA, with each block compiled for any length."""
     with_attention("sdpa")(teacher)
     for block in teacher._blocks:
         block.compile(dynamic=True)
 
 
 def ways(device: str) -> dict[str, Callable[[Teacher], None]]:
-    """What this machine can do."""
-    found = {"eager": with_attention("eager"), "sdpa": with_attention("sdpa")}
+    """Return the ways that this machine supports; compilation lasts, so it is last."""
+    supported = {"eager": with_attention("eager"), "sdpa": with_attention("sdpa")}
     if device != "cpu" and importlib.util.find_spec("flash_attn"):
-        found["flash_attention_2"] = with_attention("flash_attention_2")
-    return found | {"sdpa, blocks compiled": compiled}
+        supported["flash_attention_2"] = with_attention("flash_attention_2")
+    return supported | {"sdpa, blocks compiled": compiled}
 
 
 @click.command(help=__doc__)
@@ -53,12 +54,10 @@ def ways(device: str) -> dict[str, Callable[[Teacher], None]]:
 @click.option("--dataset", default=EMBEDDED_DATASET, help="[default: embedded]")
 @click.option("--limit", default=200, show_default=True, help="Rows.")
 @click.option(
-    "--rounds", default=3, show_default=True, help="Passes of each way, the first one apart."
+    "--rounds", default=3, show_default=True, help="Passes of each way after the first one."
 )
 @click.option("--device", default="auto", show_default=True)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too."
-)
+@json_option
 def main(
     teacher: str, dataset: str, limit: int, rounds: int, device: str, json_path: Path | None
 ) -> None:
@@ -76,10 +75,8 @@ def main(
         model = ShardWorker(prepared.work()).load()
         figures: dict[str, dict[str, Any]] = {}
         plain: dict[int, Any] = {}
-        for way, choose in ways(
-            model.device.type
-        ).items():  # what is compiled stays so: it comes last
-            choose(model)
+        for way, prepare_model in ways(model.device.type).items():
+            prepare_model(model)
             times = []
             for _ in range(rounds + 1):
                 reader = TeacherPass(
@@ -116,12 +113,15 @@ def main(
         figure["tokens_per_second"] = prepared.manifest.tokens / figure["seconds"]
         figure["of_sdpa"] = figures["sdpa"]["seconds"] / figure["seconds"]
         table.add_row(
-            figure["way"], f"{figure['first']:.2f}", f"{figure['seconds']:.2f}", f"{figure['tokens_per_second']:,.0f}",
-            f"{figure['of_sdpa']:.2f}", f"{figure['relative_difference']:.4f}",
-        )  # fmt: skip
+            figure["way"],
+            f"{figure['first']:.2f}",
+            f"{figure['seconds']:.2f}",
+            f"{figure['tokens_per_second']:,.0f}",
+            f"{figure['of_sdpa']:.2f}",
+            f"{figure['relative_difference']:.4f}",
+        )
     Console(width=130).print(table)
-    if json_path:
-        json_path.write_text(json.dumps(list(figures.values()), indent=1) + "\n")
+    write_json(json_path, list(figures.values()))
 
 
 if __name__ == "__main__":

@@ -15,21 +15,21 @@ Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student
 Each measurement is a process of its own. The ways alternate, all in the same number of rounds, and
 are compared by medians; the JSON file has every round. Tokens are counted from the end of the first
 step to the end of the last. Memory is the process's peak. The job is 15 epochs at the measured
-speed, extract included where there is a cache."""
+speed, including the extract for ways with a cache.
+"""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from output import json_option, write_json
+from processes import in_process
 from rich.console import Console
 from rich.table import Table
 from rounds import Figures, alternate, medians
@@ -58,14 +58,8 @@ def extract_rows(codec: str, folder: Path, settings: ExtractSettings) -> Figures
     return {"tokens_per_second": float(result.tokens_per_second or 0)}
 
 
-def in_process(function: Callable[..., Figures], *arguments: Any) -> Figures:
-    """Call a function in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
-
-
 def job_seconds(way: str, speed: float, tokens: int, extract_speeds: Figures) -> float:
-    """Return the seconds of all epochs, and of the extract before them where there is one."""
+    """Return the seconds of all epochs, including the extract if the way has a cache."""
     extracting = 0.0 if WAYS[way].live else tokens / extract_speeds[WAYS[way].cache]
     return extracting + EPOCHS * tokens / speed
 
@@ -113,7 +107,7 @@ def compare(
     type=click.Choice(list(WAYS)),
     help="Only this way; may be repeated.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write JSON.")
+@json_option
 def main(
     dataset: str,
     limit: int,
@@ -145,9 +139,8 @@ def main(
         f" student {own.student}, median of {rounds} rounds"
     )
     Console(width=130).print(table_of(figures, title))
-    if json_path:
-        content = {"extract_tokens_per_second": speeds, "extract_rounds": extracts, "ways": figures}
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+    content = {"extract_tokens_per_second": speeds, "extract_rounds": extracts, "ways": figures}
+    write_json(json_path, content)
 
 
 def table_of(figures: Sequence[dict[str, Any]], title: str) -> Table:

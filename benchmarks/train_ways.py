@@ -1,4 +1,4 @@
-"""The ways that `train.py` compares, and how one is measured in a process of its own."""
+"""The ways to train that `train.py` compares, and the measurement of one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from plain_teacher import load_plain_teacher
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import (
-    AutoModelForCausalLM,
-    GgufConfig,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-)
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from cache import open_cache
 from pipeline.batches.examples import BatchItem
 from pipeline.batches.loader import CachedBatches
-from pipeline.device import DTYPES, choose_device, choose_dtype
+from pipeline.device import choose_device, choose_dtype
 from pipeline.labels import IGNORE
 from pipeline.processes import Share
 from pipeline.runs.settings import TrainSettings
@@ -50,7 +45,14 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Way:
-    """A cache (ways with a live teacher read only its tokens), and how to train from it."""
+    """A way to train.
+
+    Attributes:
+        cache: name of the cache; ways with a live teacher read only its tokens.
+        settings: that differ from the defaults of `TrainSettings`.
+        live: the teacher computes the states.
+        in_memory: all batches are read in advance.
+    """
 
     cache: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -115,11 +117,11 @@ class InMemory(Dataset[Any]):
 
 
 class LiveStates(torch.nn.Module):
-    """In place of a decoder: a live teacher reads the tokens of each batch."""
+    """A live teacher in place of a decoder."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
-        self._teacher = [teacher]  # in a list, so that it is no submodule
+        self._teacher = [teacher]  # in a list, so not a submodule
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the batch with the last layer's states."""
@@ -169,15 +171,7 @@ def _peak_megabytes(device: torch.device) -> float:
 
 def train_as_published(run: PreparedRun, teacher: str, device: torch.device, steps: int) -> Marks:
     """Train as the published code: one example per step, whole teacher, whole logits."""
-    source = find_teacher(teacher)
-    gguf: dict[str, Any] = (
-        {"quantization_config": GgufConfig(dequantize=True)} if source.is_gguf else {}
-    )
-    dtype = DTYPES[choose_dtype("auto", device)]
-    whole = AutoModelForCausalLM.from_pretrained(
-        source.location, dtype=dtype, trust_remote_code=False, **gguf, **source.options
-    )
-    whole = whole.eval().to(device)
+    whole = load_plain_teacher(find_teacher(teacher), device)
     model = torch.nn.Module.to(run.model, device).train()
     marks: Marks = []
     tokens = 0
