@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 EngineName = Literal["auto", "local", "ray", "torchrun"]
-"""What runs the teacher."""
+"""Engines that run the teacher."""
 LossOn = Literal["assistant", "all"]
 """Tokens that the student learns to predict."""
 CrossAttention = Literal["causal", "bidirectional"]
@@ -31,5 +31,5 @@ Reporter = Literal[
     "trackio",
     "wandb",
 ]
-"""Services that `Trainer` can report to; TensorBoard always gets its files."""
+"""Services that `Trainer` can report to, besides TensorBoard, which is always on."""
 REPORTERS: tuple[Reporter, ...] = get_args(Reporter)

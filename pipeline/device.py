@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 # oneDNN caches a kernel for each shape of a bfloat16 product, 1,024 by default. Sequence lengths
-# rarely recur, so most of them only take memory; a forward pass reuses a handful.
+# rarely recur, so most kernels only take memory; a forward pass reuses a handful.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "32")
 # cuBLAS is deterministic if its workspace is fixed before the first product.

@@ -1,4 +1,4 @@
-"""Teachers that this process has loaded, as long as they are in memory: training refuses them."""
+"""Teachers that this process has loaded and still has in memory; training refuses them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 _MODULES: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""Each module with weights of each teacher, so that a part that outlives the whole counts."""
+"""All modules of all teachers, so that a part that outlives its model counts."""
 
 
 def register_teacher(model: nn.Module) -> None:
-    """Remember a teacher that was loaded, without keeping it in memory."""
+    """Register a loaded teacher, without keeping it in memory."""
     for module in model.modules():
         _MODULES[module] = type(model).__name__
 
 
 def teachers_in_memory() -> dict[str, int]:
-    """Return the bytes of the teachers that are in memory, by the class of their model."""
+    """Return the bytes of the teachers in memory, by the class of their model."""
     if any(_bytes_by_teacher().values()):
-        gc.collect()  # models have reference cycles, which outlive the last use
+        gc.collect()  # models have reference cycles
     return {name: size for name, size in _bytes_by_teacher().items() if size}
 
 

@@ -1,5 +1,4 @@
-"""Which of the processes that work together this one is; torchrun starts them, and tells each by
-its environment."""
+"""Rank and number of the processes that torchrun started, from its environment variables."""
 
 from __future__ import annotations
 
@@ -9,25 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """One of some processes, counted from 0."""
+    """The rank of a process, counted from 0, and the number of processes."""
 
     rank: int = 0
     processes: int = 1
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of those that torchrun has started."""
+    """Return whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def leads() -> bool:
-    """Whether this process speaks for the others that torchrun has started; so does one that was
-    started alone."""
+    """Return whether this is the main process: rank 0, or the only one."""
     return own_share().rank == 0
 
 
 def own_share() -> Share:
-    """This process among those that torchrun has started, or alone."""
+    """Return this process's rank and the number of processes."""
     if not started_by_torchrun():
         return Share()
     return Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

@@ -20,10 +20,10 @@ class Progress:
     """Receives the progress of a task; this base class shows nothing."""
 
     def stage(self, name: str, total: int = 0) -> None:
-        """Begin a stage of `total` units; 0 if their number is not known."""
+        """Begin a stage of `total` units; 0 if their number is unknown."""
 
     def advance(self, amount: int = 1, **figures: float) -> None:
-        """Add finished units to the current stage; `figures` are whatever else is measured."""
+        """Add finished units to the current stage; `figures` are other measurements."""
 
 
 NO_PROGRESS = Progress()
@@ -76,7 +76,7 @@ def progress_bar(*columns: ProgressColumn) -> Bar:
 
 
 def tell(line: str) -> None:
-    """Write a line to stderr; a log that is full or closed ends no run."""
+    """Write a line to stderr, ignoring a full or closed log."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

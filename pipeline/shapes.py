@@ -96,7 +96,7 @@ class BridgeShape:
 
     @property
     def teacher_layers(self) -> list[int]:
-        """The layers that are read, without repetition."""
+        """The layers to read, without repetition."""
         return list(dict.fromkeys(self.layers))
 
     def require_heads(self, body: Body) -> None:

@@ -1,1 +1,1 @@
-"""What a student reads: one object per condition, and what follows from it."""
+"""Conditions: what a student reads, one object per condition."""

@@ -1,4 +1,4 @@
-"""What `extract` caches, by the name of its `--condition`."""
+"""The parts of examples that a cache may hold, by name of `extract --condition`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class CachedPart:
     """The part of each example that a cache holds.
 
     Attributes:
-        name: of `extract --condition`, as in the identity of a cache.
-        is_whole: whole examples with their loss mask; else what precedes the last answer.
-        holds: of what such a cache holds the states, in error messages.
+        name: value of `extract --condition`, and in the identity of a cache.
+        is_whole: whether it is the whole example, or the part before the last answer.
+        holds: description of the part, in error messages.
     """
 
     name: str
@@ -23,10 +23,10 @@ class CachedPart:
 
 
 WHOLE_EXAMPLES = CachedPart(name="sequence", is_whole=True, holds="whole examples")
-PROMPTS = CachedPart(name="prompt", is_whole=False, holds="prompts alone")
+PROMPTS = CachedPart(name="prompt", is_whole=False, holds="prompts only")
 CACHED_PARTS = {part.name: part for part in (WHOLE_EXAMPLES, PROMPTS)}
 
 
 def cached_part_of(identity: Mapping[str, Any]) -> CachedPart:
-    """Return what a cache of this identity holds."""
+    """Return the part that a cache with this identity holds."""
     return CACHED_PARTS.get(str(identity.get("condition")), WHOLE_EXAMPLES)

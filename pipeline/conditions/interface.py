@@ -1,4 +1,4 @@
-"""The description of a condition, which every room reads instead of comparing names."""
+"""The interface of conditions; code reads their properties instead of comparing names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.shapes import Body, BridgeShape
 
 
 class Condition(ABC):
-    """What a student reads.
+    """A description of what a student reads.
 
-    The classes that do the work are looked up by its name, in one registry per room:
+    The classes that implement it are registered by its name, in one registry per room:
     `pipeline/batches/datasets.py`, `pipeline/model/bridges/registry.py`,
     `pipeline/generation/sources/registry.py`.
     """
@@ -22,25 +22,25 @@ class Condition(ABC):
     reads_states: ClassVar[bool]
     """Whether the student reads hidden states of a teacher."""
     own_tokens: ClassVar[bool]
-    """Whether its tokens are those of the student's tokenizer, not the teacher's."""
+    """Whether it reads student tokens, not the teacher's."""
     reads_prompt_tokens: ClassVar[bool]
     """Whether it reads the tokens of the prompt, not only those of the answer."""
     is_aligned: ClassVar[bool]
-    """Whether there is one state per token; else the states are those of the prompt."""
+    """Whether there is one state per token; otherwise the states are those of the prompt."""
     may_leak: ClassVar[bool]
-    """Whether bidirectional cross-attention would show the student the answer."""
+    """Whether bidirectional cross-attention shows the student the answer."""
     caches: ClassVar[tuple[CachedPart, ...]]
-    """What a cache may hold to serve it."""
+    """The parts of examples that its cache may hold."""
     sizes_bridge_by: ClassVar[Literal["cross_layers", "cross_every"]]
-    """The setting that gives the number of cross-attention layers; the other has no effect."""
+    """The setting that determines the number of cross-attention layers; the other has no effect."""
     controls: ClassVar[tuple[str, ...]] = ("layer-0", "no-teacher")
-    """Controls that `--controls` trains, by name."""
+    """Names of the controls that `--controls` trains."""
     without_teacher: ClassVar[str]
-    """Condition of the control that has no teacher."""
+    """Condition of the control without a teacher."""
     trivial_ablations: ClassVar[frozenset[str]]
-    """Ablations that say nothing about such a student."""
+    """Ablations that are uninformative for such a student."""
     trivial_note: ClassVar[str]
-    """Why they are trivial, for the report."""
+    """Why these are trivial, for the report."""
 
     @abstractmethod
     def describe_input(self, layers: str) -> str:
@@ -62,10 +62,9 @@ class Condition(ABC):
         return shape.cross_layers if places is None else len(places)
 
     def cross_blocks(self, cross_every: int, blocks: int) -> list[int] | None:
-        """Return the blocks that have a cross-attention layer before them.
+        """Return the blocks that a cross-attention layer precedes; None: all precede GPT-Neo.
 
-        None: the layers stand before GPT-Neo. Layers within it start closed, so that the
-        untrained student is GPT-Neo.
+        Layers inside GPT-Neo start closed, so that the untrained student equals GPT-Neo.
         """
         return None
 
@@ -81,7 +80,7 @@ class Condition(ABC):
         shape.require_reads(self.cross_layers(shape, body.num_layers), option)
 
     def require_placement(self, shape: BridgeShape, body: Body) -> None:  # noqa: B027
-        """Refuse what this condition cannot build; most build anything.
+        """Refuse a placement of layers that this condition does not support; most support all.
 
         Raises:
             InputError: names the option to change.

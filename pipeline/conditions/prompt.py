@@ -22,12 +22,12 @@ class PromptCondition(Condition):
     without_teacher = "text"
     trivial_ablations = frozenset({"shuffled"})
     trivial_note = (
-        "Shuffled is trivial here: attention to a prompt has no order of its own, for its states"
-        " carry their positions."
+        "Shuffled is trivial here: attention to a prompt has no order, because its states contain"
+        " their positions."
     )
 
     def describe_input(self, layers: str) -> str:
-        """Return the layers, and that they are the prompt's."""
+        """Return the layers, of the prompt."""
         return f"{layers}, of the prompt"
 
     def cross_blocks(self, cross_every: int, blocks: int) -> list[int]:
@@ -42,16 +42,15 @@ class PromptCondition(Condition):
         """
         if not self.cross_layers(shape, body.num_layers):
             raise InputError(
-                f"--cross-every {shape.cross_every}: this GPT-Neo has {body.num_layers} blocks;"
-                " choose fewer"
+                f"--cross-every {shape.cross_every}: this GPT-Neo has only {body.num_layers} blocks;"
+                " choose a smaller number"
             )
         if shape.gate == "none":
             raise InputError(
-                "--gate none: with --condition prompt a gate starts closed; choose channel or"
+                "--gate none: --condition prompt needs a gate that starts closed; choose channel or"
                 " scalar"
             )
         if shape.cross_attention != "causal":
             raise InputError(
-                f"--cross-attention {shape.cross_attention}: with --condition prompt all is seen;"
-                " leave it out"
+                f"--cross-attention {shape.cross_attention}: --condition prompt has only one kind; omit it"
             )

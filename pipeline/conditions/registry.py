@@ -17,7 +17,7 @@ def condition_named(name: str) -> Condition:
     """Return the condition of a name.
 
     Raises:
-        ValueError: there is none; lists those that there are.
+        ValueError: there is no such condition; lists all.
     """
     if name not in CONDITIONS:
         raise ValueError(f"condition {name!r} is not one of {', '.join(CONDITIONS)}")

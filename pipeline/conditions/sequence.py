@@ -1,4 +1,4 @@
-"""`sequence`: the teacher's hidden states of every token take the place of token embeddings."""
+"""`sequence`: the teacher's hidden states of every token replace token embeddings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class SequenceCondition(Condition):
     without_teacher = "none"
     trivial_ablations = frozenset({"mismatched", "shuffled", "zeroed"})
     trivial_note = (
-        "Mismatched, shuffled and zeroed are trivial here: this student sees the text through the"
-        " states alone, and cannot do without them. Gates shut are not: the rest of the bridge"
+        "Mismatched, shuffled and zeroed are trivial here: this student sees the text only through"
+        " the states, and cannot work without them. Gates shut are not: the rest of the bridge"
         " stays open."
     )
 

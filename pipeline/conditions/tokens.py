@@ -1,4 +1,4 @@
-"""`none` and `text`: students that read tokens alone, as controls and baselines."""
+"""`none` and `text`: students that only read tokens, as controls and baselines."""
 
 from __future__ import annotations
 

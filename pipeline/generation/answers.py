@@ -1,4 +1,4 @@
-"""A generated answer, and where it ends."""
+"""Generated answers and their ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cut_answer(
     tokenizer: PreTrainedTokenizerBase,
     stop: Sequence[str] = (),
 ) -> Written:
-    """Return an answer without what follows its end.
+    """Return an answer up to its end.
 
     Args:
         ids: its tokens.
@@ -39,7 +39,7 @@ def cut_answer(
 
 
 class AnswerStream(TextStreamer):
-    """Passes finished text on, but holds back what may become a stop text."""
+    """Passes finished text on, but withholds the beginning of a possible stop text."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class AnswerStream(TextStreamer):
         self._longest, self._is_over = max(map(len, stop), default=1) - 1, False
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Take text from `generate` as words are finished."""
+        """Receive finished words from `generate`."""
         self._pending += text
         end = _first_stop(self._pending, self._stop)
         ready = len(self._pending) if stream_end else max(0, len(self._pending) - self._longest)
@@ -63,5 +63,5 @@ class AnswerStream(TextStreamer):
 
 
 def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Return where the first stop text begins, if there is one."""
-    return min((place for each in stop if (place := text.find(each)) >= 0), default=None)
+    """Return the position of the first stop text, None if there is none."""
+    return min((place for stop_text in stop if (place := text.find(stop_text)) >= 0), default=None)

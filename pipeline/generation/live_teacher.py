@@ -11,7 +11,7 @@ from pipeline.teacher.model import Teacher
 
 
 class LiveTeacher:
-    """Reads the new tokens of a generation; a `HiddenStatesReader` of the model room.
+    """A `HiddenStatesReader` that reads the new tokens of a generation with a teacher.
 
     Its rows follow those of its input: a beam search may drop, duplicate and reorder them.
     """
@@ -21,10 +21,10 @@ class LiveTeacher:
     _past: DynamicCache
 
     def __init__(self, teacher: Teacher, layers: Sequence[int], device: torch.device) -> None:
-        """Start a generation: nothing has been read yet.
+        """Start a generation.
 
         Args:
-            teacher: reads.
+            teacher: computes the states.
             layers: in the order in which their states are concatenated.
             device: of the states that `read` returns.
         """
@@ -44,11 +44,11 @@ class LiveTeacher:
             )
             if self._teacher.continues_from_kv:
                 new = self._teacher.hidden_states(ids_BK[:, seen:], mask_BK, self._past)
-            else:  # no key-value cache: correct, at a cost that grows with each token
+            else:  # without a key-value cache the cost per token grows
                 whole = self._teacher.hidden_states(ids_BK, mask_BK)
                 new = {layer: states_BTD[:, seen:] for layer, states_BTD in whole.items()}
-            # The student learned from states rounded to bfloat16 in the cache. Clone: leave
-            # inference mode.
+            # bfloat16, as in the cache that the student was trained from; cloned out of inference
+            # mode
             states = (
                 torch.cat([new[layer] for layer in self._layers], dim=-1)
                 .to(self._device, torch.bfloat16)
@@ -65,18 +65,18 @@ class LiveTeacher:
         self._past = DynamicCache()
 
     def _follow(self, ids_BK: torch.Tensor) -> None:
-        """Reorder the rows that were read as the input's; start again if it does not extend them."""
+        """Reorder the rows read so far like the input's; reset if it does not extend them."""
         seen = self._ids.shape[1]
         if not seen:
             return
         if seen <= ids_BK.shape[1]:
-            begun_BK = ids_BK[:, :seen]
-            if torch.equal(begun_BK, self._ids):
+            prefix_BK = ids_BK[:, :seen]
+            if torch.equal(prefix_BK, self._ids):
                 return
-            same_BB = (begun_BK[:, None] == self._ids[None]).all(dim=-1)
+            same_BB = (prefix_BK[:, None] == self._ids[None]).all(dim=-1)
             if bool(same_BB.any(dim=1).all()):
                 rows_B = same_BB.int().argmax(dim=1)
-                self._past.reorder_cache(rows_B)  # type: ignore[arg-type]  # they are long
+                self._past.reorder_cache(rows_B)  # type: ignore[arg-type]  # int64, as it needs
                 self._states = [torch.cat(self._states, dim=1)[rows_B.to(self._device)]]
                 self._ids = self._ids[rows_B]
                 return

@@ -13,19 +13,19 @@ from pipeline.runs.folder import RunFolder
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_teacher
 
-_SMALL = 1_000_000_000
-"""Most bytes of a cache that is searched for prompts by default."""
+_MAX_SEARCHED = 1_000_000_000
+"""Maximum bytes of a cache that is searched for prompts by default."""
 
 
 def open_writer(settings: WriterSettings, *, keep_teacher: bool = True) -> StudentWriter:
     """Load a finished run's student, and the teacher if it needs one for every token.
 
     Args:
-        settings: the run, devices, and where teacher and prompts are now.
+        settings: run, devices, and current locations of teacher and prompts.
         keep_teacher: keep the teacher in memory between prompts.
 
     Raises:
-        InputError: the run is not finished, or the teacher is not the one it learned from.
+        InputError: the run is not finished, or its cache was made by another teacher.
     """
     folder, device = RunFolder(settings.run), choose_device(settings.device)
     record = folder.require_finished()
@@ -48,7 +48,7 @@ def open_writer(settings: WriterSettings, *, keep_teacher: bool = True) -> Stude
     reads_prompts = trained.conditioning.reads_prompt_states
     if settings.cache is not None and not reads_prompts:
         raise InputError(
-            f"--cache: it is searched for prompts, and {settings.run} is a run of --condition"
+            f"--cache: is searched for prompts, but {settings.run} is a run of --condition"
             f" {trained.condition}; omit it"
         )
     prompts = _cached_prompts(folder, settings.cache) if reads_prompts else None
@@ -64,8 +64,8 @@ def open_writer(settings: WriterSettings, *, keep_teacher: bool = True) -> Stude
 def _cached_prompts(run: RunFolder, address: LocationLike | None) -> Cache | None:
     """Return the cache of prompts to search, if there is one.
 
-    Without an address it is the run's, if that is a small local folder: a search may open many
-    shards, and each is read whole.
+    Without an address it is the run's, if that is a small local folder: a search may read many
+    whole shards.
     """
     if address is not None:
         return _named_prompts(run, storage_location(address))
@@ -77,7 +77,7 @@ def _cached_prompts(run: RunFolder, address: LocationLike | None) -> Cache | Non
         run.read_record().require_same_cache(cache)
     except (CacheError, InputError, OSError):
         return None
-    return cache if _holds_prompts(cache) and cache.bytes <= _SMALL else None
+    return cache if _holds_prompts(cache) and cache.bytes <= _MAX_SEARCHED else None
 
 
 def _named_prompts(run: RunFolder, location: StorageLocation) -> Cache:
@@ -86,8 +86,7 @@ def _named_prompts(run: RunFolder, location: StorageLocation) -> Cache:
     run.read_record().require_same_cache(cache)
     if not _holds_prompts(cache):
         raise InputError(
-            f"--cache {location.address}: holds whole examples, and no prompts to search for; omit"
-            " it"
+            f"--cache {location.address}: holds whole examples, not prompts; omit it"
         )
     return cache
 

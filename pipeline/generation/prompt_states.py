@@ -15,7 +15,7 @@ from pipeline.teacher.model import Teacher
 
 
 class PromptStates:
-    """Looks prompts up in a cache; loads the teacher when one is missing."""
+    """Finds prompts in a cache, and loads the teacher if one is missing."""
 
     def __init__(
         self,
@@ -30,19 +30,20 @@ class PromptStates:
         Args:
             layers: of the teacher, in the order in which their states are concatenated.
             load: loads the teacher.
-            cache: of prompts; one of whole examples is not used.
-            keep_teacher: keep the teacher in memory after it has read.
+            cache: of prompts; one of whole examples is ignored.
+            keep_teacher: keep the teacher in memory after reading.
         """
         self._layers, self._load, self._keep = list(layers), load, keep_teacher
         self._teacher: Teacher | None = None
         holds_prompts = cache is not None and not cached_part_of(cache.identity).is_whole
         self._cache = cache if holds_prompts else None
-        self._of_length: dict[int, list[int]] = defaultdict(list)
-        for index, length in enumerate([] if self._cache is None else self._cache.lengths.tolist()):
-            self._of_length[length].append(index)
+        self._indices_by_length: dict[int, list[int]] = defaultdict(list)
+        lengths = [] if self._cache is None else self._cache.lengths.tolist()
+        for index, length in enumerate(lengths):
+            self._indices_by_length[length].append(index)
 
     def read(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the states of prompts of teacher tokens, and their mask `[B, K]`, 0 for padding.
+        """Return the states of prompts in teacher tokens, and their mask `[B, K]`, 0 for padding.
 
         The states are `[B, K, layers * d_teacher]` bfloat16.
 
@@ -58,7 +59,7 @@ class PromptStates:
         return pad_sequence(rows, batch_first=True), pad_sequence(masks, batch_first=True)
 
     def _cached(self, ids: list[int]) -> torch.Tensor | None:
-        for index in self._of_length[len(ids)]:
+        for index in self._indices_by_length[len(ids)]:
             assert self._cache is not None
             if self._cache.example(index, ()).input_ids.tolist() == ids:
                 example = self._cache.example(index, self._layers)
@@ -77,8 +78,7 @@ class PromptStates:
             [torch.ones(len(ids), dtype=torch.long) for ids in prompts], batch_first=True
         )
         states = teacher.hidden_states(ids_BK.to(teacher.device), mask_BK.to(teacher.device))
-        # The student learned from states rounded to bfloat16 in the cache. Clone: leave inference
-        # mode.
+        # bfloat16, as in the cache that the student was trained from; cloned out of inference mode
         whole_BKD = (
             torch.cat([states[layer] for layer in self._layers], dim=-1)
             .to("cpu", torch.bfloat16)
@@ -93,11 +93,10 @@ def _require_readable(prompts: Sequence[list[int]], teacher: Teacher) -> None:
     longest = max(map(len, prompts))
     if teacher.context_length is not None and longest > teacher.context_length:
         raise InputError(
-            f"the prompt has {longest} tokens, the teacher reads {teacher.context_length}; ask something"
-            " shorter"
+            f"the prompt has {longest} tokens, the teacher reads {teacher.context_length}; shorten it"
         )
     if (largest := max(map(max, prompts))) >= teacher.vocab_size:
         raise InputError(
-            f"the prompt has token {largest}, and the teacher has embeddings for"
-            f" {teacher.vocab_size} alone; leave it out"
+            f"the prompt has token {largest}, but the teacher has only {teacher.vocab_size}"
+            " embeddings; omit the token"
         )

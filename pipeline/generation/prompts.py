@@ -1,4 +1,4 @@
-"""Prompts as a student reads them."""
+"""Prompts as student tokens, and as batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tokens_before(
     template: TemplateName,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[int]:
-    """Return the tokens, of its own tokenizer, that a student reads before it writes."""
+    """Return the tokens that a student reads before the answer."""
     if config.own_tokens:
         return prompt_tokens(turns if config.conditioning.reads_prompt_tokens else None, tokenizer)
     return tokenize_prompt(turns, template, tokenizer)

@@ -1,4 +1,4 @@
-"""A trained student that generates text; loaded once, for any number of prompts."""
+"""Generate text with a trained student, loaded once for any number of prompts."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class StudentWriter:
 
         Args:
             run: the run.
-            load_teacher: loads its teacher; called now where the student needs it for every token,
-                else when a prompt needs it. None: nothing will be generated.
+            load_teacher: loads its teacher; called now if the student needs it for every token,
+                otherwise when a prompt needs it. None: nothing will be generated.
             device: of the student.
             cache: of prompts whose states need no teacher.
-            keep_teacher: keep a teacher that is needed for prompts alone in memory between prompts.
+            keep_teacher: keep a teacher that only reads prompts in memory between them.
 
         Raises:
             InputError: the run is not finished, its model cannot be loaded, or its teacher is an
@@ -86,10 +86,10 @@ class StudentWriter:
             self._source = SOURCES[config.condition](options)
 
     def opening(self, system: str | None = None) -> list[Turn]:
-        """Return how a conversation begins.
+        """Return the first turns of a conversation.
 
         Args:
-            system: the system prompt, '' for none; None: the one that the student learned with.
+            system: the system prompt, '' for none; None: that of the training data.
         """
         text = self.record.provenance["system_prompt"] if system is None else system
         return [Turn("system", text)] if text else []
@@ -100,16 +100,15 @@ class StudentWriter:
         sampling: Sampling,
         streamer: Callable[[str], None] | None = None,
     ) -> list[Written]:
-        """Answer some prompts as one batch.
+        """Answer prompts as one batch.
 
         Args:
             prompts: the turns before each answer.
-            sampling: how to choose tokens.
+            sampling: the sampling options.
             streamer: called with each new piece of text (one prompt only).
 
         Raises:
-            InputError: a prompt leaves no room for an answer, or has tokens that the model has no
-                embedding for.
+            InputError: a prompt leaves no room for an answer, or has tokens without an embedding.
         """
         ids = [self._tokens_before(turns) for turns in prompts]
         for prompt in ids:
@@ -119,7 +118,7 @@ class StudentWriter:
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         arguments: dict[str, Any] = sampling.generate_arguments(self.tokenizer)
-        if self.model.config.leaks:  # as the published code: every step reads all states again
+        if self.model.config.leaks:  # like the published code, recompute all states in each step
             arguments["use_cache"] = False
         written_BT = self.model.generate(
             ids_BT,
@@ -142,16 +141,15 @@ class StudentWriter:
         """Return the log-probability (nats) of an answer, and whether it is the greedy one.
 
         Raises:
-            InputError: prompt and answer are longer than the student reads, or it sees what it is
-                to predict.
+            InputError: prompt and answer are too long for the student, or it sees the answer.
         """
         if self.model.config.leaks:
             raise InputError(
-                "this student sees the text that it is to predict, so its likelihood means nothing"
+                "this student sees the text that it predicts, so its likelihood is meaningless"
             )
         ids = self._tokens_before(turns)
-        written = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        whole_1T = torch.tensor([ids + written], device=self.device)
+        answer_ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        whole_1T = torch.tensor([ids + answer_ids], device=self.device)
         if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
             raise InputError(
                 f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads"
@@ -166,16 +164,14 @@ class StudentWriter:
         return tokens_before(turns, self.model.config, self.template, self.tokenizer)
 
     def _require_room(self, tokens: int) -> int:
-        """Return how many tokens fit after a prompt of `tokens`.
+        """Return the number of tokens that fit after a prompt of `tokens`.
 
         Raises:
-            InputError: none do.
+            InputError: there is no room for any.
         """
-        reader, most = "this student", int(self.model.config.body.max_position_embeddings)
-        if self._source.context is not None and self._source.context < most:
-            reader, most = "its teacher", self._source.context
-        if most <= tokens:
-            raise InputError(
-                f"the prompt has {tokens} tokens, {reader} reads {most}; ask something shorter"
-            )
-        return most - tokens
+        reader, limit = "this student", int(self.model.config.body.max_position_embeddings)
+        if self._source.context is not None and self._source.context < limit:
+            reader, limit = "its teacher", self._source.context
+        if limit <= tokens:
+            raise InputError(f"the prompt has {tokens} tokens, {reader} reads {limit}; shorten it")
+        return limit - tokens

@@ -17,7 +17,7 @@ from pipeline.model.visible import needs_no_mask
 
 
 class _Attention(nn.Module):
-    """GPT-Neo's name for where the weights of attention are."""
+    """The module that GPT-Neo's attention weights are named after."""
 
     def __init__(self, config: GPTNeoConfig, layer_id: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class FusedBlock(GPTNeoBlock):
         size = config.hidden_size
         inner_size = 4 * size if config.intermediate_size is None else config.intermediate_size
         self.ln_1 = nn.LayerNorm(size, eps=config.layer_norm_epsilon)
-        self.attn = _Attention(config, layer_id)  # type: ignore[assignment]  # called alike
+        self.attn = _Attention(config, layer_id)  # type: ignore[assignment]  # same signature
         self.ln_2 = nn.LayerNorm(size, eps=config.layer_norm_epsilon)
         self.mlp = GPTNeoMLP(inner_size, config)
 
@@ -77,14 +77,13 @@ class GPTNeoBody(GPTNeoModel):
             attention_mask: `[B, K]`, 1 for tokens, 0 for padding, over all tokens so far.
             position_ids: `[B, T]`; None: counted from the first token.
             past_key_values: key-value cache of the preceding tokens; extended in place.
-            before_blocks: functions of the states before a block, by its number.
+            before_blocks: functions applied to the states before a block, by its number.
         """
         states_BTS = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = torch.arange(seen, seen + states_BTS.shape[1], device=states_BTS.device)[
-                None
-            ]
+            start = past_key_values.get_seq_length() if past_key_values is not None else 0
+            end = start + states_BTS.shape[1]
+            position_ids = torch.arange(start, end, device=states_BTS.device)[None]
         mask_B1TK = None
         if attention_mask is None or not needs_no_mask(attention_mask, states_BTS.shape[1]):
             mask_B1TK = create_causal_mask(

@@ -1,4 +1,4 @@
-"""Students to begin with: from a size name, or from pretrained GPT-Neo weights."""
+"""Build untrained students, with new weights or those of a pretrained GPT-Neo."""
 
 from __future__ import annotations
 
@@ -32,25 +32,24 @@ def build_student(
     bridge: BridgeShape | None = None,
     head_tokens: Sequence[int] | None = None,
 ) -> LLMModulesForCausalLM:
-    """A student that is ready to train.
+    """Return an untrained student.
 
     Args:
-        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo, or of a
+        student: a size name (new weights), or a hub id or folder of a pretrained GPT-Neo or of a
             student without a teacher.
-        new_weights: take its shape alone.
-        vocab_size: tokens of the teacher's vocabulary; with `prompt` and `text` of the student's
-            tokenizer.
-        longest: tokens of the longest example it is to read.
+        new_weights: use only the shape of a pretrained GPT-Neo.
+        vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of the student's.
+        longest: number of tokens of the longest example.
         teacher_hidden_size: `d_teacher`.
         condition: as in `LLMModulesConfig`.
-        bos_token_id, eos_token_id: the tokens that begin, with `prompt`, and end an answer.
-        pad_token_id: the token that fills up batches in generation.
-        bridge: how its bridge is built; None: as in the paper.
-        head_tokens: tokens that it is able to write, ascending; None: all of the vocabulary.
+        bos_token_id, eos_token_id: begin (with `prompt`) and end an answer.
+        pad_token_id: pads batches in generation.
+        bridge: shape of its bridge; None: as in the paper.
+        head_tokens: tokens that the LM head spans, ascending; None: the whole vocabulary.
 
     Raises:
-        InputError: no such pretrained GPT-Neo, it cannot hold the longest example, or the bridge
-            cannot be built.
+        InputError: there is no such pretrained GPT-Neo, it has too few positions for the longest
+            example, or the bridge cannot be built.
     """
     bridge = bridge or BridgeShape()
     body = student_body(student, condition, longest)
@@ -60,7 +59,7 @@ def build_student(
     if own_tokens and student not in SIZES:
         if vocab_size > body.vocab_size:
             raise InputError(
-                f"student {student}: knows {body.vocab_size} tokens, the tokenizer {vocab_size};"
+                f"student {student}: has {body.vocab_size} tokens, its tokenizer {vocab_size};"
                 " see --student-tokenizer"
             )
         vocab_size = body.vocab_size
@@ -92,19 +91,18 @@ def build_student(
     if head_tokens is not None:
         model.head_tokens = torch.tensor(head_tokens)
     if student not in SIZES and not new_weights:
-        take_over = _take_over_all if own_tokens else _take_over_blocks
-        take_over(model, student)
+        copy_weights = _copy_all if own_tokens else _copy_blocks
+        copy_weights(model, student)
     return model
 
 
 def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
-    """The configuration of a student's GPT-Neo, with room for the longest example; no weights are
-    loaded.
+    """Return the configuration of a student's GPT-Neo, with positions for the longest example.
 
-    One that reads its own tokens has learned its positions with them, and gets no others.
+    A pretrained one that reads its own tokens keeps its learned positions, and gets no more.
 
     Raises:
-        InputError: no such GPT-Neo, or its own positions are too few.
+        InputError: there is no such GPT-Neo, or it has too few positions.
     """
     if student in SIZES:
         return GPTNeoConfig(**SIZES[student], max_position_embeddings=max(longest, _POSITIONS))
@@ -116,25 +114,25 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     try:
         body = load_config(student)
     except Exception as error:
-        found = (
+        problem = (
             "its configuration cannot be read"
             if Path(student).is_dir()
             else "no such folder, and no such model on the hub"
         )
-        raise InputError(f"student {student}: {found} ({load_error_reason(error)})") from error
+        raise InputError(f"student {student}: {problem} ({load_error_reason(error)})") from error
     if isinstance(body, LLMModulesConfig):
         if body.reads_states or body.head_size is not None:
             raise InputError(
-                f"student {student}: is a GPT-Neo that reads a teacher, or has an LM head of some"
-                " tokens; a whole one alone is what train --condition text makes"
+                f"student {student}: reads a teacher, or its LM head spans only some tokens; name a"
+                " GPT-Neo, or a student of train --condition text --vocab whole"
             )
         tied = body.tie_word_embeddings
         body = body.body
         body.tie_word_embeddings = tied
     if not isinstance(body, GPTNeoConfig):
         raise InputError(
-            f"student {student}: is a {body.model_type}, not a GPT-Neo; name one, or"
-            f" {', '.join(SIZES)}"
+            f"student {student}: is a {body.model_type}, not a GPT-Neo; name a GPT-Neo, or a size"
+            f" ({', '.join(SIZES)})"
         )
     if condition_named(condition).own_tokens and longest > body.max_position_embeddings:
         raise InputError(
@@ -145,9 +143,8 @@ def student_body(student: str, condition: str, longest: int) -> GPTNeoConfig:
     return body
 
 
-def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy a whole GPT-Neo: embeddings, positions, blocks, and of its LM head what the student
-    has."""
+def _copy_all(model: LLMModulesForCausalLM, student: str) -> None:
+    """Copy a whole GPT-Neo: embeddings, positions, blocks, and the LM head's rows."""
     body, head = _pretrained(student)
     model.body.load_state_dict(body)
     with torch.no_grad():
@@ -155,7 +152,7 @@ def _take_over_all(model: LLMModulesForCausalLM, student: str) -> None:
 
 
 def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The weights of a GPT-Neo's body, and of its LM head."""
+    """Return the weights of a GPT-Neo's body, and of its LM head."""
     try:
         model = load_weights(AutoModelForCausalLM, student)
     except Exception as error:
@@ -165,9 +162,8 @@ def _pretrained(student: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return model.base_model.state_dict(), model.get_output_embeddings().weight.detach()
 
 
-def _take_over_blocks(model: LLMModulesForCausalLM, student: str) -> None:
-    """Copy GPT-Neo's blocks and, where the student has them, its positions; those beyond them stay
-    new. Its tokens are not the teacher's."""
+def _copy_blocks(model: LLMModulesForCausalLM, student: str) -> None:
+    """Copy GPT-Neo's blocks and positions, not its embeddings, which are of other tokens."""
     weights = {
         name: value
         for name, value in _pretrained(student)[0].items()

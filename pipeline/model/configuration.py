@@ -18,28 +18,27 @@ class LLMModulesConfig(PreTrainedConfig):
     Args:
         gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with
             `condition="sequence"`.
-        vocab_size: size of the teacher's vocabulary; with `prompt` and `text` of GPT-Neo's own.
-        head_size: tokens that the LM head spans, listed by the model's `head_tokens`; None: the
-            whole vocabulary.
+        vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of GPT-Neo's own.
+        head_size: number of tokens that the LM head spans, listed by the model's `head_tokens`;
+            None: the whole vocabulary.
         condition: what the student reads. `sequence`: the teacher's hidden states of every token,
             causally. `prompt`: its own tokens of the answer, and the teacher's hidden states of
             everything before it. The two controls have no teacher: `none` reads the teacher's
             tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
         teacher_hidden_size: width `d_teacher` of the hidden states.
-        teacher_layers: teacher layers they come from, as in transformers' `hidden_states`;
-            their states are concatenated.
+        teacher_layers: their teacher layers, as in transformers' `hidden_states`; the states are
+            concatenated.
         reads: for each cross-attention layer, the index in `teacher_layers` of the layer that it
             reads; the bridge's direct path reads that of the last one. None: all read the first.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
-        cross_every: with `prompt`, one stands before the last of every `cross_every` of GPT-Neo's
-            blocks.
-        cross_heads: heads of each.
-        gate: mixes old and new states in each: one gate per `channel` (the paper's), one `scalar`
-            per token, or `none`: the new states are added to the old ones. With `prompt` there is
-            one, and it starts closed.
-        adapter_size: inner width of their adapters.
+        cross_every: with `prompt`, one precedes the last of every `cross_every` GPT-Neo blocks.
+        cross_heads: heads of each layer.
+        gate: mixes old and new states in each layer: one gate per `channel` (the paper's), one
+            `scalar` per token, or `none`: new states are added to old ones. With `prompt` a gate is
+            required, and starts closed.
+        adapter_size: inner width of the layers' adapters.
         intermediate_size: inner width of the FFN that computes the student's initial states.
     """
 
@@ -122,7 +121,7 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def conditioning(self) -> Condition:
-        """What follows from the condition."""
+        """The condition's description."""
         return condition_named(self.condition)
 
     @property
@@ -132,7 +131,7 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def own_tokens(self) -> bool:
-        """Whether its tokens are GPT-Neo's own, not the teacher's."""
+        """Whether the student's tokens are GPT-Neo's own, not the teacher's."""
         return self.conditioning.own_tokens
 
     @property
@@ -155,5 +154,5 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def leaks(self) -> bool:
-        """Whether a prediction can see later tokens: the loss then says little about generation."""
+        """Whether predictions see later tokens, so that the loss says little about generation."""
         return self.conditioning.may_leak and self.cross_attention == "bidirectional"

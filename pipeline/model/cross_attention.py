@@ -48,12 +48,13 @@ class EnhancedCrossAttention(nn.Module):
     `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, one
     per channel or one per token; without a gate `attended + states`. A layer inside a pretrained
     GPT-Neo (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument is initially
-    zero, so that the states pass unchanged, while its weights learn from the first step."""
+    zero, so that the states pass unchanged, while its weights learn from the first step.
+    """
 
     def __init__(
         self, config: LLMModulesConfig, layer_index: int, *, starts_closed: bool = False
     ) -> None:
-        """Build the layer; `layer_index` is its place in the key-value cache."""
+        """Build the layer; `layer_index` is its index in the key-value cache."""
         super().__init__()
         size, teacher_size = config.hidden_size, config.teacher_hidden_size
         self.heads, self.layer_index = config.cross_heads, layer_index
@@ -93,8 +94,8 @@ class EnhancedCrossAttention(nn.Module):
         Args:
             states_BTS: the student's states.
             key_BHKC, value_BHKC: of the teacher's hidden states.
-            visible_B1TK: True where token t may see teacher state k; None: as `causal` says.
-            causal: without a mask, whether a token sees the states up to its own, or all.
+            visible_B1TK: True where token t may see teacher state k; None: see `causal`.
+            causal: without a mask, tokens see the states up to their own; otherwise all.
         """
         attended_BHTC = scaled_dot_product_attention(
             self._heads(self.query(self.states_norm(states_BTS))),

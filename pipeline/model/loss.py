@@ -12,20 +12,19 @@ from torch.nn.functional import linear, nll_loss
 
 from pipeline.labels import IGNORE
 
-_LOGITS_AT_ONCE = 1 << 26
+_MAX_LOGITS = 1 << 26
+"""Logits computed at a time."""
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What a teacher would have said next, to be learned beside what the data set says
-    (distillation, arXiv 1503.02531).
+    """A teacher's predictions of the next token, for distillation (arXiv 1503.02531).
 
     Attributes:
         states: the teacher's last hidden states `[B, T, d_teacher]`.
-        head: the teacher's LM head `[K, d_teacher]`, a row for each of some tokens; its
-            distribution is over these.
-        rows: `[K]`, for each of them the row of the student's LM head.
-        share: of the loss; the rest is that of the data set's tokens.
+        head: rows `[K, d_teacher]` of the teacher's LM head; its distribution is over their tokens.
+        rows: the same tokens' rows `[K]` of the student's LM head.
+        share: of the loss; the rest is the loss on the labels.
     """
 
     states: torch.Tensor
@@ -40,24 +39,23 @@ def next_token_loss(
     labels_BT: torch.Tensor,
     soft: SoftTargets | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Summed cross-entropy (nats) of predicting each labelled token from the state before it, and
-    how many those are.
+    """Return the summed cross-entropy (nats) of labelled tokens, and their number.
 
-    Only positions that carry loss reach the head, some at a time.
+    A token is predicted from the state before it. The LM head runs on chunks of those states only.
 
     Args:
         hidden_BTS: the student's last states.
         head_VS: the LM head's weights.
         labels_BT: token ids, `IGNORE` where there is no loss; not shifted.
-        soft: mixes a teacher's distribution into the targets.
+        soft: a teacher's predictions, mixed into the targets.
     """
     targets_BT = labels_BT[:, 1:]
     carries_BT = targets_BT != IGNORE
     hidden_NS, targets_N = hidden_BTS[:, :-1][carries_BT], targets_BT[carries_BT]
-    given = (None, None, None, 0.0) if soft is None else (
-        soft.states[:, :-1][carries_BT], soft.head, soft.rows, soft.share,
-    )  # fmt: skip
-    total: torch.Tensor = _SummedLoss.apply(hidden_NS, head_VS, targets_N, *given)
+    teacher: tuple[Any, ...] = (None, None, None, 0.0)
+    if soft is not None:
+        teacher = (soft.states[:, :-1][carries_BT], soft.head, soft.rows, soft.share)
+    total: torch.Tensor = _SummedLoss.apply(hidden_NS, head_VS, targets_N, *teacher)
     return total, len(targets_N)
 
 
@@ -65,8 +63,7 @@ def next_token_loss(
 def token_losses(
     hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor
 ) -> torch.Tensor:
-    """The terms `[B, T]` (nats, float32) of the sum that `next_token_loss` gives, each at the token
-    that is predicted; else 0."""
+    """Return the terms `[B, T]` (nats, float32) of that sum at the predicted tokens, 0 elsewhere."""
     losses_BT = torch.zeros(labels_BT.shape, device=hidden_BTS.device)
     rows_N, places_N = (labels_BT[:, 1:] != IGNORE).nonzero(as_tuple=True)
     for at in _chunks(len(rows_N), head_VS.shape[0]):
@@ -81,11 +78,11 @@ def token_losses(
 
 
 class _SummedLoss(torch.autograd.Function):
-    """The gradients are computed with the loss, chunk by chunk: logits are needed once, and are
-    never kept for later.
+    """Cross-entropy whose gradients are computed with the loss, chunk by chunk.
 
-    That is three products of the head's size; keeping no logits and computing them anew on the way
-    back takes four."""
+    No logits are kept. This takes three products with the LM head; recomputing the logits in the
+    backward pass would take four.
+    """
 
     @staticmethod
     def forward(
@@ -108,49 +105,47 @@ class _SummedLoss(torch.autograd.Function):
             total += (1 - teacher_share) * nll_loss(
                 log_probabilities_CV, targets_N[at], reduction="sum"
             )
-            said_CK = None
+            soft_CK = None
             if (
                 teacher_ND is not None
                 and teacher_head_KD is not None
                 and teacher_rows_K is not None
             ):
-                said_CK = (
+                soft_CK = (
                     linear(teacher_ND[at], teacher_head_KD).softmax(dim=-1, dtype=torch.float32)
                     * teacher_share
                 )
-                total -= (said_CK * log_probabilities_CV[:, teacher_rows_K]).sum()
+                total -= (soft_CK * log_probabilities_CV[:, teacher_rows_K]).sum()
             if hidden_gradient_NS is None and head_gradient_VS is None:
                 continue
             slope_CV = log_probabilities_CV.exp_()
             slope_CV[torch.arange(len(slope_CV), device=slope_CV.device), targets_N[at]] -= (
                 1 - teacher_share
             )
-            if said_CK is not None and teacher_rows_K is not None:
-                slope_CV.index_add_(1, teacher_rows_K, said_CK, alpha=-1)
+            if soft_CK is not None and teacher_rows_K is not None:
+                slope_CV.index_add_(1, teacher_rows_K, soft_CK, alpha=-1)
             slope_CV = slope_CV.to(logits_CV.dtype)
             if hidden_gradient_NS is not None:
                 hidden_gradient_NS[at] = slope_CV @ head_VS
             if head_gradient_VS is not None:
                 if slope_CV.dtype == hidden_NS.dtype == head_VS.dtype:
                     head_gradient_VS.addmm_(slope_CV.T, hidden_NS[at])
-                # automatic mixed precision: the product is made in the lower one, as it is
-                # elsewhere
-                else:
+                else:  # automatic mixed precision: `@` uses the lower one, as elsewhere
                     head_gradient_VS += slope_CV.T @ hidden_NS[at]
         ctx.save_for_backward(hidden_gradient_NS, head_gradient_VS)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_gradient_NS, head_gradient_VS = ctx.saved_tensors
         scaled = (
-            None if gradient is None else gradient * given[0]
+            None if gradient is None else gradient * gradients[0]
             for gradient in (hidden_gradient_NS, head_gradient_VS)
         )
         return (*scaled, None, None, None, None, None)
 
 
 def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
-    rows = max(1, _LOGITS_AT_ONCE // vocabulary)
+    rows = max(1, _MAX_LOGITS // vocabulary)
     return (slice(start, start + rows) for start in range(0, count, rows))

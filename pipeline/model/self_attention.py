@@ -11,15 +11,15 @@ from transformers import Cache, GPTNeoConfig
 
 
 class FusedSelfAttention(nn.Module):
-    """GPT-Neo's self-attention with its names of weights; keeps no mask.
+    """GPT-Neo's self-attention, with the same names of weights and no mask buffer.
 
-    transformers has eager attention alone, with a mask buffer per layer. GPT-Neo does not divide by
-    the square root of the width. In a `local` layer a token sees the `window_size` tokens up to
-    itself.
+    transformers only has eager attention, with a mask buffer in each layer. GPT-Neo does not divide
+    by the square root of the width. In a `local` layer a token sees the last `window_size` tokens,
+    including itself.
     """
 
     def __init__(self, config: GPTNeoConfig, attention_type: str, layer_id: int) -> None:
-        """Build the layer; `layer_id` is its place in the key-value cache.
+        """Build the layer; `layer_id` is its index in the key-value cache.
 
         Raises:
             ValueError: the heads do not divide the width, or the type of attention is unknown.
@@ -50,8 +50,8 @@ class FusedSelfAttention(nn.Module):
 
         Args:
             hidden_states: `[B, T, d]`.
-            attention_mask: `[B, 1, T, K]`, True for the tokens up to each that are not padding
-                (no other mask: local layers read its last row alone); None: all tokens up to each.
+            attention_mask: `[B, 1, T, K]`, causal and without padding (local layers only read its
+                last row, so no other mask is possible); None: causal.
             layer_past: key-value cache of the preceding tokens; extended in place.
         """
         query_BHTC, key_BHKC, value_BHKC = (
@@ -90,8 +90,9 @@ class FusedSelfAttention(nn.Module):
         visible_B1TK: torch.Tensor | None,
         window: int,
     ) -> torch.Tensor:
-        """Local attention of many tokens: each block of `window` tokens sees itself and the one
-        before, as one batch. The cost is linear in the length.
+        """Attend in blocks of `window` tokens, as one batch; the cost is linear in the length.
+
+        Each block sees itself and the block before it.
         """
         tokens, keys = query_BHTC.shape[-2], key_BHKC.shape[-2]
         blocks = -(-tokens // window)
@@ -106,9 +107,9 @@ class FusedSelfAttention(nn.Module):
         query_PHWC = _as_batch(pad(query_BHTC, (0, 0, 0, after)).unflatten(-2, (blocks, window)))
         key_PHLC, value_PHLC = (
             _as_batch(
-                pad(each, (0, 0, before, after)).unfold(-2, 2 * window, window).transpose(-1, -2)
+                pad(rows, (0, 0, before, after)).unfold(-2, 2 * window, window).transpose(-1, -2)
             )
-            for each in (key_BHKC, value_BHKC)
+            for rows in (key_BHKC, value_BHKC)
         )
         attended_PHWC = self._fused(query_PHWC, key_PHLC, value_PHLC, seen_P1WL)
         attended_BHTC: torch.Tensor = (
@@ -135,7 +136,7 @@ class FusedSelfAttention(nn.Module):
 
 
 def _near(start: int, end: int, first: int, window: int, device: torch.device) -> torch.Tensor:
-    """Return whether tokens `start … end` see tokens `first … end`: those in their windows."""
+    """Return whether each of tokens `start … end` has each of `first … end` in its window."""
     back_TK = torch.arange(start, end, device=device)[:, None] - torch.arange(
         first, end, device=device
     )

@@ -20,7 +20,7 @@ from pipeline.model.loss import SoftTargets, next_token_loss, token_losses
 
 
 class NoPositions(nn.Module):
-    """Stands in for GPT-Neo's position embeddings: teacher states carry their positions."""
+    """Replaces GPT-Neo's position embeddings: teacher states contain their positions."""
 
     def forward(self, position_ids_BT: torch.Tensor) -> torch.Tensor:
         """Return a zero to add; a bool, so that the sum keeps the type of the states."""
@@ -28,12 +28,14 @@ class NoPositions(nn.Module):
 
 
 class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
-    """GPT-Neo that reads a frozen large model's hidden states (arXiv 2502.08213), not the model.
+    """GPT-Neo that reads the hidden states of a frozen large model (arXiv 2502.08213).
 
-    With `condition="sequence"` GPT-Neo's token and position embeddings do not exist: they have no
-    weights here, take no memory and are in no checkpoint. With `prompt` GPT-Neo is whole, its LM
-    head tied to its embeddings, with cross-attention to the teacher's states of a prompt inside;
-    untrained it computes what GPT-Neo does. With `none` and `text` the bridge has no weights.
+    With `condition="sequence"` GPT-Neo has no token and position embeddings, in memory or in
+    checkpoints. With `prompt` GPT-Neo is complete, its LM head tied to its embeddings, with
+    cross-attention to the teacher's states of a prompt inside; untrained it equals GPT-Neo. With
+    `none` and `text` the bridge has no weights.
+
+    `_tied_weights_keys` and the like are how transformers lets models declare these properties.
     """
 
     config_class = LLMModulesConfig
@@ -67,7 +69,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
-        """Return the token embeddings; None where hidden states take their place."""
+        """Return the token embeddings; None if hidden states replace them."""
         embeddings: nn.Module | None = self.body.wte
         return embeddings
 
@@ -95,24 +97,22 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
 
         Args:
             input_ids: `[B, T]`; not read with `condition="sequence"`.
-            hidden_states: teacher states, `[B, T, layers * d_teacher]` of the same tokens with
-                `condition="sequence"`, `[B, K, layers * d_teacher]` of the prompts with `prompt`;
-                later calls take these from `past_key_values`.
+            hidden_states: teacher states: with `condition="sequence"` `[B, T, layers * d_teacher]`
+                of the same tokens; with `prompt` `[B, K, layers * d_teacher]` of the prompts, which
+                later calls take from `past_key_values`.
             states_mask: `[B, K]`, 1 for states of a prompt, 0 for padding; with `prompt`.
             attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past_key_values`, over all
                 tokens so far.
             labels: `[B, T]` token ids, not shifted; -100 where there is no loss.
             past_key_values: key-value cache of the preceding tokens; extended in place.
             use_cache: whether to start such a cache.
-            logits_to_keep: how many positions, the last ones, get logits (0: all).
-            loss_only: return no logits: those of a long example over a large vocabulary do not fit
-                in memory.
-            num_items_in_batch: divide the summed loss by this instead of by the labelled positions
-                here.
-            soft_targets: a teacher's distributions, to be learned with the labels.
+            logits_to_keep: number of last positions with logits (0: all), or positions.
+            loss_only: return no logits, which do not fit in memory for long examples.
+            num_items_in_batch: divide the summed loss by this, not by the number of labels here.
+            soft_targets: a teacher's predictions, learned with the labels.
 
         Raises:
-            ValueError: what the condition reads is missing or has the wrong width.
+            ValueError: an input of the condition is missing or has the wrong width.
         """
         past = past_key_values
         if past is None and use_cache:
@@ -183,9 +183,9 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         return states_BTS
 
     def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
-        """Return the head's row of each labelled token.
+        """Return the LM head's row of each labelled token.
 
-        A token that the head does not span gets one past the last row, which the loss refuses.
+        A token that the head does not span gets an index past the last row, which the loss refuses.
         """
         if self.head_tokens is None:
             return labels_BT

@@ -1,4 +1,4 @@
-"""Which tokens each token may see."""
+"""Attention masks: the tokens that each token may see."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import torch
 
 
 def needs_no_mask(attention_mask_BK: torch.Tensor, tokens: int) -> bool:
-    """Whether in plain causal attention no token, but padding, sees any padding.
+    """Return whether plain causal attention hides all padding from tokens.
 
-    So it is where examples are padded at their ends, as in training: the kernels without a mask are
-        the faster ones.
+    It does if examples are padded on the right, as in training. Kernels without a mask are faster.
 
     Args:
         attention_mask_BK: 1 for tokens, 0 for padding, over all tokens so far.
-        tokens: how many of them, the last ones, are read now.
+        tokens: number of tokens read now, the last ones.
     """
     if tokens == attention_mask_BK.shape[1]:
         return bool((attention_mask_BK[:, 1:] <= attention_mask_BK[:, :-1]).all())
@@ -23,11 +22,15 @@ def needs_no_mask(attention_mask_BK: torch.Tensor, tokens: int) -> bool:
 def visible_tokens(
     attention_mask_BK: torch.Tensor | None, tokens: int, *, causal: bool, device: torch.device
 ) -> torch.Tensor | None:
-    """Which teacher states each of the last `tokens` tokens may see, `[B, 1, T, K]` or `[1, 1, T,
-    K]` bool.
+    """Return the teacher states that each of the last `tokens` tokens may see.
 
-    None stands for plain causal attention, where that `needs_no_mask`. A token always sees its own
-    state, so that padding tokens, whose output nobody reads, do not divide by zero."""
+    A token always sees its own state, so that padding tokens, whose output is not used, do not
+    divide by zero.
+
+    Returns:
+        `[B, 1, T, K]` or `[1, 1, T, K]` bool; None for plain causal attention, if it
+        `needs_no_mask`.
+    """
     if attention_mask_BK is None:
         return None if causal else torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
     if causal and needs_no_mask(attention_mask_BK, tokens):

@@ -1,4 +1,4 @@
-"""A student's comparison runs: what each changes in its settings, all else being equal."""
+"""Comparison runs of a student: the setting that each changes, all others being equal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 
-CONTROLS = tuple(dict.fromkeys(name for each in CONDITIONS.values() for name in each.controls))
-"""Layer 0, the teacher's embeddings alone (same path, no knowledge), and the same GPT-Neo on the
-tokens without a teacher."""
+CONTROLS = tuple(
+    dict.fromkeys(name for condition in CONDITIONS.values() for name in condition.controls)
+)
+"""Layer 0, the teacher's embeddings (same path, no knowledge), and GPT-Neo on tokens alone."""
 BASELINES = (
     "gpt-neo-untouched",
     "gpt-neo-fine-tuned",
@@ -23,7 +24,7 @@ BASELINES = (
     "distilled",
     "bidirectional",
 )
-"""The paper's table 1, distillation, and the published code's attention, which leaks."""
+"""Table 1 of the paper, distillation, and the attention of the published code, which leaks."""
 RANDOM_TEACHER = "random-teacher"
 FOLDER, OLD_FOLDER = "comparisons", "companions"
 """Folder of the comparison runs, and field of run.json; runs of release 0.1 have the old name."""
@@ -38,16 +39,14 @@ def comparisons_folder(run: Path) -> Path:
 
 
 def kind_of(name: str) -> str:
-    """`control` where it has nothing of what the teacher knows, `layer` where it reads another
-    layer, else `baseline`."""
+    """Return `control` (without the teacher's knowledge), `layer` (another layer) or `baseline`."""
     if name in (*CONTROLS, RANDOM_TEACHER):
         return "control"
     return "layer" if _LAYER.fullmatch(name) else "baseline"
 
 
 def display_order(name: str) -> tuple[int, int, str]:
-    """Where a comparison run stands among the others: controls before baselines, those on layers
-    first."""
+    """Return a sort key of comparison runs: layers, then controls, then baselines."""
     if layer := _LAYER.fullmatch(name):
         return 0, int(layer[1]), ""
     if kind_of(name) == "control":
@@ -56,12 +55,12 @@ def display_order(name: str) -> tuple[int, int, str]:
 
 
 def describe(name: str) -> str:
-    """What a student or comparison run is, in a few words."""
-    known = {
+    """Return a short description of a student or comparison run."""
+    descriptions = {
         "student": "the student",
         "no-teacher": "the same GPT-Neo on the tokens",
         RANDOM_TEACHER: "a teacher of random weights",
-        "gpt-neo-untouched": "GPT-Neo as it was",
+        "gpt-neo-untouched": "GPT-Neo without training",
         "gpt-neo-fine-tuned": "GPT-Neo, fine-tuned on the same data",
         "gpt-neo-scratch": "GPT-Neo from new weights, on the same data",
         "distilled": (
@@ -71,22 +70,22 @@ def describe(name: str) -> str:
         "bidirectional": "the published code's attention, which sees the answer",
         "teacher": "the teacher alone",
     }
-    return known.get(name) or f"the teacher's layer {name.removeprefix('layer-')}"
+    return descriptions.get(name) or f"the teacher's layer {name.removeprefix('layer-')}"
 
 
 def comparison_settings(
     settings: TrainSettings, name: str, *, steps: int, random_teacher: LocationLike | None = None
 ) -> TrainSettings:
-    """The comparison run of a name: same data, seed, steps and tokens, nothing to stop it early.
+    """Return the settings of a comparison run: same data, seed, steps, and no early stopping.
 
     Args:
         settings: the student's.
         name: of `CONTROLS` or `BASELINES`, `layer-N`, or `random-teacher`.
-        steps: how many the student took.
-        random_teacher: the cache of a teacher of random weights.
+        steps: number of the student's steps.
+        random_teacher: the cache of a teacher with random weights.
 
     Raises:
-        InputError: this student can have no such comparison run, or it would be the student itself.
+        InputError: this student cannot have this comparison run, or it would be the student itself.
     """
     same: dict[str, Any] = {
         "run": comparisons_folder(settings.run) / name,
@@ -95,7 +94,7 @@ def comparison_settings(
     }
     changed = replace(settings, **same | _changes(settings, name, random_teacher))
     if replace(changed, **{field: getattr(settings, field) for field in same}) == settings:
-        raise InputError(f"{name}: would be the student itself; leave it out")
+        raise InputError(f"{name}: would be the student itself; omit it")
     return changed
 
 
@@ -103,17 +102,22 @@ def _changes(
     settings: TrainSettings, name: str, random_teacher: LocationLike | None
 ) -> dict[str, Any]:
     if reason := why_impossible(settings, name):
-        raise InputError(f"{name}: {reason}; leave it out")
+        raise InputError(f"{name}: {reason}; omit it")
     if layer := _LAYER.fullmatch(name):
         return {"layers": (int(layer[1]),)}
     if name == RANDOM_TEACHER and random_teacher is not None:
         return {"cache": random_teacher}
     text = {
-        "condition": "text", "layers": (-1,), "head_init": "random", "distill": 0.0, "cross_attention": "causal", "freeze": (),
-    }  # fmt: skip
+        "condition": "text",
+        "layers": (-1,),
+        "head_init": "random",
+        "distill": 0.0,
+        "cross_attention": "causal",
+        "freeze": (),
+    }
     tokens = text | {"condition": "none"}
     without_teacher = text | {"condition": settings.conditioning.without_teacher}
-    known: dict[str, dict[str, Any]] = {
+    changes: dict[str, dict[str, Any]] = {
         "no-teacher": without_teacher,
         "gpt-neo-untouched": text | {"max_steps": 0},
         "gpt-neo-fine-tuned": text,
@@ -121,29 +125,27 @@ def _changes(
         "distilled": tokens | {"distill": _DISTILL},
         "bidirectional": {"cross_attention": "bidirectional"},
     }
-    if name not in known:
+    if name not in changes:
         raise InputError(
-            f"{name}: no run of that name; there are"
+            f"{name}: no such comparison run; choose from"
             f" {', '.join((*CONTROLS, RANDOM_TEACHER, *BASELINES))} and layer-N"
         )
-    return known[name]
+    return changes[name]
 
 
 def why_impossible(settings: TrainSettings, name: str) -> str | None:
-    """Why a student can have no such comparison run; None where it can."""
+    """Return why a student cannot have this comparison run, None if it can."""
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"
     if name == "gpt-neo-fine-tuned" and is_new:
-        return (
-            f"the weights of student {settings.student} were new, so this would be gpt-neo-scratch"
-        )
+        return f"student {settings.student} had new weights, so this would be gpt-neo-scratch"
     if settings.own_tokens and name == ("gpt-neo-scratch" if is_new else "gpt-neo-fine-tuned"):
         return f"with --condition {settings.condition} this would be the control no-teacher"
     if name == "distilled" and settings.own_tokens:
-        return "the teacher predicts its own tokens, and this student has others"
+        return "the teacher predicts its own tokens, which this student does not have"
     if name == "bidirectional" and not settings.conditioning.may_leak:
-        return "a student of prompts sees nothing of the answer, so nothing can leak"
+        return "a student of prompts does not see the states of answers, so nothing can leak"
     if name == "bidirectional" and not settings.cross_layers:
         return "the student has no cross-attention"
     return None

@@ -1,4 +1,4 @@
-"""Versions, machine and peak memory of a process that trains; torch is imported when called."""
+"""Versions, machine and peak memory of a training process; functions import torch when called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RECORDED_VERSIONS = ("accelerate", "numpy", "torch", "transformers")
 
 
 def environment() -> dict[str, Any]:
-    """Return versions and machine, for the record."""
+    """Return versions and machine, for run.json."""
     import torch
 
     return {
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Measure the peak of memory from here on; systems other than Linux cannot."""
+    """Restart the measurement of peak memory; it has no effect on systems other than Linux."""
     import torch
 
     with suppress(OSError):
@@ -38,7 +38,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> dict[str, int]:
-    """Return the peak of this process's memory in bytes, on the host and on the GPU."""
+    """Return the peak memory of this process in bytes, on the host and on the GPU."""
     import torch
 
     status = Path("/proc/self/status")

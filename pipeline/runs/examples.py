@@ -1,4 +1,4 @@
-"""What a run learns from, and in whose tokens."""
+"""The data set and tokenizers of a run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from pipeline.shapes import SIZES
 
 
 def teachers_tokenizer(cache: Cache) -> PreTrainedTokenizerBase:
-    """The teacher's tokenizer, which travels with the cache.
+    """Return the teacher's tokenizer, which is stored with the cache.
 
     Raises:
-        InputError: these libraries would make other tokens with it.
+        InputError: the installed libraries produce other tokens with it.
     """
     return load_verified_tokenizer(cache.attachment("tokenizer"), cache.identity["tokenizer"])
 
 
 def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedTokenizerBase:
-    """The tokenizer of what a student reads and writes: the teacher's, where its tokens are not its
-    own.
+    """Return the tokenizer of a student: its own, or the teacher's.
 
-    A new GPT-Neo has no tokens yet: it takes the teacher's, where no others are named.
+    A new GPT-Neo has no tokenizer, and uses the teacher's unless another is named.
 
     Raises:
-        InputError: there is none, or it has no token that ends an answer.
+        InputError: there is no such tokenizer, or it has no end token.
     """
     if settings.own_tokens and settings.student_tokenizer is not None:
         return load_student_tokenizer(settings.student_tokenizer)
@@ -44,7 +43,7 @@ def students_tokenizer(settings: TrainSettings, cache: Cache) -> PreTrainedToken
 
 
 def students_hash(settings: TrainSettings, cache: Cache) -> str:
-    """What makes the student's tokenizer the same one (see `tokenizer_hash`).
+    """Return the hash of the student's tokenizer (see `tokenizer_hash`).
 
     Raises:
         InputError: as `students_tokenizer`.
@@ -63,17 +62,17 @@ def examples_of(
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress = NO_PROGRESS,
 ) -> CachedExamples:
-    """What a student reads of some rows of a cache.
+    """Return the data set of a student from some rows of a cache.
 
     Args:
         settings: of the run.
-        cache: holds them.
+        cache: has the rows.
         rows: indices of examples.
         tokenizer: the student's.
         progress: counts the rows whose answers are tokenised.
 
     Raises:
-        InputError: nothing is left of them.
+        InputError: no answer is short enough.
     """
     examples = DATASETS[settings.condition](
         DatasetOptions(
@@ -95,6 +94,6 @@ def examples_of(
 
 
 def left_out_of(settings: TrainSettings, examples: Sequence[CachedExamples]) -> dict[str, int]:
-    """How much is not read, by reason."""
-    count = sum(each.left_out for each in examples)
+    """Return the number of examples left out, by reason."""
+    count = sum(dataset.left_out for dataset in examples)
     return {f"answers over {settings.max_answer_tokens} tokens": count} if count else {}

@@ -1,4 +1,4 @@
-"""Where a run keeps what, and its record of itself."""
+"""The folder of a run: its files, record and metrics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pipeline.runs.settings import TrainSettings
 class RunFolder:
     """A run's folder.
 
-    It holds `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`,
-    `loss.png`, `comparisons/` and `evaluation/`."""
+    It contains `model/`, `checkpoints/`, `metrics.jsonl`, `run.json`, `train.yaml`, `tensorboard/`,
+    `loss.png`, `comparisons/` and `evaluation/`.
+    """
 
     root: Path
 
@@ -30,7 +31,7 @@ class RunFolder:
 
     @property
     def teachers_tokenizer(self) -> Path:
-        """The teacher's tokenizer, where the student's tokens are its own."""
+        """The teacher's tokenizer, if the student has its own tokens."""
         return self.model / "teacher_tokenizer"
 
     @property
@@ -40,12 +41,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a log step."""
+        """One JSON object per log step."""
         return self.root / "metrics.jsonl"
 
     @property
     def options(self) -> Path:
-        """The options of the command that began it, as its `--config` takes them."""
+        """The options of the command that began the run, as a file for `--config`."""
         return self.root / "train.yaml"
 
     @property
@@ -55,7 +56,7 @@ class RunFolder:
 
     @property
     def curve(self) -> Path:
-        """The losses as a picture."""
+        """The plot of the losses."""
         return self.root / "loss.png"
 
     @property
@@ -64,10 +65,10 @@ class RunFolder:
         return self.root / "evaluation"
 
     def comparisons(self) -> dict[str, RunFolder]:
-        """The comparison runs that were asked for, by name, in the order in which they are told of.
+        """Return the comparison runs by name, in display order.
 
         Raises:
-            InputError: one of them is not finished.
+            InputError: a comparison run is not finished.
         """
         finished = self.finished_comparisons()
         for name in self.read_record().comparisons:
@@ -79,7 +80,7 @@ class RunFolder:
         return finished
 
     def finished_comparisons(self) -> dict[str, RunFolder]:
-        """The comparison runs that are finished, by name, in the order in which they are told of."""
+        """Return the finished comparison runs by name, in display order."""
         names = sorted(self.read_record().comparisons, key=display_order)
         runs = {name: RunFolder(comparisons_folder(self.root) / name) for name in names}
         return {
@@ -87,14 +88,14 @@ class RunFolder:
         }
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The logged steps of this run and of its finished comparison runs, by name."""
+        """Return the logged steps of this run and of its finished comparison runs, by name."""
         return {
             name: run.read_metrics()
             for name, run in {"student": self, **self.finished_comparisons()}.items()
         }
 
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Return whether a run was begun here."""
         return (self.root / "run.json").is_file()
 
     def read_record(self) -> RunRecord:
@@ -110,7 +111,7 @@ class RunFolder:
             )
         if not path.is_file():
             raise InputError(
-                f"{self.root}: not a run (it has no run.json); make one with `train --run"
+                f"{self.root}: not a run (it has no run.json); train one with `train --run"
                 f" {self.root}`"
             )
         try:
@@ -156,12 +157,12 @@ class RunFolder:
         write_atomically(self.root / "run.json", content.encode() + b"\n")
 
     def write_options(self, options: str) -> None:
-        """Keep what repeats the run; nothing where it was not begun by the command."""
+        """Write the options that repeat the run; nothing if it was not begun by the command."""
         if options:
             write_atomically(self.options, options.encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged steps, without a last line that a killed run did not finish."""
+        """Return the logged steps, without a last line that a killed run did not finish."""
         records = []
         for line in self.metrics.read_text().splitlines() if self.metrics.is_file() else []:
             try:
@@ -171,11 +172,12 @@ class RunFolder:
         return records
 
     def continue_from(self, checkpoint: Path | None) -> None:
-        """Make ready to go on from a checkpoint (None: from the start): forget what was logged
-        after it, and point it to the best checkpoint where the run lies now.
+        """Prepare to continue from a checkpoint; None: from the start.
+
+        Removes later metrics, and updates the path of the best checkpoint if the run was moved.
 
         Raises:
-            InputError: the best checkpoint is gone.
+            InputError: the best checkpoint is missing.
         """
         step = 0 if checkpoint is None else step_of(checkpoint)
         kept = [json.dumps(record) for record in self.read_metrics() if record["step"] <= step]
@@ -188,33 +190,31 @@ class RunFolder:
             best = self.checkpoints.resolve() / Path(state["best_model_checkpoint"]).name
             if not best.is_dir():
                 raise InputError(
-                    f"{best}: the best checkpoint is gone; start again with a new --run"
+                    f"{best}: the best checkpoint is missing; start again with a new --run"
                 )
             write_atomically(
                 path, json.dumps({**state, "best_model_checkpoint": str(best)}, indent=2).encode()
             )
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint: its state file is written last, so where that cannot be read
-        it was cut short."""
-        found = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of, reverse=True)
-        return next((path for path in found if _is_whole(path)), None)
+        """Return the newest complete checkpoint; its state file is written last."""
+        checkpoints = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of, reverse=True)
+        return next((path for path in checkpoints if _is_complete(path)), None)
 
 
 def is_over(checkpoint: Path) -> bool:
-    """Whether a checkpoint was taken after the last step of its run, be it the last one asked for
-    or because it stopped early."""
+    """Return whether a checkpoint is from its run's last step, the planned one or an early stop."""
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
     return bool(state["global_step"] >= state["max_steps"] or control.get("should_training_stop"))
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was taken."""
+    """Return the optimiser step of a checkpoint."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):

@@ -62,8 +62,8 @@ def earlier_record(folder: RunFolder, record: RunRecord, *, resume: bool) -> Run
     earlier = folder.read_record()
     if differing := differences(_compared(earlier), _compared(record)):
         raise InputError(
-            f"{folder.root}: cannot be resumed: {'; '.join(differing)}; repeat the options it began"
-            " with, or choose a new --run"
+            f"{folder.root}: cannot be resumed: {'; '.join(differing)}; repeat its original options,"
+            " or choose a new --run"
         )
     return earlier
 
@@ -82,7 +82,7 @@ def is_begun(folder: RunFolder, *, resume: bool) -> bool:
         return False
     if not resume:
         raise InputError(
-            f"{folder.root}: holds a run already; pass --resume to continue it, or choose a new"
+            f"{folder.root}: already holds a run; pass --resume to continue it, or choose a new"
             " folder for --run"
         )
     return True

@@ -1,4 +1,4 @@
-"""Which rows of a cache a run trains on, and which it holds out."""
+"""Training rows and held-out rows of a cache."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(cache: Cache, settings: TrainSettings) -> tuple[list[int], list[int]]:
-    """Indices of the examples to train on and to hold out; copies of a row, and rows of one group,
-    are on the same side.
+    """Return the indices of training and held-out examples; groups and copies stay together.
 
     Raises:
         InputError: the examples cannot be split.
@@ -34,17 +33,16 @@ def rows_of(cache: Cache, settings: TrainSettings) -> tuple[list[int], list[int]
 
 
 def groups_of(cache: Cache) -> dict[str, int]:
-    """The group of each row that shares one with others, by row id; caches of older releases have
-    none.
+    """Return the group of each grouped row, by row id; empty for caches of older releases.
 
     Raises:
-        InputError: the attachment holds something else.
+        InputError: the attachment has other content.
     """
     return read_groups(cache.attachment(GROUPS)) if cache.has_attachment(GROUPS) else {}
 
 
 def describe_groups(cache: Cache) -> str:
-    """What to say of rows that are kept together; empty where every row stands alone."""
+    """Return a sentence about rows that the split keeps together; empty if there are none."""
     groups = groups_of(cache)
     if not groups:
         return ""

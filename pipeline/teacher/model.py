@@ -176,7 +176,7 @@ class Teacher:
     def _require_kind(self) -> None:
         """Require that later tokens change an encoder's states and not a decoder's.
 
-        An encoder of which only the embeddings are selected is exempt.
+        An encoder with only its embeddings selected is exempt.
         """
         with torch.inference_mode():
             changed = self._reader.sees_later_tokens()

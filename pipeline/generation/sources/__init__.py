@@ -1,1 +1,1 @@
-"""Where a student's hidden states come from while it generates: one class per condition."""
+"""Sources of hidden states for generation, one class per condition."""

@@ -1,4 +1,4 @@
-"""What a writer needs from the source of its student's hidden states."""
+"""The interface of sources of hidden states."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipeline.teacher.model import Teacher
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What sources are built from.
+    """The options of a source.
 
     Attributes:
-        run: names the run in errors.
+        run: name of the run, for error messages.
         layers: of the teacher, in the order in which their states are concatenated.
         load_teacher: loads the teacher.
         device: of the student.
@@ -41,11 +41,11 @@ class SourceOptions:
 
 
 class StatesSource(ABC):
-    """Gives a student its hidden states."""
+    """Supplies a student with hidden states."""
 
     @property
     def context(self) -> int | None:
-        """The most tokens that it reads of prompt and answer; None: no limit."""
+        """Maximum tokens of prompt and answer together; None: no limit."""
         return None
 
     @abstractmethod
@@ -61,7 +61,7 @@ class StatesSource(ABC):
         """Return the arguments of the student's `forward`.
 
         Args:
-            prompt: what the answer follows.
+            prompt: turns before the answer.
             ids_1T: the student's tokens of prompt and answer.
 
         Raises:

@@ -14,7 +14,7 @@ from pipeline.generation.sources.interface import SourceOptions, StatesSource
 
 
 class LiveSource(StatesSource):
-    """A teacher in memory, with a new reader per batch."""
+    """A teacher in memory, with a new reader for each batch."""
 
     def __init__(self, options: SourceOptions) -> None:
         """Load the teacher.
@@ -27,12 +27,12 @@ class LiveSource(StatesSource):
         if not self._teacher.causal:
             raise InputError(
                 f"{options.run}: its teacher is an encoder, whose states of the prompt change with"
-                " each generated token: this student cannot write; evaluate it with --samples 0"
+                " each generated token: this student cannot generate; evaluate it with --samples 0"
             )
 
     @property
     def context(self) -> int | None:
-        """The most tokens that the teacher reads."""
+        """Maximum tokens that the teacher reads."""
         return self._teacher.context_length
 
     def generate_arguments(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`prompt`: states of whole prompts, from a cache that has them or from the teacher."""
+"""`prompt`: states of whole prompts, from a cache or from the teacher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.generation.sources.interface import SourceOptions, StatesSource
 
 
 class PromptSource(StatesSource):
-    """States of prompts; the teacher is loaded when the cache lacks one."""
+    """States of prompts; the teacher is loaded if the cache lacks a prompt."""
 
     def __init__(self, options: SourceOptions) -> None:
         self._template, self._tokenizer = options.template, options.teachers_tokenizer

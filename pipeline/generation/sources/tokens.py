@@ -12,15 +12,15 @@ from pipeline.generation.sources.interface import SourceOptions, StatesSource
 
 
 class NoSource(StatesSource):
-    """No states: for students that read tokens, and where nothing will be generated."""
+    """No states: for students that read tokens, or if nothing will be generated."""
 
     def __init__(self, options: SourceOptions | None = None) -> None:
-        """Need nothing."""
+        """Ignore the options."""
 
     def generate_arguments(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, Any]:
-        """Return nothing."""
+        """Return no arguments."""
         return {}
 
     def forward_arguments(self, prompt: Sequence[Turn], ids_1T: torch.Tensor) -> dict[str, Any]:
-        """Return nothing."""
+        """Return no arguments."""
         return {}

@@ -1,1 +1,1 @@
-"""How a student takes what it reads: one bridge class per condition."""
+"""Bridges: how a student reads its inputs, one class per condition."""

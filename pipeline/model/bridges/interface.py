@@ -1,4 +1,4 @@
-"""What a student needs from its bridge, whatever it reads."""
+"""The interface of bridges."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GenerationStep:
 
     Attributes:
         input_ids, attention_mask: of all tokens so far.
-        seen: how many of them the key-value cache has.
+        seen: number of tokens in the key-value cache.
         reader, hidden_states, states_mask: as passed to `generate`.
     """
 
@@ -63,7 +63,7 @@ class GenerationStep:
 
 
 class CrossLayers(nn.ModuleList):
-    """Enhanced Cross-Attention layers; in a key-value cache they follow GPT-Neo's."""
+    """Enhanced Cross-Attention layers; in a key-value cache they follow GPT-Neo's layers."""
 
     def __init__(self, config: LLMModulesConfig, count: int) -> None:
         first, closed = int(config.body.num_layers), config.cross_blocks is not None
@@ -72,7 +72,7 @@ class CrossLayers(nn.ModuleList):
             for number in range(count)
         )
 
-    def __iter__(self) -> Iterator[EnhancedCrossAttention]:  # all have one type
+    def __iter__(self) -> Iterator[EnhancedCrossAttention]:  # all have this type
         return super().__iter__()  # type: ignore[return-value]
 
 
@@ -96,7 +96,7 @@ class Bridge(nn.Module, ABC):
         """
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
-        """Return the arguments of `forward` that one step of `generate` adds to its own."""
+        """Return additional arguments of `forward` in one step of `generate`."""
         return {}
 
 

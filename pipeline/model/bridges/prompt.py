@@ -1,4 +1,4 @@
-"""`prompt`: GPT-Neo reads its own tokens, and from within it the states of a prompt."""
+"""`prompt`: GPT-Neo reads its own tokens, and cross-attention inside it the prompt's states."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pipeline.model.configuration import LLMModulesConfig
 class PromptBridge(Bridge):
     """Enhanced Cross-Attention inside GPT-Neo to the teacher's states of the whole prompt.
 
-    A layer stands before some of the blocks. The states of each teacher layer pass a LayerNorm
-    first, as in `SequenceBridge`. Keys and values are computed once: with a key-value cache the
-    states are needed for the first tokens alone.
+    A layer precedes some of the blocks. The states of each teacher layer pass a LayerNorm first, as
+    in `SequenceBridge`. Keys and values are computed once: with a key-value cache only the first
+    call needs the states.
     """
 
     def __init__(self, config: LLMModulesConfig) -> None:
@@ -40,7 +40,7 @@ class PromptBridge(Bridge):
         self.layers = CrossLayers(config, config.cross_layers)
 
     def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
-        """Return the tokens, and the cross-attention by the block that it precedes."""
+        """Return the tokens, and the cross-attention before each block."""
         ids_BT = require_tokens(inputs.input_ids)
         return {
             "input_ids": ids_BT,
@@ -92,7 +92,7 @@ class PromptBridge(Bridge):
 
 
 def _cached(past: Cache | None, layer_index: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the keys and values of a layer in a key-value cache, if it has them."""
+    """Return a layer's keys and values from a key-value cache, None if it has none."""
     if past is None or layer_index >= len(past.layers) or not past.get_seq_length(layer_index):
         return None
     layer: Any = past.layers[layer_index]

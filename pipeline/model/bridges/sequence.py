@@ -1,4 +1,4 @@
-"""`sequence`: teacher states take the place of embeddings (arXiv 2502.08213, section 3)."""
+"""`sequence`: teacher states replace embeddings (arXiv 2502.08213, section 3)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline.model.visible import visible_tokens
 class SequenceBridge(Bridge):
     """Projects teacher states to the student's width; cross-attention layers refine the result.
 
-    `h → norm → pre_proj → u`; an FFN of `u` gives the student's initial states; each
+    `h → norm → pre_proj → u`; an FFN of `u` computes the student's initial states; each
     cross-attention layer adds to them, with keys and values from `u`; a linear `proj(u)` is added
-    at the end. With several teacher layers each has its own `u`: each cross-attention layer reads
-    one of them, the FFN and `proj` that of the last. The leading LayerNorm is not in the paper: it
-    puts teacher layers, whose values differ a hundredfold in size, on one scale, and tames the few
-    huge rows of middle layers.
+    at the end. Each teacher layer has its own `u`: each cross-attention layer reads one of them,
+    FFN and `proj` that of the last. The first LayerNorm is not in the paper: it equalises the
+    scales of teacher layers, which differ a hundredfold, and of the few huge rows of middle
+    layers.
     """
 
     replaces_embeddings = True
@@ -51,7 +51,7 @@ class SequenceBridge(Bridge):
         self.layers = CrossLayers(config, config.cross_layers)
 
     def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
-        """Return the embeddings that take the tokens' place."""
+        """Return the states that replace the embeddings."""
         if inputs.hidden_states is None:
             raise ValueError(
                 f"this student reads hidden_states [B, T, {self.width}]; none were given"
@@ -59,10 +59,10 @@ class SequenceBridge(Bridge):
         return {"inputs_embeds": self(inputs.hidden_states, inputs.attention_mask, inputs.past)}
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
-        """Return the states of the tokens that the key-value cache lacks, read now.
+        """Read and return the states of the tokens that the key-value cache lacks.
 
         Raises:
-            ValueError: nothing reads them.
+            ValueError: there is no reader.
         """
         if step.reader is None:
             raise ValueError(

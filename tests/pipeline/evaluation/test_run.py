@@ -143,7 +143,7 @@ def test_the_likelihood_of_an_answer_is_that_of_its_tokens(
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -> None:
-    with pytest.raises(InputError, match="ask something shorter"):
+    with pytest.raises(InputError, match="shorten it"):
         writer.write([[Turn("user", "word " * 4000)]], Sampling())
 
 

@@ -223,7 +223,7 @@ def test_the_control_without_a_teacher_is_gpt_neo_too(pretrained: Path) -> None:
     [
         ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has 4 blocks"),
         ({"gate": "none"}, "--gate none: .*starts closed"),
-        ({"cross_attention": "bidirectional"}, "--cross-attention bidirectional: .*all is seen"),
+        ({"cross_attention": "bidirectional"}, "--cross-attention bidirectional: .*only one kind"),
         ({"layers": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_tokenizer_of_more_tokens_or_an_answer_of_too_many_is_said_so(pretrain
         "eos_token_id": 1,
         "pad_token_id": 0,
     }
-    with pytest.raises(InputError, match=f"knows {VOCABULARY} tokens, the tokenizer 41"):
+    with pytest.raises(InputError, match=f"has {VOCABULARY} tokens, its tokenizer 41"):
         build_student(str(pretrained), vocab_size=41, longest=10, **shape)
     with pytest.raises(
         InputError, match=r"has 64 positions, the longest example 65 tokens; .*--max-answer-tokens"

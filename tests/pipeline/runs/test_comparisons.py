@@ -80,11 +80,11 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
             "gpt-neo-scratch",
             "would be the control no-teacher",
         ),
-        ({"condition": "prompt"}, "distilled", "this student has others"),
+        ({"condition": "prompt"}, "distilled", "this student does not have"),
         ({"condition": "prompt"}, "bidirectional", "nothing can leak"),
         ({"cross_layers": 0}, "bidirectional", "has no cross-attention"),
-        ({}, "nobody", "no run of that name"),
-        ({}, "random-teacher", "no run of that name"),
+        ({}, "nobody", "no such comparison run"),
+        ({}, "random-teacher", "no such comparison run"),
     ],
 )
 def test_what_would_be_no_comparison_is_said_so(
@@ -192,7 +192,7 @@ def test_a_student_begins_with_what_another_run_has_learned_of_text(
         }
         assert len(shared) > 20
         assert all(torch.equal(own[name], taken[name]) for name in shared)
-    with pytest.raises(InputError, match="is a GPT-Neo that reads a teacher"):
+    with pytest.raises(InputError, match="reads a teacher, or its LM head"):
         train(
             replace(
                 options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")
@@ -209,7 +209,7 @@ def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
     assert "lacks the LM head" in reasons["distilled"]
     assert (
         reasons["gpt-neo-fine-tuned"]
-        == "the weights of student tiny were new, so this would be gpt-neo-scratch"
+        == "student tiny had new weights, so this would be gpt-neo-scratch"
     )
     with pytest.raises(
         InputError, match="its teacher is not random; extract with --teacher random:SEED:T"

@@ -275,9 +275,9 @@ def test_a_control_that_does_not_fit_is_found_before_anything_is_trained(
     [
         (
             {"condition": "sequence"},
-            "holds the states of prompts alone; train with --condition prompt",
+            "holds the states of prompts only; train with --condition prompt",
         ),
-        ({"condition": "none"}, "holds the states of prompts alone"),
+        ({"condition": "none"}, "holds the states of prompts only"),
         ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's own"),
         ({"student_tokenizer": "/nowhere"}, "/nowhere: no usable tokenizer"),
         ({"cross_every": 9}, "--cross-every 9"),
@@ -426,7 +426,7 @@ def test_the_options_of_the_other_kind_are_refused(
             "--cross-layers: with --condition prompt it is --cross-every",
         ),
         (("--cross-every", 2), "--cross-every: with --condition sequence it is --cross-layers"),
-        (("--condition", "sequence", "--max-answer-tokens", 9), "prompts alone"),
+        (("--condition", "sequence", "--max-answer-tokens", 9), "prompts only"),
     ):
         found = run_cli(*common, *options)
         assert (found.returncode, said in found.stderr) == (2, True), found.stderr
