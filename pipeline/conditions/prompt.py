@@ -42,8 +42,8 @@ class PromptCondition(Condition):
         """
         if not self.cross_layers(shape, body.num_layers):
             raise InputError(
-                f"--cross-every {shape.cross_every}: this GPT-Neo has only {body.num_layers} blocks;"
-                " choose a smaller number"
+                f"--cross-every {shape.cross_every}: this GPT-Neo has only {body.num_layers}"
+                " blocks; choose a smaller number"
             )
         if shape.gate == "none":
             raise InputError(
@@ -52,5 +52,6 @@ class PromptCondition(Condition):
             )
         if shape.cross_attention != "causal":
             raise InputError(
-                f"--cross-attention {shape.cross_attention}: --condition prompt has only one kind; omit it"
+                f"--cross-attention {shape.cross_attention}: --condition prompt has only one kind;"
+                " omit it"
             )

@@ -25,16 +25,16 @@ class MismatchedPrompts(CachedExamples):
 
     @property
     def indices(self) -> list[int]:
-        """Index in the cache of the example that the answer at each place is from."""
+        """Index in the cache of the example of the answer at each place."""
         return self._matched.indices
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens that the student reads at each place."""
+        """Number of tokens that the student reads at each place."""
         return self._matched.lengths
 
     def learned_bytes(self, place: int) -> int:
-        """Return the bytes of the answer at a place."""
+        """Return the length in bytes of the answer at a place."""
         return self._matched.learned_bytes(place)
 
     def at(self, place: int) -> Features:
@@ -74,10 +74,10 @@ class _AblatedDecoder(nn.Module, ABC):
 
 
 class ZeroedStates(_AblatedDecoder):
-    """Zeros in place of all states, or of one layer's."""
+    """Zeros instead of all states, or of those of one layer."""
 
     def __init__(self, decoder: nn.Module, layer: int | None = None, layers: int = 1) -> None:
-        """Zero the states of the `layer`-th of `layers` concatenated layers; None: of all."""
+        """Zero the `layer`-th of `layers` concatenated layers; None: all."""
         super().__init__(decoder)
         self._layer, self._layers = layer, layers
 
@@ -105,7 +105,7 @@ class ShuffledStates(_AblatedDecoder):
 
 
 class MismatchedStates(_AblatedDecoder):
-    """The states of the next example of the batch, repeated cyclically where they are fewer."""
+    """The states of the next example of the batch, repeated cyclically if it is shorter."""
 
     def replace(self, hidden_BKD: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
         """Return another example's states; a batch of one keeps its own."""

@@ -70,7 +70,7 @@ def answer_prompts(
     Args:
         name: of the run.
         write: generates answers.
-        prompts: may be none.
+        prompts: may be empty.
         scores: compares answers with references.
         settings: batch size and length of answers.
         progress: counts the prompts.
@@ -82,13 +82,13 @@ def answer_prompts(
         return Answers()
     written = []
     write([prompts[0].prompt_turns], Sampling(max_new_tokens=1))  # lazy loading is not timed
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     progress.stage(f"{name}: answers", len(prompts))
     for start in range(0, len(prompts), settings.batch_size):
         batch = [prompt.prompt_turns for prompt in prompts[start : start + settings.batch_size]]
         written += write(batch, Sampling(max_new_tokens=settings.max_new_tokens))
         progress.advance(len(batch))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start_time
     values = scores.score_answers([answer.text for answer in written])
     return Answers(written, values, _figures(written, values, prompts, scores, seconds))
 

@@ -1,4 +1,4 @@
-"""An answer's final value, form and repetition; scripts outside compare answers with these."""
+"""Form and repetition of answers; also exports what external scripts compare answers with."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def codec_distortion(cache: Cache) -> list[CodecDistortion]:
     """Return the distortion of each layer that is not stored exactly.
 
     Raises:
-        InputError: a fit does not hold what `extract` measured.
+        InputError: a fit lacks the measurements of `extract`.
     """
     return [
         _distortion(cache, layer)

@@ -18,17 +18,17 @@ from pipeline.generation.writer import StudentWriter
 
 
 class HarnessTasks:
-    """Loaded tasks. They load before anything is measured, so that wrong names cost no time."""
+    """Tasks, loaded before any measurement, so that wrong names fail early."""
 
     def __init__(
         self, names: Sequence[str], folder: Path | None, limit: int | None, batch_size: int = 1
     ) -> None:
-        """Load tasks and their data; nothing for no names.
+        """Load tasks and their data.
 
         Args:
             names: of tasks or groups.
-            folder: with further tasks.
-            limit: most documents per task.
+            folder: with additional tasks.
+            limit: maximum number of documents per task.
             batch_size: prompts answered at a time.
 
         Raises:
@@ -77,7 +77,7 @@ class HarnessTasks:
 
         Raises:
             InputError: a prompt with its answer is too long for the student, or the student sees
-                the answer that it is to judge.
+                the answer.
             RunError: a task itself fails.
         """
         from lm_eval import simple_evaluate
@@ -96,8 +96,8 @@ class HarnessTasks:
         except Exception as error:  # third-party programs may raise anything
             names = ", ".join(str(task.config.task) for task in self._loaded)
             raise RunError(
-                f"--task: one of {names} failed ({type(error).__name__}: {reason(error)}); leave it"
-                " out, or fix the task"
+                f"--task: one of {names} failed ({type(error).__name__}: {reason(error)}); omit it,"
+                " or fix the task"
             ) from error
         assert outcome is not None  # None only on other ranks
         return {
@@ -132,7 +132,9 @@ def adapter(writer: StudentWriter, batch_size: int) -> Any:
             for place, request in enumerate(requests):
                 by_sampling.setdefault(_sampling(request.args[1]), []).append(place)
             for sampling, places in by_sampling.items():
-                places.sort(key=lambda place: len(requests[place].args[0]))  # like lengths together
+                places.sort(
+                    key=lambda place: len(requests[place].args[0])
+                )  # similar lengths together
                 for start in range(0, len(places), batch_size):
                     batch = places[start : start + batch_size]
                     prompts = [turns(requests[place].args[0]) for place in batch]

@@ -26,7 +26,7 @@ from pipeline.runs.comparisons import describe
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one run, before it is compared with others."""
+    """The measurements of one run, before it is compared with others."""
 
     result: StudentResult
     losses: RowLosses
@@ -35,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """What all runs of an evaluation are measured with."""
+    """Measures the runs of an evaluation with the same prompts, score and device."""
 
     settings: EvaluateSettings
     prompts: HeldOutPrompts
@@ -129,11 +129,11 @@ class Evaluator:
 
 
 def compare_losses(runs: Sequence[OpenRun], measured: Sequence[Measured]) -> list[StudentResult]:
-    """Return the results with transfer scores and losses per byte, where runs learn the same text.
+    """Return the results with transfer scores and losses per byte, if runs learn the same text.
 
     Args:
         runs: the student, then its comparison runs.
-        measured: of these runs, and perhaps of the teacher.
+        measured: of these runs, and of the teacher if it was measured.
     """
     student = runs[0]
     answers_only = student.cache.identity["loss_on"] == "assistant"

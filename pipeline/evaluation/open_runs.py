@@ -68,8 +68,8 @@ def open_runs(
 
     Args:
         student: folder of its run.
-        cache: where its cache is now; None for where it was.
-        random_teacher: likewise, for the control of that name.
+        cache: current location of its cache; None: as recorded.
+        random_teacher: the same for the control of that name.
 
     Raises:
         CacheError: a cache is incomplete or damaged.

@@ -39,7 +39,11 @@ class HeldOutPrompts:
 
 
 def require_prompts(settings: EvaluateSettings) -> None:
-    """Raise as `held_out_prompts` would for the student and the comparison runs that exist."""
+    """Require what `held_out_prompts` does, of the student and existing comparison runs.
+
+    Raises:
+        InputError: as `held_out_prompts`.
+    """
     folder = RunFolder(settings.run)
     with open_runs(folder, settings.cache, settings.random_teacher) as runs:
         held_out_prompts(settings, runs, *rows_of(runs[0].cache, runs[0].settings))
@@ -65,7 +69,7 @@ def held_out_prompts(
     if settings.max_new_tokens >= context:
         raise InputError(
             f"--max-new-tokens {settings.max_new_tokens}: these students read {context} tokens;"
-            " choose fewer"
+            " choose a smaller number"
         )
 
     def too_long(row: Conversation) -> str | None:
@@ -105,7 +109,7 @@ def cached_rows(cache: Cache, indices: Iterable[int]) -> Iterator[Conversation]:
 
 
 class _Reader:
-    """How much a student and its teacher can read."""
+    """The context lengths of a student and its teacher."""
 
     def __init__(self, run: OpenRun, max_new_tokens: int) -> None:
         self._config = LLMModulesConfig.from_pretrained(run.folder.model, trust_remote_code=False)
@@ -143,9 +147,9 @@ def unseen_prompts(
 
     Args:
         rows: to choose from.
-        trained_on: what the student has learned from.
+        trained_on: the student's training rows.
         too_long: returns why a row is too long for the students; None if it is not.
-        count: how many.
+        count: number of rows to return.
     """
     seen = {
         row.turns[:place]
@@ -170,7 +174,7 @@ def _unusable(
     seen: set[tuple[Turn, ...]],
     too_long: Callable[[Conversation], str | None],
 ) -> str | None:
-    """Return why a row is no prompt for the students; None if it is one."""
+    """Return why a row cannot be a prompt for the students, None if it can."""
     if not row.prompt_turns:
         return "no prompt (plain text)"
     if row.prompt_turns in seen:

@@ -1,4 +1,4 @@
-"""`results.json`: what an evaluation measured."""
+"""`results.json`: the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TransferScore:
     Nats are summed per row, so tokenizations may differ.
 
     Attributes:
-        score: 0 where the student is no better, 1 where its loss is 0.
+        score: 0 if the student is no better, 1 if its loss is 0.
         interval: bootstrap confidence interval over rows; None for too few rows.
         rows: number of rows in both runs.
     """
@@ -63,16 +63,16 @@ class PeakMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentResult:
-    """What was measured of one run: the student, a comparison run, or the teacher.
+    """The measurements of one run: the student, a comparison run, or the teacher.
 
     Attributes:
         kind: `student`, `control`, `layer` or `baseline`.
         about, reads: short descriptions of the run and of its inputs.
         leaks: whether predictions see the answer.
         val_loss: nats per token on held-out rows.
-        bits_per_byte: loss per byte of answer text; None where runs learn different text.
+        bits_per_byte: loss per byte of answer text; None if runs learn different text.
         ablations: held-out loss by ablation, nats per token.
-        exact_match, exact_match_interval: the score again, where it is right or wrong.
+        exact_match, exact_match_interval: the score, if answers are right or wrong.
         thought_solution_form, stopped: shares of answers with thought and solution sections, and
             ended by the student.
         repetition: mean share of repeated 4-grams.
@@ -131,7 +131,7 @@ class ScoreDescription:
 
 @dataclass(frozen=True)
 class ExtractCost:
-    """The cost of computing the hidden states; operations where the teacher was loaded."""
+    """The cost of computing the hidden states; operations only if the teacher was loaded."""
 
     stored_tokens: int = 0
     flops_per_token: float | None = field(default=None, metadata=key("flops_a_token"))
@@ -192,7 +192,7 @@ class EvaluationResults:
         verdict: whether knowledge was transferred, in a sentence.
         prompts: number of prompts answered.
         prompts_left_out: number of prompts not answered, by reason.
-        not_measured: what could not be measured, with reasons.
+        not_measured: measurements that were not possible, with reasons.
         students: the student, its comparison runs and the teacher.
         trivial_ablations: which ablations are uninformative for this student.
         settings, identity: of the run.

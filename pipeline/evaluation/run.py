@@ -38,7 +38,7 @@ OPTIONS = (
     "batch_size",
     "task_limit",
 )
-"""Settings of an evaluation on which its figures depend."""
+"""Settings that an evaluation's figures depend on."""
 
 
 def evaluate(
@@ -50,10 +50,10 @@ def evaluate(
 ) -> EvaluationResults:
     """Evaluate a run with its comparison runs; write `results.json` and `answers.jsonl`.
 
-    If the teacher or a task fails, `not_measured` has the reason, and the rest is still measured.
+    If the teacher or a task fails, `not_measured` has the reason, and the rest is measured.
 
     Args:
-        settings: of the evaluation; baselines have to be trained already.
+        settings: of the evaluation; baselines must be trained already.
         progress: shows the stages.
         tasks: loaded by `HarnessTasks.of`; None to load them.
         impossible: baselines that this student cannot have, with reasons.
@@ -61,7 +61,7 @@ def evaluate(
     Raises:
         CacheError: the cache is incomplete or damaged.
         InputError: the run is not finished, a baseline is not trained, or cache, teacher or data
-            set are not those that it was trained from.
+            set differ from the run's.
     """
     settings.require_sense()
     folder = RunFolder(settings.run)
@@ -87,7 +87,7 @@ def evaluate(
 
 @dataclass
 class _Outcome:
-    """What has been measured so far, and what could not be, with reasons."""
+    """The measurements so far, and what could not be measured, with reasons."""
 
     measured: list[Measured]
     not_measured: dict[str, str]
@@ -183,16 +183,16 @@ def _results(
 
 
 def _unmeasured_answers(evaluator: Evaluator, students: Sequence[StudentResult]) -> dict[str, str]:
-    """Return why answers or scores say nothing, if they do not."""
+    """Return why answers or scores are missing or uninformative, if they are."""
     settings, scores = evaluator.settings, evaluator.scores
     if not evaluator.prompts.conversations:
         if not settings.samples:
             return {}
-        return {"answers": "no prompt is left to answer; name other rows with --dataset"}
+        return {"answers": "no prompt is left; choose other rows with --dataset"}
     reasons = {}
     if not any(student.stopped for student in students):
         reasons["answers"] = (
-            f"none has ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
+            f"none ended within {settings.max_new_tokens} tokens; raise --max-new-tokens"
         )
     if not scores.description.scored:
         reasons["score"] = (

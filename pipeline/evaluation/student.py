@@ -1,4 +1,4 @@
-"""Measurements of a student on held-out rows, other than of its answers."""
+"""Measurements of a student on held-out rows, except its answers."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class HeldOutStudent:
         return flops
 
     def leak(self, reported: float) -> Leak:
-        """Return how much lower the `reported` loss is than under causal attention."""
+        """Return the leak: the difference of the `reported` loss to that under causal attention."""
         with causal_attention(self._model):
             causal = self.losses().loss
         return Leak(reported=reported, causal=causal, leaked=causal - reported)
 
     def ablations(self, matched: float) -> dict[str, float]:
-        """Return the loss under each ablation; `matched` is the loss without any."""
+        """Return the loss under each ablation; `matched` is the loss without ablation."""
         losses = {"matched": matched}
         if (mismatched := self._mismatched()) is not None:
             losses["mismatched"] = mismatched
@@ -98,7 +98,7 @@ class HeldOutStudent:
         return losses
 
     def _mismatched(self) -> float | None:
-        """Return the loss with the states of other examples; None where there are no others."""
+        """Return the loss with the states of other examples, None if there are no others."""
         if not self._settings.conditioning.is_aligned:
             if len(set(self._examples.indices)) < 2:
                 return None
@@ -128,7 +128,7 @@ class HeldOutStudent:
 
 
 def _pairs(rows: int) -> list[Group]:
-    """Return batches of two rows; the last has three where the number is odd."""
+    """Return batches of two rows; the last has three if the number is odd."""
     starts = range(0, rows - rows % 2, 2)
     return [
         Group(list(range(start, rows if start == starts[-1] else start + 2)), 3) for start in starts

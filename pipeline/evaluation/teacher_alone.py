@@ -1,4 +1,4 @@
-"""The teacher without a student: its loss on held-out rows, and its answers."""
+"""The teacher as a baseline: its loss on held-out rows, and its answers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import load_verified_causal_lm
 
 _CHUNK_TOKENS = 256
-"""Tokens whose logits are computed at once."""
+"""Tokens whose logits are computed at a time."""
 
 
 class TeacherAlone:
     """A cache's teacher with its LM head; it answers in its chat template, if it has one."""
 
     def __init__(self, location: str, cache: Cache, device: torch.device) -> None:
-        """Load it.
+        """Load the teacher.
 
         Raises:
             InputError: it is missing, or its weights differ.
@@ -52,14 +52,14 @@ class TeacherAlone:
 
     @torch.inference_mode()
     def row_losses(self, rows: Sequence[int], progress: Progress) -> RowLosses:
-        """Return its loss on the tokens that a student of whole examples learns.
+        """Return the loss on the tokens that a student of whole examples learns.
 
         Args:
             rows: indices in the cache.
             progress: counts the rows.
 
         Raises:
-            InputError: its predictions depend on more than the LM head.
+            InputError: the predictions depend on more than the LM head.
         """
         nats, tokens, sizes = [], [], []
         teacher = teacher_from_causal_lm(self._model, [-1])
@@ -124,8 +124,8 @@ class TeacherAlone:
     def flops_per_token(self, tokens: int) -> float:
         """Return the operations of `extract` per token of a text of `tokens` tokens.
 
-        As in `extract`, blocks above the last cached layer do not run: they are removed, and
-        nothing can be generated afterwards.
+        As in `extract`, blocks above the last cached layer are removed; afterwards the teacher
+        cannot generate.
         """
         body = Teacher(self._model.base_model, self._cache.layers).body
         return reading_flops(body, tokens, self._device)

@@ -1,4 +1,4 @@
-"""The teachers that students of an evaluation generate with, one in memory at a time."""
+"""Teachers for generation in an evaluation, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.teacher.verified_load import load_verified_teacher
 
 
 def teacher_location(settings: EvaluateSettings, run: OpenRun) -> str:
-    """Return where a run's teacher is: as set, or as recorded when it was extracted."""
+    """Return the location of a run's teacher: from the settings, or as recorded."""
     if settings.teacher is None:
         return str(run.record.provenance["teacher"])
     return f"{_weights(run)}:{settings.teacher}" if run.has_random_teacher else settings.teacher
@@ -26,7 +26,7 @@ class KeptTeacher:
     def __init__(
         self, settings: EvaluateSettings, runs: Sequence[OpenRun], device: torch.device
     ) -> None:
-        """Load nothing yet."""
+        """Collect the layers to load for each teacher; load none yet."""
         self._settings, self._device = settings, device
         self._layers: dict[str, set[int]] = {}
         for run in runs:
@@ -52,7 +52,7 @@ class KeptTeacher:
         return self._kept[1]
 
     def release(self) -> None:
-        """Make room for another model."""
+        """Free the teacher's memory."""
         self._kept = None
         gc.collect()
 

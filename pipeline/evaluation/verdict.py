@@ -1,4 +1,4 @@
-"""Whether knowledge was transferred, in one sentence."""
+"""The verdict of an evaluation, in one sentence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DECISIVE_ABLATIONS = {"mismatched": "with those of another", "zeroed": "with no
 def verdict(results: Sequence[StudentResult], score: ScoreDescription | None = None) -> str:
     """Return whether knowledge was transferred, from the results alone.
 
-    It was if the transfer score's whole interval is above zero for every control, and if a student
-    of prompts is better with the states of each prompt than with others. Runs on other layers of
-    the teacher do not decide: these layers have knowledge, too.
+    It was if the whole interval of the transfer score is above zero for every control, and if a
+    student of prompts is better with the states of the prompt than with others. Runs on other
+    layers of the teacher do not count: these layers have knowledge, too.
 
     Args:
         results: of the student, then of its comparison runs.
@@ -25,22 +25,18 @@ def verdict(results: Sequence[StudentResult], score: ScoreDescription | None = N
     student, controls = results[0], [result for result in results if result.kind == "control"]
     loss = f"validation loss {student.val_loss:.3f}"
     if student.leaks:
-        return (
-            f"Leaking attention, nothing can be said of transfer: {loss} is partly read off the"
-            " answers themselves."
-        )
+        return f"Leaking attention, so no verdict: {loss} is partly read off the answers."
     ablations = _decisive_ablations(student)
     if ablations:
         others = [f"{ablations[name]:.3f} {_DECISIVE_ABLATIONS[name]}" for name in ablations]
         loss += f" with the states of each prompt, {', '.join(others)}"
     if not controls:
-        return f"{loss}; train with --controls to see what of it comes from the teacher."
+        return f"{loss}; train with --controls to measure how much comes from the teacher."
     intervals = _intervals(controls)
     if len(intervals) < len(controls):
         return (
-            f"No verdict: {loss}, and too few rows are held out to say what of it comes from the"
-            f" teacher; {MIN_HELD_OUT} are needed: train with more rows, or a larger"
-            " --validation."
+            f"No verdict: {loss}, and too few rows are held out to measure how much comes from"
+            f" the teacher; {MIN_HELD_OUT} are needed: train with more rows, or a larger --validation."
         )
     worst = min(controls, key=lambda control: intervals[control.name][0])
     assert worst.transfer is not None
@@ -73,7 +69,7 @@ def _intervals(controls: Sequence[StudentResult]) -> dict[str, Interval]:
 
 
 def _answers_better(student: StudentResult, controls: Sequence[StudentResult]) -> bool:
-    """Return whether no control answers as well; True where answers were not scored."""
+    """Return whether every control answers worse; True if answers were not scored."""
     own = student.score
     return own is None or all(
         control.score is None or control.score.value < own.value for control in controls

@@ -93,7 +93,8 @@ def _require_readable(prompts: Sequence[list[int]], teacher: Teacher) -> None:
     longest = max(map(len, prompts))
     if teacher.context_length is not None and longest > teacher.context_length:
         raise InputError(
-            f"the prompt has {longest} tokens, the teacher reads {teacher.context_length}; shorten it"
+            f"the prompt has {longest} tokens, the teacher reads {teacher.context_length};"
+            " shorten it"
         )
     if (largest := max(map(max, prompts))) >= teacher.vocab_size:
         raise InputError(

@@ -63,7 +63,7 @@ def next_token_loss(
 def token_losses(
     hidden_BTS: torch.Tensor, head_VS: torch.Tensor, labels_BT: torch.Tensor
 ) -> torch.Tensor:
-    """Return the terms `[B, T]` (nats, float32) of that sum at the predicted tokens, 0 elsewhere."""
+    """Return the loss `[B, T]` (nats, float32) of each labelled token, 0 elsewhere."""
     losses_BT = torch.zeros(labels_BT.shape, device=hidden_BTS.device)
     rows_N, places_N = (labels_BT[:, 1:] != IGNORE).nonzero(as_tuple=True)
     for at in _chunks(len(rows_N), head_VS.shape[0]):

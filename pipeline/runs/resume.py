@@ -62,8 +62,8 @@ def earlier_record(folder: RunFolder, record: RunRecord, *, resume: bool) -> Run
     earlier = folder.read_record()
     if differing := differences(_compared(earlier), _compared(record)):
         raise InputError(
-            f"{folder.root}: cannot be resumed: {'; '.join(differing)}; repeat its original options,"
-            " or choose a new --run"
+            f"{folder.root}: cannot be resumed: {'; '.join(differing)}; repeat its original"
+            " options, or choose a new --run"
         )
     return earlier
 

@@ -195,7 +195,7 @@ def test_every_control_and_baseline_is_measured(results: dict[str, Any], run: Pa
         and results["extract"]["stored_tokens"] > 1000
     )
     assert results["not_measured"] == {
-        "answers": "none has ended within 24 tokens; raise --max-new-tokens"
+        "answers": "none ended within 24 tokens; raise --max-new-tokens"
     }
     same = [
         found[name]["bits_a_byte"] / found[name]["val_loss"]

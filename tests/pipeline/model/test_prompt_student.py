@@ -221,7 +221,7 @@ def test_the_control_without_a_teacher_is_gpt_neo_too(pretrained: Path) -> None:
 @pytest.mark.parametrize(
     "shape, said",
     [
-        ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has 4 blocks"),
+        ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has only 4 blocks"),
         ({"gate": "none"}, "--gate none: .*starts closed"),
         ({"cross_attention": "bidirectional"}, "--cross-attention bidirectional: .*only one kind"),
         ({"layers": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),

@@ -173,7 +173,7 @@ def test_a_loss_in_many_chunks_equals_one_in_a_single_chunk(
 ) -> None:
     student, given_inputs = STUDENTS["sequence"], inputs(2, 50, 3)
     whole = student(**given_inputs, labels=given_inputs["input_ids"]).loss
-    monkeypatch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 7 * VOCABULARY)
+    monkeypatch.setattr("pipeline.model.loss._MAX_LOGITS", 7 * VOCABULARY)
     torch.testing.assert_close(
         student(**given_inputs, labels=given_inputs["input_ids"]).loss, whole
     )

@@ -51,7 +51,7 @@ def test_the_loss_with_soft_targets_and_its_gradients_are_the_plain_ones(
         share,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.model.loss._LOGITS_AT_ONCE", 20 * chunk)
+        patch.setattr("pipeline.model.loss._MAX_LOGITS", 20 * chunk)
         total, count = next_token_loss(hidden, head, labels, soft)
     carries = labels[:, 1:] != -100
     logits, targets = (hidden[:, :-1] @ head.T)[carries], labels[:, 1:][carries]
