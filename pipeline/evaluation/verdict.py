@@ -36,7 +36,7 @@ def verdict(results: Sequence[StudentResult], score: ScoreDescription | None = N
     if len(intervals) < len(controls):
         return (
             f"No verdict: {loss}, and too few rows are held out to measure how much comes from"
-            f" the teacher; {MIN_HELD_OUT} are needed: train with more rows, or a larger --validation."
+            f" the teacher; {MIN_HELD_OUT} are needed: train with more rows or --validation."
         )
     worst = min(controls, key=lambda control: intervals[control.name][0])
     assert worst.transfer is not None

@@ -85,9 +85,7 @@ def _named_prompts(run: RunFolder, location: StorageLocation) -> Cache:
     cache = open_cache(location)
     run.read_record().require_same_cache(cache)
     if not _holds_prompts(cache):
-        raise InputError(
-            f"--cache {location.address}: holds whole examples, not prompts; omit it"
-        )
+        raise InputError(f"--cache {location.address}: holds whole examples, not prompts; omit it")
     return cache
 
 
