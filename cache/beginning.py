@@ -24,10 +24,10 @@ _LAYOUT = ("format", "shard_tokens", "layers", "codecs")
 
 
 def begun_manifest(root: Path, wanted: Manifest) -> Manifest:
-    """Return the manifest in a folder if it is of the wanted cache.
+    """Return a folder's manifest; refuse that of another cache.
 
     Raises:
-        CacheError: it is another cache's, or damaged.
+        CacheError: it describes another cache, or is damaged.
     """
     manifest = read_manifest(root)
     require_same_identity(
@@ -41,7 +41,7 @@ def begun_manifest(root: Path, wanted: Manifest) -> Manifest:
 def require_nothing_published(root: Path) -> None:
     """Refuse a folder without a manifest that has, or may have, published shards.
 
-    A journal alone is what a writer leaves that dies before it writes the manifest.
+    A writer that dies before it writes the manifest leaves only a journal.
 
     Raises:
         DamagedCacheError: shards were published here, or may have been.
@@ -50,14 +50,16 @@ def require_nothing_published(root: Path) -> None:
         return
     journal = scan_journal(root)
     if journal.records or journal.damage or bytes_below(root / SHARDS):
-        raise DamagedCacheError(f"{root / MANIFEST_NAME}: missing, yet there are shards; {MEND}")
+        raise DamagedCacheError(
+            f"{root / MANIFEST_NAME}: missing, although there are shards; {MEND}"
+        )
 
 
 def begin_locally(root: Path, wanted: Manifest, attachments: Path) -> Manifest:
     """Write a cache without shards into a folder, and return its manifest.
 
-    The journal is written first: it marks the folder as one of this project's. The manifest is
-    written last: with it the folder is a cache.
+    The journal is written first and marks the folder as one of this project; the manifest is
+    written last and makes it a cache.
 
     Raises:
         DamagedCacheError: shards were published here, or may have been.

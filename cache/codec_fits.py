@@ -13,10 +13,10 @@ from cache.names import ATTACHMENTS, FITS
 
 
 def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
-    """Return each layer's codec, fitted as when the cache was begun.
+    """Return the fitted codec of each layer.
 
     Raises:
-        DamagedCacheError: a fit is not the one that the identity names.
+        DamagedCacheError: a fit differs from the one in the identity.
     """
     identities, codecs = manifest.codec_identities, {}
     for layer, name in manifest.codec_of.items():

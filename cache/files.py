@@ -20,7 +20,7 @@ _NOT_FOR_FOLDERS = {
     errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF,
     errno.EISDIR, errno.EACCES, errno.EPERM,
 }  # fmt: skip
-"""Errors of file systems that cannot sync a folder; not those of a failing or full disk."""
+"""Errors of file systems that cannot sync folders; a failing or full disk raises others."""
 MEND = "mend it with `cache repair`"
 
 
@@ -52,7 +52,7 @@ def fsync_path(path: Path) -> None:
 
 
 def copy_contents(source: Path, target: Path) -> None:
-    """Copy a folder's files and links without times and modes, which many file systems refuse."""
+    """Copy a folder's files and links, without times and modes, which many file systems refuse."""
     for path in files_below(source):
         copied = target / path.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
@@ -159,18 +159,18 @@ def inside(root: Path, name: str) -> Path:
         except (OSError, ValueError) as error:
             raise CacheError(f"{root}: {name!r} cannot be the name of a file ({error})") from error
         if linked:
-            raise CacheError(f"{root}: {name!r} is a symbolic link; a cache holds plain files only")
+            raise CacheError(f"{root}: {name!r} is a symbolic link; a cache has only plain files")
     return path
 
 
 def damage_of(root: Path, name: str, size: int, checksum: str | None) -> str | None:
-    """Return what is wrong with a published file, by its size and checksum; None if nothing.
+    """Return a published file's damage, found by size and checksum; None if it is intact.
 
     Args:
         root: the cache's folder.
         name: the file's name relative to it.
         size: in bytes.
-        checksum: as from `checksum_of`; None to compare the size only.
+        checksum: from `checksum_of`; None to compare only the size.
 
     Raises:
         CacheError: the name leaves the cache.
@@ -194,5 +194,5 @@ def check_file(root: Path, name: str, size: int, checksum: str | None) -> None:
     Raises:
         DamagedCacheError: it is missing, cut, or its bytes have changed.
     """
-    if what := damage_of(root, name, size, checksum):
-        raise DamagedCacheError(f"{root / name}: {what}; {MEND}")
+    if damage := damage_of(root, name, size, checksum):
+        raise DamagedCacheError(f"{root / name}: {damage}; {MEND}")

@@ -20,8 +20,8 @@ def identity_hash(identity: Identity, **layout: Any) -> str:
 def differences(was: Identity, now: Identity) -> list[str]:
     """Return one phrase per difference, with both values; nested fields as `codec -1 fidelity`.
 
-    Codecs follow from the layers, and fits from the codec requirements: either is named only if
-    its cause is the same.
+    Codecs depend on the layers, and fits on the codec requirements; they are listed only if these
+    are equal.
     """
     changed = _differences(was, now, "")
     if any(name == "layers" for name, _ in changed):
@@ -47,10 +47,10 @@ def require_same_identity(
     wanted: Identity,
     mend: str = "choose another place for the cache, or delete this one",
 ) -> None:
-    """Refuse to mix numbers of different origin; `mend` is the fix in the message.
+    """Refuse to mix numbers of different origin; `mend` ends the message.
 
     Raises:
-        CacheError: fields differ; the message names each with both values.
+        CacheError: fields differ; names each with both values.
     """
     if phrases := differences(cached, wanted):
         raise CacheError(

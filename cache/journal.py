@@ -14,7 +14,7 @@ from cache.sealed_json import seal, unseal
 from cache.shard.record import ShardRecord, parse_record
 
 NON_FINITE = "states not finite"
-"""The reason that reports give for examples without finite states."""
+"""Reason in reports for examples that were left out."""
 LONGEST_LINE = 256 << 20
 
 
@@ -57,10 +57,9 @@ def begin_journal(root: Path, manifest: Manifest) -> None:
 
 
 def scan_journal(root: Path) -> Journal:
-    """Read every line that can be read, and list the damaged ones.
+    """Read the intact lines, and list the damaged ones.
 
-    A last line without its newline was being written when its writer died, so its shard was not
-    published.
+    A last line without a newline was cut off when its writer died, so its shard is not published.
     """
     path = inside(root, JOURNAL_NAME)
     if not path.is_file():
@@ -74,9 +73,9 @@ def scan_journal(root: Path) -> Journal:
                 continue
             record = parse_record(content)
             if record.shard in records:
-                raise ValueError(f"names shard {record.shard} a second time")
+                raise ValueError(f"lists shard {record.shard} twice")
             if manifest is not None and record.shard >= manifest.shards:
-                raise ValueError(f"names shard {record.shard} of {manifest.shards}")
+                raise ValueError(f"lists shard {record.shard} of {manifest.shards}")
         except (ValueError, TypeError, KeyError, OverflowError, CacheError) as error:
             damage.append(f"line {number} is damaged ({error})")
         else:
@@ -97,7 +96,7 @@ def read_journal(root: Path, manifest: Manifest) -> list[ShardRecord]:
         raise DamagedCacheError(f"{root / JOURNAL_NAME}: {journal.damage[0]}; {MEND}")
     if journal.manifest != manifest:
         raise DamagedCacheError(
-            f"{root / JOURNAL_NAME}: belongs to another cache than {root / MANIFEST_NAME}"
+            f"{root / JOURNAL_NAME}: is not of the same cache as {root / MANIFEST_NAME}"
         )
     return [journal.records[shard] for shard in sorted(journal.records)]
 

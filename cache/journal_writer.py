@@ -35,7 +35,7 @@ class JournalWriter:
         ):
             raise FileNotFoundError(
                 0,
-                "the cache's folder has vanished or been replaced while it was written",
+                "the cache's folder was removed or replaced while it was written",
                 str(self._path),
             )
 

@@ -19,7 +19,7 @@ _REMEDY = (
 
 
 def take_lock(descriptor: int, operation: int, path: Path, remedy: str) -> bool:
-    """Lock an open file; return False if another process has it and `operation` does not wait.
+    """Lock an open file; return False if it is locked elsewhere and `operation` does not wait.
 
     Args:
         descriptor: of the file.
@@ -39,15 +39,15 @@ def take_lock(descriptor: int, operation: int, path: Path, remedy: str) -> bool:
             return False
         if error.errno in _NO_LOCKS:
             raise CacheError(
-                f"{path}: its file system has no locks ({error.strerror}), so processes cannot be"
-                f" kept apart; {remedy}"
+                f"{path}: its file system has no locks ({error.strerror}), so concurrent"
+                f" writers cannot be excluded; {remedy}"
             ) from error
         raise OSError(error.errno, error.strerror, str(path)) from error
     return True
 
 
 class WriterLock:
-    """An advisory lock on a cache's folder; the kernel releases it when its holder dies."""
+    """An advisory lock on a cache's folder; the kernel releases it when the process dies."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / ".lock"
@@ -85,7 +85,7 @@ class WriterLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def require_held(self) -> None:
+    def require_locked(self) -> None:
         """Refuse to write after the lock was released.
 
         Raises:
@@ -96,7 +96,7 @@ class WriterLock:
 
 
 def require_unlocked(root: Path) -> None:
-    """Fail early, before costly work, if another process is writing.
+    """Fail before costly work if another process is writing.
 
     Raises:
         CacheError: another process is writing.

@@ -31,7 +31,7 @@ _MOST_LAYERS = 4096
 
 @dataclass(frozen=True)
 class AttachedFile:
-    """A small file stored with the cache, such as a tokenizer; `name` is relative to the cache."""
+    """A small file stored with the cache, such as a tokenizer's; named relative to the cache."""
 
     name: str
     bytes: int
@@ -86,7 +86,7 @@ class Manifest:
 
     @property
     def codec_identities(self) -> dict[str, Any]:
-        """What the identity says of each layer's codec, by layer name."""
+        """Identity of each layer's codec, by layer name."""
         identities = self.identity.get("codec")
         return identities if isinstance(identities, dict) else {}
 
@@ -119,17 +119,17 @@ class Manifest:
 
     def write(self, root: Path) -> None:
         """Write the manifest atomically, which makes the folder a cache."""
-        write_atomically(root / MANIFEST_NAME, seal(self.as_json(), spread=True))
+        write_atomically(root / MANIFEST_NAME, seal(self.as_json(), indented=True))
 
     def damaged_attachments(self, root: Path) -> dict[str, str]:
-        """Return what is wrong with the attached files, by name; added files included."""
+        """Return the damage of attached files by name; unlisted files count as damage."""
         listed = {attached.name for attached in self.attachments}
         checked = {a.name: damage_of(root, a.name, a.bytes, a.checksum) for a in self.attachments}
         present = (
             path.relative_to(root).as_posix() for path in files_below(inside(root, ATTACHMENTS))
         )
-        wrong = {name: what for name, what in checked.items() if what}
-        return wrong | {
+        damaged = {name: damage for name, damage in checked.items() if damage}
+        return damaged | {
             name: "was not attached when the cache was begun"
             for name in present
             if name not in listed | {ATTACHMENTS}
@@ -141,15 +141,15 @@ class Manifest:
         Raises:
             DamagedCacheError: a file is missing, has changed, or was added.
         """
-        for name, what in self.damaged_attachments(root).items():
-            raise DamagedCacheError(f"{root / name}: {what}; {MEND}")
+        for name, damage in self.damaged_attachments(root).items():
+            raise DamagedCacheError(f"{root / name}: {damage}; {MEND}")
 
 
 def read_manifest(root: Path) -> Manifest:
     """Read and check a cache's manifest.
 
     Raises:
-        CacheError: there is no cache, or one of another version, or its manifest is damaged.
+        CacheError: there is no cache, it has another version, or its manifest is damaged.
     """
     path = root / MANIFEST_NAME
     if not root.is_dir():
@@ -170,7 +170,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
-    """Return a manifest from its content, all of whose fields are checked; errors name `path`.
+    """Check all fields of a manifest's content, and return it; errors name `path`.
 
     Raises:
         CacheError: a field is missing, unknown, of another type, or out of bounds.
@@ -208,7 +208,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
     if len(content["codecs"]) != len(layers) or not all(
         type(codec) is str for codec in content["codecs"]
     ):
-        raise CacheError(f"{path}: field 'codecs' does not name one for each layer")
+        raise CacheError(f"{path}: field 'codecs' does not list one codec per layer")
     lists = {"layers": tuple(layers), "codecs": tuple(content["codecs"])}
     manifest = Manifest(
         **{**content, **lists, "attachments": _attachments(content["attachments"], path)}
@@ -221,7 +221,7 @@ def parse_manifest(content: dict[str, Any], path: Path) -> Manifest:
 
 
 def _require_this_version(text: bytes, path: Path) -> None:
-    """Raise for another version, which may be sealed differently; damage passes."""
+    """Raise if the version differs, which may be sealed differently; ignore damage."""
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(text)
         if isinstance(content, dict) and content.get("version", FORMAT_VERSION) != FORMAT_VERSION:

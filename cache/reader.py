@@ -97,11 +97,11 @@ class Cache(Sequence[Example]):
 
     @property
     def content_digest(self) -> str:
-        """SHA-256 of the content of all shards, however often writing was interrupted."""
+        """SHA-256 of the content of all shards, independent of interruptions."""
         return content_digest_of(self.records)
 
     def attachment(self, name: str) -> Path:
-        """Return the folder of an attachment, such as `tokenizer`; checked when opened.
+        """Return the folder of an attachment, such as `tokenizer`; checked by `open_cache`.
 
         Raises:
             CacheError: there is no such attachment.
@@ -163,7 +163,7 @@ class Cache(Sequence[Example]):
             whole = self._shards.read_segment(shard, segment, wanted)
             prefix = self._prefix_cache.read(int(record.prefixes[segment]), wanted)
         if prefix is not None:
-            whole = join_segments([prefix, whole])  # a copy: kept prefixes are never handed out
+            whole = join_segments([prefix, whole])  # copies, so the kept prefix cannot be changed
         return CodedExample(
             record.row_ids[position], whole.input_ids, whole.loss_mask, whole.hidden_states
         )
@@ -181,7 +181,7 @@ class Cache(Sequence[Example]):
 
     @contextlib.contextmanager
     def _naming_example(self, shard: int, position: int) -> Iterator[None]:
-        """Name the example in errors raised within."""
+        """Name the example in errors raised in the block."""
         try:
             with self.location.reporting_address():
                 yield
@@ -195,14 +195,14 @@ class Cache(Sequence[Example]):
         return self._index.shards_of(indices)
 
     def prefixes_of(self, index: int) -> list[StoredPrefix]:
-        """Return the shared prefixes of an example, the first one first."""
+        """Return the shared prefixes of an example, in order."""
         shard, position = self._index.locate(index)
         record = self.records[shard]
         segment = len(record.prefix_numbers) + position
         return self.prefixes.path(int(record.prefixes[segment]))
 
     def shard_content(self, shard: int, unpacked: Collection[int] = ()) -> ShardContent:
-        """Return the content of a shard: stored arrays, but coded states of `unpacked` layers.
+        """Return the content of a shard: stored arrays, or coded states for `unpacked` layers.
 
         Raises:
             DamagedCacheError: the shard is damaged.
@@ -210,11 +210,11 @@ class Cache(Sequence[Example]):
         return read_content(self._shards, shard, self.manifest, self.records[shard], unpacked)
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Download shards in the background, in this order, instead of those of an earlier call."""
+        """Download shards in the background, in this order; replaces earlier requests."""
         self._shards.prefetch(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the storage location: another process opens the cache itself."""
+        """Pickle the storage location; another process opens the cache itself."""
         return open_cache, (self.location,)
 
     def __enter__(self) -> Cache:

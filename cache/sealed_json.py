@@ -1,4 +1,4 @@
-"""JSON objects that end with the SHA-256 of the bytes before it, to detect damage."""
+"""JSON objects whose last field is the SHA-256 of the bytes before it, to detect damage."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import json
 from typing import Any
 
 _DIGITS = 64
-# The bytes before and after the checksum: of an object on one line, and of one spread over lines.
-_ON_A_LINE = (b',"sha256":"', b'"}')
-_SPREAD = (b',\n "sha256": "', b'"\n}\n')
+# The bytes before and after the checksum, on one line and indented.
+_ON_ONE_LINE = (b',"sha256":"', b'"}')
+_INDENTED = (b',\n "sha256": "', b'"\n}\n')
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one encoding of a JSON value: sorted keys, no blanks, ASCII."""
+    """Return the canonical encoding of a JSON value: sorted keys, no blanks, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
+def seal(content: dict[str, Any], *, indented: bool = False) -> bytes:
     """Return a non-empty JSON object with its checksum as the last field.
 
     Args:
-        content: of the object.
-        spread: over lines, the last one ended; else on one line.
+        content: fields of the object.
+        indented: on several lines, with a final newline; else on one line.
     """
-    if spread:
+    if indented:
         body = (
             json.dumps(content, sort_keys=True, indent=1, allow_nan=False)
             .encode()
@@ -32,17 +32,17 @@ def seal(content: dict[str, Any], *, spread: bool = False) -> bytes:
         )
     else:
         body = canonical_json(content).removesuffix(b"}")
-    before, after = _SPREAD if spread else _ON_A_LINE
+    before, after = _INDENTED if indented else _ON_ONE_LINE
     return body + before + hashlib.sha256(body).hexdigest().encode() + after
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Return the content of a sealed object, all of whose bytes are checked.
+    """Check all bytes of a sealed object, and return its content.
 
     Raises:
-        ValueError: it is not a sealed JSON object, or has changed.
+        ValueError: it is not a sealed JSON object, or was changed.
     """
-    for before, after in (_ON_A_LINE, _SPREAD):
+    for before, after in (_ON_ONE_LINE, _INDENTED):
         body = text[: -(len(before) + _DIGITS + len(after))]
         if body and text == body + before + hashlib.sha256(body).hexdigest().encode() + after:
             break

@@ -13,7 +13,7 @@ from cache.shard.record import ShardRecord
 
 
 def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[int, float]:
-    """Return the stored bits per value of each layer; 0 without values."""
+    """Return the stored bits per value of each layer; 0 if there are no values."""
     values = max(1, sum(record.stored_tokens for record in records) * manifest.hidden_size)
     return {
         layer: 8 * sum(record.layer_bytes.get(layer, 0) for record in records) / values
@@ -22,12 +22,12 @@ def bits_per_value(manifest: Manifest, records: Sequence[ShardRecord]) -> dict[i
 
 
 def content_digest_of(records: Sequence[ShardRecord]) -> str:
-    """Return the SHA-256 of the digests of the shards, in their order."""
+    """Return the SHA-256 of the shards' digests, in order."""
     return hashlib.sha256(canonical_json([record.digest for record in records])).hexdigest()
 
 
 def require_same_totals(root: Path, manifest: Manifest, records: Sequence[ShardRecord]) -> None:
-    """Refuse a journal whose examples and tokens are not those of the manifest of a complete cache.
+    """Refuse a complete journal whose totals differ from the manifest's.
 
     Raises:
         DamagedCacheError: they differ.

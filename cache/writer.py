@@ -42,11 +42,11 @@ class CacheWriter:
         non_finite: Mapping[str, int] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> ShardRecord:
-        """Store a shard durably and publish it; before this returns it does not exist.
+        """Store a shard durably and publish it; it exists only after this returns.
 
         Args:
             shard: its number.
-            content: of the shard; empty if all examples were left out.
+            content: its content; empty if all examples were left out.
             non_finite: tokens by row id of examples left out for states that are not finite.
             provenance: how the shard was made; recorded, not compared.
 
@@ -65,7 +65,7 @@ class CacheWriter:
 
         Raises:
             CacheError: another process has taken over, or has published the shard.
-            DamagedCacheError: its files are not there, or not of the recorded size.
+            DamagedCacheError: its files are missing or have another size than recorded.
             OSError: the disk is full, or the location has vanished.
         """
         self._session.publish(stored)
@@ -73,7 +73,7 @@ class CacheWriter:
 
 @contextlib.contextmanager
 def write_cache(where: LocationLike, wanted: Manifest, attachments: Path) -> Iterator[CacheWriter]:
-    """Begin a cache, or resume the one that is there, with the exclusive right to write.
+    """Begin or resume a cache, with the exclusive right to write.
 
     Args:
         where: the cache's location; a folder is created if needed.
@@ -81,7 +81,7 @@ def write_cache(where: LocationLike, wanted: Manifest, attachments: Path) -> Ite
         attachments: a folder of files to attach, copied when the cache is begun.
 
     Raises:
-        CacheError: the location has something else or another cache, or another process is writing.
+        CacheError: the location has other files or another cache, or another process is writing.
     """
     location = storage_location(where)
     require_resumable(location, wanted)
@@ -97,7 +97,7 @@ def require_resumable(location: StorageLocation, wanted: Manifest) -> list[int]:
     """Check, changing nothing, that a cache can be begun or resumed; return its missing shards.
 
     Raises:
-        CacheError: the location has something else, or another cache.
+        CacheError: the location has other files, or another cache.
     """
     with location.reporting_address():
         begun, root = require_cache_location(location), location.folder

@@ -1,5 +1,4 @@
-"""Rooms import only the rooms that docs/ARCHITECTURE.md allows; the cache imports no torch and no
-models."""
+"""Rooms import only the rooms that docs/ARCHITECTURE.md allows; the cache imports no torch."""
 
 from __future__ import annotations
 
@@ -80,7 +79,7 @@ def test_rooms_have_no_import_cycle() -> None:
         seen |= set(ready)
 
 
-def test_every_folder_is_a_package_so_that_it_is_installed() -> None:
+def test_every_folder_is_an_installed_package() -> None:
     folders = {path.parent for path in MODULES}
     assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
 

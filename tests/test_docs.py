@@ -1,5 +1,4 @@
-"""The documentation: commands and options exist, the tutorial runs, links and paths resolve, pages
-build."""
+"""Documentation: commands and options exist, the tutorial runs, links resolve, pages build."""
 
 from __future__ import annotations
 
@@ -84,7 +83,7 @@ def test_documented_commands_and_options_exist(page: str, line: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
     """Run all blocks in one shell, in an empty folder, with this interpreter's `llm-modules`."""
     code = re.findall(
         r"```(sh|python)\n(.*?)```",

@@ -1,5 +1,4 @@
-"""docs/FORMAT.md is enough to read a cache: a reader written from it alone, which imports nothing
-of this package."""
+"""docs/FORMAT.md suffices to read a cache: a reader written from it, without this package."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ TOKEN_ARRAYS = ("input_ids", "loss_mask")
 
 
 class Read(NamedTuple):
-    """An example as the document's reader gives it; states as float32."""
+    """An example read by `DocumentReader`; states are float32."""
 
     row_id: str
     input_ids: Array
@@ -45,12 +44,12 @@ def sealed(text: bytes, mark: bytes) -> dict[str, Any]:
 
 
 def floats(bits: Array) -> Array:
-    """bfloat16's bits are the upper half of a float32's."""
+    """Return float32 values, given the bits of bfloat16, which are their upper half."""
     return (bits.astype("<u4") << 16).view("<f4")
 
 
 class DocumentReader:
-    """Sealed JSON, then files, then arrays, then segments, then examples."""
+    """Reads sealed JSON, files, arrays, segments and examples as the document specifies them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,9 +57,8 @@ class DocumentReader:
         assert (self.manifest["kind"], self.manifest["version"]) == ("llm-modules cache", 4)
         head, *lines = (root / "journal.jsonl").read_bytes().split(b"\n")[:-1]
         assert sealed(head, b',"sha256":"') == self.manifest
-        self.journal = {
-            line["shard"]: line for each in lines for line in [sealed(each, b',"sha256":"')]
-        }
+        records = [sealed(line, b',"sha256":"') for line in lines]
+        self.journal = {record["shard"]: record for record in records}
         assert len(self.journal) == self.manifest["shards"]
         for attached in self.manifest["attachments"]:
             self.check(attached["name"], attached["bytes"], attached["checksum"])
@@ -86,34 +84,32 @@ class DocumentReader:
         path = self.root / "shards" / f"{shard:06d}"
         if self.manifest["format"] == "hdf5":
             with h5py.File(path.with_suffix(".h5")) as file:
-                found = {name: np.asarray(file[name]) for name in names}
+                arrays = {name: np.asarray(file[name]) for name in names}
         else:
-            found = {name: self.zarr_array(path.with_suffix(".zarr") / name) for name in names}
+            arrays = {name: self.zarr_array(path.with_suffix(".zarr") / name) for name in names}
         digest = hashlib.sha256()
-        for name in sorted(found):
-            digest.update(
-                f"{name} {found[name].dtype.str} {found[name].shape}\n".encode()
-                + found[name].tobytes()
-            )
+        for name, values in sorted(arrays.items()):
+            digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+            digest.update(values.tobytes())
         assert digest.hexdigest() == self.journal[shard]["digest"]
-        return found
+        return arrays
 
     def zarr_array(self, folder: Path) -> Array:
-        told = json.loads((folder / "zarr.json").read_text())
-        shape = tuple(told["shape"])
+        metadata = json.loads((folder / "zarr.json").read_text())
+        shape = tuple(metadata["shape"])
         file = folder / "/".join(["c", *("0" for _ in shape)])
         content = file.read_bytes() if file.exists() else b""
-        codec = told["codecs"][0]["name"]
+        codec = metadata["codecs"][0]["name"]
         if codec == "llm_modules.klt":
             return np.frombuffer(content, np.uint8)
         if codec == "llm_modules.int8":
             return np.frombuffer(content, np.uint8).reshape(shape[0], shape[1] + 4)
         assert codec == "sharding_indexed"
-        kind = np.dtype(told["data_type"]).newbyteorder("<")
+        kind = np.dtype(metadata["data_type"]).newbyteorder("<")
         return np.frombuffer(content, kind, int(np.prod(shape)) if content else 0).reshape(shape)
 
     def states_of(self, shard: int, layer: int, segment: int) -> tuple[Array, bytes]:
-        """States `[T, d_teacher]` of a segment, and its stored bytes."""
+        """Return the states `[T, d_teacher]` of a segment, and its stored bytes."""
         codec = dict(zip(self.manifest["layers"], self.manifest["codecs"], strict=True))[layer]
         stored, (start, stop) = (
             self.shards[shard][f"hidden_states/{layer}"],
@@ -171,16 +167,16 @@ class DocumentReader:
     def segment(self, shard: int, segment: int, text: bytes = b"") -> dict[str, Array]:
         arrays = self.shards[shard]
         start, stop = arrays["offsets"][segment : segment + 2]
-        found = {name: arrays[name][start:stop] for name in TOKEN_ARRAYS}
-        stored = {name: found[name].tobytes() for name in TOKEN_ARRAYS}
+        values = {name: arrays[name][start:stop] for name in TOKEN_ARRAYS}
+        stored = {name: values[name].tobytes() for name in TOKEN_ARRAYS}
         for layer in self.manifest["layers"]:
             name = f"hidden_states/{layer}"
-            found[name], stored[name] = self.states_of(shard, layer, segment)
+            values[name], stored[name] = self.states_of(shard, layer, segment)
         checksum = xxhash.xxh3_64(
             b"".join(stored[name] for name in sorted(stored)) + text
         ).hexdigest()
         assert checksum == self.journal[shard]["checksums"][16 * segment : 16 * segment + 16]
-        return found
+        return values
 
     def prefix(self, number: int) -> list[dict[str, Array]]:
         if number < 0:
@@ -223,19 +219,19 @@ class DocumentReader:
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_a_reader_written_from_the_document_reads_what_this_package_reads(
+def test_a_reader_written_from_the_document_agrees_with_this_package(
     container: str, codec: str, tmp_path: Path
 ) -> None:
     root = make_shared(far=3).write(tmp_path / "cache", container, codec)
-    cache, read = open_cache(root), list(DocumentReader(root).examples())
-    assert len(read) == len(cache) > 5
-    for index, found in enumerate(read):
+    cache, examples = open_cache(root), list(DocumentReader(root).examples())
+    assert len(examples) == len(cache) > 5
+    for index, read in enumerate(examples):
         example = cache[index]
-        assert (found.row_id, found.text) == (example.row_id, cache.text(index))
-        assert np.array_equal(found.input_ids, example.input_ids)
-        assert np.array_equal(found.loss_mask.astype(bool), example.loss_mask)
+        assert (read.row_id, read.text) == (example.row_id, cache.text(index))
+        assert np.array_equal(read.input_ids, example.input_ids)
+        assert np.array_equal(read.loss_mask.astype(bool), example.loss_mask)
         for layer, states in example.hidden_states.items():
-            rounded = found.states[layer].astype(ml_dtypes.bfloat16).astype(np.float32)
+            rounded = read.states[layer].astype(ml_dtypes.bfloat16).astype(np.float32)
             assert np.allclose(rounded, states.astype(np.float32), rtol=2**-7, atol=1e-6)
     digests = [line["digest"] for _, line in sorted(DocumentReader(root).journal.items())]
     assert (

@@ -114,19 +114,8 @@ def test_batches_decoded_on_the_gpu_match_the_cache(codec: str, tmp_path: Path) 
 
 
 def test_a_killed_extract_resumes_to_the_same_content(tmp_path: Path) -> None:
-    options = [
-        "--layers",
-        "-1,0",
-        "--limit",
-        "200",
-        "--shard-tokens",
-        "1500",
-        "--codec",
-        "klt",
-        "--device",
-        "cuda",
-        "--json",
-    ]
+    options = ["--layers", "-1,0", "--limit", 200, "--shard-tokens", 1500]
+    options += ["--codec", "klt", "--device", "cuda", "--json"]
     whole = run_process("extract", "--cache", tmp_path / "whole", *options)
     assert whole.returncode == 0, whole.stderr
     cut = tmp_path / "cut"
@@ -196,27 +185,9 @@ def test_the_same_run_gives_the_same_weights(
 
 
 def test_a_killed_run_resumes_to_the_same_weights(cache_of_gpu: Path, tmp_path: Path) -> None:
-    options: list[object] = [
-        "train",
-        "--cache",
-        cache_of_gpu,
-        "--epochs",
-        6,
-        "--batch-size",
-        8,
-        "--bridge-lr",
-        2e-3,
-        "--gpt-neo-lr",
-        2e-3,
-        "--eval-every",
-        2,
-        "--log-every",
-        1,
-        "--patience",
-        0,
-        "--device",
-        "cuda",
-    ]
+    options: list[object] = ["train", "--cache", cache_of_gpu, "--device", "cuda"]
+    options += ["--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3]
+    options += ["--eval-every", 2, "--log-every", 1, "--patience", 0]
     whole = run_process(*options, "--run", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     process, until = CliProcess(*options, "--run", tmp_path / "cut"), time.monotonic() + 120
@@ -260,34 +231,15 @@ def test_training_matches_the_cpu_and_the_student_generates(
 
 
 def test_a_run_is_evaluated_with_all_baselines(cache_of_gpu: Path, tmp_path: Path) -> None:
-    trained = run_process(
-        "train",
-        "--cache",
-        cache_of_gpu,
-        "--run",
-        tmp_path / "run",
-        "--controls",
-        "--max-steps",
-        4,
-        "--batch-size",
-        8,
-    )
+    run = tmp_path / "run"
+    quick = ["--controls", "--max-steps", 4, "--batch-size", 8]
+    trained = run_process("train", "--cache", cache_of_gpu, "--run", run, *quick)
     assert trained.returncode == 0, trained.stderr
-    done = run_process(
-        "evaluate",
-        "--run",
-        tmp_path / "run",
-        "--baselines",
-        "all",
-        "--samples",
-        3,
-        "--max-new-tokens",
-        8,
-        "--json",
-    )
+    options = ["--baselines", "all", "--samples", 3, "--max-new-tokens", 8, "--json"]
+    done = run_process("evaluate", "--run", run, *options)
     assert done.returncode == 0, done.stderr
     actual = json.loads(done.stdout)
     not_measured = actual["not_measured"]  # answers that do not end, baselines of a new GPT-Neo
     assert not_measured.keys() <= {"answers", "gpt-neo-fine-tuned"}, not_measured
-    record = RunFolder(tmp_path / "run").require_finished()
+    record = RunFolder(run).require_finished()
     assert actual["students"][0]["val_loss"] == pytest.approx(record.result.best_val_loss, rel=2e-2)

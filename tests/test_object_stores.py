@@ -1,5 +1,4 @@
-"""The pipeline with its cache in an object store, as users meet it: extract, kill, resume, verify,
-train, evaluate."""
+"""Commands with a cache in an object store: extract, resume, verify, train, evaluate, repair."""
 
 from __future__ import annotations
 
@@ -16,30 +15,9 @@ from tests.cache.storage.server import new_address
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import RunCli
 
-EXTRACT = [
-    "--limit",
-    "160",
-    "--shard-tokens",
-    "600",
-    "--layers",
-    "-1,0",
-    "--dtype",
-    "fp32",
-    "--device",
-    "cpu",
-]
-TRAIN = [
-    "--max-steps",
-    "12",
-    "--batch-size",
-    "4",
-    "--eval-every",
-    "6",
-    "--log-every",
-    "2",
-    "--device",
-    "cpu",
-]
+CPU = ["--device", "cpu"]
+EXTRACT = ["--limit", "160", "--shard-tokens", "600", "--layers", "-1,0", "--dtype", "fp32", *CPU]
+TRAIN = ["--max-steps", "12", "--batch-size", "4", "--eval-every", "6", "--log-every", "2", *CPU]
 
 
 @pytest.fixture
@@ -49,7 +27,7 @@ def options(s3_endpoint: str, tmp_path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same extract into a folder."""
+    """Return a cache of the same extract in a folder."""
     root = tmp_path_factory.mktemp("folder") / "c"
     done = run_process("extract", "--cache", root, *EXTRACT)
     assert done.returncode == 0, done.stderr
@@ -60,7 +38,7 @@ def extract_process(address: str, options: list[str]) -> CliProcess:
     return CliProcess("extract", "--cache", address, *EXTRACT, *options, "--json")
 
 
-def test_killed_with_9_it_goes_on_and_is_the_cache_of_a_folder(
+def test_a_killed_extract_resumes_to_the_content_of_a_folder(
     folder: Path, s3_endpoint: str, options: list[str], run_cli: RunCli
 ) -> None:
     address = new_address()
@@ -85,7 +63,7 @@ def test_killed_with_9_it_goes_on_and_is_the_cache_of_a_folder(
 
 
 @pytest.mark.slow
-def test_ray_actors_write_there(folder: Path, options: list[str]) -> None:
+def test_ray_actors_write_to_a_store(folder: Path, options: list[str]) -> None:
     process = extract_process(new_address(), [*options, "--engine", "ray", "--workers", "2"])
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
@@ -104,33 +82,26 @@ def uploaded(folder: Path, s3_endpoint: str) -> str:
     return address
 
 
-def test_training_from_there_gives_the_weights_that_a_folder_gives(
+def test_training_from_a_store_and_a_folder_gives_the_same_weights(
     folder: Path, uploaded: str, options: list[str], run_cli: RunCli, tmp_path: Path
 ) -> None:
-    for name, cache, more in (("here", str(folder), []), ("there", uploaded, options)):
-        done = run_cli("train", "--cache", cache, "--run", tmp_path / name, *TRAIN, *more)
+    for name, cache, store in (("folder", str(folder), []), ("store", uploaded, options)):
+        done = run_cli("train", "--cache", cache, "--run", tmp_path / name, *TRAIN, *store)
         assert done.returncode == 0, done.stderr
-    weights = [
-        (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("here", "there")
-    ]
-    assert weights[0] == weights[1]
-    evaluated = run_cli(
-        "evaluate",
-        "--run",
-        tmp_path / "there",
-        "--samples",
-        "2",
-        "--copies",
-        tmp_path / "e",
-        "--json",
-    )
+    weights = {
+        (tmp_path / name / "model" / "model.safetensors").read_bytes()
+        for name in ("folder", "store")
+    }
+    assert len(weights) == 1
+    evaluate = ["evaluate", "--run", tmp_path / "store", "--samples", 2]
+    evaluated = run_cli(*evaluate, "--copies", tmp_path / "e", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["settings"]["cache"] == uploaded
     assert list((tmp_path / "e").iterdir())
 
 
 @pytest.mark.slow
-def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and_after_a_kill(
+def test_training_with_too_few_copies_gives_the_same_weights_with_workers_and_after_a_kill(
     uploaded: str, s3_endpoint: str, run_cli: RunCli, tmp_path: Path
 ) -> None:
     small = ["--endpoint", s3_endpoint, "--copies", str(tmp_path / "small"), "--copies-gb", "0.002"]
@@ -146,24 +117,15 @@ def test_copies_that_do_not_fit_are_read_in_windows_also_by_loader_processes_and
         "train", "--cache", uploaded, "--run", tmp_path / "killed", *TRAIN, *small, "--resume"
     )
     assert resumed.returncode == 0, resumed.stderr
-    workers = run_process(
-        "train",
-        "--cache",
-        uploaded,
-        "--run",
-        tmp_path / "workers",
-        *TRAIN,
-        *small,
-        "--loader-workers",
-        2,
-    )
+    command = ["train", "--cache", uploaded, "--run", tmp_path / "workers", *TRAIN, *small]
+    workers = run_process(*command, "--loader-workers", 2)
     assert workers.returncode == 0, workers.stderr
     runs = ("whole", "killed", "workers")
     weights = {(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs}
     assert len(weights) == 1
 
 
-def test_convert_and_repair_work_there(
+def test_caches_in_a_store_are_converted_and_repaired(
     folder: Path, uploaded: str, options: list[str], s3_endpoint: str, run_cli: RunCli
 ) -> None:
     address = new_address()
@@ -183,11 +145,11 @@ def test_convert_and_repair_work_there(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["cache", "inspect", "s3://nobucket/x"],
-            "s3://nobucket/x: there is no such bucket; make it first, or name another",
+            "s3://nobucket/x: there is no such bucket; create it, or choose another",
         ),
         (
             ["cache", "inspect", "s3://bucket"],
@@ -209,23 +171,23 @@ def test_convert_and_repair_work_there(
         (["chat", "--run", "a"], "--endpoint is for caches at s3://…, and none is named"),
     ],
 )
-def test_wrong_addresses_get_one_line(
-    arguments: list[str], said: str, options: list[str], run_cli: RunCli
+def test_wrong_addresses_are_reported_in_one_line(
+    arguments: list[str], message: str, options: list[str], run_cli: RunCli
 ) -> None:
     done = run_cli(*arguments, *options)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {said}"), done.stderr
+    assert done.stderr.startswith(f"error: {message}"), done.stderr
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:5700", "http://", "ftp://host", "http:// host"])
-def test_an_endpoint_that_is_no_url_is_refused(endpoint: str, run_cli: RunCli) -> None:
+def test_an_endpoint_that_is_not_a_url_is_refused(endpoint: str, run_cli: RunCli) -> None:
     done = run_cli("cache", "inspect", "s3://bucket/x", "--endpoint", endpoint)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"--endpoint {' '.join(endpoint.split())}: not the URL of a server" in done.stderr
 
 
-def test_a_server_that_does_not_answer_is_a_failed_run(run_cli: RunCli, s3_endpoint: str) -> None:
+def test_an_unreachable_server_is_a_failed_run(run_cli: RunCli, s3_endpoint: str) -> None:
     done = run_cli("cache", "inspect", "s3://bucket/x", "--endpoint", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: s3://bucket/x: the object store does not answer")

@@ -1,5 +1,4 @@
-"""The first second: help and refusals of wrong input come before any library that takes long to
-load."""
+"""Start-up: help, completion and refusals of wrong input do not import slow libraries."""
 
 from __future__ import annotations
 
@@ -14,24 +13,15 @@ import pytest
 from tests.conftest import ROOT
 from tests.test_help import NAMES
 
-LIGHT = {
-    "_yaml", "cache", "cli", "click", "cloup", "cython_runtime", "pipeline", "typing_extensions", "xxhash", "yaml",
+FAST = {
+    "_yaml", "cache", "cli", "click", "cloup", "cython_runtime", "pipeline", "typing_extensions",
+    "xxhash", "yaml",
 }  # fmt: skip
-"""What help may import beside Python's own modules; whatever else is wanted there has to be argued
-for here."""
-SLOW = (
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "pyarrow",
-    "h5py",
-    "zarr",
-    "matplotlib",
-    "pandas",
-    "scipy",
-    "sympy",
-)
+"""What help may import besides Python's standard library."""
+SLOW = {
+    "torch", "transformers", "datasets", "accelerate", "pyarrow", "h5py", "zarr", "matplotlib",
+    "pandas", "scipy", "sympy",
+}  # fmt: skip
 GROUPS = ["llm-modules", "llm-modules cache"]
 PROGRAM = """
 import os, sys
@@ -46,26 +36,29 @@ finally:
 
 
 def imported(*words: object, folder: Path, status: int, **environment: str) -> tuple[set[str], str]:
-    """Libraries that a command has imported when it ends, and what it has printed."""
+    """Run a command; return the libraries that it imported, and its output."""
     path = folder / "imported"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, words)], cwd=ROOT, env=os.environ | {"IMPORTED": str(path)} | environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"IMPORTED": str(path)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
-    libraries = {name.partition(".")[0] for name in path.read_text().split()}
-    libraries = {
-        name for name in libraries if not name.startswith("_cython_")
-    }  # of yaml, its release in the name
+    names = {name.partition(".")[0] for name in path.read_text().split()}
+    # imported by yaml, with a release in the name
+    libraries = {name for name in names if not name.startswith("_cython_")}
     return libraries - sys.stdlib_module_names, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", [*GROUPS, *NAMES])
 def test_help_imports_nothing_slow(name: str, tmp_path: Path) -> None:
     for flag in ("--help", "-h"):
-        found, printed = imported(*name.split()[1:], flag, folder=tmp_path, status=0)
-        assert found <= LIGHT
+        libraries, printed = imported(*name.split()[1:], flag, folder=tmp_path, status=0)
+        assert libraries <= FAST
         assert printed.startswith(f"Usage: {name} ")
 
 
@@ -73,33 +66,31 @@ def test_help_imports_nothing_slow(name: str, tmp_path: Path) -> None:
     "words, status",
     [([], 2), (["--version"], 0), (["extrct"], 2), (["extract", "--form", "none"], 2)],
 )
-def test_so_do_other_first_words(words: list[str], status: int, tmp_path: Path) -> None:
-    found, _ = imported(*words, folder=tmp_path, status=status)
-    assert found <= LIGHT
+def test_other_first_words_import_nothing_slow(
+    words: list[str], status: int, tmp_path: Path
+) -> None:
+    libraries, _ = imported(*words, folder=tmp_path, status=status)
+    assert libraries <= FAST
 
 
 def test_completion_of_options_imports_nothing_slow(tmp_path: Path) -> None:
-    asked = {
+    completion = {
         "COMP_WORDS": "llm-modules extract --temp",
         "COMP_CWORD": "2",
         "_LLM_MODULES_COMPLETE": "bash_complete",
     }
-    found, printed = imported(folder=tmp_path, status=0, **asked)
-    assert found <= LIGHT
+    libraries, printed = imported(folder=tmp_path, status=0, **completion)
+    assert libraries <= FAST
     assert printed.split() == ["plain,--template"]
 
 
 def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str]]:
-    """Commands that name what is not there, something else, or a value that cannot be; with what is
-    to be said of it."""
+    """Return commands with missing or wrong files or values, and a part of the expected error."""
     none, other, new = folder / "none", folder / "other", folder / "new"
     other.mkdir(exist_ok=True)
     (other / "notes.txt").write_text("neither a cache nor a run\n")
-    run, extract, train = (
-        ["--run", none],
-        ["extract", "--cache", new],
-        ["train", "--cache", cache, "--run", new],
-    )
+    run, extract = ["--run", none], ["extract", "--cache", new]
+    train = ["train", "--cache", cache, "--run", new]
     return {
         "data set": ([*extract, "--dataset", folder / "none.jsonl"], "none.jsonl: no such file"),
         "teacher": ([*extract, "--teacher", none], "neither a folder"),
@@ -131,7 +122,10 @@ def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str
             [*extract, "--keep-head", "--teacher-kind", "encoder"],
             "--keep-head",
         ),
-        "place for a cache": (["extract", "--cache", other], "not a cache (it holds 'notes.txt')"),
+        "place for a cache": (
+            ["extract", "--cache", other],
+            "not a cache (it contains 'notes.txt')",
+        ),
         "file as a cache": (
             ["extract", "--cache", other / "notes.txt"],
             "is a file; a cache is a folder",
@@ -170,42 +164,34 @@ def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str
     }
 
 
-def test_wrong_input_is_refused_in_a_line_before_anything_slow_is_imported(
+def test_wrong_input_is_refused_in_one_line_before_slow_imports(
     small_cache: Path, tmp_path: Path
 ) -> None:
     for case, (words, line) in wrong_inputs(tmp_path, small_cache).items():
-        found, printed = imported(*words, folder=tmp_path, status=2)
-        assert not found & {*SLOW}, case
+        libraries, printed = imported(*words, folder=tmp_path, status=2)
+        assert not libraries & SLOW, case
         assert line in printed, case
         assert len(printed.splitlines()) == 1, case
         assert not (tmp_path / "new").exists(), case
 
 
-def test_the_benchmark_measures_each_of_them(tmp_path: Path) -> None:
+def test_the_benchmark_measures_help_and_wrong_input(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    program = [
-        sys.executable,
-        ROOT / "benchmarks" / "start_up.py",
-        "--rounds",
-        "1",
-        "--only",
-        "extract --",
-        "--json",
-        path,
-    ]
+    options = ["--rounds", "1", "--only", "extract --", "--json", path]
+    program = [sys.executable, ROOT / "benchmarks" / "start_up.py", *options]
     subprocess.run(program, cwd=tmp_path, capture_output=True, check=True)
     figures = json.loads(path.read_text())
     assert {figure["what"] for figure in figures} == {"help", "wrong input"}
     assert all(figure["status"] == (0 if figure["what"] == "help" else 2) for figure in figures)
-    assert not [figure for figure in figures if {*figure["heavy"]} & {*SLOW}]
+    assert not [figure for figure in figures if {*figure["heavy"]} & SLOW]
 
 
-def test_help_takes_less_than_half_a_second() -> None:
-    took = []
+def test_help_takes_less_than_half_a_second_of_cpu_time() -> None:
+    seconds = []
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, ROOT / "cli.py", "extract", "--help"], stdout=subprocess.DEVNULL
         )
         used = os.wait4(process.pid, 0)[2]
-        took.append(used.ru_utime + used.ru_stime)  # of the processor, which other tests use too
-    assert min(took) < 0.5
+        seconds.append(used.ru_utime + used.ru_stime)  # CPU time, as other tests run at the time
+    assert min(seconds) < 0.5

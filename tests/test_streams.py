@@ -1,5 +1,4 @@
-"""Streams that are closed, full, unread or in another encoding, and other odd surroundings: no
-command fails by them."""
+"""Commands work with closed, full and unread streams, other encodings, and missing folders."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ NOISE = (
 def shell(
     line: str, *, folder: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """A line of bash, in which $CLI is the command."""
+    """Run a line of bash, in which $CLI is the command."""
     command = {"CLI": f"{sys.executable} {ROOT / 'cli.py'}"}
     kept = {
         name: value
@@ -39,9 +38,13 @@ def shell(
         if name not in ("LC_ALL", "PYTHONIOENCODING", "COLUMNS")
     }
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=kept | command | environment, capture_output=True, timeout=120,
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder,
+        env=kept | command | environment,
+        capture_output=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def quiet(done: subprocess.CompletedProcess[bytes]) -> bool:
@@ -50,7 +53,7 @@ def quiet(done: subprocess.CompletedProcess[bytes]) -> bool:
 
 @pytest.fixture
 def strange_cache(small_cache: Path, tmp_path: Path) -> Path:
-    """A cache whose path has characters of which Latin-1 has one and ASCII none."""
+    """Return a cache whose path has characters outside Latin-1 and ASCII."""
     return Path(shutil.copytree(small_cache, tmp_path / "größe–数"))
 
 
@@ -83,7 +86,7 @@ def test_options_are_printed_as_the_config_reads_them(tmp_path: Path) -> None:
     assert planned.returncode == 0, planned.stderr
 
 
-def test_names_of_files_in_the_c_locale(strange_cache: Path, tmp_path: Path) -> None:
+def test_file_names_work_in_the_c_locale(strange_cache: Path, tmp_path: Path) -> None:
     done = shell(f"$CLI cache inspect {strange_cache} --json", **C_LOCALE)
     assert (done.returncode, quiet(done)) == (0, True), done.stderr
     assert json.loads(done.stdout)["complete"]
@@ -96,13 +99,13 @@ def test_names_of_files_in_the_c_locale(strange_cache: Path, tmp_path: Path) -> 
     assert (tmp_path / "größe" / "manifest.json").is_file()
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+def test_paths_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     done = shell("$CLI cache inspect $'gr\\xf6sse'", folder=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert b"gr\xf6sse: no such folder" in done.stderr
 
 
-def test_text_of_the_command_line_is_utf8_whatever_the_locale() -> None:
+def test_command_line_text_is_utf8_in_any_locale() -> None:
     assert utf8_text("grün".encode().decode("ascii", "surrogateescape"), "--prompt") == "grün"
     assert utf8_text(None, "--system") is None
     with pytest.raises(InputError, match="--prompt: holds bytes that are not UTF-8"):
@@ -114,14 +117,14 @@ def test_text_of_the_command_line_is_utf8_whatever_the_locale() -> None:
     "words",
     ["cache inspect {}", "cache inspect {} --json", "cache verify {}", "extract --help", "--help"],
 )
-def test_a_reader_that_goes_ends_nothing(words: str, reader: str, small_cache: Path) -> None:
+def test_a_reader_that_closes_early_is_no_error(words: str, reader: str, small_cache: Path) -> None:
     line = f"$CLI {words.format(small_cache)}"
     for piped in (f"{line} | {reader}", f"{line} 2>&1 >/dev/null | {reader}"):
         done = shell(piped)
         assert (done.returncode, quiet(done), done.stderr) == (0, True, b"")
 
 
-def test_the_work_is_done_without_a_reader(tmp_path: Path) -> None:
+def test_work_is_completed_without_a_reader(tmp_path: Path) -> None:
     done = shell(
         f"$CLI extract --cache {tmp_path / 'c'} --limit 3 --device cpu --dtype fp32 2>&1 | true"
     )
@@ -130,14 +133,14 @@ def test_the_work_is_done_without_a_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams(closed: str, small_cache: Path) -> None:
+def test_closed_streams_are_no_error(closed: str, small_cache: Path) -> None:
     done = shell(f"$CLI cache verify {small_cache} {closed}")
     assert (done.returncode, done.stderr, quiet(done)) == (0, b"", True)
     failed = shell(f"$CLI cache verify {small_cache / 'none'} {closed}")
     assert (failed.returncode, quiet(failed)) == (2, True)
 
 
-def test_files_do_not_get_what_is_printed_to_a_closed_stream(tmp_path: Path) -> None:
+def test_output_to_closed_streams_never_ends_up_in_files(tmp_path: Path) -> None:
     cache = tmp_path / "c"
     assert (
         shell(
@@ -149,7 +152,7 @@ def test_files_do_not_get_what_is_printed_to_a_closed_stream(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("words", ["cache inspect {}", "cache inspect {} --json", "--help"])
-def test_a_full_disk_under_stdout_is_said_so_once(words: str, small_cache: Path) -> None:
+def test_a_full_disk_under_stdout_is_reported_once(words: str, small_cache: Path) -> None:
     done = shell(f"$CLI {words.format(small_cache)} > /dev/full")
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: the disk is full")
@@ -157,44 +160,38 @@ def test_a_full_disk_under_stdout_is_said_so_once(words: str, small_cache: Path)
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "7", "many"])
-def test_a_terminal_of_any_width(columns: str, small_cache: Path) -> None:
+def test_terminals_of_any_width_work(columns: str, small_cache: Path) -> None:
     for words in ("extract --help", "--help", f"cache inspect {small_cache}"):
         done = shell(f"$CLI {words}", COLUMNS=columns, TERM="dumb", NO_COLOR="1")
         assert (done.returncode, done.stderr, b"\x1b" in done.stdout) == (0, b"", False)
 
 
-def test_a_terminal_that_is_hung_up(tmp_path: Path) -> None:
+def test_a_hung_up_terminal_does_not_stop_the_work(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    words = [
-        "extract",
-        "--cache",
-        str(tmp_path / "c"),
-        "--limit",
-        "3",
-        "--device",
-        "cpu",
-        "--dtype",
-        "fp32",
-    ]
+    options = ["--limit", "3", "--device", "cpu", "--dtype", "fp32"]
     process = subprocess.Popen(
-        [sys.executable, ROOT / "cli.py", *words], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True,
+        [sys.executable, ROOT / "cli.py", "extract", "--cache", tmp_path / "c", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )  # fmt: skip
+    )
     os.close(theirs)
     os.close(ours)
     assert process.wait(timeout=120) == 0
     assert shell(f"$CLI cache verify {tmp_path / 'c'}").returncode == 0
 
 
-def test_a_folder_that_is_gone_and_no_home(tmp_path: Path) -> None:
-    gone = "mkdir gone; cd gone; rmdir ../gone;"
+def test_commands_work_in_a_removed_folder_and_without_a_home(tmp_path: Path) -> None:
+    remove_folder = "mkdir gone; cd gone; rmdir ../gone;"
     for words, status in (
         ("--help", 0),
         ("extract --cache c", 2),
         ("cache inspect c", 2),
         ("extract --help", 0),
     ):
-        done = shell(f"{gone} $CLI {words}", folder=tmp_path)
+        done = shell(f"{remove_folder} $CLI {words}", folder=tmp_path)
         assert (done.returncode, b"Traceback" in done.stderr) == (status, False), done.stderr
         assert len(done.stderr.splitlines()) == (status == 2)
     for words, status in (

@@ -1,4 +1,4 @@
-"""A grid of runs from one cache: each combination once, finished ones kept, the best told first."""
+"""A grid of runs from one cache: each combination once, finished ones kept, the best first."""
 
 from __future__ import annotations
 
@@ -13,19 +13,11 @@ from tests.conftest import RunCli
 QUICK = ["--device", "cpu", "--batch-size", "8", "--max-steps", "2", "--eval-every", "1"]
 
 
-def test_a_grid_is_trained_compared_and_gone_on_with(
+def test_a_grid_is_trained_compared_and_resumed(
     run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
-    command = [
-        "sweep",
-        "--cache",
-        small_cache,
-        "--runs",
-        tmp_path / "runs",
-        *QUICK,
-        "--vary",
-        "layers=-1 0 0,-1",
-    ]
+    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
+    command += ["--vary", "layers=-1 0 0,-1"]
     first = run_cli(*command, "--vary", "gate=channel none")
     assert first.returncode == 0, first.stderr
     outcome = json.loads((tmp_path / "runs" / "sweep.json").read_text())
@@ -53,27 +45,15 @@ def test_a_grid_is_trained_compared_and_gone_on_with(
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/run.json")}
     wider = run_cli(*command, "--vary", "gate=channel none scalar", "--json")
     assert len(json.loads(wider.stdout)["runs"]) == 9
-    assert {
-        path: path.stat().st_mtime_ns for path in times
-    } == times  # what was finished was not trained again
+    # finished runs were not trained again
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_a_combination_that_diverges_keeps_no_other_from_being_trained(
+def test_a_diverging_combination_does_not_stop_the_others(
     run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
-    command = [
-        "sweep",
-        "--cache",
-        small_cache,
-        "--runs",
-        tmp_path / "runs",
-        *QUICK,
-        "--log-every",
-        "1",
-        "--clip",
-        "1e30",
-    ]
-    done = run_cli(*command, "--vary", "bridge-lr=1e30 1e-3")
+    command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
+    done = run_cli(*command, "--log-every", "1", "--clip", "1e30", "--vary", "bridge-lr=1e30 1e-3")
     assert done.returncode == 0, done.stderr
     assert "failed: bridge-lr=1e_30" in done.stdout
     first, second = json.loads((tmp_path / "runs" / "sweep.json").read_text())["runs"]
@@ -81,11 +61,11 @@ def test_a_combination_that_diverges_keeps_no_other_from_being_trained(
     assert second["steps"] == 2
 
 
-def test_what_cannot_be_trained_is_found_before_the_first_run(
+def test_invalid_combinations_are_refused_before_the_first_run(
     run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
     command = ["sweep", "--cache", small_cache, "--runs", tmp_path / "runs", *QUICK]
-    for options, said in [
+    for options, message in [
         (["--vary", "layers=-1 5"], "not layer 5"),
         (["--vary", "gate=none", "--vary", "gate=channel"], "is varied twice"),
         (["--vary", "batch-tokens=500 900"], "--batch-size and --batch-tokens"),
@@ -93,12 +73,12 @@ def test_what_cannot_be_trained_is_found_before_the_first_run(
     ]:
         done = run_cli(*command, *options)
         assert (done.returncode, done.stdout) == (2, ""), options
-        assert said in done.stderr
+        assert message in done.stderr
         assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("vary", "said"),
+    ("vary", "message"),
     [
         ("gates=none", "'gates' is not an option of train that can be varied"),
         ("gate=", "needs different values"),
@@ -107,11 +87,11 @@ def test_what_cannot_be_trained_is_found_before_the_first_run(
         ("cross-layers=x", "is not a valid integer"),
     ],
 )
-def test_a_grid_that_cannot_be_is_said_so(
-    vary: str, said: str, run_cli: RunCli, small_cache: Path, tmp_path: Path
+def test_an_invalid_grid_is_refused(
+    vary: str, message: str, run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
     done = run_cli("sweep", "--cache", small_cache, "--runs", tmp_path / "runs", "--vary", vary)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

@@ -1,5 +1,4 @@
-"""What a person at a terminal sees: bars are drawn, leave results on stdout alone, and end no
-command."""
+"""Output at a terminal: progress bars are drawn on stderr, and only results on stdout."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from tests.cli_process import CliProcess
 
 
 def at_a_terminal(*words: object) -> tuple[subprocess.CompletedProcess[str], str]:
-    """Run the command line with stderr on a terminal; also gives what that shows."""
+    """Run a command with stderr on a terminal; return the process and the terminal's content."""
     ours, theirs = pty.openpty()
     shown: list[bytes] = []
 
@@ -39,13 +38,12 @@ def at_a_terminal(*words: object) -> tuple[subprocess.CompletedProcess[str], str
     os.close(theirs)
     reader.join()
     os.close(ours)
-    return subprocess.CompletedProcess(process.args, process.wait(), stdout), b"".join(
-        shown
-    ).decode(errors="replace")
+    done = subprocess.CompletedProcess(process.args, process.wait(), stdout)
+    return done, b"".join(shown).decode(errors="replace")
 
 
 @pytest.mark.timeout(900)
-def test_every_bar_can_be_drawn(tmp_path: Path) -> None:
+def test_every_progress_bar_is_drawn(tmp_path: Path) -> None:
     cache, run = tmp_path / "cache", tmp_path / "run"
     rows = ("--limit", 40, "--shard-tokens", 1500)
     coded = ("--codec", "-1:klt", "--fidelity", "-1:kl=0.05", "--calibration-tokens", 2000)
@@ -62,7 +60,7 @@ def test_every_bar_can_be_drawn(tmp_path: Path) -> None:
         assert "\x1b" not in done.stdout
 
 
-def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_color_disables_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     done, shown = at_a_terminal("extract", "--cache", tmp_path / "cache", "--limit", 4)
     assert done.returncode == 0, shown
@@ -70,7 +68,7 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "\x1b[38;" not in shown
 
 
-def test_tokens_are_counted_before_anything_is_known_of_them() -> None:
+def test_tokens_are_counted_before_their_total_is_known() -> None:
     console = Console(force_terminal=True, record=True, width=100)
     with Progress(
         TokenCount(), TextColumn("{task.description}"), console=console, auto_refresh=False

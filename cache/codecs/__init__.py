@@ -41,7 +41,7 @@ def packing_named(name: str) -> Packing:
         CacheError: no codec has that name.
     """
     if name not in _PACKINGS:
-        raise CacheError(f"unknown codec {name!r}; this release knows {', '.join(CODEC_NAMES)}")
+        raise CacheError(f"unknown codec {name!r}; this release has {', '.join(CODEC_NAMES)}")
     return _PACKINGS[name]
 
 
@@ -52,7 +52,7 @@ def codec_of(
     value_type: str,
     file: bytes,
 ) -> Codec:
-    """Return a codec with the content of its fit; `file` has the bytes of the fit.
+    """Return the codec of a fit, whose file has the bytes `file`.
 
     Raises:
         CacheError: no codec has that name.

@@ -57,7 +57,7 @@ class CodedStates:
 
 
 def concatenate(parts: Sequence[CodedStates]) -> CodedStates:
-    """Return the coded states of consecutive tokens as one, all of the same codec."""
+    """Join coded states of consecutive tokens, all of the same codec."""
     if len(parts) == 1:
         return parts[0]
     values = np.concatenate([part.values for part in parts])

@@ -36,7 +36,7 @@ def fit_name(layer: int) -> str:
 
 
 def fit_bytes(codec: Codec) -> bytes:
-    """Return the content of a fit's file; the same fit always gives the same bytes."""
+    """Return the content of a fit's file, which depends on the fit alone."""
     if codec.file is not None:
         return codec.file  # another release of safetensors may write another header
     described = {
@@ -93,7 +93,7 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
         if described["name"] != name or described["value_type"] not in _VALUE_TYPES[name]:
             raise ValueError(f"of codec {described['name']!r}, not {name!r}")
         if parameters.keys() != _KINDS[name].keys():
-            raise ValueError("other parameters than the codec has")
+            raise ValueError("its parameters are not those of the codec")
         for key, (kind, dimensions) in _KINDS[name].items():
             shape = (hidden_size,) * dimensions or (1,)
             if (
@@ -110,11 +110,11 @@ def read_fit(file: Path, name: str, hidden_size: int) -> Codec:
 
 
 def _require_plain(settings: Any) -> None:
-    """Raise ValueError unless settings have the types that their readers expect."""
+    """Raise ValueError if settings do not have the expected types."""
     requirement, measured = settings.get("asked", {}), settings.get("found", {})
     if (
         type(requirement) is not dict
         or type(measured) is not dict
         or any(type(value) not in (int, float) for value in measured.values())
     ):
-        raise ValueError("settings of another kind")
+        raise ValueError("its settings have unexpected types")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 
 class InMemoryArray:
-    """Reads like a stored array in a file."""
+    """An array in memory with the interface of a stored one."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:
         self._values = values

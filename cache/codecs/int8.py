@@ -42,7 +42,7 @@ class Int8Packing(RowPacking):
         return np.concatenate([coded.values.view(np.uint8), scales], axis=1)
 
     def coded_of(self, rows: npt.NDArray[Any]) -> CodedStates:
-        """Return values and scales apart."""
+        """Return values and scales separately."""
         scales = np.ascontiguousarray(rows[:, -_SCALE_BYTES:]).view("<f4")[:, 0]
         return CodedStates(rows[:, :-_SCALE_BYTES].view(np.int8), scales)
 
@@ -66,8 +66,8 @@ class Int8:
     def fit(cls, hidden_ND: npt.NDArray[Any], settings: Mapping[str, Any]) -> Int8:
         """Fit the channel scales: the root mean square of each channel over normalised tokens.
 
-        Normalised, because attention sinks in middle layers are hundreds of times as long as other
-        tokens.
+        Tokens are normalised because the states of attention sinks in middle layers are hundreds of
+        times as long as others.
         """
         values_ND = hidden_ND.astype(np.float64)
         lengths_N1 = np.sqrt((values_ND**2).mean(axis=1, keepdims=True))
@@ -75,9 +75,7 @@ class Int8:
             ((values_ND / np.maximum(lengths_N1, np.finfo(np.float32).tiny)) ** 2).mean(axis=0)
         )
         fallback = scales_D.max() or 1.0
-        scales_D = np.maximum(
-            scales_D, fallback * 1e-4
-        )  # a channel may be silent in the sample only
+        scales_D = np.maximum(scales_D, fallback * 1e-4)  # a channel may be 0 only in the sample
         return cls({"channel_scales": scales_D.astype(np.float32)}, settings)
 
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:

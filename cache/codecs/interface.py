@@ -36,13 +36,13 @@ class Segments(Protocol):
         """Return a segment's coded states.
 
         Raises:
-            DamagedCacheError: this codec cannot have written what is stored.
+            DamagedCacheError: the stored bytes cannot be this codec's.
         """
         ...
 
 
 class Packing(Protocol):
-    """The stored form of coded states: one array per layer, whatever the codec's fit."""
+    """The stored form of coded states: one array per layer, independent of the codec's fit."""
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class Packing(Protocol):
         ...
 
     def pack(self, coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[Any]:
-        """Return the array to store, of coded states of segments of these lengths."""
+        """Return the array to store, given coded states of segments of these lengths."""
         ...
 
     def segments(

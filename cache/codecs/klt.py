@@ -19,15 +19,15 @@ from cache.codecs.pages import pack_pages, require_packable
 
 _ROWS_AT_A_TIME = 4096
 _FAR = 100.0
-"""Tokens whose squared distance from the mean exceeds the usual one by this factor are kept
-exactly: attention sinks."""
+"""Tokens whose squared distance from the mean exceeds the median by this factor are kept exactly:
+attention sinks."""
 _RARE = 1e-3
 """Share of calibration tokens that may be kept exactly so that the others fit into int8."""
 _NARROW, _WIDE = 127, 32767
 
 
 class KltPacking:
-    """Entropy-coded pages, see `cache.codecs.page_layout`."""
+    """Packs states into entropy-coded pages, see `cache.codecs.page_layout`."""
 
     name = "klt"
     attributes: Mapping[str, Any] = {
@@ -59,12 +59,11 @@ class KltPacking:
 
 @dataclass(frozen=True, eq=False)
 class Klt:
-    """Rotates states onto the eigenvectors of their covariance, and rounds all components with one
-    step.
+    """Rotates states onto the eigenvectors of their covariance, and rounds with a single step.
 
-    For Gaussian sources that is reverse water-filling at the step's distortion (Cover and Thomas,
-    Elements of Information Theory, 10.3): components below the step vanish, the others cost bits
-    by their spread above it.
+    For Gaussian sources this is reverse water-filling at the step's distortion (Cover and Thomas,
+    Elements of Information Theory, 10.3): components below the step vanish, the others take
+    bits in proportion to the logarithm of their spread above it.
 
     Attributes:
         parameters: `mean` `[d_teacher]` float32, `basis` `[d_teacher, d_teacher]` float16 with an
@@ -119,7 +118,7 @@ class Klt:
     def encode(self, hidden_ND: npt.NDArray[Any]) -> CodedStates:
         """Rotate, round, and keep outlying tokens exactly.
 
-        In double precision, so that rounding does not depend on a machine's order of summation.
+        Computed in double precision: rounding must not depend on a machine's order of summation.
         """
         largest = _NARROW if self.value_type == "int8" else _WIDE
         values_ND = np.empty(hidden_ND.shape, self.value_type)

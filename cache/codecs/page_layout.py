@@ -1,4 +1,4 @@
-"""The layout of packed pages: what precedes the segments in the stored array.
+"""The layout of packed pages: the parts of the stored array before the segments.
 
 All integers are little-endian:
 
@@ -27,9 +27,9 @@ from cache.codecs.interface import Readable
 GROUP = 16
 """Adjacent channels that share an entropy table."""
 MAX_ROWS = (1 << 24) // GROUP
-"""Tokens of a shard: the limit of values in a pcodec chunk."""
+"""Maximum tokens of a shard, from the maximum values of a pcodec chunk."""
 MAX_VALUES = 1 << 28
-"""Values of a segment: reading one takes three bytes of memory per value."""
+"""Maximum values of a segment; reading one takes three bytes of memory per value."""
 VERSION = 1
 ITEM = np.dtype("<u4")
 _HEAD_ITEMS = 8
@@ -38,14 +38,14 @@ _TYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.int8), 2: np.dtype(np.int16)}
 
 @dataclass(frozen=True)
 class PageLayout:
-    """The parts before the segments.
+    """The parts of a stored array before its segments.
 
     Attributes:
         header: of the pcodec file.
         tables: pcodec chunk metadata of each group.
         widths: channels of each group.
         index: `[segments, 2 + groups]`, as above.
-        starts: `[segments + 1]` where each segment starts, in bytes, and where the last one ends.
+        starts: `[segments + 1]` byte offset of each segment, and of the end.
         channels: width of the states.
         value_type: type of the coded values.
     """
@@ -60,7 +60,7 @@ class PageLayout:
 
 
 def read_layout(stored: Readable, size: int) -> PageLayout:
-    """Read what precedes the segments; check each size before memory is allocated.
+    """Read the parts before the segments; check each size before memory is allocated.
 
     Raises:
         ValueError: the `size` bytes have another layout.
@@ -102,6 +102,6 @@ def read_layout(stored: Readable, size: int) -> PageLayout:
     if index[:, 0].sum(dtype=np.int64) > MAX_ROWS or int(index[:, 0].max()) * channels > MAX_VALUES:
         raise ValueError("more tokens than a shard or segment can have")
     if (index[:, 1] > index[:, 0]).any():
-        raise ValueError("more tokens kept exactly than there are")
+        raise ValueError("more tokens are kept exactly than there are")
     widths = [min(group, channels - first) for first in range(0, channels, group)]
     return PageLayout(header, tables, widths, index, starts, channels, _TYPES[value_bytes])

@@ -1,4 +1,4 @@
-"""Reading of entropy-coded pages, segment by segment."""
+"""Reading entropy-coded pages, segment by segment."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class PagedSegments:
 
         Args:
             stored: the packed bytes.
-            size: their number.
+            size: number of bytes.
             hidden_size: expected channels.
             lengths: expected tokens of each segment; None to accept any.
 
         Raises:
-            DamagedCacheError: they have another layout, or other segments.
+            DamagedCacheError: the bytes have another layout, or other segments.
         """
         self._stored = stored
         try:
@@ -39,9 +39,7 @@ class PagedSegments:
             raise DamagedCacheError(f"not klt pages ({error})") from error
         same = lengths is None or self.lengths.tolist() == list(lengths)
         if self._layout.channels != hidden_size or not same:
-            raise DamagedCacheError(
-                "its klt pages are not of the tokens and channels in the journal"
-            )
+            raise DamagedCacheError("its klt pages have other tokens or channels than the journal")
         self._idle: list[list[Any]] = []
 
     def __len__(self) -> int:
@@ -81,10 +79,10 @@ class PagedSegments:
                     body[place : place + size], rows * width, page
                 )
                 if read != size or progress.n_processed != rows * width:
-                    raise ValueError("a page of another length")
+                    raise ValueError("a page has another length")
                 place, channel = place + size, channel + width
             if rows:
-                idle.append(decompressors)  # after `release`, they go with the old list
+                idle.append(decompressors)  # dropped with the old list after `release`
         except (RuntimeError, ValueError) as error:
             raise DamagedCacheError(f"damaged klt pages ({error})") from error
         values_TD = values_DT.T.astype(layout.value_type, order="C")

@@ -1,4 +1,4 @@
-"""Packing of integers into entropy-coded pages, the stored form of the `klt` codec.
+"""Packing integers into entropy-coded pages, the stored form of the `klt` codec.
 
 `cache.codecs.page_layout` has the layout, `cache.codecs.page_reader` the reader.
 """
@@ -21,7 +21,7 @@ def pack_pages(coded: CodedStates, lengths: Sequence[int]) -> npt.NDArray[np.uin
     """Pack the coded states of segments into bytes.
 
     Args:
-        coded: values of type int8 or int16, which readers return.
+        coded: values of type int8 or int16.
         lengths: tokens of each segment.
 
     Raises:
@@ -67,8 +67,8 @@ def require_packable(lengths: Sequence[int], channels: int) -> None:
     """Refuse segments that cannot be packed, given their lengths.
 
     Raises:
-        CacheError: together they have more tokens than a pcodec chunk can hold, or one of them more
-            values than may be read at once.
+        CacheError: they have more tokens together than a pcodec chunk can hold, or one has more
+            values than can be read at once.
     """
     if sum(lengths) > MAX_ROWS:
         raise CacheError(
@@ -94,7 +94,7 @@ def _group(
             [(stop - start) * group_ND.shape[1] for start, stop in ranges]
         ),
         mode_spec=ModeSpec.classic(),
-        # no differences between tokens: each page is read on its own
+        # no differences between tokens: pages are read independently
         delta_spec=DeltaSpec.no_op(),
     )
     compressor = FileCompressor().chunk_compressor(values, config)

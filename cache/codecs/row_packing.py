@@ -1,4 +1,4 @@
-"""Coded states of a fixed size: one row per token."""
+"""Packing of coded states with a fixed size: one row per token."""
 
 from __future__ import annotations
 

@@ -25,16 +25,16 @@ from cache.codecs.in_memory import InMemoryArray
 from cache.errors import CacheError
 from cache.names import ATTACHMENTS, FITS, zarr_codec_name
 
-if TYPE_CHECKING:  # zarr has no public names for two types in its codecs' signatures
+if TYPE_CHECKING:  # zarr does not export two types of its codecs' signatures
     from zarr.core.array_spec import ArraySpec as ChunkSpec
     from zarr.core.indexing import SelectorTuple
 
-_NO_FOLDER = "only a cache in a local folder can be decoded: the codec's fit lies in it"
+_NO_FOLDER = "only a cache in a local folder can be decoded: the codec's fit is read from it"
 
 
 @dataclass(frozen=True)
 class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
-    """Reads a layer's packed states, which are the array's one chunk.
+    """Reads a layer's packed states, the only chunk of their array.
 
     Attributes:
         layer: the teacher layer.
@@ -97,7 +97,7 @@ class StatesCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         ).astype(np.float32)
         if states_TD.shape != chunk_spec.shape:
             raise CacheError(
-                f"{byte_getter}: has states of {len(states_TD)} tokens, its metadata say {rows}"
+                f"{byte_getter}: has {len(states_TD)} tokens, not the {rows} of its metadata"
             )
         return chunk_spec.prototype.nd_buffer.from_numpy_array(states_TD[selection])
 

@@ -23,13 +23,13 @@ _CONTAINERS: dict[str, Container] = {
 
 
 def container_named(name: str) -> Container:
-    """Return the container of a name.
+    """Return a container by name.
 
     Raises:
         CacheError: no container has that name.
     """
     if name not in _CONTAINERS:
         raise CacheError(
-            f"unknown cache format {name!r}; this release knows {', '.join(CONTAINER_NAMES)}"
+            f"unknown cache format {name!r}; this release has {', '.join(CONTAINER_NAMES)}"
         )
     return _CONTAINERS[name]

@@ -22,7 +22,7 @@ from cache.errors import DamagedCacheError
 
 @dataclass(frozen=True)
 class Hdf5Container:
-    """HDF5 as h5py writes it; contiguous, the fastest layout to read whole examples from."""
+    """HDF5 written by h5py; contiguous, the fastest layout for reading whole examples."""
 
     name: str = "hdf5"
     suffix: str = ".h5"
@@ -34,7 +34,7 @@ class Hdf5Container:
         attributes: Attributes,
         decoded: Mapping[str, DecodedArray],
     ) -> None:
-        """Write the arrays into a new file; packed states as bytes that attributes describe."""
+        """Write the arrays into a new file; packed states are bytes described by attributes."""
         content = io.BytesIO()  # a full disk fails a plain write cleanly, HDF5 may crash on it
         _write(content, arrays, attributes)
         path.write_bytes(content.getbuffer())
@@ -49,7 +49,7 @@ class Hdf5Container:
             return dict(file.attrs)
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
-        """Return the data sets' locations; refuse chunked, virtual and external ones."""
+        """Return the locations of data sets; refuse chunked, virtual and external ones."""
         with _opened(path) as file:
             return {name: _locate(path, file, name) for name in names}
 
@@ -59,7 +59,7 @@ class Hdf5Container:
         attributes: Attributes,
         decoded: Mapping[str, DecodedArray],
     ) -> int:
-        """Return the bytes of all values, and of what surrounds them, whatever their number."""
+        """Return the bytes of all values and of the file around them."""
         layout = tuple(
             (name, spec.dtype.str, len(spec.shape), bool(math.prod(spec.shape)))
             for name, spec in specs.items()
@@ -80,7 +80,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _write(target: io.BytesIO, arrays: Arrays, attributes: Attributes) -> None:
-    # Without HDF5's management of free space the file's size follows from its arrays' sizes.
+    # Without HDF5's free-space management the file's size depends only on its arrays' sizes.
     with h5py.File(target, "w", libver="v110", fs_strategy="none") as file:
         file.attrs.update(attributes.get("", {}))
         for name, values in arrays.items():
@@ -103,7 +103,7 @@ def _locate(path: Path, file: h5py.File, name: str) -> StoredArray:
 
 @functools.lru_cache
 def _overhead(layout: tuple[tuple[str, str, int, bool], ...], attributes: str) -> int:
-    """Return the bytes around the values, which do not depend on their number."""
+    """Return the bytes of the file around the values, which do not depend on their number."""
     arrays = {
         name: np.ones((int(filled),) * dimensions, dtype)
         for name, dtype, dimensions, filled in layout

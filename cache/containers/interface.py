@@ -17,7 +17,7 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class DecodedArray:
-    """The array that a codec makes of packed bytes, shown by containers that support codecs.
+    """The array that a codec decodes from packed bytes, in containers that support codecs.
 
     Attributes:
         spec: shape and type of the decoded array.
@@ -32,7 +32,7 @@ class DecodedArray:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """The location of an array's values: raw, row after row, from `offset` bytes into a file."""
+    """The location of an array's values: raw, row after row, from `offset` in a file."""
 
     file: Path
     offset: int
@@ -40,7 +40,7 @@ class StoredArray:
 
 
 class Container(Protocol):
-    """A file format of shards. Other tools can open it; our reader goes straight to the values."""
+    """A file format of shards. Other tools can open it; our reader reads the values directly."""
 
     @property
     def name(self) -> str:
@@ -65,12 +65,12 @@ class Container(Protocol):
             path: of the new shard.
             arrays: by name.
             attributes: of each array by its name; `""` for those of the shard.
-            decoded: how to show packed arrays, by name.
+            decoded: the decoded form of packed arrays, by name.
         """
         ...
 
     def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
-        """Return the names of the files that describe and hold the arrays of a shard."""
+        """Return the names of the files of a shard's arrays and their metadata."""
         ...
 
     def attributes(self, path: Path) -> dict[str, Any]:

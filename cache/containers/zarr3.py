@@ -1,4 +1,4 @@
-"""A shard as a Zarr v3 group: each array one file, cut into inner chunks by the sharding codec."""
+"""A shard as a Zarr v3 group: one file per array, cut into inner chunks by the sharding codec."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from cache.errors import DamagedCacheError
 class ZarrContainer:
     """Zarr v3 with the sharding codec, written by zarr-python.
 
-    Inner chunks are raw, of one size and in their order, so a whole array is one run of bytes, read
-    without zarr-python's cost per chunk. Packed states are the one chunk of an array of
-    float32, which a codec of this package decodes.
+    Inner chunks are raw, of equal size and in order, so a whole array is one run of bytes, read
+    without zarr-python's cost per chunk. Packed states are the only chunk of a float32 array, which
+    a codec of this package decodes.
     """
 
     name: str = "zarr"
@@ -68,7 +68,7 @@ class ZarrContainer:
 
     def files(self, name: str, specs: Mapping[str, ArraySpec]) -> set[str]:
         """Return the metadata file and the file of values of each array."""
-        states = "hidden_states/"  # two dimensions, whatever the codec
+        states = "hidden_states/"  # always two dimensions
         values = {
             f"{name}/{array}/{values_name(2 if array.startswith(states) else len(spec.shape))}"
             for array, spec in specs.items()
@@ -78,12 +78,12 @@ class ZarrContainer:
 
     def attributes(self, path: Path) -> dict[str, Any]:
         """Return the attributes of the group."""
-        with _refusing_others(path):
+        with _reporting_damage(path):
             return dict(read_metadata(path, "group").get("attributes", {}))
 
     def locate(self, path: Path, names: Iterable[str]) -> dict[str, StoredArray]:
         """Return the arrays' locations; refuse values that are not raw and in one run."""
-        with _refusing_others(path):
+        with _reporting_damage(path):
             return {name: locate_array(path, name) for name in names}
 
     def size(
@@ -118,7 +118,7 @@ def _raw_size(spec: ArraySpec, attributes: Mapping[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _refusing_others(path: Path) -> Iterator[None]:
+def _reporting_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # arbitrary bytes fail in arbitrary ways

@@ -1,4 +1,4 @@
-"""How a Zarr array is cut into chunks: inner chunks of one size, all in one file."""
+"""How a Zarr array is cut into chunks: inner chunks of equal size in one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHUNK_ROWS = 256
 _CHUNK_ITEMS = 1 << 16
 """Items of an inner chunk of a one-dimensional array."""
 INDEX_ENTRY_BYTES, INDEX_CHECKSUM_BYTES = 16, 4
-"""Sizes in the index of chunks at the end of each file: per chunk, and once."""
+"""Sizes in the chunk index at the end of each file: per chunk, and once."""
 
 
 def chunking(spec: ArraySpec) -> tuple[int, int]:
@@ -20,5 +20,5 @@ def chunking(spec: ArraySpec) -> tuple[int, int]:
 
 
 def values_name(dimensions: int) -> str:
-    """Return the name, within its array, of the one file that holds the values."""
+    """Return the name of an array's file of values, relative to the array."""
     return "/".join(["c", *("0" for _ in range(dimensions))])

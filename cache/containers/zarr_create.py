@@ -1,4 +1,4 @@
-"""Creation of Zarr groups and arrays, and the size of their metadata."""
+"""Creating Zarr groups and arrays, and the size of their metadata."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def new_array(
 def new_decoded_array(
     root: zarr.Group, name: str, array: DecodedArray, attributes: Attributes
 ) -> None:
-    """Create an array of one chunk, which a codec of this package decodes; write no values."""
+    """Create an array of one chunk that a codec of this package decodes; write no values."""
     rows, *rest = array.spec.shape
     root.create_array(
         name,
@@ -69,7 +69,7 @@ def group_metadata_size(attributes: str) -> int:
 def array_metadata_size(tail: tuple[int, ...], dtype: str, attributes: str) -> int:
     """Return the bytes of the metadata of an array of one row.
 
-    Its numbers of rows have one digit each; longer arrays add the further digits.
+    Its numbers of rows have one digit each; the caller adds the digits of longer arrays.
 
     Args:
         tail: shape of a row.

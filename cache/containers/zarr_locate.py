@@ -1,7 +1,7 @@
-"""Location of an array's values in a Zarr group, from its metadata as the Zarr v3 standard has it.
+"""Locating an array's values in a Zarr group, from its Zarr v3 metadata.
 
-Only arrays of raw chunks in their order, all in one file, have their values at a known place;
-metadata that describe anything else are refused.
+Only the values of raw chunks that are in order in one file can be located; other metadata are
+refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_metadata(folder: Path, kind: str) -> dict[str, Any]:
         kind: `group` or `array`.
 
     Raises:
-        ValueError, OSError: they are missing, too large, or of something else.
+        ValueError, OSError: they are missing, too large, or not of that kind.
     """
     file = folder / "zarr.json"
     if file.stat().st_size > _LARGEST_METADATA:
@@ -49,10 +49,10 @@ def read_metadata(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def locate_array(group: Path, name: str) -> StoredArray:
-    """Return where an array's values are.
+    """Return the location of an array's values.
 
     Raises:
-        Exception: of any kind, where the metadata describe something else.
+        Exception: any, if the metadata describe another layout.
     """
     metadata = read_metadata(group / name, "array")
     shape = tuple(metadata["shape"])
@@ -100,7 +100,7 @@ def _require_chunks_in_order(file: Path, spec: ArraySpec) -> None:
         index = np.frombuffer(stream.read(chunks * INDEX_ENTRY_BYTES), "<u8").reshape(chunks, 2)
     starts = np.arange(chunks, dtype=np.uint64) * chunk_bytes
     if not (np.array_equal(index[:, 0], starts) and (index[:, 1] == chunk_bytes).all()):
-        raise ValueError(f"the chunks of {file} do not follow each other")
+        raise ValueError(f"the chunks of {file} are not in order")
 
 
 def _packed(folder: Path, spec: ArraySpec, whole_chunk: tuple[int, ...], codec: str) -> StoredArray:

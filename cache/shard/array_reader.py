@@ -1,4 +1,4 @@
-"""Reading a stored array by rows, straight from the bytes of its file."""
+"""Reading rows of a stored array directly from its file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cache.errors import DamagedCacheError
 class ArrayReader:
     """Reads rows of an array from its file.
 
-    A plain read reports missing bytes as an error, where a memory map would end the process. Reads
+    Missing bytes are an error of a plain read, but would kill a process with a memory map. Reads
     pass their offsets, so threads and forked processes may share the open file.
     """
 
@@ -72,7 +72,7 @@ class ArrayReader:
         while done < len(target):
             count = os.preadv(opened.descriptor, [target[done:].data], offset + done)
             if not count:
-                raise DamagedCacheError(f"{self._file}: has been cut since it was opened")
+                raise DamagedCacheError(f"{self._file}: was cut after it was opened")
             done += count
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class ArrayReader:
 
 
 class _OpenFile:
-    """A file descriptor, closed when its last reference goes."""
+    """A file descriptor, closed with its last reference."""
 
     __slots__ = ("descriptor",)
 
@@ -98,6 +98,6 @@ def read_arrays(located: Mapping[str, StoredArray]) -> dict[str, npt.NDArray[Any
     """Return whole arrays.
 
     Raises:
-        DamagedCacheError: a file ends before its array does.
+        DamagedCacheError: a file is shorter than its array.
     """
     return {name: ArrayReader(stored).read_all() for name, stored in located.items()}

@@ -23,8 +23,8 @@ class Segment:
     Attributes:
         input_ids, loss_mask: `[T]`; empty for an example that is a prefix.
         hidden_states: by layer, `[T, d_teacher]` bfloat16.
-        after: number of the prefix before it; -1 for none.
-        number: of this prefix, from 0 in the whole cache; -1 for the rest of an example.
+        after: number of the preceding prefix; -1 for none.
+        number: of this prefix, from 0 over the whole cache; -1 for the rest of an example.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -42,12 +42,12 @@ class ShardContent:
     """All segments of a shard end to end: its prefixes, then the rest of each example.
 
     Attributes:
-        row_ids: of each example.
-        texts: of each example, the source of its tokens; "" for none.
+        row_ids: row id of each example.
+        texts: text of each example, the source of its tokens; "" for none.
         lengths: `[examples]` int64, tokens of each example, its prefix included.
         stored: `[segments]` int64, tokens of each segment.
         numbers: `[segments]` int64, number of the prefix; -1 for the rest of an example.
-        prefixes: `[segments]` int64, number of the prefix before each segment; -1 for none.
+        prefixes: `[segments]` int64, number of the prefix preceding each segment; -1 for none.
         input_ids: `[tokens]` int32.
         loss_mask: `[tokens]` bool.
         hidden_states: by layer, the coded states of all tokens, or the stored array.
@@ -71,7 +71,7 @@ def shard_of_segments(
     segments: Sequence[Segment],
     codecs: Mapping[int, Codec],
 ) -> ShardContent:
-    """Return the content of a shard from its segments; code their states.
+    """Code the states of segments, and return them as the content of a shard.
 
     Args:
         row_ids, texts: of each example.
@@ -104,7 +104,7 @@ def shard_of_segments(
 
 
 def shard_of_examples(examples: Sequence[Example], codecs: Mapping[int, Codec]) -> ShardContent:
-    """Return the content of a shard of examples without shared prefixes or texts.
+    """Return examples without shared prefixes or texts as the content of a shard.
 
     Raises:
         CacheError: an example has no tokens or no row id.

@@ -26,8 +26,8 @@ def content_digest(arrays: Arrays) -> str:
 def segment_checksums(arrays: Arrays, segments: Mapping[str, Segments]) -> npt.NDArray[np.uint64]:
     """Return `[segments]` 64-bit XXH3 of each segment's stored bytes.
 
-    They cover tokens, loss mask and hidden states, in the order of array names, then the text.
-    A file's checksum detects damage; these locate it, in segments and so in examples.
+    They cover tokens, loss mask and hidden states, in the order of array names, then the text. A
+    file's checksum detects damage; these locate it in segments, and so in examples.
     """
     offsets = arrays["offsets"].tolist()
     checksums = np.zeros(len(offsets) - 1, np.uint64)

@@ -4,13 +4,13 @@
 | --- | --- | --- | --- |
 | `offsets` | int64 | segments + 1 | segment i is tokens `offsets[i]:offsets[i+1]` |
 | `numbers` | int64 | segments | number of the shared prefix; -1 for the rest of an example |
-| `prefixes` | int64 | segments | number of the shared prefix before a segment; -1 for none |
+| `prefixes` | int64 | segments | number of the shared prefix preceding a segment; -1 for none |
 | `lengths` | int64 | examples | tokens of each example, its prefix included |
 | `input_ids` | int32 | tokens | token ids |
 | `loss_mask` | uint8 | tokens | 1 where the student learns to predict the token |
-| `row_id_offsets` | int64 | examples + 1 | as `offsets`, of the row ids |
+| `row_id_offsets` | int64 | examples + 1 | like `offsets`, for the row ids |
 | `row_id_bytes` | uint8 | | row ids as UTF-8, end to end, in the order of the examples |
-| `text_offsets` | int64 | examples + 1 | as `offsets`, of the texts |
+| `text_offsets` | int64 | examples + 1 | like `offsets`, for the texts |
 | `text_bytes` | uint8 | | the source of each example's tokens, as UTF-8, end to end |
 | `hidden_states/<layer>` | the codec's | the codec's | hidden states, `[tokens, d_teacher]` |
 """
@@ -53,7 +53,7 @@ def shard_arrays(content: ShardContent, codecs: Mapping[int, str]) -> dict[str, 
     """Return the arrays to store.
 
     Args:
-        content: of the shard; coded states are packed.
+        content: the shard's content; coded states are packed.
         codecs: name of each layer's codec.
     """
     row_ids, texts = (
@@ -99,7 +99,7 @@ def array_specs(
     Args:
         segments, tokens, examples: their numbers; a shared prefix counts once.
         row_id_bytes, text_bytes: total sizes of row ids and texts.
-        state_bytes: of each layer, needed where the number of tokens does not imply it.
+        state_bytes: of each layer; needed if the number of tokens does not determine it.
         hidden_size: width of the hidden states.
         codecs: name of each layer's codec.
     """
@@ -134,7 +134,7 @@ def shard_attributes(
 
     Args:
         codecs: name of each layer's codec.
-        seal: as from `shard_seal`.
+        seal: from `shard_seal`.
     """
     described: dict[str, dict[str, Any]] = {
         "": {
@@ -161,7 +161,7 @@ def shard_attributes(
 def decoded_arrays(
     codecs: Mapping[int, str], fits: Mapping[int, str], tokens: int, hidden_size: int
 ) -> dict[str, DecodedArray]:
-    """Return how a container with codecs shows the arrays of packed states.
+    """Return the decoded form of packed states, for containers with codecs.
 
     Args:
         codecs: name of each layer's codec.
@@ -194,7 +194,7 @@ def shard_seal(
 
 
 def offsets_of(lengths: Iterable[int]) -> npt.NDArray[np.int64]:
-    """Return where runs of these lengths start, end to end, and where the last one ends."""
+    """Return the start of each of consecutive runs with these lengths, and the end of the last."""
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
 
 
@@ -204,7 +204,7 @@ def packed_segments(
     """Return the segments of each layer's packed states, by array name.
 
     Raises:
-        DamagedCacheError: an array does not have the segments of `offsets`.
+        DamagedCacheError: an array has other segments than `offsets`.
     """
     lengths: Sequence[int] = np.diff(arrays["offsets"]).tolist()
     return {

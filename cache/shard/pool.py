@@ -1,4 +1,4 @@
-"""The open shards of a cache: few files at a time, each shard's checksums compared once."""
+"""The open shards of a cache: few files at a time; checksums are compared once per shard."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cache.shard.segment import CodedSegment
 from cache.storage import Pin, ReadSession
 
 _OPEN_FILES = 256
-"""Open files in each process."""
+"""Maximum open files per process."""
 _TOKEN_BYTES = 64 << 20
-"""Memory for token ids and loss masks in each process; others are read per example."""
+"""Memory per process for token ids and loss masks; others are read per example."""
 
 
 class ShardPool:
-    """Opens shards when they are first read; closes those that have not been read for longest."""
+    """Opens shards when they are first read, and closes the least recently read."""
 
     def __init__(
         self, session: ReadSession, manifest: Manifest, records: Sequence[ShardRecord]
@@ -44,14 +44,14 @@ class ShardPool:
             2 if self._is_remote else max(1, _OPEN_FILES // (len(manifest.layers) + 2))
         )
         self._marks: dict[int, tuple[int, int] | None] = {}
-        # Shards that stay open: all may be open at a time, and files are not local copies.
+        # Shards that stay open: all fit at the same time, and their files are not local copies.
         self._stay_open: set[int] = set()
         self._opening = threading.Lock()
         self._token_bytes = 0
         self._checked = mmap.mmap(-1, max(len(records), 1))  # shared with forked processes
 
     def reading(self, shard: int) -> AbstractContextManager[StoredShard]:
-        """Return an open shard, whose files stay in place until the end of the block.
+        """Return an open shard whose files stay in place during the block.
 
         Raises:
             DamagedCacheError: it is damaged.
@@ -68,18 +68,18 @@ class ShardPool:
             if not self._is_remote and len(self._records) <= self._most_open:
                 self._stay_open.add(shard)
         return _Reading(
-            opened, partial(self._read, shard, opened, pin) if self._is_remote else None
+            opened, partial(self._end_reading, shard, opened, pin) if self._is_remote else None
         )
 
-    def _read(self, shard: int, opened: StoredShard, pin: Pin) -> None:
-        """Release local copies; close a shard that left the pool while it was read."""
+    def _end_reading(self, shard: int, opened: StoredShard, pin: Pin) -> None:
+        """Release local copies; close a shard that was evicted while it was read."""
         pin.release()
         with self._opening:
             if shard not in self._open:
                 opened.close()
 
     def _opened(self, shard: int) -> Pin:
-        """Open a shard unless it is open; download a damaged local copy once more."""
+        """Open a shard if it is closed; download a damaged local copy once more."""
         pin = self._session.pin(self._records[shard])
         try:
             self._open_files(shard)
@@ -113,7 +113,7 @@ class ShardPool:
             self._token_bytes += opened.load_tokens()
 
     def _mark(self, shard: int) -> tuple[int, int] | None:
-        """Return what changes when a local copy is replaced; None where files never are."""
+        """Return a mark that changes when a local copy is replaced; None in a local folder."""
         if not self._is_remote:
             return None
         status = (self._session.folder / shard_name(self._manifest, shard)).stat()
@@ -131,7 +131,7 @@ class ShardPool:
             return CodedSegment(input_ids, loss_mask, states)
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Download shards in the background, as `Cache.prefetch`."""
+        """See `Cache.prefetch`."""
         self._session.prefetch([self._records[shard] for shard in shards])
 
     def close(self) -> None:
@@ -143,16 +143,16 @@ class ShardPool:
 
 
 class _Reading:
-    """The block in which a shard is read; created per segment, so it must be cheap."""
+    """A block in which a shard is read; created for every segment, so it must be cheap."""
 
-    __slots__ = ("_let_go", "_opened")
+    __slots__ = ("_opened", "_release")
 
-    def __init__(self, opened: StoredShard, let_go: Callable[[], None] | None) -> None:
-        self._opened, self._let_go = opened, let_go
+    def __init__(self, opened: StoredShard, release: Callable[[], None] | None) -> None:
+        self._opened, self._release = opened, release
 
     def __enter__(self) -> StoredShard:
         return self._opened
 
     def __exit__(self, *ended: object) -> None:
-        if self._let_go is not None:
-            self._let_go()
+        if self._release is not None:
+            self._release()

@@ -11,11 +11,11 @@ from cache.shard.prefixes import Prefixes
 from cache.shard.segment import CodedSegment, join_segments
 
 PREFIX_BYTES = 64 << 20
-"""Memory for prefixes in each process."""
+"""Memory for prefixes per process."""
 
 
 class PrefixCache:
-    """Reads shared prefixes, and keeps those used last."""
+    """Reads shared prefixes, and keeps the most recently used."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class PrefixCache:
         self._lock = threading.Lock()
 
     def read(self, number: int, layers: tuple[int, ...]) -> CodedSegment | None:
-        """Return all tokens up to the end of a prefix; None for the number of no prefix.
+        """Return all tokens up to the end of a prefix; None for `NO_PREFIX`.
 
         Raises:
             DamagedCacheError: they cannot be read.

@@ -1,4 +1,4 @@
-"""Where the shared prefixes of a cache are stored, and which prefix comes before which."""
+"""Where the shared prefixes of a cache are stored, and how they follow each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StoredPrefix:
     Attributes:
         record: index of its shard's record.
         segment: index of the segment in the shard.
-        after: number of the prefix before it; -1 for none.
+        after: number of the preceding prefix; -1 for none.
         length: tokens from the start of the text to the end of the prefix.
     """
 
@@ -28,14 +28,13 @@ class StoredPrefix:
 
 
 class Prefixes:
-    """All prefixes of a cache by number; one may begin with another, so they form a tree."""
+    """All prefixes of a cache by number; a prefix may continue another, so they form trees."""
 
     def __init__(self, records: Iterable[ShardRecord]) -> None:
         """Collect the prefixes from shard records.
 
         Raises:
-            DamagedCacheError: a prefix is listed twice or missing, or lengths contradict each
-                other.
+            DamagedCacheError: a prefix is repeated or missing, or lengths contradict each other.
         """
         records = list(records)
         location = {
@@ -46,7 +45,7 @@ class Prefixes:
         if len(location) != sum(len(record.prefix_numbers) for record in records):
             raise DamagedCacheError("the journal lists a shared prefix twice")
         self._stored: dict[int, StoredPrefix] = {}
-        for number in sorted(location):  # a prefix has a larger number than the one before it
+        for number in sorted(location):  # a prefix has a larger number than its predecessor
             index, segment = location[number]
             record = records[index]
             after, own = int(record.prefixes[segment]), int(record.stored[segment])
@@ -57,7 +56,7 @@ class Prefixes:
             self._require_same_lengths(record)
 
     def path(self, number: int) -> list[StoredPrefix]:
-        """Return the prefixes that lead to the one of a number, the first one first."""
+        """Return a prefix and its predecessors, in the order of the text."""
         path = []
         while number != NO_PREFIX:
             path.append(self._stored[number])
@@ -83,7 +82,7 @@ class Prefixes:
             return 0
         if number not in self._stored:
             raise DamagedCacheError(
-                f"shard {record.shard} needs shared prefix {number}, which no shard of the journal"
-                " stores"
+                f"shard {record.shard} needs shared prefix {number}, which no shard in the"
+                " journal stores"
             )
         return self._stored[number].length

@@ -50,7 +50,7 @@ def record_specs(record: ShardRecord, manifest: Manifest) -> dict[str, ArraySpec
 
 
 class StoredShard:
-    """A published shard, open for reading; hidden states are read anew each time."""
+    """A published shard, open for reading; hidden states are not kept in memory."""
 
     def __init__(self, root: Path, manifest: Manifest, record: ShardRecord, *, check: bool) -> None:
         """Locate the arrays, and compare their metadata with the journal.
@@ -59,11 +59,11 @@ class StoredShard:
             root: the cache's folder.
             manifest: of the cache.
             record: of the shard.
-            check: compare the files with their checksums, not only with their sizes.
+            check: compare the files' checksums, not only their sizes.
 
         Raises:
-            DamagedCacheError: a file is missing, cut or changed, or has other arrays than the
-                journal lists.
+            DamagedCacheError: a file is missing, cut or changed, or its arrays are not those of the
+                journal.
         """
         self._starts = array("q", offsets_of(record.stored).tolist())
         for name, (size, checksum) in record.files.items():
@@ -92,7 +92,7 @@ class StoredShard:
             and _are_offsets(self.array("text_offsets"), record.text_bytes)
         )
         if not same:
-            raise DamagedCacheError(f"{path}: its examples are not the ones that the journal lists")
+            raise DamagedCacheError(f"{path}: its examples are not those of the journal")
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +105,7 @@ class StoredShard:
         return {hidden_states_name(layer): packed for layer, packed in self._layers.items()}
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """Return a whole array as it is stored.
+        """Return a whole stored array.
 
         Raises:
             DamagedCacheError: the file is missing, cut or unreadable.
@@ -113,7 +113,7 @@ class StoredShard:
         return self._arrays[name].read_all()
 
     def packed_array(self, layer: int) -> npt.NDArray[Any]:
-        """Return a layer's hidden states as they are stored.
+        """Return a layer's stored array of hidden states.
 
         Raises:
             DamagedCacheError: they cannot be read.
@@ -131,7 +131,7 @@ class StoredShard:
         return self._tokens is not None
 
     def load_tokens(self) -> int:
-        """Keep token ids and loss masks in memory, which saves two reads per example.
+        """Keep token ids and loss masks in memory, saving two reads per example.
 
         Returns:
             Their size in bytes.
@@ -148,7 +148,7 @@ class StoredShard:
         return self._arrays["input_ids"].read(start, stop), mask
 
     def text(self, position: int) -> str:
-        """Return the text of the shard's example at a position.
+        """Return the text of the example at a position.
 
         Raises:
             DamagedCacheError: it cannot be read.
@@ -177,7 +177,7 @@ class StoredShard:
 
 
 def _located(root: Path, manifest: Manifest, record: ShardRecord) -> dict[str, ArrayReader]:
-    """Return a reader for each array, which has the shape and type that the journal implies."""
+    """Return a reader per array; refuse shapes and types that contradict the journal."""
     specs, container = record_specs(record, manifest), container_named(manifest.format)
     name = shard_name(manifest, record.shard)
     if unlisted := container.files(name, specs) - record.files.keys():

@@ -1,4 +1,4 @@
-"""Shard records: what the journal says of a published shard."""
+"""Shard records: the journal's entries for published shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNTS = ("lengths", "stored", "prefix_numbers", "prefixes")
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What the journal records of a published shard, readable without opening it.
+    """The journal's entry for a published shard.
 
     Attributes:
         shard: its number, from 0.
@@ -25,11 +25,11 @@ class ShardRecord:
         digest: SHA-256 of its arrays, the same in every container format.
         row_ids: row id of each example, in order.
         text_bytes: total size of the examples' texts.
-        lengths: `[examples]` int64, tokens of each example including its shared prefix.
+        lengths: `[examples]` int64, tokens of each example, its prefix included.
         stored: `[segments]` int64, tokens of each segment: first the shared prefixes stored here,
             then the rest of each example.
         prefix_numbers: `[prefixes]` int64, numbers of the shared prefixes stored here.
-        prefixes: `[segments]` int64, number of the shared prefix before each segment; -1 for none.
+        prefixes: `[segments]` int64, number of the prefix preceding each segment; -1 for none.
         checksums: `[segments]` uint64, 64-bit XXH3 of each segment's stored bytes; locates damage.
         state_bytes: size of each layer's stored hidden states, by layer name.
         non_finite: tokens by row id of examples left out because their states were not finite.
@@ -81,7 +81,7 @@ class ShardRecord:
 
 
 def parse_record(content: dict[str, Any]) -> ShardRecord:
-    """Return the record that a line of the journal holds; the line is not trusted.
+    """Check the fields of an untrusted journal line, and return its record.
 
     Raises:
         ValueError: a field has the wrong type, is out of range, or contradicts another.
@@ -126,9 +126,9 @@ def _are_consistent(
     prefix_numbers: npt.NDArray[np.int64],
     prefixes: npt.NDArray[np.int64],
 ) -> bool:
-    """Return whether the counts can be those of one shard.
+    """Return whether the counts may belong to one shard.
 
-    A prefix only follows prefixes of smaller numbers, so chains of prefixes end.
+    A prefix only follows prefixes with smaller numbers, so chains of prefixes end.
     """
     first = len(prefix_numbers)
     return bool(

@@ -1,4 +1,4 @@
-"""A segment as it is read: tokens with their loss mask and coded hidden states."""
+"""A segment read from a shard: tokens with loss mask and coded hidden states."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CodedSegment:
 
     @property
     def bytes(self) -> int:
-        """Size in memory, without the few tokens that are kept exactly."""
+        """Size in memory, without the few tokens kept exactly."""
         return 5 * len(self) + sum(coded.values.nbytes for coded in self.hidden_states.values())
 
 

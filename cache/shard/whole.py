@@ -1,4 +1,4 @@
-"""Reading a whole shard, to write its content elsewhere."""
+"""Reading a whole shard, to store its content elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_content(
         shard: index of the shard.
         manifest: of the cache.
         record: of the shard.
-        unpacked: layers of which to return coded states, not the stored arrays.
+        unpacked: layers to return as coded states, not as stored arrays.
 
     Raises:
         DamagedCacheError: the shard is damaged.

@@ -38,7 +38,7 @@ from cache.storage import ShardStorage
 
 @dataclass(frozen=True)
 class _Sealed:
-    """A shard's arrays, and the rest of its journal line."""
+    """A shard's arrays, and the other fields of its journal line."""
 
     manifest: Manifest
     number: int
@@ -70,14 +70,14 @@ def store_shard(
     """Store a shard durably, replacing an existing one, and return its unpublished record.
 
     Raises:
-        OtherContentError: `digest` is given and is not that of the content; nothing was changed.
+        OtherContentError: `digest` is given and differs from the content's; nothing was changed.
         OSError: it cannot be written; partial files were removed.
     """
     arrays = shard_arrays(content, manifest.codec_of) if len(content.stored) else {}
     sealed = _Sealed(manifest, shard, arrays, content_digest(arrays), non_finite, provenance)
     if digest not in (None, sealed.digest):
         raise OtherContentError(
-            f"shard {shard}: its content digest is {sealed.digest}, that of the lost one was"
+            f"shard {shard}: its content digest is {sealed.digest}, but the lost shard's was"
             f" {digest}"
         )
     return storage.store_shard(
@@ -100,16 +100,13 @@ def _write(root: Path, sealed: _Sealed, tokens: int) -> ShardRecord:
         publish(staged, final)
     except BaseException:
         with contextlib.suppress(OSError):
-            remove(staged)  # a full disk gets its space back
+            remove(staged)  # frees its space on a full disk
         raise
     return _record(root, sealed)
 
 
 def restore_record(root: Path, manifest: Manifest, shard: int) -> ShardRecord | None:
-    """Return the record of a shard missing from the journal, from its files.
-
-    None if it is missing, of another cache or number, or its content has another digest.
-    """
+    """Return the record of an unlisted shard, from its files; None if they are not that shard's."""
     path = root / shard_name(manifest, shard)
     if not path.exists():
         return None

@@ -26,7 +26,7 @@ def storage_location(
     copies: Path | None = None,
     copies_limit: int | None = None,
 ) -> StorageLocation:
-    """Return the location of an address; a location is returned unchanged.
+    """Return the location at an address; return a location unchanged.
 
     Args:
         address: a folder's path, or `s3://bucket/prefix`.
@@ -42,7 +42,5 @@ def storage_location(
             from cache.storage.object_store import ObjectStoreLocation  # imports obstore
 
             return ObjectStoreLocation(address, endpoint, copies, copies_limit)
-        raise CacheError(
-            f"{address}: unknown kind of address; name a folder, or s3://bucket/prefix"
-        )
+        raise CacheError(f"{address}: unknown kind of address; give a folder or s3://bucket/prefix")
     return FolderLocation(Path(address))

@@ -26,15 +26,15 @@ _CLIENT: Any = {"allow_http": True, "timeout": "60s"}
 
 
 class ConflictError(Exception):
-    """A conditional put was refused: another process has created or replaced the object."""
+    """A conditional put failed because another process created or replaced the object."""
 
 
 class StoredObject(NamedTuple):
-    """An object as the server returned it.
+    """An object returned by the server.
 
     Attributes:
         etag: changes whenever the object is replaced.
-        modified: when it was put, by the server's clock, in seconds since the epoch.
+        modified: time of the put by the server's clock, in seconds since the epoch.
     """
 
     content: bytes
@@ -90,17 +90,17 @@ class Bucket:
 
     @property
     def _store(self) -> S3Store:
-        """Retry long only if the server has ever answered: the endpoint may be mistyped."""
+        """The store to use; retries last long only once the server has answered."""
         return self._stores[self._has_answered and self._retries_long]
 
     def with_few_retries(self) -> Bucket:
-        """Return the same bucket, for requests that are not worth retrying long."""
+        """Return the same bucket with short retries."""
         same = Bucket(self.address, self.endpoint)
         same._retries_long = False
         return same
 
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Return the sizes of all objects below a name, or of the object with that very name."""
+        """Return the sizes of all objects below a name, or of the object with exactly that name."""
         with self._translated_errors():
             sizes = {
                 item["path"]: item["size"]
@@ -160,7 +160,7 @@ class Bucket:
             except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
                 stored = self.get_stored(name)
                 if stored is not None and stored.content == content:
-                    return stored.etag  # the answer to the same put was lost, and it was retried
+                    return stored.etag  # this put succeeded, but its response was lost
                 raise ConflictError(name) from error
             return str(put["e_tag"])
 
@@ -182,7 +182,7 @@ class Bucket:
         """Download objects into files that already have the objects' sizes, in concurrent parts.
 
         Raises:
-            OSError: an object has gone or cannot be read, or the download was cancelled.
+            OSError: an object is missing or unreadable, or the download was cancelled.
         """
 
         def download_part(part: tuple[str, int, int]) -> None:
@@ -207,8 +207,8 @@ class Bucket:
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects that may be missing."""
         with self._translated_errors(), contextlib.suppress(FileNotFoundError):
-            if doomed := list(names):
-                obstore.delete(self._store, doomed)
+            if targets := list(names):
+                obstore.delete(self._store, targets)
 
     @contextlib.contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -227,7 +227,7 @@ def _retries(count: int, timeout: timedelta) -> Any:
 
 
 def _run_all(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Call `work` on all items concurrently; raise the first error and start no further ones."""
+    """Call `work` on all items concurrently; raise the first error and cancel the rest."""
     with ThreadPoolExecutor(_CONCURRENCY) as threads:
         futures = [threads.submit(work, item) for item in items]
         try:

@@ -1,4 +1,4 @@
-"""Checking that a server has conditional puts: some that speak S3 ignore the conditions."""
+"""Checking that a server supports conditional puts: some S3 servers ignore the conditions."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cache.errors import CacheError
 from cache.storage.bucket import Bucket, ConflictError
 
 PROBE = ".lock.probe-"
-"""Prefix of the names of test objects; one that is left behind is part of no cache."""
+"""Prefix of the names of test objects, which are not part of a cache."""
 
 
 def require_conditional_put(bucket: Bucket) -> None:
-    """Put a small test object several times, and check that the server refuses what it should.
+    """Put a test object several times, and check that the server refuses the right requests.
 
     Raises:
-        CacheError: it does not; names the server and what it lacks.
+        CacheError: it does not; names the server and the defect.
         OSError: the object store cannot be reached.
     """
-    bucket = bucket.with_few_retries()  # a refusal does not change on a second try
+    bucket = bucket.with_few_retries()  # retrying does not change a refusal
     name = f"{PROBE}{uuid.uuid4().hex}"
     try:
         if defect := _defect(bucket, name):
             raise CacheError(
                 f"{bucket.address}: the server {bucket.endpoint or 'of this bucket'} {defect}, so"
-                " two writers could not be kept apart; use one that knows conditional puts, or"
-                " write the cache into a folder and copy it there"
+                " concurrent writers cannot be excluded; use a server with conditional puts, or"
+                " write the cache into a folder and copy it"
             )
     finally:
         with contextlib.suppress(OSError, CacheError):
@@ -38,7 +38,7 @@ def _defect(bucket: Bucket, name: str) -> str | None:
     try:
         etag = bucket.put_if(name, b"first", None)
     except ConflictError:
-        return "refuses a put with If-None-Match where nothing is there"
+        return "refuses a put with If-None-Match although there is no object"
     except OSError as error:
         status = _refusal(error)
         bucket.put(name, b"plain")  # if this fails too, conditions are not the problem
@@ -47,17 +47,17 @@ def _defect(bucket: Bucket, name: str) -> str | None:
         return "ignores If-None-Match in a put"
     try:
         if not _succeeds(bucket, name, b"third", etag):
-            return "does not know its own ETag in a put with If-Match"
+            return "does not recognise its own ETag in a put with If-Match"
     except OSError as error:
         return f"refuses a put with If-Match ({_refusal(error)})"
     return "ignores If-Match in a put" if _succeeds(bucket, name, b"fourth", etag) else None
 
 
 def _refusal(error: OSError) -> str:
-    """Return the status with which a server refused a request.
+    """Return the status of a refused request.
 
     Raises:
-        OSError: it did not refuse: it cannot be reached, or is too busy.
+        OSError: the server did not refuse it, but is unreachable or too busy.
     """
     status = re.search(r"status code: ((?:4(?!29)\d\d|501)\b[\w ]*)", str(error.strerror))
     if status is None:

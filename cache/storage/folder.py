@@ -51,7 +51,7 @@ class FolderLocation:
         return str(self.folder.resolve())
 
     def reporting_address(self) -> AbstractContextManager[None]:
-        """Do nothing: the folder is the address."""
+        """Do nothing: errors already name the folder."""
         return contextlib.nullcontext()
 
     def top_level_names(self) -> set[str]:
@@ -72,7 +72,7 @@ class FolderLocation:
         require_unlocked(self.folder)
 
     def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
-        """Write the shard: the folder is the storage."""
+        """Write the shard into the folder, which is the storage."""
         return write(self.folder)
 
     def read(self) -> FolderReadSession:
@@ -121,31 +121,31 @@ class FolderReadSession:
 
 
 class _LockedFolder:
-    """The files of a folder whose lock is held: what is written there is stored."""
+    """The files of a locked folder; files written there are stored."""
 
     def __init__(self, folder: Path, lock: WriterLock) -> None:
         self.folder, self._lock = folder, lock
 
     def put(self, names: Sequence[str]) -> None:
-        self._lock.require_held()
+        self._lock.require_locked()
 
     def delete(self, names: Sequence[str]) -> None:
-        self._lock.require_held()
+        self._lock.require_locked()
         for name in names:
             remove(self.folder / name)
 
     def discard_unpublished(self) -> None:
-        self._lock.require_held()
+        self._lock.require_locked()
 
     def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
-        self._lock.require_held()
+        self._lock.require_locked()
         return write(self.folder)
 
     def journal(self) -> JournalWriter:
         from cache.journal_writer import JournalWriter  # imports NumPy
 
-        self._lock.require_held()
+        self._lock.require_locked()
         return JournalWriter(self.folder)
 
     def finish_journal(self) -> None:
-        self._lock.require_held()
+        self._lock.require_locked()

@@ -35,7 +35,7 @@ class ShardStorage(Protocol):
 
         Args:
             name: of its file or folder, relative to the cache.
-            write: writes the shard durably below the local folder that it is given.
+            write: writes the shard durably into the local folder that it receives.
 
         Raises:
             CacheError: the right to write was lost.
@@ -47,13 +47,13 @@ class ShardStorage(Protocol):
 class StorageLocation(ShardStorage, Protocol):
     """Where a cache is stored: a folder, or a prefix in an object store.
 
-    Sessions do the reading and writing: `read` and `write` return them. Processes that compute
-    shards for a writer in another process use `store_shard`; the writer publishes the records.
+    `read` and `write` return the sessions that read and write. A process that computes shards for
+    a writer in another process calls `store_shard`; the writer publishes the records.
     """
 
     @property
     def address(self) -> str:
-        """The address as the user wrote it."""
+        """The address that the user gave."""
         ...
 
     @property
@@ -63,12 +63,12 @@ class StorageLocation(ShardStorage, Protocol):
 
     @property
     def endpoint(self) -> str | None:
-        """URL of the object store's server, if one was named."""
+        """URL of the object store's server, if one was given."""
         ...
 
     @property
     def is_remote(self) -> bool:
-        """Whether `folder` only has local copies."""
+        """Whether `folder` has only local copies."""
         ...
 
     @property
@@ -78,12 +78,12 @@ class StorageLocation(ShardStorage, Protocol):
 
     @property
     def copy_limit(self) -> int | None:
-        """Bytes that local copies of shards may take; None if there are no copies."""
+        """Limit of local copies of shards in bytes; None without copies."""
         ...
 
     @property
     def copy_bytes(self) -> int:
-        """Bytes that local copies of shards take now."""
+        """Size of local copies of shards in bytes."""
         ...
 
     def reporting_address(self) -> AbstractContextManager[None]:
@@ -107,7 +107,7 @@ class StorageLocation(ShardStorage, Protocol):
         ...
 
     def require_unlocked(self) -> None:
-        """Fail early, before costly work, if another process is writing.
+        """Fail before costly work if another process is writing.
 
         Raises:
             CacheError: another process is writing.
@@ -115,7 +115,7 @@ class StorageLocation(ShardStorage, Protocol):
         ...
 
     def read(self) -> ReadSession:
-        """Look up the current state and return a session that reads it.
+        """Return a session that reads the current state.
 
         Raises:
             CacheError: access is denied.
@@ -124,7 +124,7 @@ class StorageLocation(ShardStorage, Protocol):
         ...
 
     def read_uncached(self) -> AbstractContextManager[ReadSession]:
-        """Return a session that uses none of the existing local copies."""
+        """Return a session that ignores existing local copies."""
         ...
 
     def write(self) -> AbstractContextManager[WriteSession]:

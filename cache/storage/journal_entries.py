@@ -14,10 +14,10 @@ ENTRIES = "journal"
 
 
 def merge_entries(journal: bytes | None, entries: list[bytes]) -> bytes | None:
-    """Return a journal with the entries that it lacks; None if there is neither.
+    """Add missing entries to a journal, and return it; None if there are neither.
 
-    Lines of the journal win: an entry for the same shard is left over from a writer that died or
-    lost its lease.
+    Lines of the journal take precedence: an entry for the same shard was left by a writer that died
+    or lost its lease.
     """
     if journal is None and not entries:
         return None
@@ -51,6 +51,6 @@ class EntryAppender:
         except ConflictError:
             raise CacheError(
                 f"{self._bucket.address}: another process has published shard {record.shard}; run"
-                " the same command again to go on"
+                " the same command again to continue"
             ) from None
         self._local.append(record)

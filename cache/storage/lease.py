@@ -1,12 +1,11 @@
 """The lease: the exclusive right to write to an object store.
 
 The object `.lock` names the holder. The holder replaces it every `SECONDS / 4`, and stops writing
-`SECONDS` after it sent the last replacement that succeeded, by a clock of its own that nobody sets.
-Others may take it once it is more than `SECONDS + _RESOLUTION` old, by the server's clock alone:
-its `Last-Modified` is compared with that of an object put just now. So the wall clocks of the
-machines do not matter. What matters is the server's clock: if it jumps ahead by more than 45 s
-between two renewals, a live lease can be taken; the holder notices at its next renewal. If it goes
-back, a dead holder's lease lasts longer by as much.
+`SECONDS` after it sent the last successful replacement, by a monotonic clock. Others may take the
+lease when it is older than `SECONDS + _RESOLUTION` by the server's clock: its `Last-Modified` is
+compared with that of an object put just now. So the machines' wall clocks do not matter, only the
+server's. If that jumps ahead by more than 45 s between two renewals, a live lease can be taken; the
+holder notices at its next renewal. If it jumps back, a dead holder's lease lasts that much longer.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from cache.storage.process_identity import has_died, this_process
 
 NAME = ".lock"
 SECONDS = 60.0
-"""How long a lease lasts without renewal."""
+"""Duration of a lease without renewal."""
 _RESOLUTION = 1.0
-"""Servers give `Last-Modified` in whole seconds."""
+"""`Last-Modified` is in whole seconds."""
 
 
 def clock() -> float:
-    """Return seconds by a clock that is never set, and that runs while the machine is suspended."""
+    """Return seconds of a monotonic clock that includes time while the machine is suspended."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -41,7 +40,7 @@ def clock() -> float:
 class Lease:
     """A lease on a bucket's prefix, renewed in the background.
 
-    If its holder dies, it runs out after a minute; on the holder's own machine, at once.
+    If its holder dies, it expires after a minute, or at once for processes of the same machine.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -68,7 +67,7 @@ class Lease:
         except ConflictError:
             raise _taken(self._bucket, "just now") from None
         except OSError:
-            self._give_back()  # the put may have succeeded and only its answer been lost
+            self._release()  # the put may have succeeded although its response was lost
             raise
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewing.start()
@@ -80,30 +79,30 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the lease back; if the store does not answer, it runs out."""
+        """Release the lease; it expires if the store does not answer."""
         self._done.set()
         if not self._lost and not isinstance(error, OSError):
             if self._renewing is not None:
                 self._renewing.join()
-            self._give_back()
+            self._release()
         self._lost = True
 
-    def require_held(self) -> None:
+    def require_valid(self) -> None:
         """Check that no other process may write.
 
         Raises:
-            CacheError: the lease has run out, was taken, or was given back.
+            CacheError: the lease has expired, was taken, or was released.
         """
         if self._lost or clock() > self._deadline:
             raise CacheError(
                 f"{self._bucket.address}: the right to write was lost (the store did not answer for"
                 f" {SECONDS:.0f} s, or another process took over); run the same command again to"
-                " go on"
+                " continue"
             )
 
     def _put(self, etag: str | None) -> None:
-        deadline = clock() + SECONDS  # counted from before the request, so that it ends first
-        until = time.time() + SECONDS  # for people; no process compares it with its clock
+        deadline = clock() + SECONDS  # from before the request, so it ends before the server's
+        until = time.time() + SECONDS  # for people; no process reads it
         content = canonical_json({"holder": this_process(), "until": until, "nonce": self._nonce})
         self._deadlines[content] = deadline
         self._etag = self._bucket.put_if(NAME, content, etag)
@@ -117,11 +116,11 @@ class Lease:
                 if not self._is_ours():
                     self._lost = True
                     return
-            except (OSError, CacheError):  # it may answer again before the lease has run out
+            except (OSError, CacheError):  # the server may answer again before the lease expires
                 continue
 
     def _is_ours(self) -> bool:
-        """Read the lease back: a put may have succeeded although its answer was lost."""
+        """Read the lease back: a put may have succeeded although its response was lost."""
         with contextlib.suppress(OSError, CacheError):
             stored = self._bucket.get_stored(NAME)
             if stored is not None and stored.content in self._deadlines:
@@ -129,8 +128,8 @@ class Lease:
                 return True
         return False
 
-    def _give_back(self) -> None:
-        """Delete the lease; until it runs out no other process can have taken it."""
+    def _release(self) -> None:
+        """Delete the lease if it is valid: then no other process can have taken it."""
         with contextlib.suppress(OSError, CacheError):
             if self._is_ours() and clock() < self._deadline:
                 self._bucket.delete([NAME])
@@ -147,22 +146,22 @@ def require_free(bucket: Bucket) -> None:
 
 
 def _etag_to_replace(bucket: Bucket) -> str | None:
-    """Return the ETag of a lease that has run out; None if there is none.
+    """Return the ETag of an expired lease; None if there is no lease.
 
     Raises:
-        CacheError: it has not run out.
+        CacheError: it has not expired.
     """
     stored = bucket.get_stored(NAME)
     if stored is None:
         return None
-    if not stored.content:  # the lock file of a cache that was copied from a folder
+    if not stored.content:  # the lock file of a cache copied from a folder
         return stored.etag
     try:
         holder = dict(json.loads(stored.content)["holder"])
     except (ValueError, TypeError, KeyError):
         raise CacheError(
-            f"{bucket.address}: its object {NAME!r} is no lease of this project; remove it if"
-            " nobody writes"
+            f"{bucket.address}: its object {NAME!r} is not a lease of this project; delete it if"
+            " no process is writing"
         ) from None
     if has_died(holder):
         return stored.etag
@@ -170,20 +169,20 @@ def _etag_to_replace(bucket: Bucket) -> str | None:
     if left >= 0:
         raise _taken(
             bucket,
-            f"process {holder.get('pid')} on {holder.get('host')}, for {left:.0f} s more unless it"
-            " renews that",
+            f"process {holder.get('pid')} on {holder.get('host')}, whose lease expires in"
+            f" {left:.0f} s unless renewed",
         )
     return stored.etag
 
 
 def _server_time(bucket: Bucket) -> float:
-    """Return the server's time, as it dates an object put now; in seconds since the epoch."""
+    """Return the server's date of an object put now, in seconds since the epoch."""
     name = f"{PROBE}{uuid.uuid4().hex}"
     try:
         bucket.put(name, b"time")
         stored = bucket.get_stored(name)
         if stored is None:
-            raise OSError(f"{bucket.address}: an object put just now is not there")
+            raise OSError(f"{bucket.address}: an object put just now is missing")
         return stored.modified
     finally:
         with contextlib.suppress(OSError, CacheError):

@@ -1,4 +1,4 @@
-"""Local copies of remote shards, shared by the processes of a machine and evicted by last use."""
+"""Local copies of remote shards, shared by a machine's processes; least recently used go first."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _CACHE, _LOCKS = "cache", "locks"
 
 
 class LocalCopies:
-    """The local copies of one remote cache. The limit is for those of all remote caches together.
+    """The local copies of one remote cache; the limit applies to those of all caches together.
 
-    `ROOT/<cache>/cache` is laid out like a cache; `ROOT/<cache>/locks` has a lock file per shard.
-    Readers lock it shared, downloading and removing lock it exclusively. The kernel releases the
-    locks of a process that dies."""
+    `ROOT/<cache>/cache` is laid out like a cache; `ROOT/<cache>/locks` has a lock file per shard,
+    locked shared by readers, and exclusively for downloading and removing. The kernel releases the
+    locks of a dead process.
+    """
 
     def __init__(self, root: Path, cache: str, limit: int) -> None:
         """Create nothing yet.
@@ -60,7 +61,7 @@ class LocalCopies:
 
         Args:
             shard: name of its file or folder.
-            download: downloads it to the given path; called if there is no copy.
+            download: downloads it to a path; called if there is no copy.
             refetch: replace an existing copy.
         """
         self._make_folders()
@@ -70,7 +71,7 @@ class LocalCopies:
         except BaseException:
             lock.release()
             raise
-        with contextlib.suppress(OSError):  # without the time of use it is evicted earlier
+        with contextlib.suppress(OSError):  # with an older time of use it is evicted earlier
             os.utime(self._locks / shard)
         return lock
 
@@ -86,7 +87,7 @@ class LocalCopies:
             lock.take(fcntl.LOCK_SH)
             if not refetch and target.exists():
                 return
-            lock.take(fcntl.LOCK_EX)  # not atomic: another process may have come in between
+            lock.take(fcntl.LOCK_EX)  # not atomic: another process may have locked it in between
             if refetch or not target.exists():
                 target.parent.mkdir(exist_ok=True)
                 _discard(target)
@@ -98,8 +99,8 @@ class LocalCopies:
         """Remove least recently used shards until `size` more bytes are within the limit.
 
         Args:
-            size: bytes to come.
-            reserve: takes that room on disk, before other processes compute theirs.
+            size: bytes needed.
+            reserve: allocates them on disk, before other processes make room.
         """
         with FileLock(self._root / _EVICTION_LOCK) as eviction:
             eviction.take(fcntl.LOCK_EX)
@@ -116,7 +117,7 @@ class LocalCopies:
             reserve()
 
     def total_bytes(self) -> int:
-        """Return the bytes that the copies of all remote caches take."""
+        """Return the size of the copies of all remote caches."""
         return sum(self._sizes().values())
 
     def _sizes(self) -> dict[Path, int]:
@@ -124,7 +125,7 @@ class LocalCopies:
 
     @contextlib.contextmanager
     def private_root(self) -> Iterator[Path]:
-        """Make a folder for copies that no other process uses; also remove those of dead ones."""
+        """Make a folder for this process's own copies; remove such folders of dead processes."""
         self._root.mkdir(parents=True, exist_ok=True)
         processes = Path("/proc")
         for left in self._root.glob(f"{_PRIVATE}*") if (processes / "self").exists() else ():
@@ -136,7 +137,7 @@ class LocalCopies:
 
 
 class FileLock(Pin):
-    """An open lock file; garbage collection closes it and so releases the lock."""
+    """An open lock file; garbage collection closes it, which releases the lock."""
 
     __slots__ = ("_descriptor", "_folder")
 
@@ -152,12 +153,12 @@ class FileLock(Pin):
         return self
 
     def take(self, operation: int) -> bool:
-        """Lock the file; return False if another process has it and `operation` does not wait.
+        """Lock the file; return False if it is locked elsewhere and `operation` does not wait.
 
         Raises:
             CacheError: the file system has no locks.
         """
-        remedy = "name a folder of a local disk with --copies"
+        remedy = "choose a folder on a local disk with --copies"
         return take_lock(self._descriptor, operation, self._folder, remedy)
 
     def release(self) -> None:
@@ -175,7 +176,7 @@ def _partial(target: Path) -> Path:
 
 
 def _discard(path: Path) -> None:
-    """Remove a copy so that a crash leaves no half of it under its name."""
+    """Remove a copy; a crash leaves no incomplete one under its name."""
     if path.name.startswith(_PARTIAL):
         remove(path)
         return

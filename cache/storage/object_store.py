@@ -37,7 +37,7 @@ def default_copies_folder() -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:
         raise CacheError(
-            "this user has no home folder for local copies of an object store; name a folder with"
+            "this user has no home folder for local copies of an object store; choose a folder with"
             " --copies"
         ) from error
     return base / "llm-modules" / "copies"
@@ -47,8 +47,9 @@ class ObjectStoreLocation:
     """A cache below `s3://bucket/prefix`.
 
     Its objects are the files of a cache in a folder, so copying all files converts one into the
-    other. A shard is published by its journal entry, an object that is created only if there is
-    none; when all shards are published, the entries are merged into the journal."""
+    other. A shard is published by its journal entry, an object that is never replaced; when all
+    shards are published, the entries are merged into the journal.
+    """
 
     is_remote = True
 
@@ -65,8 +66,8 @@ class ObjectStoreLocation:
             address: `s3://bucket/prefix`.
             endpoint: URL of an S3-compatible server; None: from the environment, or AWS.
             copies: folder for local copies; None: below the user's cache folder.
-            copies_limit: bytes that local copies may take, those of other caches in that folder
-                included; None: 20 GB.
+            copies_limit: limit of local copies in bytes, including other caches in that folder;
+                None: 20 GB.
 
         Raises:
             CacheError: the address is not a bucket with a prefix.
@@ -85,7 +86,7 @@ class ObjectStoreLocation:
         self._copies = LocalCopies(self._copies_root, name, self._limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let another process make its own connections."""
+        """Pickle the address; another process opens its own connections."""
         return ObjectStoreLocation, (self.address, self.endpoint, self._copies_root, self._limit)
 
     def __str__(self) -> str:
@@ -108,7 +109,7 @@ class ObjectStoreLocation:
 
     @property
     def copy_bytes(self) -> int:
-        """See `StorageLocation.copy_bytes`; copies of other caches count, too."""
+        """See `StorageLocation.copy_bytes`; includes copies of other caches."""
         return self._copies.total_bytes()
 
     @contextlib.contextmanager
@@ -164,7 +165,7 @@ class ObjectStoreLocation:
         return store_objects_of_shard(self._bucket, self._copies, name, write)
 
     def read(self) -> ObjectStoreReadSession:
-        """See `StorageLocation.read`. A writer of this machine keeps the local index up to date."""
+        """See `StorageLocation.read`. A writer on this machine keeps the local index up to date."""
         with self._copies.lock(_REFRESHING):
             if not self._copies.is_locked(_WRITING):
                 download_index(self._bucket, self.folder)
@@ -172,13 +173,13 @@ class ObjectStoreLocation:
 
     @contextlib.contextmanager
     def read_uncached(self) -> Iterator[ObjectStoreReadSession]:
-        """See `StorageLocation.read_uncached`; its local copies go when they are released."""
+        """See `StorageLocation.read_uncached`; its local copies are removed on release."""
         with self._copies.private_root() as root:
             yield ObjectStoreLocation(self.address, self.endpoint, root, 0).read()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[WriteSession]:
-        """See `StorageLocation.write`; readers on this machine then leave the local index alone."""
+        """See `StorageLocation.write`; readers on this machine leave the local index alone."""
         with Lease(self._bucket) as lease, self._copies.lock(_WRITING):
             with self._copies.lock(_REFRESHING):
                 download_index(self._bucket, self.folder)

@@ -1,4 +1,4 @@
-"""Writing the objects of a cache: stored from local files, under the lease."""
+"""Writing the objects of a cache from local files, under the lease."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store_objects_of_shard(
     write: Callable[[Path], ShardRecord],
     before_upload: Callable[[], None] = lambda: None,
 ) -> ShardRecord:
-    """Write a shard locally and upload it; the local copy stays while there is room."""
+    """Write a shard locally and upload it; keep the local copy while there is room."""
     copies.folder.joinpath(SHARDS).mkdir(parents=True, exist_ok=True)
     with copies.lock(PurePosixPath(name).name):
         record = write(copies.folder)
@@ -34,7 +34,7 @@ def store_objects_of_shard(
 
 
 class LockedObjects:
-    """The objects below a prefix whose lease is held; see `LockedFiles`."""
+    """The objects below a prefix, under its lease; see `LockedFiles`."""
 
     def __init__(self, bucket: Bucket, copies: LocalCopies, lease: Lease) -> None:
         self.folder = copies.folder
@@ -42,36 +42,36 @@ class LockedObjects:
 
     def put(self, names: Sequence[str]) -> None:
         """Upload local files."""
-        self._lease.require_held()
+        self._lease.require_valid()
         self._bucket.upload(self.folder, names)
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects and their local copies."""
-        self._lease.require_held()
+        self._lease.require_valid()
         self._bucket.delete(names)
         for name in names:
             remove(self.folder / name)
 
     def discard_unpublished(self) -> None:
-        """Delete all entries, shards and attachments: without a manifest none is published."""
-        self._lease.require_held()
+        """Delete all entries, shards and attachments: none are published without a manifest."""
+        self._lease.require_valid()
         for below in (ENTRIES, SHARDS, ATTACHMENTS):
             self._bucket.delete(self._bucket.sizes(below))
 
     def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
-        """Store a shard, checking the lease again before its objects are replaced."""
+        """Store a shard; check the lease again before its objects are replaced."""
         return store_objects_of_shard(
-            self._bucket, self._copies, name, write, self._lease.require_held
+            self._bucket, self._copies, name, write, self._lease.require_valid
         )
 
     @contextlib.contextmanager
     def journal(self) -> Iterator[EntryAppender]:
-        """Open the local journal; each record is also put as an entry."""
+        """Open the local journal; records are also put as entries."""
         with JournalWriter(self.folder) as local:
-            yield EntryAppender(self._bucket, local, self._lease.require_held)
+            yield EntryAppender(self._bucket, local, self._lease.require_valid)
 
     def finish_journal(self) -> None:
-        """Replace the entries by one journal, as in a folder."""
+        """Merge the entries into one journal, as in a folder."""
         entries = self._bucket.sizes(ENTRIES)
         if entries:
             self.put([JOURNAL_NAME])

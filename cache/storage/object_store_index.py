@@ -14,7 +14,7 @@ from cache.storage.journal_entries import ENTRIES, merge_entries
 
 
 def download_index(bucket: Bucket, folder: Path) -> None:
-    """Bring the local manifest, journal and attachments up to date.
+    """Update the local manifest, journal and attachments.
 
     Raises:
         CacheError: access is denied.
@@ -32,7 +32,7 @@ def download_index(bucket: Bucket, folder: Path) -> None:
 def _download_attachments(bucket: Bucket, folder: Path) -> None:
     try:
         manifest: Manifest | None = read_manifest(folder)
-    except CacheError:  # reported by the reader of the manifest
+    except CacheError:  # reported when the manifest is read
         manifest = scan_journal(folder).manifest
     if manifest is None:
         return
@@ -52,7 +52,7 @@ def _download_attachments(bucket: Bucket, folder: Path) -> None:
 
 
 def _replace(path: Path, content: bytes | None) -> None:
-    """Give a file this content, or remove it; leave it alone if it already has it."""
+    """Replace a file's content, or remove the file; do not touch an unchanged one."""
     if content is None:
         remove(path)
     elif not path.is_file() or path.read_bytes() != content:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 class ObjectStoreReadSession:
-    """Reads a cache whose index has been downloaded; shards are downloaded as they are pinned.
+    """Reads a cache whose index has been downloaded; pinning a shard downloads it.
 
-    Local copies are what the store has; readers compare them with their checksums."""
+    Readers compare local copies with their checksums.
+    """
 
     def __init__(self, location: ObjectStoreLocation, bucket: Bucket, copies: LocalCopies) -> None:
         self.location, self.folder = location, location.folder
@@ -82,7 +83,7 @@ class ObjectStoreReadSession:
         return self._copies.pin(shard, download, refetch=refetch)
 
     def _require_names_of(self, shard: str, names: Sequence[str]) -> None:
-        """Refuse names that files of the shard cannot have, before any path is made of them."""
+        """Refuse names that cannot be files of the shard, before they are used as paths."""
         for name in names:
             try:
                 plain = inside(self.folder, name).relative_to(self.folder).as_posix()
@@ -90,12 +91,12 @@ class ObjectStoreReadSession:
                 plain = ""
             if plain != name or name.split("/")[:2] != [SHARDS, shard]:
                 raise DamagedCacheError(
-                    f"{self.location.address}: {name!r} is no file of a shard {shard!r}; {MEND}"
+                    f"{self.location.address}: {name!r} is not a file of a shard {shard!r}; {MEND}"
                 )
 
 
 def _allocate(targets: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
-    """Create the files with their full sizes, so that other processes count them."""
+    """Create the files with their full sizes, which other processes then count."""
     for name, path in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as stream:

@@ -13,10 +13,10 @@ _THREADS = 2
 
 
 class Prefetcher:
-    """Downloads shards in the order last requested; errors are left to their readers."""
+    """Downloads the shards last requested, in order; readers of a shard see its errors."""
 
     def __init__(self, download: Callable[[ShardRecord, Callable[[], bool]], None]) -> None:
-        """Start the threads; `download` gets a record, and a function that says when to stop."""
+        """Start the threads; `download(record, cancelled)` polls `cancelled` to stop early."""
         self._download = download
         self._requested: list[ShardRecord] = []
         self._changed = threading.Condition()
@@ -25,13 +25,13 @@ class Prefetcher:
             threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
     def request(self, records: Sequence[ShardRecord]) -> None:
-        """Download these shards in order; earlier requests not yet started are dropped."""
+        """Download these shards in order; drop earlier requests that have not started."""
         with self._changed:
             self._requested = list(records)[::-1]
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Start nothing more, and abort downloads in progress."""
+        """Drop all requests, and abort downloads in progress."""
         with self._changed:
             self._requested, self._closed = [], True
             self._changed.notify_all()

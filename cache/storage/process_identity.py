@@ -1,4 +1,4 @@
-"""Identifying a process well enough to see, on the same machine, that it has died."""
+"""Identifying a process, to detect on the same machine that it has died."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def this_process() -> dict[str, Any]:
 
 
 def has_died(process: dict[str, Any]) -> bool:
-    """Return whether a process is of this machine and is gone."""
+    """Return whether a process of this machine has ended."""
     if not process.get("system") or process["system"] != _system():
         return False
     if type(process.get("pid")) is not int:
@@ -29,7 +29,7 @@ def has_died(process: dict[str, Any]) -> bool:
 
 
 def _system() -> str:
-    """Return an identifier of this boot of this machine and of its process namespace."""
+    """Return an identifier of this machine's boot and process namespace."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return boot + str(Path("/proc/self/ns/pid").readlink())
@@ -37,7 +37,7 @@ def _system() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; None if there is none."""
+    """Return a process's start in clock ticks since boot; None if there is no such process."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return None

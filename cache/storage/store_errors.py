@@ -1,4 +1,4 @@
-"""Errors of obstore, as errors of this project."""
+"""Translation of obstore's errors to those of this project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CREDENTIALS = (
 
 @contextlib.contextmanager
 def translated_errors(address: str) -> Iterator[None]:
-    """Turn errors of obstore inside the block into errors that name the address.
+    """Translate errors of obstore in the block to errors that name the address.
 
     Raises:
         CacheError: access is denied, there are no credentials, or there is no such bucket.
@@ -33,7 +33,7 @@ def translated_errors(address: str) -> Iterator[None]:
     except (BaseError, FileNotFoundError) as error:
         if is_missing_bucket(error):
             raise CacheError(
-                f"{address}: there is no such bucket; make it first, or name another"
+                f"{address}: there is no such bucket; create it, or choose another"
             ) from error
         if isinstance(error, FileNotFoundError):
             raise
@@ -45,10 +45,10 @@ def translated_errors(address: str) -> Iterator[None]:
 
 
 def is_missing_bucket(error: BaseException) -> bool:
-    """Return whether the server says that there is no such bucket."""
+    """Return whether the server reports that there is no such bucket."""
     return "NoSuchBucket" in str(error)
 
 
 def first_paragraph(error: BaseException) -> str:
-    """Return the first paragraph of an error message, which obstore makes a page long."""
+    """Return the first paragraph of an error message; obstore's are a page long."""
     return " ".join(str(error).split("\n\n")[0].split())[:300]

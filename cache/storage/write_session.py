@@ -1,7 +1,7 @@
 """Sessions that write a cache, and the order of their steps.
 
-`StorageLocation.write` locks the location and gives a `WriteSession`. Its `publish` begins or
-resumes the cache and gives a `PublishSession`; its `repair` gives a `RepairSession`.
+`StorageLocation.write` locks the location and returns a `WriteSession`. Its `publish` begins or
+resumes the cache and returns a `PublishSession`; its `repair` returns a `RepairSession`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class JournalAppender(Protocol):
     """Appends records to the journal of a locked location."""
 
     def require_in_place(self) -> None:
-        """Check that the location is still there and still locked.
+        """Check that the location still exists and is locked.
 
         Raises:
             CacheError: another process has taken over.
@@ -60,7 +60,7 @@ class LockedFiles(ShardStorage, Protocol):
         ...
 
     def discard_unpublished(self) -> None:
-        """Delete stored files that a writer left before its cache began to exist."""
+        """Delete stored files left by a writer that died before it stored the manifest."""
         ...
 
     def journal(self) -> AbstractContextManager[JournalAppender]:
@@ -68,7 +68,7 @@ class LockedFiles(ShardStorage, Protocol):
         ...
 
     def finish_journal(self) -> None:
-        """Bring the stored journal into its final form; all records are in the local one."""
+        """Store the journal in its final form; the local one is complete."""
         ...
 
 
@@ -85,7 +85,7 @@ class WriteSession:
 
     @contextlib.contextmanager
     def publish(self, wanted: Manifest, attachments: Path) -> Iterator[PublishSession]:
-        """Begin the cache or resume it, and finish its journal once all shards are published.
+        """Begin or resume the cache, and finish its journal when all shards are published.
 
         Args:
             wanted: the planned cache; its `attachments` field is filled in here.
@@ -106,7 +106,7 @@ class WriteSession:
             self._files.finish_journal()
 
     def _begin(self, wanted: Manifest, attachments: Path) -> Manifest:
-        """Store the manifest last: with it the cache begins to exist."""
+        """Begin a cache; the manifest is stored last and makes it one."""
         manifest = begin_locally(self.folder, wanted, attachments)
         self._files.discard_unpublished()
         attached = files_below(self.folder / ATTACHMENTS)
@@ -140,7 +140,7 @@ class PublishSession:
         self.published = {record.shard: record for record in read_journal(files.folder, manifest)}
 
     def store_shard(self, name: str, write: Callable[[Path], ShardRecord]) -> ShardRecord:
-        """See `ShardStorage.store_shard`; fails early if nothing can be published any more."""
+        """See `ShardStorage.store_shard`; fails early if publishing is no longer possible."""
         self._journal.require_in_place()
         return self._files.store_shard(name, write)
 
@@ -149,7 +149,7 @@ class PublishSession:
 
         Raises:
             CacheError: another process has taken over, or has published the shard.
-            DamagedCacheError: its files are not there, or not of the recorded size.
+            DamagedCacheError: its files are missing or have another size than recorded.
             OSError: the disk is full, or the location has vanished.
         """
         self._journal.require_in_place()

@@ -43,8 +43,7 @@ def make_examples(
 def make_codecs(
     shards: Sequence[Sequence[Example]], name: str | Mapping[int, str] = "bf16"
 ) -> dict[int, Codec]:
-    """A codec of that name for each layer, fitted to all states there are; or for each layer one of
-    a name of its own."""
+    """Return a codec per layer, fitted to all states; `name` is the name for all or each layer."""
     codecs: dict[int, Codec] = {}
     for layer in shards[0][0].hidden_states:
         states = np.concatenate(
@@ -62,7 +61,7 @@ def make_codecs(
 def make_content(
     examples: Sequence[Example], codecs: dict[int, Codec] | None = None
 ) -> ShardContent:
-    """A shard of whole examples, stored exactly unless codecs are given."""
+    """Return the content of a shard of whole examples, exact unless codecs are given."""
     exact = {layer: Bf16() for example in examples for layer in example.hidden_states}
     return shard_of_examples(examples, codecs or exact)
 
@@ -107,7 +106,7 @@ def make_cache(
     publish: Sequence[int] | None = None,
     codec: str | Mapping[int, str] = "bf16",
 ) -> LocationT:
-    """Publish the shards that are still missing, or of them only those named."""
+    """Publish the missing shards, or only those of them in `publish`."""
     codecs = make_codecs(shards, codec)
     attachments = make_attachments(storage_location(where).folder, codecs)
     with write_cache(where, make_manifest(shards, container, codecs), attachments) as writer:
@@ -122,13 +121,20 @@ def make_shards(lengths: Sequence[Sequence[int]], **options: Any) -> list[list[E
 
 
 def rewrite_manifest(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest as somebody would who knows how caches are sealed: its copy in the
-    journal, too."""
+    """Change the manifest and its copy in the journal, with valid seals."""
     content = unseal((root / "manifest.json").read_bytes())
     change(content)
-    (root / "manifest.json").write_bytes(seal(content, spread=True))
+    (root / "manifest.json").write_bytes(seal(content, indented=True))
     lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (root / "journal.jsonl").write_bytes(b"".join([seal(content) + b"\n", *lines[1:]]))
+
+
+def rewrite_record(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the first shard's record in the journal, with a valid seal."""
+    lines = (root / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    content = unseal(lines[1][:-1])
+    change(content)
+    (root / "journal.jsonl").write_bytes(b"".join([lines[0], seal(content) + b"\n", *lines[2:]]))
 
 
 def same_example(left: Example, right: Example) -> bool:

@@ -1,4 +1,4 @@
-"""Ways in which a cache breaks, for the fault suite and the soak."""
+"""Faults of a cache, for the fault tests and the soak."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cache import files
+from cache import files as cache_files
 
 KINDS = ["manifest", "journal", "attachment", "metadata", "values"]
 
 
 def files_of(root: Path) -> dict[str, list[Path]]:
-    """The files of a cache, by what they are."""
-    found: dict[str, list[Path]] = {kind: [] for kind in KINDS}
+    """Return the files of a cache, by kind."""
+    files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path.stat().st_size):
         top = path.relative_to(root).parts[0]
         if top == "shards":
-            found["metadata" if path.name == "zarr.json" else "values"].append(path)
+            files["metadata" if path.name == "zarr.json" else "values"].append(path)
         elif top == "attachments":
-            found["attachment"].append(path)
+            files["attachment"].append(path)
         elif top != ".lock":
-            found["manifest" if top == "manifest.json" else "journal"].append(path)
-    return {kind: paths for kind, paths in found.items() if paths}
+            files["manifest" if top == "manifest.json" else "journal"].append(path)
+    return {kind: paths for kind, paths in files.items() if paths}
 
 
 def flip_byte(path: Path, rng: random.Random) -> int:
-    """Change one byte anywhere in a file to any other value; returns where."""
+    """Change a random byte of a file, and return its position."""
     content = bytearray(path.read_bytes())
     place = rng.randrange(len(content))
     content[place] ^= rng.randrange(1, 256)
@@ -40,12 +40,12 @@ def flip_byte(path: Path, rng: random.Random) -> int:
 
 
 def shard_paths(root: Path) -> list[Path]:
-    """The shards' files or folders, in their order."""
+    """Return the shards' files or folders, in order."""
     return sorted((root / "shards").iterdir())
 
 
 def remove(path: Path) -> None:
-    """A file or a folder."""
+    """Remove a file or folder."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -66,7 +66,7 @@ class Crash(BaseException):
 
 @contextmanager
 def failing_at(call: int, failure: Callable[[], BaseException]) -> Iterator[list[int]]:
-    """Fail the n-th call that makes something durable or visible, before it does anything."""
+    """Fail the n-th call that syncs or publishes a file, before it has an effect."""
     count = [0]
 
     def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +78,9 @@ def failing_at(call: int, failure: Callable[[], BaseException]) -> Iterator[list
 
         return wrapped
 
-    of_files = {name: counted(getattr(files, name)) for name in ("fsync_path", "publish")}
-    with mock.patch.multiple(files, **of_files), mock.patch.object(os, "fsync", counted(os.fsync)):
+    counters = {name: counted(getattr(cache_files, name)) for name in ("fsync_path", "publish")}
+    with (
+        mock.patch.multiple(cache_files, **counters),
+        mock.patch.object(os, "fsync", counted(os.fsync)),
+    ):
         yield count

@@ -1,4 +1,4 @@
-"""Examples that share prefixes, cut into segments by hand, for tests."""
+"""Examples with shared prefixes, cut into segments, for tests."""
 
 from __future__ import annotations
 
@@ -17,32 +17,28 @@ from cache.shard.content import NO_PREFIX, Segment, shard_of_segments
 from tests.cache.examples import make_attachments, make_codecs, make_manifest
 
 Prefix = tuple[int, int]
-"""Number of the prefix that comes before it, and its own tokens."""
+"""Number of the preceding prefix, and the number of its own tokens."""
 Cut = tuple[int, int]
-"""Of an example: number of the prefix that it begins with, and its own tokens."""
+"""Number of an example's prefix, and the number of its own tokens."""
 
 PREFIXES: list[Prefix] = [(-1, 6), (0, 4), (-1, 5), (1, 3)]
 SHARDS: list[list[Cut]] = [
     [(0, 3), (1, 2), (-1, 7)],  # stores the prefixes 0 and 1
-    [
-        (1, 0),
-        (2, 0),
-        (1, 0),
-    ],  # stores 2: whole duplicates, one another's or with what is more than they hold
-    [(2, 0), (3, 1), (3, 0), (0, 2), (2, 5)],  # stores 3, which goes on from 1
+    [(1, 0), (2, 0), (1, 0)],  # stores prefix 2: complete duplicates, and a prefix of others
+    [(2, 0), (3, 1), (3, 0), (0, 2), (2, 5)],  # stores prefix 3, which follows 1
     [(-1, 4), (1, 1)],  # stores none
 ]
 
 
 @dataclass(frozen=True)
 class SharedExamples:
-    """The same examples whole and in segments.
+    """The same examples, whole and in segments.
 
     Attributes:
-        whole: the examples of each shard, as they are to be read.
-        segments: the segments of each shard: prefixes first.
-        cuts: of each shard's examples.
-        prefixes: by their numbers.
+        whole: the examples of each shard, as a reader returns them.
+        segments: the segments of each shard, prefixes first.
+        cuts: the cut of each example, by shard.
+        prefixes: by number.
     """
 
     whole: list[list[Example]]
@@ -54,7 +50,7 @@ class SharedExamples:
         return [] if number == NO_PREFIX else [*self.path(self.prefixes[number][0]), number]
 
     def reading(self, number: int) -> list[int]:
-        """Indices in the cache of the examples that begin with a prefix."""
+        """Return the indices of the examples that begin with a prefix."""
         cuts = [cut for shard in self.cuts for cut in shard]
         return [index for index, (prefix, _) in enumerate(cuts) if number in self.path(prefix)]
 
@@ -70,7 +66,7 @@ class SharedExamples:
                     shard,
                     shard_of_segments(
                         ids,
-                        [f"{each} says ü" for each in ids],
+                        [f"ü of {row_id}" for row_id in ids],
                         lengths,
                         self.segments[shard],
                         codecs,
@@ -91,8 +87,10 @@ def make_shared(
     seed: int = 0,
     far: int = 0,
 ) -> SharedExamples:
-    """Cut random examples as told; a prefix that none begins with is left out. Every `far`-th token
-    is 500 times as long."""
+    """Return random examples with these cuts; every `far`-th token is 500 times as long.
+
+    Prefixes that no example begins with are left out.
+    """
     rng = np.random.default_rng(seed)
 
     def states(length: int) -> npt.NDArray[Any]:
@@ -116,9 +114,9 @@ def make_shared(
             [
                 _joined(
                     f"row-{shard}-{index}",
-                    [stored[number] for number in made.path(each.after)] + [each],
+                    [stored[number] for number in made.path(rest.after)] + [rest],
                 )
-                for index, each in enumerate(own)
+                for index, rest in enumerate(own)
             ]
         )
         seen |= needed

@@ -28,7 +28,9 @@ def shards_of(lengths: list[list[int]], seed: int = 0) -> list[list[Example]]:
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
 @settings(max_examples=15, deadline=None)
 @given(lengths=RAGGED, seed=st.integers(0, 9))
-def test_what_is_written_is_read_back(container: str, lengths: list[list[int]], seed: int) -> None:
+def test_written_examples_are_read_back(
+    container: str, lengths: list[list[int]], seed: int
+) -> None:
     shards = shards_of(lengths, seed)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -45,7 +47,7 @@ def test_what_is_written_is_read_back(container: str, lengths: list[list[int]], 
 
 @settings(max_examples=8, deadline=None)
 @given(lengths=RAGGED)
-def test_zarr_and_hdf5_hold_identical_examples(lengths: list[list[int]]) -> None:
+def test_zarr_and_hdf5_have_identical_examples(lengths: list[list[int]]) -> None:
     shards = shards_of(lengths)
     with tempfile.TemporaryDirectory() as folder:
         stores = [
@@ -56,7 +58,7 @@ def test_zarr_and_hdf5_hold_identical_examples(lengths: list[list[int]]) -> None
 
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_examples_have_the_types_of_the_contract(container: str, tmp_path: Path) -> None:
+def test_examples_have_the_documented_types(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5, 3], [4]]), container))
     example = store[1]
     assert isinstance(example.row_id, str)
@@ -69,7 +71,7 @@ def test_examples_have_the_types_of_the_contract(container: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_it_is_a_sequence(container: str, tmp_path: Path) -> None:
+def test_a_cache_is_a_sequence(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5, 3], [4]]), container))
     assert same_example(store[-1], store[2])
     assert [example.row_id for example in store[1:]] == store.row_ids[1:]
@@ -78,13 +80,13 @@ def test_it_is_a_sequence(container: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_only_the_layers_asked_for_are_read(container: str, tmp_path: Path) -> None:
+def test_only_the_requested_layers_are_read(container: str, tmp_path: Path) -> None:
     store = open_cache(make_cache(tmp_path / "c", shards_of([[5]]), container))
     assert list(store.example(0, [0]).hidden_states) == [0]
     assert store.example(0, []).hidden_states == {}
 
 
-def test_other_tools_can_open_a_zarr_shard_and_see_what_it_is(tmp_path: Path) -> None:
+def test_zarr_python_opens_a_shard_with_its_description(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", [make_examples([5, 3])], "zarr")
     group = zarr.open_group(root / "shards" / "000000.zarr", mode="r")
     states = group["hidden_states/-1"]
@@ -97,7 +99,7 @@ def test_other_tools_can_open_a_zarr_shard_and_see_what_it_is(tmp_path: Path) ->
     )
 
 
-def test_other_tools_can_open_an_hdf5_shard_and_see_what_it_is(tmp_path: Path) -> None:
+def test_h5py_opens_a_shard_with_its_description(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", [make_examples([5, 3])], "hdf5")
     with h5py.File(root / "shards" / "000000.h5") as file:
         assert file["hidden_states/-1"].shape == (8, 8)

@@ -1,5 +1,4 @@
-"""Writers that die: by kill -9 at random moments, and at every single call that changes the
-disk."""
+"""Writers that die: by kill -9 at random moments, and at each call that changes the disk."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ from tests.conftest import ROOT
 SHARDS = make_shards([[5, 3], [4], [7, 1], [600]])
 KILLS = 32
 
-# Writes a cache of many small shards, and says so once it has begun: what is killed is the writing,
-# not Python's start.
+# Prints "ready" before it writes, so that the kill interrupts writing, not the start of Python.
 WRITER = """
 import sys
 from pathlib import Path
@@ -59,9 +57,8 @@ def start_writer(root: Path, name: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
-def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path: Path) -> None:
-    """kill -9 at KILLS / 2 random moments of each format; the same cache is continued again and
-    again, then begun anew."""
+def test_kill_9_at_any_moment_loses_only_the_unfinished_shard(name: str, tmp_path: Path) -> None:
+    """Kill at KILLS / 2 random moments per container; resume the same cache, then begin another."""
     rng, expected = random.Random(name), make_shards([[30, 3, 50]] * 60)
     whole = open_cache(make_cache(tmp_path / "whole", expected, name)).content_digest
     root, kills, rounds = tmp_path / "round-0", 0, 0
@@ -73,16 +70,15 @@ def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path
         finished = "done" in writer.communicate()[0]
         kills += not finished
         records = scan_journal(root).records if (root / "journal.jsonl").exists() else {}
-        assert before <= set(records), "a published shard is gone"
+        assert before <= set(records), "a published shard is lost"
         assert sorted(records) == list(range(len(records)))
         if (root / "manifest.json").exists():
             assert verify_cache(root).damage == []
-        in_work = {path.name for path in (root / "shards").glob("*")} - {
+        unfinished = {path.name for path in (root / "shards").glob("*")} - {
             Path(f).parts[1] for r in records.values() for f in r.files
         }
-        assert len(in_work) <= 2, (
-            "more than the shard in work is lost"
-        )  # one staged, and one renamed but not in the journal
+        # one staged, and one renamed but not in the journal
+        assert len(unfinished) <= 2, "more than the unfinished shard is lost"
         if finished or len(records) == len(expected):
             assert open_cache(root).content_digest == whole
             rounds += 1
@@ -93,20 +89,11 @@ def test_killed_at_any_moment_only_the_shard_in_work_is_lost(name: str, tmp_path
 
 
 def moments(folder: Path, name: str) -> list[int]:
-    """The first calls and the last ones of a write, and some in between."""
+    """Return the first and last calls of a write, and some in between."""
     with failing_at(-1, Crash) as count:
         make_cache(folder / "counted", SHARDS[:2], name)
-    return sorted(
-        {
-            1,
-            2,
-            3,
-            4,
-            count[0] - 1,
-            count[0],
-            *random.Random(name).sample(range(5, count[0] - 1), 18),
-        }
-    )
+    between = random.Random(name).sample(range(5, count[0] - 1), 18)
+    return sorted({1, 2, 3, 4, *between, count[0] - 1, count[0]})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +106,7 @@ def moments(folder: Path, name: str) -> list[int]:
     ids=["crash", "disk full", "I/O error"],
 )
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
-def test_a_write_that_fails_at_any_call_loses_nothing(
+def test_a_write_failing_at_any_call_loses_nothing(
     name: str, failure: Callable[[], BaseException], tmp_path: Path
 ) -> None:
     whole = open_cache(make_cache(tmp_path / "whole", SHARDS[:2], name)).content_digest
@@ -127,19 +114,18 @@ def test_a_write_that_fails_at_any_call_loses_nothing(
         root = tmp_path / f"c{call}"
         with pytest.raises((Crash, OSError)), failing_at(call, failure):
             make_cache(root, SHARDS[:2], name)
-        with contextlib.suppress(
-            CacheError
-        ):  # only a last line that was written but not made durable may make it whole
+        # complete only if the last line was written, but not synced
+        with contextlib.suppress(CacheError):
             assert open_cache(root).content_digest == whole
         if (root / "manifest.json").exists():
             assert verify_cache(root).damage == []
         assert open_cache(make_cache(root, SHARDS[:2], name)).content_digest == whole
 
 
-def test_a_half_written_journal_line_leaves_no_trace(
+def test_a_half_written_journal_line_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full in the middle of the line; the same writer may try again."""
+    """The disk is full in the middle of the line; the same writer can try again."""
     root, disk_is_full = tmp_path / "c", False
     plain_open = Path.open
 
@@ -170,7 +156,7 @@ def test_a_half_written_journal_line_leaves_no_trace(
     assert verify_cache(root).whole
 
 
-def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
+def test_a_failed_shard_frees_its_disk_space(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", SHARDS, publish=[0])
     with (
         pytest.raises(OSError, match="No space"),
@@ -181,16 +167,16 @@ def test_a_failed_shard_gives_its_room_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
-def test_a_folder_that_vanishes_is_an_error_and_nothing_is_written_elsewhere(
+def test_a_removed_folder_is_an_error_and_nothing_is_written_elsewhere(
     name: str, tmp_path: Path
 ) -> None:
-    """As when a disk is unmounted under a writer: the path is empty then, or another folder."""
+    """As if a disk is unmounted under a writer: the path is then another, empty folder."""
     root = tmp_path / "c"
     make_cache(root, SHARDS, name, publish=[0])
     with write_cache(root, make_manifest(SHARDS, name), make_attachments(root)) as writer:
         root.rename(tmp_path / "unmounted")
         root.mkdir()
-        with pytest.raises(FileNotFoundError, match="vanished"):
+        with pytest.raises(FileNotFoundError, match="removed or replaced"):
             writer.publish(1, make_content(SHARDS[1]))
     assert list(root.iterdir()) == []
     root.rmdir()

@@ -1,5 +1,4 @@
-"""File systems that cannot do all that a local disk can: shares of networks and virtual machines,
-some in user space."""
+"""File systems with fewer features than a local disk: network shares, virtual machines, FUSE."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from tests.cache.examples import (
 )
 
 SHARDS = make_shards([[5, 3], [4]])
-NOT_DONE = [
+UNSUPPORTED = [
     errno.EINVAL,
     errno.ENOTSUP,
     errno.EBADF,
@@ -38,7 +37,7 @@ FAILED = [errno.EIO, errno.ENOSPC, errno.EDQUOT]
 
 
 def refuse_sync(patch: pytest.MonkeyPatch, number: int, *, folders: bool) -> None:
-    """Syncing folders, or files, gives an error."""
+    """Let syncing folders, or files, fail."""
     plain = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -49,9 +48,9 @@ def refuse_sync(patch: pytest.MonkeyPatch, number: int, *, folders: bool) -> Non
     patch.setattr(os, "fsync", fsync)
 
 
-@pytest.mark.parametrize("number", NOT_DONE)
+@pytest.mark.parametrize("number", UNSUPPORTED)
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_a_folder_that_cannot_be_synced_is_passed_over(
+def test_a_folder_that_cannot_be_synced_is_ignored(
     container: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_sync(monkeypatch, number, folders=True)
@@ -59,8 +58,8 @@ def test_a_folder_that_cannot_be_synced_is_passed_over(
         assert len(cache) == 3
 
 
-@pytest.mark.parametrize("number", NOT_DONE)
-def test_so_is_one_that_cannot_be_opened_for_it(
+@pytest.mark.parametrize("number", UNSUPPORTED)
+def test_a_folder_that_cannot_be_opened_for_syncing_is_ignored(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = os.open
@@ -75,7 +74,7 @@ def test_so_is_one_that_cannot_be_opened_for_it(
 
 
 @pytest.mark.parametrize("number", FAILED)
-def test_a_disk_that_fails_is_no_such_case_and_the_folder_is_named(
+def test_a_failing_disk_is_an_error_that_names_the_folder(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_sync(monkeypatch, number, folders=True)
@@ -84,7 +83,7 @@ def test_a_disk_that_fails_is_no_such_case_and_the_folder_is_named(
     assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path))
 
 
-@pytest.mark.parametrize("number", [*NOT_DONE, *FAILED])
+@pytest.mark.parametrize("number", [*UNSUPPORTED, *FAILED])
 def test_a_file_that_cannot_be_synced_is_an_error_that_names_it(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +123,7 @@ def refuse_locks(patch: pytest.MonkeyPatch, number: int) -> None:
 @pytest.mark.parametrize(
     "number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL]
 )
-def test_without_locks_nothing_is_written_and_what_to_do_is_said(
+def test_without_locks_nothing_is_written_and_the_error_names_a_remedy(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_locks(monkeypatch, number)
@@ -146,7 +145,7 @@ def test_without_locks_nothing_is_written_and_what_to_do_is_said(
         copies.lock("000000.zarr")
 
 
-def test_a_lock_that_a_share_says_is_denied_is_another_writers(
+def test_a_denied_lock_means_another_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_locks(monkeypatch, errno.EACCES)
@@ -154,7 +153,7 @@ def test_a_lock_that_a_share_says_is_denied_is_another_writers(
         WriterLock(tmp_path).__enter__()
 
 
-def test_a_lock_that_fails_otherwise_names_the_folder(
+def test_any_other_lock_failure_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_locks(monkeypatch, errno.EIO)
@@ -163,7 +162,7 @@ def test_a_lock_that_fails_otherwise_names_the_folder(
     assert raised.value.filename == str(tmp_path)
 
 
-def test_a_share_that_takes_no_times_and_modes(
+def test_a_share_without_times_and_modes_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:

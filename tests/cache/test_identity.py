@@ -1,4 +1,4 @@
-"""Which values of two identities differ, in words."""
+"""The phrases that name the differences of two identities."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ IDENTITIES = st.dictionaries(
 
 
 @given(IDENTITIES, IDENTITIES)
-def test_something_is_told_exactly_where_something_differs(was: dict, now: dict) -> None:
+def test_differences_are_reported_exactly_if_identities_differ(was: dict, now: dict) -> None:
     assert bool(differences(was, now)) == (was != now)
     assert len(differences(was, now)) == len(differences(now, was))
 
 
-def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> None:
+def test_nested_fields_are_named_with_their_path_and_the_fit_only_alone() -> None:
     was = {
-        "codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "ab"}, "0": "bf16"},
+        "codec": {"-1": {"name": "klt", "fidelity": "kl=0.01", "fit": "ab"}, "0": "bf16"},
         "limit": 5,
     }
-    asked = {"codec": {"-1": {"name": "klt", "asked": "kl=0.05"}, "0": "bf16"}, "limit": 5}
-    assert differences(was, asked) == ["codec -1 asked was 'kl=0.01', now it is 'kl=0.05'"]
+    other = {"codec": {"-1": {"name": "klt", "fidelity": "kl=0.05"}, "0": "bf16"}, "limit": 5}
+    assert differences(was, other) == ["codec -1 fidelity was 'kl=0.01', now it is 'kl=0.05'"]
     refitted = {
-        "codec": {"-1": {"name": "klt", "asked": "kl=0.01", "fit": "cd"}, "0": "bf16"},
+        "codec": {"-1": {"name": "klt", "fidelity": "kl=0.01", "fit": "cd"}, "0": "bf16"},
         "limit": 5,
     }
     assert differences(was, refitted) == ["codec -1 fit was 'ab', now it is 'cd'"]
@@ -38,7 +38,7 @@ def test_a_value_within_a_field_is_named_after_it_and_the_fit_only_alone() -> No
     ]
 
 
-def test_of_other_layers_the_layers_alone_are_told() -> None:
+def test_different_layers_hide_the_codecs_that_follow_from_them() -> None:
     was = {
         "codec": {"-1": "bf16", "0": "bf16"},
         "codecs": ["bf16", "bf16"],

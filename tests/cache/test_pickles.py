@@ -1,4 +1,4 @@
-"""No pickle is read: not from whole caches, and not where somebody has put one."""
+"""No pickle is read, neither from intact caches nor from malicious ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import h5py
 import pytest
 
 from cache.files import checksum_of
-from tests.cache.examples import make_cache, make_shards, rewrite_manifest
-from tests.cache.test_hostile import rewrite_record
+from tests.cache.examples import make_cache, make_shards, rewrite_manifest, rewrite_record
 from tests.conftest import ROOT
 
 SHARDS = make_shards([[5, 3]])
@@ -45,7 +44,7 @@ if "--control" in sys.argv:
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -99,7 +98,7 @@ def as_shard(root: Path, content: bytes) -> None:
 
 
 def as_array(root: Path, content: bytes) -> None:
-    """An array of Python objects, as h5py stores variable-length bytes."""
+    """Store an array of Python objects, which h5py uses for variable-length bytes."""
     with h5py.File(root / "shards" / "000000.h5", "a") as file:
         del file["input_ids"]
         file.create_dataset("input_ids", data=[content.replace(b"\0", b"")] * 8)

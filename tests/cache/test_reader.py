@@ -1,5 +1,4 @@
-"""Reading: plain and fast paths agree, in other processes and threads too, with bounded files and
-memory."""
+"""Reading a cache, also in other processes and threads, with bounded files and memory."""
 
 from __future__ import annotations
 
@@ -35,12 +34,12 @@ def made(
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_order_of_reads_gives_the_examples(
+def test_examples_are_read_in_any_order(
     made: tuple[Path, list[Example]], data: st.DataObject
 ) -> None:
     root, written = made
     pool._OPEN_FILES = data.draw(st.sampled_from([1, 8, 256]))
-    pool._HELD_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
+    pool._TOKEN_BYTES = data.draw(st.sampled_from([0, 600, 1 << 20]))
     try:
         with open_cache(root) as store:
             for index in data.draw(
@@ -49,10 +48,10 @@ def test_any_order_of_reads_gives_the_examples(
                 assert same_example(store[index], written[index])
                 assert list(store.example(index, (3,)).hidden_states) == [3]
     finally:
-        pool._OPEN_FILES, pool._HELD_BYTES = 256, 64 << 20
+        pool._OPEN_FILES, pool._TOKEN_BYTES = 256, 64 << 20
 
 
-def test_an_example_is_memory_of_its_own(made: tuple[Path, list[Example]]) -> None:
+def test_examples_do_not_share_memory(made: tuple[Path, list[Example]]) -> None:
     root, written = made
     store = open_cache(root)
     example = store[1]
@@ -67,7 +66,7 @@ def _read(store: object, indices: list[int], answer: object) -> None:
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_other_processes_read_the_same(how: str, made: tuple[Path, list[Example]]) -> None:
+def test_other_processes_read_the_same_examples(how: str, made: tuple[Path, list[Example]]) -> None:
     root, written = made
     store = open_cache(root)
     assert same_example(store[0], written[0])  # files are open before the fork
@@ -81,7 +80,7 @@ def test_other_processes_read_the_same(how: str, made: tuple[Path, list[Example]
     assert same_example(pickle.loads(pickle.dumps(store))[2], written[2])
 
 
-def test_threads_read_the_same(made: tuple[Path, list[Example]]) -> None:
+def test_threads_read_the_same_examples(made: tuple[Path, list[Example]]) -> None:
     root, written = made
     store = open_cache(root)
     order = random.Random(0).choices(range(len(written)), k=400)
@@ -123,7 +122,7 @@ def test_checksums_are_compared_once_in_a_process_and_its_forks(
     assert len(shard_files) == sum(len(record.files) for record in store.records)
 
 
-def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path) -> None:
+def test_a_file_cut_after_opening_is_an_error_not_a_crash(tmp_path: Path) -> None:
     for name in CONTAINER_NAMES:
         root = make_cache(tmp_path / name, make_shards([[400, 500]]), name)
         store = open_cache(root)
@@ -135,7 +134,7 @@ def test_what_is_cut_after_it_was_opened_is_an_error_not_a_crash(tmp_path: Path)
         os.truncate(victim, victim.stat().st_size // 2)
         with pytest.raises(
             DamagedCacheError,
-            match=r"shard 0, example 1 \(row row-0-1-é\).*cut since it was opened",
+            match=r"shard 0, example 1 \(row row-0-1-é\).*cut after it was opened",
         ):
             _ = [store[1], store[0]]
 
@@ -155,12 +154,12 @@ def test_a_damaged_shard_is_named_with_the_example(tmp_path: Path) -> None:
         _ = store[2]
 
 
-def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+def test_a_cache_may_have_more_shards_than_open_files(tmp_path: Path) -> None:
     shards = make_shards([[3]] * 300)
     store = open_cache(make_cache(tmp_path / "c", shards, "hdf5"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    pool._HELD_BYTES = 0
+    pool._TOKEN_BYTES = 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 290, limits[1]))
     try:
         assert all(
@@ -168,15 +167,15 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
         )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        pool._HELD_BYTES = 64 << 20
+        pool._TOKEN_BYTES = 64 << 20
 
 
-def test_a_layer_that_is_not_cached_is_said_so(made: tuple[Path, list[Example]]) -> None:
+def test_a_layer_that_is_not_cached_is_refused(made: tuple[Path, list[Example]]) -> None:
     with pytest.raises(CacheError, match="layer 7 is not cached, only -1, 3"):
         open_cache(made[0]).example(0, [7])
 
 
-def test_opening_looks_at_no_shard(tmp_path: Path) -> None:
+def test_opening_a_cache_reads_no_shard(tmp_path: Path) -> None:
     root = make_cache(tmp_path / "c", make_shards(LENGTHS))
     (root / "shards").rename(tmp_path / "elsewhere")
     store = open_cache(root)

@@ -1,4 +1,4 @@
-"""What examples say: kept beside their tokens, checked like them, the same in every container."""
+"""Texts of examples: stored with their tokens, and equally checked."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ TEXTS = st.lists(
 def make(root: Path, texts: list[str], container: str) -> Path:
     (examples,) = make_shards([[3] * len(texts)])
     manifest, codecs = make_manifest([examples], container), {layer: Bf16() for layer in (-1, 0)}
-    segments = [Segment(each.input_ids, each.loss_mask, each.hidden_states) for each in examples]
+    segments = [
+        Segment(example.input_ids, example.loss_mask, example.hidden_states) for example in examples
+    ]
     with write_cache(root, manifest, make_attachments(root.with_name("a"))) as writer:
         writer.publish(
             0,
             shard_of_segments(
-                [each.row_id for each in examples], texts, [3] * len(texts), segments, codecs
+                [example.row_id for example in examples], texts, [3] * len(texts), segments, codecs
             ),
         )
     return root
@@ -41,7 +43,7 @@ def make(root: Path, texts: list[str], container: str) -> Path:
 @given(
     texts=TEXTS, container=st.sampled_from(CONTAINER_NAMES), other=st.sampled_from(CONTAINER_NAMES)
 )
-def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(
+def test_texts_are_read_back_with_the_predicted_size_and_survive_conversion(
     texts: list[str], container: str, other: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +64,7 @@ def test_they_come_back_take_the_foretold_room_and_survive_a_conversion(
 
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_a_flipped_bit_of_one_names_its_example_and_is_never_read(
+def test_a_flipped_bit_of_a_text_names_its_example_and_is_never_read(
     container: str, tmp_path: Path
 ) -> None:
     root = make(tmp_path / "c", ["zero", "one", "two", "three"], container)
@@ -71,8 +73,8 @@ def test_a_flipped_bit_of_one_names_its_example_and_is_never_read(
     content = bytearray(stored.file.read_bytes())
     content[stored.offset + len("zeroon")] ^= 1
     stored.file.write_bytes(content)
-    found = verify_cache(root)
-    assert not found.whole
-    assert {index for damage in found.damage for index in damage.examples} == {1}
+    result = verify_cache(root)
+    assert not result.whole
+    assert {index for damage in result.damage for index in damage.examples} == {1}
     with pytest.raises(DamagedCacheError, match="shard 0, example 2"):
         open_cache(root).text(2)

@@ -1,4 +1,4 @@
-"""Caches that version 0.1 wrote are read to the values that version 0.1 read from them."""
+"""Caches written by version 0.1 are read with the same values as by version 0.1."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def require_expected(root: Path) -> None:
 
 
 @every_container
-def test_a_stored_cache_is_read_to_the_stored_values(container: str) -> None:
+def test_a_stored_cache_has_the_stored_values(container: str) -> None:
     require_expected(STORED / container)
 
 

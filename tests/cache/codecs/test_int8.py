@@ -1,4 +1,4 @@
-"""The int8 codec: how far off a state may be, and that nothing depends on what stands beside it."""
+"""The int8 codec: bounded errors, which do not depend on other tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def require_same(left: CodedStates, right: CodedStates) -> None:
     scale=st.sampled_from([1e-6, 1e-2, 1.0, 1e3, 1e6]),
 )
 @settings(deadline=None)
-def test_a_state_is_off_by_half_a_step_of_its_token_and_channel_at_most(
+def test_the_error_is_at_most_half_a_step_of_token_and_channel(
     rows: int, seed: int, scale: float
 ) -> None:
     codec, states = Int8.fit(make_states(500), {}), make_states(rows, seed=seed, scale=scale)
@@ -64,7 +64,7 @@ def test_a_state_is_off_by_half_a_step_of_its_token_and_channel_at_most(
 
 @given(cuts=st.lists(st.integers(0, 50), max_size=5), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=40)
-def test_states_are_coded_alike_however_they_are_batched(cuts: list[int], seed: int) -> None:
+def test_coding_does_not_depend_on_batches(cuts: list[int], seed: int) -> None:
     codec, states = Int8.fit(make_states(500), {}), make_states(50, seed=seed)
     whole, edges = codec.encode(states), [0, *sorted(cuts), 50]
     parts = [codec.encode(states[start:stop]) for start, stop in pairwise(edges)]
@@ -75,9 +75,7 @@ def test_states_are_coded_alike_however_they_are_batched(cuts: list[int], seed: 
 
 @given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=6), width=st.integers(1, 40))
 @settings(deadline=None, max_examples=40)
-def test_every_segment_comes_back_alone_as_it_stands_in_the_whole(
-    lengths: Sequence[int], width: int
-) -> None:
+def test_every_segment_is_read_alone_as_in_the_whole(lengths: Sequence[int], width: int) -> None:
     states = make_states(sum(lengths), width)
     coded = Int8.fit(make_states(100, width), {}).encode(states)
     packing = packing_named("int8")
@@ -92,7 +90,7 @@ def test_every_segment_comes_back_alone_as_it_stands_in_the_whole(
         require_same(segments.read(segment), coded.rows(start, start + length))
 
 
-def test_tokens_of_zeros_come_back_as_zeros() -> None:
+def test_zero_tokens_are_decoded_as_zeros() -> None:
     codec, states = Int8.fit(make_states(100), {}), make_states(9)
     states[[0, 4, 8]] = 0
     decoded = codec.decode(codec.encode(states)).astype(np.float32)
@@ -100,19 +98,19 @@ def test_tokens_of_zeros_come_back_as_zeros() -> None:
     assert decoded[[1, 2, 3]].any(axis=1).all()
 
 
-def test_no_states_at_all_are_coded_and_decoded() -> None:
+def test_empty_states_are_coded_and_decoded() -> None:
     codec = Int8.fit(make_states(100), {})
     coded = codec.encode(make_states(0))
     assert codec.decode(coded).shape == (0, 12)
     assert packing_named("int8").pack(coded, [0]).shape == (0, 16)
 
 
-@pytest.mark.parametrize("silent", [0.0, 2.5])
-def test_a_channel_that_never_changed_in_the_sample_is_coded_all_the_same(silent: float) -> None:
+@pytest.mark.parametrize("constant", [0.0, 2.5])
+def test_a_channel_that_is_constant_in_the_sample_is_coded(constant: float) -> None:
     sample, states = make_states(100), make_states(50, seed=1)
-    sample[:, 3] = silent
-    states[:, 3] = silent
-    states[7, 3] = 40.0  # … and then it speaks
+    sample[:, 3] = constant
+    states[:, 3] = constant
+    states[7, 3] = 40.0  # not seen in the sample
     codec = Int8.fit(sample, {})
     assert (codec.parameters["channel_scales"] > 0).all()
     decoded = codec.decode(codec.encode(states)).astype(np.float32)
@@ -121,18 +119,20 @@ def test_a_channel_that_never_changed_in_the_sample_is_coded_all_the_same(silent
 
 
 @pytest.mark.parametrize("states", [np.zeros((20, 4)), np.full((20, 4), 1.5)])
-def test_a_sample_without_any_spread_can_be_fitted_to(states: npt.NDArray[np.float64]) -> None:
+def test_a_constant_sample_can_be_fitted(states: npt.NDArray[np.float64]) -> None:
     exact = states.astype(ml_dtypes.bfloat16)
     codec = Int8.fit(exact, {})
     decoded = codec.decode(codec.encode(exact)).astype(np.float32)
     np.testing.assert_allclose(decoded, states, rtol=0.01)
 
 
-def test_tokens_far_out_have_no_more_say_in_the_fit_than_others() -> None:
+def test_outlying_tokens_do_not_dominate_the_fit() -> None:
     sample = make_states(1000)
     spoilt = sample.copy()
     spoilt[::200] = (spoilt[::200].astype(np.float32) * 500).astype(ml_dtypes.bfloat16)
-    clean, other = (Int8.fit(each, {}).parameters["channel_scales"] for each in (sample, spoilt))
+    clean, other = (
+        Int8.fit(states, {}).parameters["channel_scales"] for states in (sample, spoilt)
+    )
     np.testing.assert_allclose(other, clean, rtol=0.01)
     codec = Int8.fit(spoilt, {})
     one, another = codec.encode(sample), codec.encode(spoilt)
@@ -140,7 +140,7 @@ def test_tokens_far_out_have_no_more_say_in_the_fit_than_others() -> None:
     np.testing.assert_array_equal(one.values[rest], another.values[rest])
 
 
-def test_the_same_states_always_give_the_same_fit_and_it_comes_back_from_its_file(
+def test_fits_are_deterministic_and_are_read_back(
     tmp_path: Path,
 ) -> None:
     states = make_states(300)

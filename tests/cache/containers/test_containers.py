@@ -1,4 +1,4 @@
-"""Containers: other tools read them, values are where they are located, sizes are exact."""
+"""Containers: other tools read them, values are located correctly, sizes are exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def arrays_of(tokens: int, width: int, examples: int, layers: int) -> Arrays:
 
 
 def read_plainly(path: Path, name: str) -> np.ndarray[Any, Any]:
-    """As any user of the container's own library does."""
+    """Read an array with the container's own library."""
     if path.suffix == ".h5":
         with h5py.File(path) as file:
             return np.asarray(file[name][()])
@@ -67,9 +67,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", CONTAINER_NAMES)
 @settings(max_examples=40, deadline=None)
 @given(**SHAPES)
-def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(
-    name: str, **shape: int
-) -> None:
+def test_values_are_where_located_and_sizes_as_predicted(name: str, **shape: int) -> None:
     container, arrays = container_named(name), arrays_of(**shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"shard{container.suffix}"
@@ -82,7 +80,7 @@ def test_values_lie_where_they_are_said_to_and_take_what_was_foretold(
         assert container.size(specs, ATTRIBUTES, {}) == size_on_disk(path)
 
 
-def test_a_large_array_takes_what_was_foretold(tmp_path: Path) -> None:
+def test_a_large_array_has_the_predicted_size(tmp_path: Path) -> None:
     for name in CONTAINER_NAMES:
         container, arrays = container_named(name), arrays_of(70_000, 64, 12_000, 1)
         path = tmp_path / f"shard{container.suffix}"
@@ -96,7 +94,7 @@ def hdf5_with(path: Path, write: Callable[[h5py.File], object]) -> None:
         write(file)
 
 
-HDF5_TRICKS: dict[str, Callable[[h5py.File], object]] = {
+FOREIGN_HDF5: dict[str, Callable[[h5py.File], object]] = {
     "external file": lambda file: file.create_dataset(
         "a", (8,), "u1", external=[("/etc/hostname", 0, 8)]
     ),
@@ -113,9 +111,9 @@ HDF5_TRICKS: dict[str, Callable[[h5py.File], object]] = {
 }
 
 
-@pytest.mark.parametrize("trick", HDF5_TRICKS)
-def test_hdf5_files_that_reach_elsewhere_are_refused(trick: str, tmp_path: Path) -> None:
-    hdf5_with(tmp_path / "x.h5", HDF5_TRICKS[trick])
+@pytest.mark.parametrize("kind", FOREIGN_HDF5)
+def test_hdf5_arrays_outside_the_file_are_refused(kind: str, tmp_path: Path) -> None:
+    hdf5_with(tmp_path / "x.h5", FOREIGN_HDF5[kind])
     with pytest.raises(DamagedCacheError, match=r"x\.h5"):
         container_named("hdf5").locate(tmp_path / "x.h5", ["a"])
 
@@ -133,7 +131,7 @@ def zarr_with(path: Path, **options: Any) -> None:
      {"chunks": (256, 2), "shards": (256, 2), "compressors": None}],
     ids=["not sharded", "compressed", "cut across", "small chunks", "two files"],
 )  # fmt: skip
-def test_zarr_arrays_laid_out_in_another_way_are_refused(
+def test_zarr_arrays_with_another_layout_are_refused(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     zarr_with(tmp_path / "x.zarr", **options)

@@ -1,4 +1,4 @@
-"""A cache is whole or refused: interrupted, foreign, damaged and hostile ones."""
+"""Publishing: a cache is complete or refused, and other files are never touched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_incomplete_cache_is_refused(published: int, tmp_path: Path, attachme
 
 
 @pytest.mark.parametrize("container", CONTAINER_NAMES)
-def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(
+def test_a_resumed_cache_has_the_digest_of_an_uninterrupted_one(
     container: str, tmp_path: Path, attachments: Path
 ) -> None:
     whole = open_cache(make_cache(tmp_path / "whole", SHARDS, container)).content_digest
@@ -52,15 +52,11 @@ def test_a_continued_cache_has_the_digest_of_an_uninterrupted_one(
     assert open_cache(tmp_path / "c").content_digest == whole
 
 
-def test_what_a_dead_writer_left_half_done_does_not_exist(
-    tmp_path: Path, attachments: Path
-) -> None:
+def test_unfinished_shards_of_a_dead_writer_do_not_exist(tmp_path: Path, attachments: Path) -> None:
     root = tmp_path / "c"
     begin(root, attachments, 1)
     (root / "shards" / "partial-000001.zarr").mkdir()
-    (
-        root / "shards" / "000001.zarr"
-    ).mkdir()  # renamed, but its writer died before the journal's line
+    (root / "shards" / "000001.zarr").mkdir()  # renamed, but not in the journal
     with (root / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"shard": 1, "digest": "ab')
     with write_cache(root, make_manifest(SHARDS), attachments) as writer:
@@ -70,26 +66,26 @@ def test_what_a_dead_writer_left_half_done_does_not_exist(
     assert len(open_cache(root)) == 5
 
 
-@pytest.mark.parametrize("there", [[], ["attachments"], ["attachments", "shards"]])
-def test_a_cache_that_was_hardly_begun_is_begun_anew(
-    there: list[str], tmp_path: Path, attachments: Path
+@pytest.mark.parametrize("existing", [[], ["attachments"], ["attachments", "shards"]])
+def test_a_cache_without_a_manifest_is_begun_again(
+    existing: list[str], tmp_path: Path, attachments: Path
 ) -> None:
     root = tmp_path / "c"
     root.mkdir()
     begin_journal(root, make_manifest(SHARDS))
-    for name in there:
+    for name in existing:
         (root / name).mkdir()
     begin(root, attachments, 3)
     assert len(open_cache(root)) == 5
 
 
 @pytest.mark.parametrize("name", ["shards", "attachments"])
-def test_folders_of_somebody_else_are_left_alone_whatever_their_names(
+def test_other_folders_are_not_touched_whatever_their_names(
     name: str, tmp_path: Path, attachments: Path
 ) -> None:
     (tmp_path / "c" / name).mkdir(parents=True)
     (tmp_path / "c" / name / "webdataset-000.tar").write_text("do not lose me")
-    with pytest.raises(CacheError, match=f"it holds '{name}'"):
+    with pytest.raises(CacheError, match=f"it contains '{name}'"):
         begin(tmp_path / "c", attachments, 1)
     assert (tmp_path / "c" / name / "webdataset-000.tar").exists()
 
@@ -97,7 +93,7 @@ def test_folders_of_somebody_else_are_left_alone_whatever_their_names(
 @pytest.mark.parametrize(
     "lost", ["manifest", "manifest and journal", "manifest and all lines", "manifest and one line"]
 )
-def test_a_cache_that_has_lost_its_manifest_is_not_begun_anew(
+def test_a_cache_that_lost_its_manifest_is_not_begun_again(
     lost: str, tmp_path: Path, attachments: Path
 ) -> None:
     root = tmp_path / "c"
@@ -126,7 +122,7 @@ def test_another_identity_is_refused_with_field_and_both_values(
             pass
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path, attachments: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(tmp_path: Path, attachments: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.tex").write_text("do not lose me")
     with pytest.raises(CacheError, match=r"thesis\.tex"):  # noqa: SIM117
@@ -157,7 +153,7 @@ def test_a_second_writer_is_refused_and_a_dead_one_does_not_block(
     assert len(open_cache(root)) == 5
 
 
-def test_what_is_not_a_cache_is_said_so(tmp_path: Path) -> None:
+def test_folders_without_a_cache_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="no such folder"):
         open_cache(tmp_path / "nowhere")
     with pytest.raises(CacheError, match="not a cache"):

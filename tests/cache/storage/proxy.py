@@ -1,5 +1,4 @@
-"""A proxy before the S3 server that changes what it is asked, as servers do that speak only some of
-S3."""
+"""A proxy of the S3 server that changes requests, like servers with partial support of S3."""
 
 from __future__ import annotations
 
@@ -11,20 +10,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 Refuse = Callable[[str, dict[str, str]], int | None]
+NOT_FORWARDED = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
 
 @contextmanager
 def running_proxy(
     endpoint: str, *, without: tuple[str, ...] = (), refuse: Refuse = lambda method, headers: None
 ) -> Iterator[str]:
-    """The endpoint of a server that is the other one, but for headers that it ignores, and requests
-    it answers with a status."""
+    """Run a proxy of another endpoint, and yield its endpoint.
+
+    Args:
+        without: headers that it drops.
+        refuse: returns the status with which it refuses a request, or None.
+    """
     target = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _pass_on(self) -> None:
+        def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             if (status := refuse(self.command, headers)) is not None:
@@ -46,20 +50,14 @@ def running_proxy(
             self.send_response(status)
             length = headers.get("Content-Length") if self.command == "HEAD" else None
             for name, value in headers.items():
-                if name.lower() not in (
-                    "connection",
-                    "content-length",
-                    "date",
-                    "server",
-                    "transfer-encoding",
-                ):
+                if name.lower() not in NOT_FORWARDED:
                     self.send_header(name, value)
             self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward
 
         def log_message(self, *_: object) -> None:
             pass

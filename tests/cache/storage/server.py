@@ -1,4 +1,4 @@
-"""An S3 server on this machine's loopback, for tests."""
+"""An S3 server on the loopback interface, for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The endpoint of a server with one empty bucket."""
+    """Run a server with an empty bucket, and yield its endpoint."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -40,5 +40,5 @@ def running_server() -> Iterator[str]:
 
 
 def new_address() -> str:
-    """An address where nothing is yet."""
+    """Return an unused address."""
     return f"s3://{BUCKET}/caches/{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""A server that cannot keep two writers apart is refused before anything is written."""
+"""A server that cannot exclude a second writer is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def conditional(*names: str, status: int = 501) -> Any:
     )
 
 
-LAX: dict[str, tuple[dict[str, Any], str]] = {
+DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "ignores If-None-Match": ({"without": ("if-none-match",)}, "ignores If-None-Match in a put"),
     "ignores If-Match": ({"without": ("if-match",)}, "ignores If-Match in a put"),
     "ignores both": ({"without": ("if-match", "if-none-match")}, "ignores If-None-Match in a put"),
@@ -41,29 +41,29 @@ LAX: dict[str, tuple[dict[str, Any], str]] = {
         {"refuse": conditional("if-match")},
         "refuses a put with If-Match",
     ),
-    "takes every object to be there": (
+    "reports every object as existing": (
         {
             "refuse": lambda method, headers: (
                 412 if method == "PUT" and "if-none-match" in headers else None
             )
         },
-        "refuses a put with If-None-Match where nothing is there",
+        "refuses a put with If-None-Match although there is no object",
     ),
 }
 
 
-@pytest.mark.parametrize("kind", LAX)
-def test_a_server_without_conditional_puts_is_refused_and_nothing_is_left_behind(
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_a_server_without_conditional_puts_is_refused_and_nothing_is_stored(
     kind: str, s3_endpoint: str, tmp_path: Path
 ) -> None:
-    change, lack = LAX[kind]
+    change, defect = DEFECTS[kind]
     address = new_address()
     with running_proxy(s3_endpoint, **change) as endpoint:
         location = ObjectStoreLocation(address, endpoint, tmp_path / "copies")
         begun = write_cache(location, make_manifest(SHARDS), make_attachments(tmp_path / "x"))
         with (
             pytest.raises(
-                CacheError, match=f"{re.escape(address)}: the server {re.escape(endpoint)} {lack}"
+                CacheError, match=f"{re.escape(address)}: the server {re.escape(endpoint)} {defect}"
             ),
             begun as writer,
         ):
@@ -71,22 +71,21 @@ def test_a_server_without_conditional_puts_is_refused_and_nothing_is_left_behind
     assert Bucket(address, s3_endpoint).sizes() == {}
 
 
-def test_it_is_refused_before_anything_costly_is_done(s3_endpoint: str, tmp_path: Path) -> None:
+def test_such_a_server_is_refused_before_costly_work(s3_endpoint: str, tmp_path: Path) -> None:
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
         location = ObjectStoreLocation(new_address(), endpoint, tmp_path / "copies")
         with pytest.raises(CacheError, match="ignores If-None-Match"):
             location.require_unlocked()
 
 
-def test_of_two_writers_that_begin_at_the_same_moment_one_is_refused(
+def test_one_of_two_simultaneous_writers_is_refused(
     s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        lease_module, "_etag_to_replace", lambda bucket: None
-    )  # both have looked, and nobody was there
-    honest = Bucket(new_address(), s3_endpoint)
-    with Lease(honest), pytest.raises(CacheError, match="another process is writing"):
-        Lease(honest).__enter__()
+    # neither saw a lease
+    monkeypatch.setattr(lease_module, "_etag_to_replace", lambda bucket: None)
+    conforming = Bucket(new_address(), s3_endpoint)
+    with Lease(conforming), pytest.raises(CacheError, match="another process is writing"):
+        Lease(conforming).__enter__()
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
         lax = Bucket(new_address(), endpoint)
         with (
@@ -97,13 +96,13 @@ def test_of_two_writers_that_begin_at_the_same_moment_one_is_refused(
                 entered.enter_context(Lease(lax))
 
 
-def test_a_server_that_is_too_busy_is_not_taken_for_one_that_cannot(s3_endpoint: str) -> None:
+def test_a_busy_server_is_not_reported_as_one_without_conditional_puts(s3_endpoint: str) -> None:
     busy = conditional("if-none-match", status=503)
     with running_proxy(s3_endpoint, refuse=busy) as endpoint, pytest.raises(OSError, match="503"):
         require_conditional_put(Bucket(new_address(), endpoint))
 
 
-def test_an_honest_server_passes_through_a_proxy_too(s3_endpoint: str) -> None:
+def test_a_conforming_server_is_accepted_through_a_proxy(s3_endpoint: str) -> None:
     with running_proxy(s3_endpoint) as endpoint:
         bucket = Bucket(new_address(), endpoint)
         require_conditional_put(bucket)
@@ -113,7 +112,7 @@ def test_an_honest_server_passes_through_a_proxy_too(s3_endpoint: str) -> None:
     assert Bucket(bucket.address, s3_endpoint).sizes() == {}
 
 
-def test_a_probe_that_could_not_be_removed_is_part_of_no_cache(
+def test_a_remaining_probe_is_not_part_of_a_cache(
     s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = new_address()
@@ -130,21 +129,12 @@ def test_a_probe_that_could_not_be_removed_is_part_of_no_cache(
     assert not [name for name in location.file_names() if name.startswith(PROBE)]
 
 
-def test_the_command_says_so_in_one_line(s3_endpoint: str, run_cli: RunCli, tmp_path: Path) -> None:
+def test_the_command_reports_the_server_in_one_line(
+    s3_endpoint: str, run_cli: RunCli, tmp_path: Path
+) -> None:
     with running_proxy(s3_endpoint, without=("if-none-match",)) as endpoint:
-        options = [
-            "--endpoint",
-            endpoint,
-            "--copies",
-            tmp_path / "copies",
-            "--limit",
-            4,
-            "--device",
-            "cpu",
-            "--dtype",
-            "fp32",
-        ]
-        done = run_cli("extract", "--cache", new_address(), *options)
+        store = ["--cache", new_address(), "--endpoint", endpoint, "--copies", tmp_path / "copies"]
+        done = run_cli("extract", *store, "--limit", 4, "--device", "cpu", "--dtype", "fp32")
         assert (done.returncode, done.stdout) == (2, "")
         assert len(done.stderr.splitlines()) == 1
         assert f"the server {endpoint} ignores If-None-Match" in done.stderr

@@ -1,4 +1,4 @@
-"""Who may write to an object store: one process at a time, and never for ever."""
+"""The lease: one process may write to an object store, and not for ever."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def holder_of(bucket: Bucket) -> dict[str, Any]:
     return json.loads(bucket.get(NAME) or b"{}")
 
 
-def test_an_object_is_made_once_and_replaced_only_as_it_is_known(bucket: Bucket) -> None:
+def test_an_object_is_created_once_and_replaced_only_by_its_etag(bucket: Bucket) -> None:
     tag = bucket.put_if("a", b"1", None)
     with pytest.raises(ConflictError):
         bucket.put_if("a", b"2", None)
@@ -46,9 +46,8 @@ def test_an_object_is_made_once_and_replaced_only_as_it_is_known(bucket: Bucket)
     stored = bucket.get_stored("a")
     assert stored is not None
     assert stored[:2] == (b"2", newer)
-    assert bucket.put_if("a", b"2", tag) == newer, (
-        "the same put, sent again because its answer was lost"
-    )
+    # the same put, repeated because its response was lost
+    assert bucket.put_if("a", b"2", tag) == newer
     with pytest.raises(ConflictError):
         bucket.put_if("gone", b"1", tag)
 
@@ -67,7 +66,7 @@ def test_one_writer_at_a_time(bucket: Bucket) -> None:
         pass
 
 
-def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Bucket) -> None:
+def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(bucket: Bucket) -> None:
     program = (
         "import os, sys; from cache.storage.bucket import Bucket; from cache.storage.lease import"
         " Lease\nLease(Bucket(sys.argv[1], sys.argv[2])).__enter__(); os.kill(os.getpid(), 9)"
@@ -80,7 +79,7 @@ def test_a_holder_of_this_machine_that_has_died_is_followed_at_once(bucket: Buck
 
 
 @pytest.mark.parametrize("change", [{"system": "another machine"}, {"system": ""}, {"pid": "1"}])
-def test_a_dead_holder_of_another_machine_is_replaced_once_its_lease_has_run_out(
+def test_the_lease_of_another_machine_is_free_when_it_has_expired(
     bucket: Bucket, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Lease(bucket):
@@ -88,7 +87,7 @@ def test_a_dead_holder_of_another_machine_is_replaced_once_its_lease_has_run_out
     content["holder"] |= {"began": "0", **change}
     content["until"] += 1e6  # its clock was far ahead
     bucket.put(NAME, json.dumps(content).encode())
-    with pytest.raises(CacheError, match=r"another process is writing .*, for (60|61) s more"):
+    with pytest.raises(CacheError, match=r"another process is writing .* expires in (60|61) s"):
         require_free(bucket)
     monkeypatch.setattr(lease_module, "SECONDS", 1.0)
     time.sleep(3.1)  # SECONDS, and twice the resolution of the server's dates
@@ -100,51 +99,51 @@ def test_a_dead_holder_of_another_machine_is_replaced_once_its_lease_has_run_out
 @pytest.mark.parametrize(
     "content", [b"[]", b"{}", b'{"holder": 5, "until": 1}', b'{"holder": null}']
 )
-def test_what_is_no_lease_is_not_removed(bucket: Bucket, content: bytes) -> None:
+def test_another_object_under_the_name_is_not_removed(bucket: Bucket, content: bytes) -> None:
     bucket.put(NAME, content)
-    with pytest.raises(CacheError, match="is no lease"):
+    with pytest.raises(CacheError, match="is not a lease"):
         Lease(bucket).__enter__()
     assert bucket.get(NAME) == content
 
 
-def test_a_lease_is_renewed_and_a_lost_one_is_noticed(
+def test_a_lease_is_renewed_and_its_loss_is_noticed(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 0.8)
     with Lease(bucket) as lease:
         first = holder_of(bucket)["until"]
         time.sleep(1.5)
-        lease.require_held()
+        lease.require_valid()
         assert holder_of(bucket)["until"] > first
         bucket.put(NAME, b"somebody else's")
         time.sleep(0.5)
         with pytest.raises(CacheError, match="the right to write was lost"):
-            lease.require_held()
-    assert bucket.get(NAME) == b"somebody else's", "what is another's is not given back"
+            lease.require_valid()
+    assert bucket.get(NAME) == b"somebody else's", "the lease of another was deleted"
 
 
-def test_a_renewal_whose_answer_is_lost_costs_nothing(
+def test_a_renewal_with_a_lost_response_keeps_the_lease(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 2.0)
     plain, lost = Bucket.put_if, list[int]()
 
-    def unanswered(self: Bucket, *arguments: Any) -> str:
+    def without_response(self: Bucket, *arguments: Any) -> str:
         tag = plain(self, *arguments)
         lost.append(1)
         if len(lost) == 1:
-            raise OSError("the answer is lost")
+            raise OSError("the response is lost")
         return tag
 
     with Lease(bucket) as lease:
-        monkeypatch.setattr(Bucket, "put_if", unanswered)
+        monkeypatch.setattr(Bucket, "put_if", without_response)
         time.sleep(2.6)
-        lease.require_held()
+        lease.require_valid()
     assert len(lost) >= 2
     assert bucket.get(NAME) is None
 
 
-def test_a_store_that_does_not_answer_costs_the_lease(
+def test_the_lease_is_lost_if_the_store_does_not_answer(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 0.6)
@@ -154,14 +153,14 @@ def test_a_store_that_does_not_answer_costs_the_lease(
         )
         time.sleep(0.9)
         with pytest.raises(CacheError, match="the right to write was lost"):
-            lease.require_held()
+            lease.require_valid()
 
 
 def test_nothing_is_published_without_the_lease(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = store()
-    with pytest.raises(CacheError, match="the right to write was lost"):  # noqa: SIM117  # who else is raised is of interest
+    with pytest.raises(CacheError, match="the right to write was lost"):  # noqa: SIM117
         with write_cache(
             location, make_manifest(SHARDS), make_attachments(tmp_path / "x")
         ) as writer:
@@ -172,7 +171,7 @@ def test_nothing_is_published_without_the_lease(
     assert list(names) == ["journal/000000.jsonl"]
 
 
-def test_a_renewed_lease_is_kept_however_far_back_its_holders_clock_is(
+def test_a_renewed_lease_is_kept_whatever_its_holders_clock(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "SECONDS", 1.0)
@@ -185,11 +184,11 @@ def test_a_renewed_lease_is_kept_however_far_back_its_holders_clock_is(
             time.sleep(0.3)
             with pytest.raises(CacheError, match="another process is writing"):
                 require_free(bucket)
-        lease.require_held()
+        lease.require_valid()
 
 
-# A process whose wall clock is wrong takes the lease again and again, and prints when it had it,
-# by the clock that all processes of this machine share.
+# A process with a wrong wall clock that takes the lease repeatedly, and prints when it had it, by
+# the clock that all processes of the machine share.
 CONTENDER = """
 import sys, time
 address, endpoint, offset = sys.argv[1:]
@@ -202,11 +201,11 @@ lease.SECONDS, lease.has_died = 1.0, lambda holder: False
 bucket, end = Bucket(address, endpoint), lease.clock() + 8
 while lease.clock() < end:
     try:
-        with lease.Lease(bucket) as held:
-            taken = lease.clock()
+        with lease.Lease(bucket) as taken:
+            start = lease.clock()
             time.sleep(1.5)
-            held.require_held()
-            print(taken, lease.clock(), flush=True)
+            taken.require_valid()
+            print(start, lease.clock(), flush=True)
         time.sleep(0.3)
     except CacheError as error:
         assert "another process is writing" in str(error), error
@@ -214,7 +213,7 @@ while lease.clock() < end:
 """
 
 
-def test_two_processes_with_skewed_clocks_never_have_the_lease_at_once(bucket: Bucket) -> None:
+def test_processes_with_skewed_clocks_never_share_the_lease(bucket: Bucket) -> None:
     contenders = [
         subprocess.Popen(
             [sys.executable, "-c", CONTENDER, bucket.address, str(bucket.endpoint), offset],
