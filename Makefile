@@ -1,8 +1,11 @@
 # Every target first installs the pinned packages into .venv.
-PYTHON ?= $(firstword $(foreach release,3.11 3.12 3.13,$(shell command -v python$(release) 2>/dev/null)) python3.11)
+RELEASES := 3.11 3.12 3.13
+PYTHON ?= $(firstword \
+  $(foreach release,$(RELEASES),$(shell command -v python$(release) 2>/dev/null)) python3.11)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
 
 .PHONY: setup demo study test test-slow check coverage docs bench soak clean
@@ -11,7 +14,7 @@ setup: $(READY)
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $(READY)
 
 # The README's three commands, on the embedded teacher and data set.
@@ -27,11 +30,12 @@ study: $(READY)
 	$(RUN) -m pipeline.embedded.problems --questions 3000 --out study/questions.jsonl
 	$(RUN) cli.py extract --dataset study/questions.jsonl --cache study/questions --layers 0
 	$(RUN) cli.py train --cache study/questions --run study/gpt-neo --condition none $(STUDY) --epochs 2
-	$(RUN) cli.py extract --cache study/cache --layers -1,0,2 --keep-head --codec bf16 --codec -1:klt --fidelity -1:kl=0.01
+	$(RUN) cli.py extract --cache study/cache --layers -1,0,2 --keep-head \
+	  --codec bf16 --codec -1:klt --fidelity -1:kl=0.01
 	$(RUN) cli.py extract --cache study/random --teacher random:0
 	for seed in 0 1; do \
-	  $(RUN) cli.py train --cache study/cache --run study/run-$$seed --seed $$seed --student study/gpt-neo/model $(STUDY) \
-	    --epochs 5 --controls --control-layers 2 --random-teacher study/random && \
+	  $(RUN) cli.py train --cache study/cache --run study/run-$$seed --seed $$seed \
+	    --student study/gpt-neo/model $(STUDY) --epochs 5 --controls --control-layers 2 --random-teacher study/random && \
 	  $(RUN) cli.py evaluate --run study/run-$$seed --baselines all || exit 1; \
 	done
 	$(RUN) cli.py evaluate --compare study/run-0 study/run-1 --out study/comparison
@@ -58,7 +62,7 @@ docs: $(READY)
 
 # Ratios to peers and limits, at a size for two cores: the table in docs/BENCHMARKS.md.
 bench: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	$(RUN) benchmarks/all.py --page docs/BENCHMARKS.md
 
 # Twenty minutes of faults: kills, damaged files, repairs.
@@ -66,4 +70,5 @@ soak: $(READY)
 	PYTHONPATH=. $(RUN) benchmarks/soak.py
 
 clean:
-	rm -rf $(VENV) demo study comparison build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo study comparison build dist *.egg-info .coverage* .mypy_cache \
+	  .ruff_cache .pytest_cache .hypothesis

@@ -157,8 +157,8 @@ def this_cache_hdf5(folder: Path) -> Reader:
 
 READERS: dict[str, Callable[[Path], Reader]] = {
     "copy from a memory map (limit)": memory_map,
-    "safetensors, a file an example": safetensors_files,
-    "torch.save, a file an example": torch_files,
+    "safetensors, one file per example": safetensors_files,
+    "torch.save, one file per example": torch_files,
     "plain h5py": plain_h5py,
     "plain zarr-python": plain_zarr,
     "zarr-python with zarrs": zarrs_pipeline,
