@@ -202,7 +202,7 @@ def test_a_file_missing_from_the_journal_is_not_opened(name: str, tmp_path: Path
 @pytest.mark.parametrize("left_out", [5, {"a": "b"}, {"a": [1]}, None])
 def test_inspect_refuses_invalid_provenance(left_out: object, root: Path) -> None:
     rewrite_manifest(root, lambda content: content.update(provenance={"left_out": left_out}))
-    with pytest.raises(CacheError, match="does not count"):
+    with pytest.raises(CacheError, match="no valid counts of left-out rows"):
         summarise_cache(root)
 
 
