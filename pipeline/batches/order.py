@@ -35,7 +35,7 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class Group:
-    """Examples of which any `rows` form a batch."""
+    """Examples of similar length; any `rows` of them form a batch."""
 
     places: list[int]
     rows: int

@@ -1,1 +1,1 @@
-"""From rows of a data set to tokens with a loss mask."""
+"""Read rows of a data set, and tokenise them with a loss mask."""

@@ -171,7 +171,7 @@ _KINDS = (_gains_and_losses, _gains_and_losses, _times_as_many, _change_from_a_n
 
 
 def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
-    """Yield endless problems, determined by the seed, that are all held out or all not."""
+    """Yield problems without end, determined by the seed: only held-out ones, or only others."""
     rng = random.Random(seed)
     while True:
         problem = rng.choice(_KINDS)(rng)

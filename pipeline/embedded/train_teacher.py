@@ -107,7 +107,7 @@ def teacher_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
 
 
 class EndlessProblems(IterableDataset[dict[str, list[int]]]):
-    """Endless tokenised problems, three of four in the paper's template and one as a chat."""
+    """Tokenised problems without end, three of four in the paper's template, one as a chat."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
         self.tokenizer, self.seed = tokenizer, seed

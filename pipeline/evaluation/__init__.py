@@ -1,1 +1,1 @@
-"""What was transferred: losses, answers and scores, against comparison runs."""
+"""Evaluate a student: losses, answers and scores, relative to comparison runs."""

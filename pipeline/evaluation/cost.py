@@ -39,7 +39,8 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 """Operations missing from PyTorch's counter: products added in place, fused attention on a CPU, and
-before PyTorch 2.13 query heads that share keys and values."""
+before PyTorch 2.13 query heads that share keys and values. PyTorch has no public names for the
+kernels of fused attention; its own counter registers them by these."""
 
 
 def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:

@@ -1,1 +1,1 @@
-"""A trained student that generates text."""
+"""Generate text with a trained student."""

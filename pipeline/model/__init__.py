@@ -1,4 +1,4 @@
-"""The student model, known to transformers' Auto classes once this is imported."""
+"""The student model; importing this registers it with transformers' Auto classes."""
 
 from transformers import AutoConfig, AutoModelForCausalLM
 

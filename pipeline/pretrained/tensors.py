@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import transformers
 from transformers import PreTrainedModel
-from transformers.models.auto import modeling_auto
 
 _MAY_BE_MISSING = re.compile(r"(^|\.)pooler\.")
 """An encoder's pooler, on which no hidden state depends. (Transformers does not report tied weights
@@ -90,7 +89,7 @@ def _tensors_of_heads(model: PreTrainedModel) -> set[str]:
 def _whole_models(model: PreTrainedModel) -> set[type[PreTrainedModel]]:
     config = model.config
     named = [getattr(transformers, str(name), None) for name in config.architectures or ()]
-    mapped = [getattr(modeling_auto, mapping).get(type(config), ()) for mapping in _WHOLE_MODELS]
+    mapped = [getattr(transformers, mapping).get(type(config), ()) for mapping in _WHOLE_MODELS]
     kinds: list[Any] = [
         *named,
         *(kind for entry in mapped for kind in (entry if isinstance(entry, tuple) else (entry,))),

@@ -1,1 +1,1 @@
-"""The HTML page of an evaluation."""
+"""HTML reports and plots."""

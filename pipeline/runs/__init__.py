@@ -1,2 +1,1 @@
-"""A training run on disk: its settings, its folder, its record, and the runs it is compared
-with."""
+"""A training run on disk: settings, folder, record, and comparison runs."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForTextEncoding,
     GgufConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig
 
 from pipeline.errors import InputError
 from pipeline.pretrained.load import NO_CODE

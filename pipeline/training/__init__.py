@@ -1,1 +1,1 @@
-"""Training a student from a cache."""
+"""Train a student from a cache."""

@@ -86,16 +86,16 @@ def unit_of(text: str, *, adjacent: bool) -> str | None:
         return None if text else ""
     parts = re.findall(rf"{_WORD}|/|\\cdot|\*", text)
     words = [re.sub(r"\^.*", "", part) for part in parts if part not in ("/", "*", r"\cdot")]
-    known = [canonical_word(word) for word in words]
-    if words[0].lower() in _FUNCTIONS and known[0] is None:
+    units = [canonical_word(word) for word in words]
+    if words[0].lower() in _FUNCTIONS and units[0] is None:
         return None
     if any(
         len(word) == 1 and unit is None and word != "a"
-        for word, unit in zip(words, known, strict=True)
+        for word, unit in zip(words, units, strict=True)
     ):
         return None
     if adjacent and (
-        known[0] is None and len(words[0]) < 3 and words[0] not in ("st", "nd", "rd", "th")
+        units[0] is None and len(words[0]) < 3 and words[0] not in ("st", "nd", "rd", "th")
     ):
         return None
     if adjacent and len(words[0]) == 1 and words[0] not in "mgshLlWJNVKΩ°¢€£¥₹₩$":
