@@ -19,12 +19,12 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Return whether this is the main process: rank 0, or the only one."""
-    return own_share().rank == 0
+    return process_share().rank == 0
 
 
-def own_share() -> Share:
+def process_share() -> Share:
     """Return this process's rank and the number of processes."""
     if not started_by_torchrun():
         return Share()

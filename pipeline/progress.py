@@ -75,7 +75,7 @@ def progress_bar(*columns: ProgressColumn) -> Bar:
     return _Lines(*columns)
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Write a line to stderr, ignoring a full or closed log."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
@@ -118,4 +118,4 @@ class _Lines(Bar):
         self._last_line = now
         cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
         texts = [cell.plain for cell in cells if isinstance(cell, Text)]  # without the bar
-        tell(" ".join(" ".join(texts).split()))
+        print_line(" ".join(" ".join(texts).split()))

@@ -16,7 +16,7 @@ from pipeline.commands.options_from import option_section
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.option import CACHE_LOCATION
-from pipeline.processes import leads
+from pipeline.processes import is_main_process
 from pipeline.runs.comparisons import CONTROLS, RANDOM_TEACHER
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.resume import is_begun
@@ -94,7 +94,7 @@ def train(
         settings.require_states_of(options["cache"].address, manifest)
     settings.require_sense()
     require_cache(random_teacher)
-    if leads():  # else the leading process may have begun it a moment ago
+    if is_main_process():  # else the leading process may have begun it a moment ago
         is_begun(RunFolder(settings.run), resume=resume)
     from pipeline.commands.running.train import train_and_report
 

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache
 from pipeline.model import LLMModulesForCausalLM
-from pipeline.processes import own_share
+from pipeline.processes import process_share
 from pipeline.progress import NO_PROGRESS, progress_bar, shown_progress
 from pipeline.runs.environment import peak_memory, reset_peak_memory
 from pipeline.runs.examples import students_hash
@@ -52,7 +52,7 @@ def train_one(
         InputError: as `train`.
         RunError: as `train`.
     """
-    folder, share = RunFolder(settings.run), own_share()
+    folder, share = RunFolder(settings.run), process_share()
     record = new_record(settings, cache, comparisons, students_hash(settings, cache))
     if (earlier := earlier_record(folder, record, resume=resume)) is not None:
         record = record.with_comparisons(earlier.comparisons)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from cache import Cache, open_cache
 from cache.storage import LocationLike
 from pipeline.data.split import MIN_HELD_OUT
-from pipeline.processes import own_share
-from pipeline.progress import tell
+from pipeline.processes import process_share
+from pipeline.progress import print_line
 from pipeline.runs.comparisons import comparison_settings, kind_of
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.record import RunRecord
@@ -46,12 +46,12 @@ def train(
         RunError: the loss is not finite, or another model's weights are in memory.
     """
     settings.require_comparisons(comparisons)
-    settings = replace(settings, accumulate=settings.batches_per_step(own_share().processes))
+    settings = replace(settings, accumulate=settings.batches_per_step(process_share().processes))
     with open_cache(settings.cache) as cache:
         require_fit(cache, settings)
-        if own_share().rank == 0 and (groups := describe_groups(cache)):
-            tell(groups)
-        if comparisons and own_share().rank == 0:
+        if process_share().rank == 0 and (groups := describe_groups(cache)):
+            print_line(groups)
+        if comparisons and process_share().rank == 0:
             _warn_of_few_rows(cache, settings)
         for name in comparisons:
             require_comparison(
@@ -73,9 +73,9 @@ def train(
                 resume_it = resume or RunFolder(changed.run).exists()
                 train_one(changed, comparison_cache, title, (), resume=resume_it)
             record = record.with_comparisons([name])  # baselines are listed when finished
-            if own_share().rank == 0:
+            if process_share().rank == 0:
                 RunFolder(settings.run).write_record(record)
-        if comparisons and own_share().rank == 0:
+        if comparisons and process_share().rank == 0:
             # the options that the run was begun with may not name the comparison runs
             RunFolder(settings.run).write_options(options)
     return record
@@ -89,7 +89,7 @@ def _warn_of_few_rows(cache: Cache, settings: TrainSettings) -> None:
     if held_out < MIN_HELD_OUT:
         share = math.ceil(100 * MIN_HELD_OUT / rows) / 100
         advice = f"more rows, or --validation {share}" if share <= 0.5 else "more rows"
-        tell(
+        print_line(
             f"{held_out} of {rows} rows are held out; with fewer than {MIN_HELD_OUT} `evaluate`"
             f" gives no verdict: use {advice}"
         )

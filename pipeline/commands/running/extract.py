@@ -20,7 +20,7 @@ from pipeline.extract.plan import ExtractPlan
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import ExtractResult, extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.processes import leads
+from pipeline.processes import is_main_process
 from pipeline.progress import BarProgress, TokenCount, progress_bar, shown_progress
 
 _SLOW_DISK = 0.05
@@ -37,7 +37,7 @@ def extract_or_plan(
     """
     plan = prepare(settings)
     if plan_only:
-        if not leads():
+        if not is_main_process():
             raise SystemExit(0)
         return _plan(plan, as_json=as_json)
     with choose_engine(

@@ -17,7 +17,7 @@ from cache.files import write_atomically
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.running.console import result_console
 from pipeline.errors import RunError
-from pipeline.processes import leads
+from pipeline.processes import is_main_process
 from pipeline.report.figures import write_png
 from pipeline.report.loss_plots import SweepPoint, sweep_plot
 from pipeline.runs.folder import RunFolder
@@ -72,11 +72,11 @@ def sweep_grid(
     with open_cache(settings.cache) as cache:
         for changes in combinations:
             require_fit(cache, replace(settings, **changes))
-    if leads():
+    if is_main_process():
         settings.run.mkdir(parents=True, exist_ok=True)
         write_atomically(settings.run / "sweep.yaml", options_as_yaml().encode())
     runs = [_train(settings, changes) for changes in combinations]
-    if not leads():
+    if not is_main_process():
         raise SystemExit(0)  # the leading process reports
     outcome = {
         "kind": "llm-modules sweep",

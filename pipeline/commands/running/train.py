@@ -9,7 +9,7 @@ import click
 from cache.storage import StorageLocation
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
-from pipeline.processes import leads
+from pipeline.processes import is_main_process
 from pipeline.report.figures import write_png
 from pipeline.report.loss_plots import loss_curves
 from pipeline.runs.folder import RunFolder
@@ -37,7 +37,7 @@ def train_and_report(
         resume=resume,
         options=options_as_yaml(),
     )
-    if not leads():
+    if not is_main_process():
         raise SystemExit(0)  # the leading process reports
     folder = RunFolder(settings.run)
     write_png(folder.curve, loss_curves(folder.curves()))

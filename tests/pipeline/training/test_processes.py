@@ -88,7 +88,7 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
 def test_batches_that_cannot_be_dealt_out_are_refused(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.training.one_run.own_share", lambda: Share(0, 2))
+    monkeypatch.setattr("pipeline.training.one_run.process_share", lambda: Share(0, 2))
     with pytest.raises(InputError, match="--accumulate 3: 2 processes"):
         train(TrainSettings(cache=small_cache, run=tmp_path / "run", accumulate=3, device="cpu"))
     assert not (tmp_path / "run").exists()
