@@ -1,4 +1,4 @@
-"""Values of options whose code is slow to load: `--help` needs the names alone."""
+"""Option values of slow libraries, as names only, so that `--help` stays fast."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 T = TypeVar("T")
 
 OPTIONAL: dict[str, Any] = {"optional": True}
-"""Metadata of a field that is left out of JSON where it is None."""
+"""Metadata of a field that is omitted from JSON if it is None."""
 
 
 class UnknownKeysError(ValueError):

@@ -107,7 +107,7 @@ class CachedExamples(Dataset[Features], ABC):
         return list(self._threads[1].map(self.__getitem__, items))
 
     def __getitem__(self, item: BatchItem | int) -> Features:
-        """Return a member of a batch; a place alone counts in the loss."""
+        """Return a member of a batch; one given as an int counts in the loss."""
         if isinstance(item, int):
             return self.at(item)
         features = self.at(item.place)

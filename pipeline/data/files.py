@@ -37,7 +37,7 @@ def is_file_source(source: str) -> bool:
 
 
 def find_files(source: str) -> list[Path]:
-    """Return the data files that a name stands for, in order.
+    """Return the data files that a name matches, in order.
 
     Raises:
         InputError: there are none, or one has an unknown ending.

@@ -29,9 +29,9 @@ _WEIGHTS = ("weight", "train", "training", "trainable", "loss")
 """Fields that decide whether an assistant message carries loss."""
 _RENDERED = ("tool_call_id", "name")
 _REFUSED = {
-    "function_call": "give it as 'tool_calls'",
-    "audio": "leave it out, as only text is supported",
-    "images": "leave it out, as only text is supported",
+    "function_call": "use 'tool_calls'",
+    "audio": "omit it, as only text is supported",
+    "images": "omit it, as only text is supported",
 }
 MESSAGE_FIELDS = {name for pair in _KEYS for name in pair} | {
     *REASONING_FIELDS,

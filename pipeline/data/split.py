@@ -14,7 +14,7 @@ def split_rows(
 ) -> tuple[list[int], list[int]]:
     """Return the indices of training and validation examples, each in order.
 
-    The result depends on the arguments alone. Each side has at least one example. A group is never
+    The result depends only on the arguments. Each side has at least one example. A group is never
     divided, so the held-out share may differ from `validation` by up to one group.
 
     Args:

@@ -29,7 +29,7 @@ def token_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def _piece_by_piece(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Return tokens that depend on no later text; a text that changes earlier ones stands alone."""
+    """Return tokens independent of later text; texts that change earlier tokens stay separate."""
     pieces: list[list[int]] = []
     before, ids_before, tokenize = "", list[int](), _tokenize
     for text in texts:

@@ -21,7 +21,7 @@ _HEAD = "lm_head.safetensors"
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens that stand for no text, such as ends of turns and padding."""
+    """Return the tokens that represent no text, such as ends of turns and padding."""
     return [int(token) for token in tokenizer.all_special_ids]
 
 

@@ -1,4 +1,4 @@
-"""Score the answers of an evaluation, all runs' by the same score."""
+"""Score the answers of all runs of an evaluation by the same score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AnswerScores:
         """Choose the score.
 
         Args:
-            name: of the score, as `choose_score` takes it.
+            name: of the score, as for `choose_score`.
             references: of each prompt.
             all_references: of all rows of the data set, to choose the score from; those of the
                 prompts if empty.
@@ -57,7 +57,7 @@ class AnswerScores:
         )
 
     def score_answers(self, answers: Sequence[str]) -> list[float | None]:
-        """Return the score of each answer; None where its reference cannot be scored."""
+        """Return the score of each answer; None if its reference cannot be scored."""
         rows = zip(answers, self._references, self._can_score, strict=True)
         return [
             self._score.score(answer, reference) if can_score else None
@@ -65,7 +65,7 @@ class AnswerScores:
         ]
 
     def mean(self, answers: Sequence[str], scores: Sequence[float | None]) -> AnswerScore | None:
-        """Return the mean of `scores`, those of `answers`; None where no row can be scored."""
+        """Return the mean of `scores`, those of `answers`; None if no row can be scored."""
         values = [score for score in scores if score is not None]
         if not values:
             return None

@@ -20,7 +20,7 @@ _SHOWN_SAMPLES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerFigures:
-    """Figures of all answers of a run, as in `StudentResult`; None where they do not apply."""
+    """Figures of all answers of a run, as in `StudentResult`; None if not applicable."""
 
     score: AnswerScore | None = None
     exact_match: float | None = None
@@ -36,7 +36,7 @@ class Answers:
     """The answers of a run to all prompts, in their order.
 
     Attributes:
-        scores: of each answer; None where its reference cannot be scored.
+        scores: of each answer; None if its reference cannot be scored.
     """
 
     written: list[Written] = field(default_factory=list)

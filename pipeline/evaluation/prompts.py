@@ -143,7 +143,7 @@ def unseen_prompts(
 ) -> HeldOutPrompts:
     """Return the first `count` rows whose prompt precedes no answer of a training example.
 
-    Prompts are compared by their turns, whatever file a row comes from.
+    Prompts are compared by their turns, regardless of their files.
 
     Args:
         rows: to choose from.

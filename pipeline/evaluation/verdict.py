@@ -12,7 +12,7 @@ _DECISIVE_ABLATIONS = {"mismatched": "with those of another", "zeroed": "with no
 
 
 def verdict(results: Sequence[StudentResult], score: ScoreDescription | None = None) -> str:
-    """Return whether knowledge was transferred, from the results alone.
+    """Return whether knowledge was transferred, from the results.
 
     It was if the whole interval of the transfer score is above zero for every control, and if a
     student of prompts is better with the states of the prompt than with others. Runs on other

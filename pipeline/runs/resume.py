@@ -89,7 +89,7 @@ def is_begun(folder: RunFolder, *, resume: bool) -> bool:
 
 
 def _states_see_answer(settings: TrainSettings, cache: Cache) -> bool:
-    """Return whether an encoder has read the whole text; its embeddings alone have not."""
+    """Return whether states come from an encoder of the whole text; its embeddings do not count."""
     sees_all = (
         cache.identity.get("teacher_kind") == "encoder" and cached_part_of(cache.identity).is_whole
     )

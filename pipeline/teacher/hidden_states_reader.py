@@ -1,4 +1,4 @@
-"""Hidden states of a base model, batched and cached only where that does not change them.
+"""Hidden states of a base model, batched and cached only if that does not change them.
 
 Positions, padding and key-value cache are probed on a few tokens against a plain forward pass.
 """

@@ -185,7 +185,7 @@ class TeacherSource:
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
-    """Return the source that a name stands for, without loading it.
+    """Return the source of a name, without loading it.
 
     `random:SEED:NAME` is the teacher NAME with random weights.
 

@@ -17,7 +17,7 @@ class ValidationLoss:
     """Cross-entropy over labelled tokens.
 
     Attributes:
-        loss: nats per token; every token has the same weight, whatever its batch.
+        loss: nats per token; every token has the same weight, regardless of its batch.
         tokens: number of labelled tokens.
     """
 

@@ -73,7 +73,7 @@ def test_a_message_with_weight_zero_is_not_learned(
         ({"role": "assistant", "content": "A", "train": "no"}, r"messages\[0\]\.train' is 'no'"),
         (
             {"role": "assistant", "content": "A", "function_call": {"name": "f"}},
-            r"function_call' is not supported; give it as 'tool",
+            r"function_call' is not supported; use 'tool",
         ),
         ({"role": "assistant", "content": "A", "reasoning": "x", "thinking": "y"}, "differ"),
         (
