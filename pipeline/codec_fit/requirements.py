@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cache.names import CODEC_NAMES, EXACT
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.codec_fit.options import CodecOptions
 
 Measure = Literal["kl", "rel", "bits"]
 Target = tuple[Measure, float]
@@ -72,12 +75,7 @@ class CodecRequirement:
 def codec_requirements(
     layers: Sequence[int],
     last_layer: int | None,
-    *,
-    codec: Sequence[str],
-    fidelity: Sequence[str],
-    bits: Sequence[str],
-    calibration_tokens: int,
-    seed: int,
+    options: CodecOptions,
     default_of_last: Target = LAST_LAYER,
 ) -> dict[int, CodecRequirement]:
     """Return the codec requirement of each layer.
@@ -85,17 +83,24 @@ def codec_requirements(
     Args:
         layers: the stored layers.
         last_layer: the stored layer that the LM head reads; None if there is none, or no teacher.
-        codec, fidelity, bits: as for `require_codec_options`.
-        calibration_tokens, seed: of the sample.
+        options: as on the command line.
         default_of_last: requirement of `klt` for the last layer if the options name none.
 
     Raises:
         InputError: as `require_codec_options`, or a KL divergence for another layer than the last.
     """
-    names, targets = _parsed(layers, codec, fidelity, bits)
+    names, targets = _parsed(layers, options)
     for layer, (measure, _) in targets.items():
         if measure == "kl" and layer != last_layer:
-            raise _not_the_last_layer(layer, last_layer, by_layer("--fidelity", fidelity, layers))
+            text = by_layer("--fidelity", options.fidelity, layers)[layer]
+            last = (
+                "" if last_layer is None else f"restrict it to --fidelity {last_layer}:{text}, or "
+            )
+            raise InputError(
+                f"--fidelity {text}: a KL divergence is measured with the LM head, which does not"
+                f" read layer {layer}; {last}use rel=…"
+            )
+    tokens, seed = options.calibration_tokens, options.calibration_seed
     requirements = {}
     for layer, name in names.items():
         if name == EXACT:
@@ -103,26 +108,20 @@ def codec_requirements(
         elif name == "klt":
             default = default_of_last if layer == last_layer else ANY_LAYER
             measure, value = targets.get(layer, default)
-            requirements[layer] = CodecRequirement(name, measure, value, calibration_tokens, seed)
+            requirements[layer] = CodecRequirement(name, measure, value, tokens, seed)
         else:
-            requirements[layer] = CodecRequirement(name, None, 0.0, calibration_tokens, seed)
+            requirements[layer] = CodecRequirement(name, None, 0.0, tokens, seed)
     return requirements
 
 
-def require_codec_options(
-    layers: Sequence[int], *, codec: Sequence[str], fidelity: Sequence[str], bits: Sequence[str]
-) -> None:
+def require_codec_options(layers: Sequence[int], options: CodecOptions) -> None:
     """Check the codec options as far as possible without a teacher.
-
-    Args:
-        layers: the stored layers.
-        codec, fidelity, bits: as on the command line: `VALUE` for all layers, or `LAYER:VALUE`.
 
     Raises:
         InputError: an unknown codec or fidelity, a layer that is not stored, or a requirement that
             does not apply to its codec.
     """
-    _parsed(layers, codec, fidelity, bits)
+    _parsed(layers, options)
 
 
 def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[int, str]:
@@ -157,25 +156,25 @@ def by_layer(option: str, values: Sequence[str], layers: Sequence[int]) -> dict[
 
 
 def _parsed(
-    layers: Sequence[int], codec: Sequence[str], fidelity: Sequence[str], bits: Sequence[str]
+    layers: Sequence[int], options: CodecOptions
 ) -> tuple[dict[int, str], dict[int, Target]]:
     """Return each layer's codec, and the requirements that the options name."""
-    names = dict.fromkeys(layers, EXACT) | by_layer("--codec", codec, layers)
+    names = dict.fromkeys(layers, EXACT) | by_layer("--codec", options.codec, layers)
     for name in names.values():
         if name not in CODEC_NAMES:
             raise InputError(
                 f"--codec {name}: no such codec; choose {', '.join(CODEC_NAMES)}, or LAYER:CODEC"
                 " for one layer"
             )
-    _require_klt("--fidelity", fidelity, names)
-    _require_klt("--bits", bits, names)
+    _require_klt("--fidelity", options.fidelity, names)
+    _require_klt("--bits", options.bits, names)
     fitted = [layer for layer in layers if names[layer] == "klt"]
     targets = {
         layer: _fidelity(text)
-        for layer, text in by_layer("--fidelity", fidelity, layers).items()
+        for layer, text in by_layer("--fidelity", options.fidelity, layers).items()
         if layer in fitted
     }
-    for layer, text in by_layer("--bits", bits, layers).items():
+    for layer, text in by_layer("--bits", options.bits, layers).items():
         if layer in targets:
             raise InputError(
                 f"layer {layer}: --fidelity and --bits exclude each other; leave one out"
@@ -226,17 +225,6 @@ def _bits(text: str) -> float:
             f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; ask for fewer"
         )
     return value
-
-
-def _not_the_last_layer(
-    layer: int, last_layer: int | None, fidelity: Mapping[int, str]
-) -> InputError:
-    text = fidelity[layer]
-    last = "" if last_layer is None else f"restrict it to --fidelity {last_layer}:{text}, or "
-    return InputError(
-        f"--fidelity {text}: a KL divergence is measured with the LM head, which does not read"
-        f" layer {layer}; {last}use rel=…"
-    )
 
 
 def _positive(option: str, text: str) -> float:

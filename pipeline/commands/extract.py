@@ -89,11 +89,6 @@ def _check(settings: ExtractSettings) -> None:
     require_device(settings.device)
     require_teacher(settings.teacher, settings.layers)
     require_data_set(settings.dataset)
-    require_codec_options(
-        settings.layers,
-        codec=settings.codec,
-        fidelity=settings.fidelity,
-        bits=settings.bits,
-    )
+    require_codec_options(settings.layers, settings)
     if not settings.location.is_remote:
         require_cache_location(settings.location)

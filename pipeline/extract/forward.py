@@ -30,7 +30,7 @@ class TeacherPass:
     """Runs the teacher over shards.
 
     A prefix that texts continue is read alone, never in a batch, so that its last bits do not
-    depend on which shard is read first, and a resumed extract gives the same values.
+    depend on which shard is read first, and a resumed extract computes the same values.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TeacherPass:
         *,
         skip_non_finite: bool = False,
     ) -> None:
-        """Prepare to read.
+        """Prepare the pass.
 
         Args:
             teacher: computes the states.

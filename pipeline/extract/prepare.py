@@ -110,15 +110,8 @@ def _codec_requirements(
         layer for layer, index in resolve_layers(settings.layers, shape).items() if index == blocks
     ]
     has_lm_head = settings.teacher_kind != "encoder"
-    return codec_requirements(
-        settings.layers,
-        last_layers[0] if last_layers and has_lm_head else None,
-        codec=settings.codec,
-        fidelity=settings.fidelity,
-        bits=settings.bits,
-        calibration_tokens=settings.calibration_tokens,
-        seed=settings.calibration_seed,
-    )
+    last_layer = last_layers[0] if last_layers and has_lm_head else None
+    return codec_requirements(settings.layers, last_layer, settings)
 
 
 def _load_conversations(settings: ExtractSettings) -> ConversationSet:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cache import Cache, open_cache
 from cache.codecs import EXACT, Codec, packing_named
 from cache.location import require_separate
@@ -81,14 +83,11 @@ def _changed_requirements(cache: Cache, settings: RecodeSettings) -> dict[int, C
         **by_layer("--fidelity", settings.fidelity, cache.layers),
         **by_layer("--bits", settings.bits, cache.layers),
     }
+    codec = tuple(f"{layer}:{names.get(layer, EXACT)}" for layer in cache.layers)
     requirements = codec_requirements(
         cache.layers,
         _lm_head_layer(cache, settings),
-        codec=tuple(f"{layer}:{names.get(layer, EXACT)}" for layer in cache.layers),
-        fidelity=settings.fidelity,
-        bits=settings.bits,
-        calibration_tokens=settings.calibration_tokens,
-        seed=settings.calibration_seed,
+        replace(settings, codec=codec),
         default_of_last=ANY_LAYER,
     )
     current = cache.manifest.codec_of

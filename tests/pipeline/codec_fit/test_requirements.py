@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.codec_fit.options import CodecOptions
 from pipeline.codec_fit.requirements import (
     CodecRequirement,
     codec_requirements,
@@ -13,18 +14,14 @@ from pipeline.codec_fit.requirements import (
 )
 from pipeline.errors import InputError
 
-NONE = {"codec": (), "fidelity": (), "bits": ()}
-SAMPLE = {"calibration_tokens": 100, "seed": 0}
-
 
 def test_a_value_for_one_layer_overrides_that_for_all() -> None:
     requirements = codec_requirements(
         (-1, 0, 3),
         -1,
-        codec=("klt", "0:bf16"),
-        fidelity=("rel=0.2", "-1:kl=0.02"),
-        bits=(),
-        **SAMPLE,
+        CodecOptions(
+            codec=("klt", "0:bf16"), fidelity=("rel=0.2", "-1:kl=0.02"), calibration_tokens=100
+        ),
     )
     assert requirements == {
         -1: CodecRequirement("klt", "kl", 0.02, 100, 0),
@@ -34,7 +31,7 @@ def test_a_value_for_one_layer_overrides_that_for_all() -> None:
 
 
 def test_defaults_limit_the_divergence_of_the_last_layer_and_the_error_of_others() -> None:
-    requirements = codec_requirements((-1, 3), -1, **NONE | {"codec": ("klt",)}, **SAMPLE)
+    requirements = codec_requirements((-1, 3), -1, CodecOptions(codec=("klt",)))
     assert [(required.measure, required.target) for required in requirements.values()] == [
         ("kl", 0.01),
         ("rel", 0.09),
@@ -61,9 +58,9 @@ def test_options_that_fit_no_teacher_are_refused_without_one(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        require_codec_options((-1, 3), **NONE | options)
+        require_codec_options((-1, 3), CodecOptions(**options))
     with pytest.raises(InputError, match=message):
-        codec_requirements((-1, 3), -1, **NONE | options, **SAMPLE)
+        codec_requirements((-1, 3), -1, CodecOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -73,10 +70,10 @@ def test_options_that_fit_no_teacher_are_refused_without_one(
 def test_a_divergence_is_refused_for_layers_that_the_lm_head_does_not_read(
     last_layer: int | None, message: str
 ) -> None:
-    options = {"codec": ("3:klt",), "fidelity": ("3:kl=0.01",), "bits": ()}
-    require_codec_options((-1, 3), **options)
+    options = CodecOptions(codec=("3:klt",), fidelity=("3:kl=0.01",))
+    require_codec_options((-1, 3), options)
     with pytest.raises(InputError, match=message):
-        codec_requirements((-1, 3), last_layer, **options, **SAMPLE)
+        codec_requirements((-1, 3), last_layer, options)
 
 
 def test_doubling_the_error_saves_a_bit_and_doubling_the_divergence_half_a_bit() -> None:
