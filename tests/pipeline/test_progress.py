@@ -1,4 +1,4 @@
-"""Progress: bars for people, plain lines for logs, nothing for what is quick."""
+"""Progress: bars on terminals, plain lines in logs, nothing for short work."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_a_log_gets_lines_without_control_codes(
     assert "\x1b" not in err and "\r" not in err
 
 
-def test_what_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     run(1000)
     assert capsys.readouterr() == ("", "")
 
 
-def test_lines_come_no_oftener_than_they_should(
+def test_the_rate_of_lines_is_limited(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 7))
@@ -56,7 +56,7 @@ def test_lines_come_no_oftener_than_they_should(
     assert 60 * 7 // 30 - 3 <= len(err.splitlines()) <= 60 * 7 // 30 + 1
 
 
-def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     bar = progress_bar(*COLUMNS)
     assert not bar.disable

@@ -69,13 +69,13 @@ def test_an_item_that_does_not_count_has_no_labels(
     cache: Cache, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     answers = CachedAnswers(cache, [0], [-1], tokenizer)
-    counted, silent = (
+    counted, repeated = (
         collate(answers.__getitems__([BatchItem(0, counts_in_loss=counts)]))
         for counts in (True, False)
     )
     assert (counted["labels"] != IGNORE).sum() > 0
-    assert (silent["labels"] == IGNORE).all()
-    assert torch.equal(counted["input_ids"], silent["input_ids"])
+    assert (repeated["labels"] == IGNORE).all()
+    assert torch.equal(counted["input_ids"], repeated["input_ids"])
 
 
 def test_occurring_tokens_are_those_of_the_answers(

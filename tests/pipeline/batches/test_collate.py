@@ -1,3 +1,5 @@
+"""Batches of padded examples."""
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,14 +10,13 @@ from pipeline.labels import IGNORE
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_padding_is_told_by_position_and_never_by_token(lengths: list[int], seed: int) -> None:
+def test_padding_is_marked_by_position_not_by_token(lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows: list[Features] = [
         {
             "row_id": str(index),
-            "input_ids": torch.randint(
-                0, 3, (length,), generator=generator
-            ),  # 0 pads, and is a token like any other
+            # 0 pads, and is also a token.
+            "input_ids": torch.randint(0, 3, (length,), generator=generator),
             "loss_mask": torch.ones(length, dtype=torch.bool),
             "hidden_states.0": torch.randn(length, 4, generator=generator).bfloat16(),
         }

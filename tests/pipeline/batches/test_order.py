@@ -1,5 +1,4 @@
-"""Which examples are read together: everything once an epoch, few shards at a time, the same again
-after a resume."""
+"""The order of examples: each once per epoch, few shards at a time, the same after a resume."""
 
 from __future__ import annotations
 
@@ -24,15 +23,15 @@ def order(lengths: list[int], size: BatchSize, seed: int) -> BatchOrder:
     window_bytes=st.integers(0, 200),
     seed=st.integers(0, 3),
 )
-def test_windows_hold_every_example_once_and_their_shards_fit(
+def test_windows_contain_every_example_once_and_their_shards_fit(
     shards: list[int], sizes: list[int], window_bytes: int, seed: int
 ) -> None:
     windows = plan_windows(shards, sizes, window_bytes, seed)
     assert sorted(place for _, places in windows for place in places) == list(range(len(shards)))
-    assert sorted(shard for held, _ in windows for shard in held) == sorted(set(shards))
-    for held, places in windows:
-        assert {shards[place] for place in places} == set(held)
-        assert len(held) == 1 or sum(sizes[shard] for shard in held) <= window_bytes
+    assert sorted(shard for window, _ in windows for shard in window) == sorted(set(shards))
+    for window, places in windows:
+        assert {shards[place] for place in places} == set(window)
+        assert len(window) == 1 or sum(sizes[shard] for shard in window) <= window_bytes
     assert plan_windows(shards, sizes, window_bytes, seed) == windows
 
 
@@ -42,9 +41,7 @@ def test_an_epoch_has_every_example_once_and_no_batch_is_too_large(
 ) -> None:
     batches = list(order(lengths, size, seed).of_epoch(epoch))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-    assert len(batches) == len(
-        order(lengths, size, seed)
-    )  # in every epoch: a run's steps are counted before it begins
+    assert len(batches) == len(order(lengths, size, seed))  # the same in every epoch
     assert sorted(
         place for batch in order(lengths, size, seed).unshuffled() for place in batch
     ) == list(range(len(lengths)))
@@ -58,12 +55,12 @@ def test_an_epoch_has_every_example_once_and_no_batch_is_too_large(
     assert list(order(lengths, size, seed).of_epoch(epoch)) == batches
 
 
-def test_little_of_a_batch_of_like_lengths_is_padding() -> None:
+def test_batches_of_similar_lengths_have_little_padding() -> None:
     lengths = [100 + (37 * place) % 900 for place in range(4000)]
     batches = list(order(lengths, BatchSize(1, 8192), 0).of_epoch(0))
     padded = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches)
     assert padded < 1.06 * sum(lengths)
-    assert padded / len(batches) > 0.85 * 8192  # and most are full
+    assert padded / len(batches) > 0.85 * 8192
 
 
 def test_epochs_and_seeds_differ_and_examples_are_shuffled() -> None:
@@ -76,17 +73,17 @@ def test_epochs_and_seeds_differ_and_examples_are_shuffled() -> None:
         }
         assert len(orders) == 9
         assert sorted(range(60)) not in [
-            [place for batch in each for place in batch] for each in orders
+            [place for batch in batches for place in batch] for batches in orders
         ]
 
 
-def test_the_next_windows_shards_are_asked_for_when_one_begins() -> None:
-    asked: list[list[int]] = []
+def test_each_window_prefetches_the_shards_of_the_next() -> None:
+    requested: list[list[int]] = []
     windows = [
         Window([number], plan_groups([2 * number, 2 * number + 1], [1] * 6, BatchSize()))
         for number in range(3)
     ]
-    read = list(BatchOrder(windows, 0, lambda shards: asked.append(list(shards))).of_epoch(1))
+    read = list(BatchOrder(windows, 0, lambda shards: requested.append(list(shards))).of_epoch(1))
     first, second, third = (batch[0] // 2 for batch in read[::2])
     assert sorted([first, second, third]) == [0, 1, 2]
-    assert asked == [[first, second], [second, third], [third]]
+    assert requested == [[first, second], [second, third], [third]]

@@ -1,4 +1,4 @@
-"""Batches dealt out to processes: together they learn from what a single process would."""
+"""Batches divided among processes: together they train on the examples of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.processes import Share
 
 
 @given(data=st.data())
-def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> None:
+def test_steps_of_several_processes_have_the_examples_of_one(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=50))
     size = data.draw(
         st.one_of(
@@ -21,29 +21,31 @@ def test_the_steps_of_many_processes_are_those_of_one(data: st.DataObject) -> No
         )
     )
     processes = data.draw(st.integers(1, 4))
-    a_step = processes * data.draw(st.integers(1, 3))
+    per_step = processes * data.draw(st.integers(1, 3))
     epoch = data.draw(st.integers(0, 3))
     order = BatchOrder([Window([], plan_groups(range(len(lengths)), lengths, size))], 5)
 
     def steps(share: Share) -> list[list[Batch]]:
-        sampler = TrainingBatches(order, a_step, share)
+        sampler = TrainingBatches(order, per_step, share)
         sampler.set_epoch(epoch)
         batches = list(sampler)
         assert len(batches) == len(sampler)
-        own = a_step // share.processes
+        own = per_step // share.processes
         return [batches[start : start + own] for start in range(0, len(batches), own)]
 
     alone = steps(Share())
     together = [steps(Share(rank, processes)) for rank in range(processes)]
     for number, step in enumerate(alone):
-        counts = {len(each[number]) for each in together}
+        counts = {len(steps_of_rank[number]) for steps_of_rank in together}
         assert len(counts) == 1  # no process waits for another that has finished
-        items = [item for each in together for batch in each[number] for item in batch]
-        assert all(batch for each in together for batch in each[number])
+        items = [
+            item for steps_of_rank in together for batch in steps_of_rank[number] for item in batch
+        ]
+        assert all(batch for steps_of_rank in together for batch in steps_of_rank[number])
         expected = sorted(item.place for batch in step for item in batch)
         assert sorted(item.place for item in items if item.counts_in_loss) == expected
         assert {item.place for item in items} == set(expected)
-    assert {len(each) for each in together} == {len(alone)}
+    assert {len(steps_of_rank) for steps_of_rank in together} == {len(alone)}
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=50), processes=st.integers(1, 4))

@@ -1,3 +1,5 @@
+"""Rows of data files in every format and compression; unreadable files."""
+
 import bz2
 import gzip
 import json
@@ -21,9 +23,8 @@ MARK = b"\xef\xbb\xbf"
 
 
 def packed(content: bytes) -> bytes:
-    return gzip.compress(
-        content, mtime=0
-    )  # test ids contain the bytes, so they must not depend on the time
+    """Compress without the time: test ids contain the bytes, and must not vary."""
+    return gzip.compress(content, mtime=0)
 
 
 @pytest.mark.parametrize(

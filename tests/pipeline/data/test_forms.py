@@ -1,3 +1,5 @@
+"""Rows of every form become conversations, or are refused."""
+
 import numpy as np
 import pytest
 from hypothesis import given

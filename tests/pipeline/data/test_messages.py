@@ -1,3 +1,5 @@
+"""Messages of chat rows: reasoning, tool calls, weights, unusable fields."""
+
 import json
 
 import pytest

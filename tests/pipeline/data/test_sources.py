@@ -1,3 +1,5 @@
+"""Data sets from files and the hub: fingerprints, bad rows, groups."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The split of rows into training and held-out rows."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ from pipeline.data.vocabulary import read_lm_head, read_vocabulary, write_vocabu
 from pipeline.errors import InputError
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_the_attachment_is_read_as_written(tmp_path: Path) -> None:
     head_KD = torch.randn(3, 4)
     write_vocabulary(tmp_path / "v", [1, 5, 7], head_KD)
     assert read_vocabulary(tmp_path / "v") == [1, 5, 7]
@@ -20,7 +20,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(read_KD, head_KD)
 
 
-def test_without_a_head_there_is_none(tmp_path: Path) -> None:
+def test_an_attachment_without_a_head_has_none(tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "v", [1])
     assert read_lm_head(tmp_path / "v") is None
 

@@ -1,4 +1,4 @@
-"""What is taken from a student is what the name says, and nothing else."""
+"""Ablations change the named inputs or gates of a student and nothing else; cost in operations."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ def student(
 ) -> LLMModulesForCausalLM:
     torch.manual_seed(0)
     model = build_student(
-        "tiny", vocab_size=60, longest=64, teacher_hidden_size=12, condition=condition, eos_token_id=1, pad_token_id=0,
+        "tiny",
+        vocab_size=60,
+        longest=64,
+        teacher_hidden_size=12,
+        condition=condition,
+        eos_token_id=1,
+        pad_token_id=0,
         bridge=BridgeShape(cross_attention=cross_attention, gate=gate),
-    )  # fmt: skip
+    )
     for layer in model.bridge.layers:
         if layer.gate is not None:
             nn.init.normal_(layer.gate.weight, std=0.3)
@@ -47,7 +53,7 @@ def batch(
         if prompts is None
         else torch.tensor([[1] * n + [0] * (max(prompts) - n) for n in prompts])
     )
-    made = {
+    inputs = {
         "input_ids": ids,
         "attention_mask": mask,
         "labels": torch.where(mask.bool(), ids, -100),
@@ -55,31 +61,31 @@ def batch(
             torch.randn(*states_mask.shape, 12, generator=generator) * states_mask[..., None]
         ),
     }
-    return made if prompts is None else made | {"states_mask": states_mask}
+    return inputs if prompts is None else inputs | {"states_mask": states_mask}
 
 
 @settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_shuffled_states_are_the_same_ones_and_padding_stays(lengths: list[int], seed: int) -> None:
-    given_batch = batch(lengths, seed)
-    shuffled = ShuffledStates(nn.Identity())(given_batch)["hidden_states"]
+def test_shuffling_permutes_states_and_leaves_padding(lengths: list[int], seed: int) -> None:
+    inputs = batch(lengths, seed)
+    shuffled = ShuffledStates(nn.Identity())(inputs)["hidden_states"]
     for row, length in enumerate(lengths):
-        own = given_batch["hidden_states"][row]
+        own = inputs["hidden_states"][row]
         assert sorted(map(tuple, own[:length].tolist())) == sorted(
             map(tuple, shuffled[row, :length].tolist())
         )
         assert torch.equal(own[length:], shuffled[row, length:])
 
 
-def test_the_next_of_a_batch_lends_its_states_from_the_start_again_where_it_is_shorter() -> None:
-    given_batch = batch([5, 3])
-    changed = MismatchedStates(nn.Identity())(given_batch)["hidden_states"]
-    states = given_batch["hidden_states"]
+def test_mismatched_states_are_those_of_the_next_example_repeated_to_length() -> None:
+    inputs = batch([5, 3])
+    changed = MismatchedStates(nn.Identity())(inputs)["hidden_states"]
+    states = inputs["hidden_states"]
     assert torch.equal(changed[0], states[1][[0, 1, 2, 0, 1]])
     assert torch.equal(changed[1, :3], states[0, :3])
 
 
-def test_one_layer_can_be_taken_alone() -> None:
+def test_one_of_several_layers_can_be_zeroed() -> None:
     states = ZeroedStates(nn.Identity(), layer=1, layers=3)(batch([4]))["hidden_states"]
     assert not states[..., 4:8].any() and states[..., :4].all() and states[..., 8:].all()
     assert not ZeroedStates(nn.Identity())(batch([4]))["hidden_states"].any()
@@ -87,21 +93,21 @@ def test_one_layer_can_be_taken_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("gate", ["channel", "scalar"])
-def test_gates_forced_shut_are_gates_that_learned_to_be(gate: str) -> None:
-    model, given_batch = student(gate=gate), batch([9, 6])
-    open_loss = model(**given_batch).loss
+def test_shut_gates_equal_gates_with_large_negative_biases(gate: str) -> None:
+    model, inputs = student(gate=gate), batch([9, 6])
+    open_loss = model(**inputs).loss
     with shut_gates(model):
-        shut = model(**given_batch).loss
-    assert torch.equal(model(**given_batch).loss, open_loss) and shut != open_loss
+        shut = model(**inputs).loss
+    assert torch.equal(model(**inputs).loss, open_loss) and shut != open_loss
     for layer in model.bridge.layers:
         assert layer.gate is not None
         nn.init.zeros_(layer.gate.weight)
         nn.init.constant_(layer.gate.bias, -100.0)
-    torch.testing.assert_close(model(**given_batch).loss, shut)
+    torch.testing.assert_close(model(**inputs).loss, shut)
 
 
 @torch.no_grad()
-def test_with_its_gates_shut_a_student_of_prompts_is_gpt_neo() -> None:
+def test_a_student_of_prompts_with_shut_gates_ignores_the_states() -> None:
     model = student(condition="prompt")
     one, other = (batch([7], seed, prompts=[5]) for seed in (0, 1))
     other |= {name: one[name] for name in ("input_ids", "labels")}
@@ -111,29 +117,29 @@ def test_with_its_gates_shut_a_student_of_prompts_is_gpt_neo() -> None:
 
 
 @torch.no_grad()
-def test_a_leaking_student_under_causal_attention_sees_no_later_token() -> None:
-    model, given_batch = student("bidirectional"), batch([12])
-    later = {**given_batch, "hidden_states": given_batch["hidden_states"].clone()}
+def test_a_leaking_student_under_causal_attention_reads_no_later_token() -> None:
+    model, inputs = student("bidirectional"), batch([12])
+    later = {**inputs, "hidden_states": inputs["hidden_states"].clone()}
     later["hidden_states"][:, 8:] = 3.0
     assert not torch.allclose(
-        model(**given_batch).logits[:, :8], model(**later).logits[:, :8], atol=1e-4
+        model(**inputs).logits[:, :8], model(**later).logits[:, :8], atol=1e-4
     )
     with causal_attention(model):
-        torch.testing.assert_close(model(**given_batch).logits[:, :8], model(**later).logits[:, :8])
+        torch.testing.assert_close(model(**inputs).logits[:, :8], model(**later).logits[:, :8])
         twin = student("causal")
-        torch.testing.assert_close(model(**given_batch).logits, twin(**given_batch).logits)
-    assert not torch.allclose(model(**given_batch).logits, twin(**given_batch).logits, atol=1e-4)
+        torch.testing.assert_close(model(**inputs).logits, twin(**inputs).logits)
+    assert not torch.allclose(model(**inputs).logits, twin(**inputs).logits, atol=1e-4)
 
 
-def test_operations_are_those_that_are_known() -> None:
-    """A product of `[T, n]` and `[n, m]` takes `2 T n m`; backwards both of its factors ask for as
-    much again."""
-    model, given_batch = student(), batch([32])
-    found = training_flops(model, given_batch)
-    weights = sum(each.numel() for name, each in model.named_parameters() if each.ndim == 2)
-    assert 5.9 * weights < found < 8 * weights
-    assert all(each.grad is None for each in model.parameters())
+def test_training_takes_six_operations_per_weight_and_token() -> None:
+    model, inputs = student(), batch([32])
+    operations = training_flops(model, inputs)
+    weights = sum(weight.numel() for weight in model.parameters() if weight.ndim == 2)
+    assert 5.9 * weights < operations < 8 * weights
+    assert all(weight.grad is None for weight in model.parameters())
 
+
+def test_reading_takes_two_operations_per_weight_and_token() -> None:
     class Body(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -146,11 +152,10 @@ def test_operations_are_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention_takes_as_many_operations_however_many_heads_share_their_keys(
+def test_the_operations_of_attention_do_not_depend_on_shared_key_heads(
     kv_heads: int,
 ) -> None:
-    """Queries times keys, and weights times values, each `2 T` operations a token and width, whole
-    squares counted."""
+    """Queries by keys and weights by values take `2 T` operations per token and width each."""
     heads, width, tokens = 4, 16, 24
 
     class Body(nn.Module):

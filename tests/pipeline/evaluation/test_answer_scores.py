@@ -1,5 +1,4 @@
-"""Scores of an evaluation: which is chosen, what is reported of it, and what is refused before
-anything is written."""
+"""Scores of an evaluation: the choice, the reported figures, and refused functions."""
 
 from __future__ import annotations
 
@@ -17,19 +16,7 @@ from pipeline.evaluation.answer_scores import AnswerScores
 from pipeline.evaluation.losses import mean_interval
 from pipeline.evaluation.prompts import unseen_prompts
 from pipeline.runs.comparisons import CONTROLS
-from pipeline.runs.settings import TrainSettings
-from pipeline.training.run import train
 from tests.conftest import RunCli, write_rows
-
-
-@pytest.fixture(scope="module")
-def run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scores") / "run"
-    train(
-        TrainSettings(cache=small_cache, run=folder, max_steps=2, batch_size=8, device="cpu"),
-        comparisons=CONTROLS,
-    )
-    return folder
 
 
 def test_rows_that_cannot_be_scored_are_counted_apart() -> None:
@@ -43,12 +30,12 @@ def test_rows_that_cannot_be_scored_are_counted_apart() -> None:
     assert (scores.description.scored, scores.description.not_scored) == (2, 1)
 
 
-def test_where_no_row_can_be_scored_there_is_no_figure() -> None:
+def test_without_a_row_that_can_be_scored_there_is_no_mean() -> None:
     scores = AnswerScores("math", ["Paris", "Rome"])
     assert scores.mean(["Paris", "Rome"], scores.score_answers(["Paris", "Rome"])) is None
 
 
-def test_a_graded_score_is_a_mean_and_no_share_of_right_answers() -> None:
+def test_a_graded_score_is_a_mean_with_an_interval() -> None:
     scores = AnswerScores("rouge", ["a b c d"] * 12)
     answers = ["a b c d", "a b"] * 6
     mean = scores.mean(answers, scores.score_answers(answers))
@@ -58,7 +45,7 @@ def test_a_graded_score_is_a_mean_and_no_share_of_right_answers() -> None:
     assert 0.6 < low < mean.value < high < 1
 
 
-def test_the_share_of_right_fields_is_that_of_the_rows_that_are_scored() -> None:
+def test_the_share_of_right_fields_is_over_scored_rows() -> None:
     scores = AnswerScores("call", ["f(a=1, b=2)", "f(a=1)", "no call"])
     answers = ["f(a=1, b=3)", "f(a=1)", "f()"]
     mean = scores.mean(answers, scores.score_answers(answers))
@@ -66,7 +53,7 @@ def test_the_share_of_right_fields_is_that_of_the_rows_that_are_scored() -> None
     assert mean.fields == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_the_score_is_chosen_from_all_rows_and_not_from_the_few_that_are_answered() -> None:
+def test_the_score_is_chosen_from_all_rows_not_only_answered_ones() -> None:
     assert AnswerScores("auto", ["yes"], ["yes", "no"] * 5).name == "choice"
     assert AnswerScores("auto", ["yes"]).name == "exact"
 
@@ -81,7 +68,7 @@ def test_the_interval_of_a_mean_contains_it(values: list[float]) -> None:
     assert mean_interval(values[:9]) is None
 
 
-def test_a_faulty_function_is_found_before_anything_is_written(
+def test_a_faulty_function_is_refused_before_generation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "faulty_score.py").write_text(
@@ -93,39 +80,31 @@ def test_a_faulty_function_is_found_before_anything_is_written(
         AnswerScores("faulty_score:right", ["good", "bad"])
 
 
-def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(
-    run: Path, run_cli: RunCli, tmp_path: Path
+def test_the_score_is_reported_everywhere_and_all_answers_are_kept(
+    trained_run: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     data = write_rows(
         tmp_path / "rows.jsonl",
         [{"question": f"What is {n}?", "answer": f"label {n % 2}"} for n in range(10)],
     )
     shared = (
-        "evaluate",
-        "--run",
-        run,
-        "--dataset",
-        data,
-        "--samples",
-        3,
-        "--max-new-tokens",
-        4,
-        "--device",
-        "cpu",
+        *("evaluate", "--run", trained_run, "--dataset", data),
+        *("--samples", 3, "--max-new-tokens", 4, "--device", "cpu"),
     )
     done = run_cli(*shared)
     assert done.returncode == 0, done.stderr
-    page = html.unescape((run / "evaluation/report.html").read_text())
+    page = html.unescape((trained_run / "evaluation/report.html").read_text())
     assert "score choice (the references are 2 labels)" in done.stdout
     assert "right answers" in done.stdout
-    results = json.loads((run / "evaluation/results.json").read_text())
+    results = json.loads((trained_run / "evaluation/results.json").read_text())
     assert (results["score"]["name"], results["asked"]["score"]) == ("choice", "auto")
     assert results["score"]["definition"] in page
     assert "Score choice (the references are 2 labels)" in page
     for student in results["students"]:
         assert student["score"]["value"] == student["exact_match"]
     lines = [
-        json.loads(line) for line in (run / "evaluation/answers.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (trained_run / "evaluation/answers.jsonl").read_text().splitlines()
     ]
     names = ("student", *CONTROLS)
     assert [(line["row_id"], line["student"]) for line in lines] == [
@@ -141,9 +120,9 @@ def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(
         "stopped",
     }
     for sample in results["samples"]:
-        found = {line["student"]: line for line in lines if line["row_id"] == sample["row_id"]}
-        assert sample["answers"] == {name: line["answer"] for name, line in found.items()}
-        assert sample["scores"] == {name: line["score"] for name, line in found.items()}
+        row = {line["student"]: line for line in lines if line["row_id"] == sample["row_id"]}
+        assert sample["answers"] == {name: line["answer"] for name, line in row.items()}
+        assert sample["scores"] == {name: line["score"] for name, line in row.items()}
     graded = run_cli(*shared, "--score", "rouge")
     assert graded.returncode == 0, graded.stderr
     assert "score (rouge)" in " ".join(graded.stdout.split())
@@ -154,7 +133,7 @@ def test_the_score_is_in_results_page_and_stdout_and_all_answers_are_kept(
     assert "did you mean exact?" in unknown.stderr
 
 
-def test_a_greeting_that_all_rows_share_hides_none_of_them() -> None:
+def test_a_shared_greeting_does_not_make_rows_equal() -> None:
     hello = (Turn("user", "Hello"), Turn("assistant", "Hi there", learn=False))
 
     def row(number: int) -> Conversation:
@@ -162,9 +141,9 @@ def test_a_greeting_that_all_rows_share_hides_none_of_them() -> None:
             str(number), (*hello, Turn("user", f"Question {number}"), Turn("assistant", "Answer"))
         )
 
-    found = unseen_prompts([row(1), row(2)], [row(1)], too_long=lambda row: None, count=9)
-    assert [each.row_id for each in found.conversations] == ["2"]
-    assert found.left_out == {"was trained on": 1}
+    prompts = unseen_prompts([row(1), row(2)], [row(1)], too_long=lambda row: None, count=9)
+    assert [row.row_id for row in prompts.conversations] == ["2"]
+    assert prompts.left_out == {"was trained on": 1}
     assert (
         unseen_prompts(
             [Conversation("3", hello)], [row(1)], too_long=lambda row: None, count=9

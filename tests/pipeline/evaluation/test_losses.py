@@ -1,5 +1,4 @@
-"""Losses by row: the same sum whichever way they are counted, and intervals that hold what they
-claim."""
+"""Losses per row add up to the validation loss; intervals have the coverage that they state."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from pipeline.processes import Share
 from pipeline.training.validation import validation_loss
 
 
-def made(nats: list[float], tokens: int = 10) -> RowLosses:
+def row_losses_of(nats: list[float], tokens: int = 10) -> RowLosses:
     counts = np.full(len(nats), tokens)
     return RowLosses(tuple(map(str, range(len(nats)))), np.array(nats), counts, counts)
 
@@ -49,13 +48,13 @@ def test_the_losses_of_the_rows_add_up_to_the_validation_loss(
             torch.device("cpu"),
         )
         order = order_of(cache, examples.indices, examples.sizes, size, 0)
-        found = row_losses(model, examples, order, decoder, cpu)
+        losses = row_losses(model, examples, order, decoder, cpu)
         whole = validation_loss(
             model, CachedBatches(examples, ValidationBatches(order, Share())), decoder, cpu
         )
-        assert found.loss == pytest.approx(whole.loss, rel=1e-5)
-        assert found.tokens.sum() == whole.tokens
-        assert sorted(found.row_ids) == sorted(cache.row_ids[:12])
+        assert losses.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert losses.tokens.sum() == whole.tokens
+        assert sorted(losses.row_ids) == sorted(cache.row_ids[:12])
         alone = row_losses(
             model,
             WholeExamples(cache, [5], [-1]),
@@ -63,38 +62,40 @@ def test_the_losses_of_the_rows_add_up_to_the_validation_loss(
             decoder,
             cpu,
         )
-        assert found.nats[found.row_ids.index(cache.row_ids[5])] == pytest.approx(
+        assert losses.nats[losses.row_ids.index(cache.row_ids[5])] == pytest.approx(
             alone.nats[0], rel=1e-4
         )
 
 
-def test_an_interval_over_rows_holds_the_truth_as_often_as_it_says() -> None:
-    chance, held = np.random.default_rng(7), 0
+def test_intervals_contain_the_true_mean_as_often_as_stated() -> None:
+    generator, covered = np.random.default_rng(7), 0
     for _ in range(200):
-        low, high = made(list(chance.gamma(2.0, 1.0, size=60)), tokens=1).interval() or (0, 0)
-        held += low <= 2.0 <= high
-    assert 0.88 <= held / 200 <= 0.99
+        low, high = row_losses_of(
+            list(generator.gamma(2.0, 1.0, size=60)), tokens=1
+        ).interval() or (0, 0)
+        covered += low <= 2.0 <= high
+    assert 0.88 <= covered / 200 <= 0.99
 
 
 @settings(max_examples=50, deadline=None)
 @given(pairs=st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=10, max_size=30))
-def test_a_transfer_score_is_the_share_that_is_gone_and_lies_in_its_interval(
+def test_a_transfer_score_is_the_relative_reduction_of_the_summed_loss(
     pairs: list[tuple[float, float]],
 ) -> None:
-    student, other = (made([pair[side] for pair in pairs]) for side in (0, 1))
-    found, same = transfer_score(student, other), transfer_score(student, student)
-    assert found is not None and same is not None and found.interval is not None
-    assert found.score == pytest.approx(
+    student, other = (row_losses_of([pair[side] for pair in pairs]) for side in (0, 1))
+    transfer, same = transfer_score(student, other), transfer_score(student, student)
+    assert transfer is not None and same is not None and transfer.interval is not None
+    assert transfer.score == pytest.approx(
         1 - sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
     )
-    assert found.interval[0] <= found.interval[1]
+    assert transfer.interval[0] <= transfer.interval[1]
     assert (same.score, same.interval) == (0, (0, 0))
 
 
-def test_of_too_few_rows_nothing_is_said_of_how_sure_it_is() -> None:
-    few = made([1.0] * 9)
+def test_fewer_than_ten_rows_have_no_interval() -> None:
+    few = row_losses_of([1.0] * 9)
     assert few.interval() is None
-    score = transfer_score(few, made([2.0] * 9))
+    score = transfer_score(few, row_losses_of([2.0] * 9))
     assert score is not None and (score.score, score.interval) == (0.5, None)
     assert (
         transfer_score(few, RowLosses(("other",), np.ones(1), np.ones(1, int), np.ones(1, int)))
@@ -102,16 +103,19 @@ def test_of_too_few_rows_nothing_is_said_of_how_sure_it_is() -> None:
     )
 
 
-def test_rows_that_one_of_them_lacks_do_not_count() -> None:
+def test_only_rows_of_both_runs_count() -> None:
     student = RowLosses(
         ("a", "b", "c"), np.array([1.0, 2.0, 3.0]), np.ones(3, int), np.ones(3, int)
     )
     other = RowLosses(("c", "a"), np.array([6.0, 4.0]), np.ones(2, int), np.ones(2, int))
-    found = transfer_score(student, other)
-    assert found is not None and (found.rows, found.score) == (2, pytest.approx(1 - 4 / 10))
+    transfer = transfer_score(student, other)
+    assert transfer is not None and (transfer.rows, transfer.score) == (
+        2,
+        pytest.approx(1 - 4 / 10),
+    )
 
 
-def test_wilsons_interval_is_that_of_the_books() -> None:
+def test_wilson_intervals_equal_published_values() -> None:
     assert share_interval(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
     assert share_interval(5, 10) == (
         pytest.approx(0.2366, abs=1e-4),

@@ -97,7 +97,7 @@ def test_keys_and_values_are_the_same_after_reading_and_writing() -> None:
     assert EvaluationResults.from_json(RESULTS).to_json() == RESULTS
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_figures_that_were_not_measured_are_left_out() -> None:
     required = ("name", "kind", "about", "reads", "leaks", "val_loss", "perplexity")
     student = {name: STUDENT[name] for name in required}
     (written,) = EvaluationResults.from_json(RESULTS | {"students": [student]}).to_json()[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,17 +20,25 @@ from pipeline.model.self_attention import FusedSelfAttention
 
 
 @pytest.fixture(scope="module")
-def bodies() -> Iterator[list[GPTNeoModel]]:
-    """The same weights with eager and with fused attention."""
-    made: list[GPTNeoModel] = []
+def bodies() -> list[GPTNeoModel]:
+    """Return bodies of the same weights, with eager and with fused attention."""
+    models: list[GPTNeoModel] = []
     for kind, attention in ((GPTNeoModel, "eager"), (GPTNeoBody, "sdpa")):
         config = GPTNeoConfig(
-            vocab_size=10, hidden_size=16, num_layers=4, num_heads=2, attention_types=[[["global", "local"], 2]],
-            max_position_embeddings=200, window_size=8, bos_token_id=None, eos_token_id=None, attn_implementation=attention,
-        )  # fmt: skip
-        made.append(kind(config).eval())
-    made[1].load_state_dict(made[0].state_dict())
-    yield made
+            vocab_size=10,
+            hidden_size=16,
+            num_layers=4,
+            num_heads=2,
+            attention_types=[[["global", "local"], 2]],
+            max_position_embeddings=200,
+            window_size=8,
+            bos_token_id=None,
+            eos_token_id=None,
+            attn_implementation=attention,
+        )
+        models.append(kind(config).eval())
+    models[1].load_state_dict(models[0].state_dict())
+    return models
 
 
 def read(body: GPTNeoModel, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -47,7 +54,7 @@ def read(body: GPTNeoModel, states: torch.Tensor, mask: torch.Tensor | None) -> 
     masked=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_states_and_gradients_are_those_of_eager_attention(
+def test_states_and_gradients_equal_those_of_eager_attention(
     bodies: list[GPTNeoModel], lengths: list[int], left: bool, masked: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -58,7 +65,7 @@ def test_states_and_gradients_are_those_of_eager_attention(
     if not masked:
         mask[:] = 1
     states, slope = (torch.randn(len(lengths), longest, 16, generator=generator) for _ in range(2))
-    found = []
+    results = []
     for body in bodies:
         body.zero_grad()
         inputs = states.clone().requires_grad_()
@@ -66,9 +73,9 @@ def test_states_and_gradients_are_those_of_eager_attention(
         (output * slope * mask[..., None]).sum().backward()
         assert inputs.grad is not None
         weights = [weight.grad for weight in body.parameters() if weight.grad is not None]
-        found.append([output[mask.bool()], inputs.grad[mask.bool()], *weights])
-    assert len(found[0]) == len(found[1]) > 20
-    for plain, fused in zip(*found, strict=True):
+        results.append([output[mask.bool()], inputs.grad[mask.bool()], *weights])
+    assert len(results[0]) == len(results[1]) > 20
+    for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, atol=2e-4, rtol=1e-4)
 
 
@@ -79,7 +86,7 @@ def test_states_and_gradients_are_those_of_eager_attention(
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
-def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
+def test_pieces_equal_one_pass_of_eager_attention(
     bodies: list[GPTNeoModel], pieces: list[int], padding: int, seed: int
 ) -> None:
     tokens = sum(pieces) + padding
@@ -87,21 +94,21 @@ def test_piece_by_piece_it_reads_what_eager_attention_reads_at_once(
     mask = torch.ones(2, tokens, dtype=torch.long)
     mask[0, :padding] = 0
     plain = read(bodies[0], states, mask)
-    past, start, found = DynamicCache(), 0, []
+    past, start, outputs = DynamicCache(), 0, []
     for length in [pieces[0] + padding, *pieces[1:]]:
         end = start + length
         output = bodies[1](
             inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past
         )
-        found.append(output)
+        outputs.append(output)
         start = end
     torch.testing.assert_close(
-        torch.cat(found, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4
+        torch.cat(outputs, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4
     )
 
 
 @torch.no_grad()
-def test_one_mask_for_all_examples_is_theirs(bodies: list[GPTNeoModel]) -> None:
+def test_a_shared_mask_equals_one_per_example(bodies: list[GPTNeoModel]) -> None:
     attention = bodies[1].h[1].attn.attention
     states = torch.randn(2, 20, 16, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(1, 1, 20, 20, dtype=torch.bool).tril()
@@ -114,11 +121,19 @@ def test_one_mask_for_all_examples_is_theirs(bodies: list[GPTNeoModel]) -> None:
     assert not torch.allclose(own[:, 3:], without[:, 3:])
 
 
-def test_dropout_is_applied_in_training_alone() -> None:
+def test_dropout_is_applied_only_in_training() -> None:
     config = GPTNeoConfig(
-        vocab_size=10, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
-        attention_dropout=0.5, resid_dropout=0.0, embed_dropout=0.0, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+        vocab_size=10,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        attention_dropout=0.5,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     body, states = GPTNeoBody(config), torch.randn(1, 30, 16)
     first, second = (body(inputs_embeds=states) for _ in range(2))
     assert not torch.allclose(first, second)
@@ -127,7 +142,7 @@ def test_dropout_is_applied_in_training_alone() -> None:
     assert torch.equal(first, second)
 
 
-def test_a_student_for_long_examples_keeps_no_masks_and_learns_from_all_of_one() -> None:
+def test_a_student_of_long_examples_stores_no_masks_and_learns_from_all_tokens() -> None:
     longest = 6000
     gc.collect()
     student = build_student(
@@ -147,12 +162,12 @@ def test_a_student_for_long_examples_keeps_no_masks_and_learns_from_all_of_one()
         hidden_states=states, labels=labels, attention_mask=torch.ones_like(labels), loss_only=True
     ).loss.backward()
     assert states.grad is not None
-    reached = states.grad[0].norm(dim=-1)
-    assert (reached[:-1] > 0).all(), "no token before the label is cut off"
-    assert reached[-1] == 0
+    gradient = states.grad[0].norm(dim=-1)
+    assert (gradient[:-1] > 0).all()
+    assert gradient[-1] == 0
 
 
-def test_heads_that_do_not_divide_the_width_are_said_so() -> None:
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     config = GPTNeoConfig(
         hidden_size=10, num_layers=1, num_heads=4, attention_types=[[["global"], 1]]
     )

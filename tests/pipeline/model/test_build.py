@@ -1,4 +1,4 @@
-"""What is named as a student is a GPT-Neo with its weights, or is refused in one line."""
+"""A student is a GPT-Neo with all of its weights; anything else is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.pretrained.load import load_weights
 from pipeline.shapes import BridgeShape
 
 
-def test_a_name_that_stands_for_nothing_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a size"):
         student_body("enormous", "sequence", 10)
     with pytest.raises(InputError, match="its configuration cannot be read"):
@@ -31,9 +31,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not weights", bytes(80)])
-def test_weights_that_are_not_there_or_damaged_are_said_so(
-    content: bytes | None, tmp_path: Path
-) -> None:
+def test_missing_and_damaged_weights_are_refused(content: bytes | None, tmp_path: Path) -> None:
     shape = {
         "vocab_size": 10,
         "hidden_size": 16,
@@ -56,7 +54,7 @@ def test_weights_that_are_not_there_or_damaged_are_said_so(
         )
 
 
-def prefixed(file: Path, prefix: str) -> None:
+def prefix_tensors(file: Path, prefix: str) -> None:
     tensors = load_file(file)
     save_file(
         {prefix + name: value for name, value in tensors.items()}, file, metadata={"format": "pt"}
@@ -64,9 +62,7 @@ def prefixed(file: Path, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("condition", ["sequence", "prompt"])
-def test_pretrained_weights_under_other_names_are_no_student(
-    condition: str, tmp_path: Path
-) -> None:
+def test_pretrained_weights_under_other_names_are_refused(condition: str, tmp_path: Path) -> None:
     shape = {
         "vocab_size": 40,
         "hidden_size": 16,
@@ -78,11 +74,16 @@ def test_pretrained_weights_under_other_names_are_no_student(
         tmp_path
     )
     options: dict[str, Any] = {
-        "vocab_size": 20, "longest": 30, "teacher_hidden_size": 12, "condition": condition, "eos_token_id": 1, "pad_token_id": 0,
+        "vocab_size": 20,
+        "longest": 30,
+        "teacher_hidden_size": 12,
+        "condition": condition,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
         "bridge": BridgeShape(cross_heads=2),
-    }  # fmt: skip
+    }
     build_student(str(tmp_path), **options)
-    prefixed(tmp_path / "model.safetensors", "_orig_mod.")
+    prefix_tensors(tmp_path / "model.safetensors", "_orig_mod.")
     with pytest.raises(
         InputError,
         match=(
@@ -92,7 +93,7 @@ def test_pretrained_weights_under_other_names_are_no_student(
         build_student(str(tmp_path), **options)
 
 
-def test_a_students_own_model_is_loaded_whole(tmp_path: Path) -> None:
+def test_a_saved_student_is_loaded_whole_or_refused(tmp_path: Path) -> None:
     student = build_student(
         "tiny",
         vocab_size=20,
@@ -108,6 +109,6 @@ def test_a_students_own_model_is_loaded_whole(tmp_path: Path) -> None:
         torch.equal(value, loaded.state_dict()[name])
         for name, value in student.state_dict().items()
     )
-    prefixed(tmp_path / "model.safetensors", "module.")
+    prefix_tensors(tmp_path / "model.safetensors", "module.")
     with pytest.raises(ValueError, match=r"^tensors missing: body"):
         load_weights(LLMModulesForCausalLM, tmp_path)

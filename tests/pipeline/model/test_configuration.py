@@ -1,4 +1,4 @@
-"""A student's configuration says what contradicts itself."""
+"""Contradictory configurations of a student are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.model.configuration import LLMModulesConfig
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "problem"),
     [
         ({"condition": "answer"}, "condition 'answer' is not one of sequence"),
         ({"cross_attention": "sideways"}, "cross_attention 'sideways' is not one of causal"),
@@ -21,6 +21,6 @@ from pipeline.model.configuration import LLMModulesConfig
         ({"cross_heads": 7}, "7 heads do not divide the student's width"),
     ],
 )
-def test_what_contradicts_itself_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_contradictory_configurations_are_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         LLMModulesConfig(**changes)

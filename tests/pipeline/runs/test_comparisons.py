@@ -1,21 +1,22 @@
-"""A student's comparison runs: what each changes, and which would be no comparison."""
+"""Comparison runs differ from their student in one respect, seen in batches and first weights."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 
+from cache import open_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
-from pipeline.model import LLMModulesForCausalLM
+from pipeline.extract.settings import ExtractSettings
+from pipeline.processes import Share
 from pipeline.runs.comparisons import (
     BASELINES,
     CONTROLS,
@@ -24,50 +25,147 @@ from pipeline.runs.comparisons import (
     display_order,
     kind_of,
 )
-from pipeline.runs.folder import RunFolder
 from pipeline.runs.settings import TrainSettings
-from pipeline.training import run as run_module
-from pipeline.training.callbacks import Stopwatch
-from pipeline.training.requirements import unfit_comparisons
-from pipeline.training.run import train
-from tests.conftest import write_rows
+from pipeline.training.prepare import prepare_run
+from tests.pipeline.short_runs import short_run
 
 STUDENT = TrainSettings(cache=Path("cache"), run=Path("run"), student="some/gpt-neo")
-ALL = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
+NAMES = (*CONTROLS, "layer-12", "random-teacher", *BASELINES)
+Batch = dict[str, torch.Tensor]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None:
-    changed = comparison_settings(STUDENT, name, steps=7, random_teacher="random")
-    assert (changed.run, changed.patience) == (Path("run/comparisons") / name, 0)
-    assert changed.max_steps == (0 if name == "gpt-neo-untouched" else 7)
-    kept = set(vars(STUDENT)) - {"run", "max_steps", "patience"}
-    differs = {field for field in kept if getattr(changed, field) != getattr(STUDENT, field)}
-    assert (
-        differs
-        == {
-            "layer-0": {"layers"},
-            "layer-12": {"layers"},
-            "no-teacher": {"condition"},
-            "random-teacher": {"cache"},
-            "gpt-neo-untouched": {"condition"},
-            "gpt-neo-fine-tuned": {"condition"},
-            "gpt-neo-scratch": {"condition", "new_weights"},
-            "distilled": {"condition", "distill"},
-            "bidirectional": {"cross_attention"},
-        }[name]
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        batches: of the first epoch, decoded.
+        weights: of the student, by name.
+        trainable: the parts with trainable weights, such as `body`.
+        soft_targets: whether the teacher's predictions are learned.
+    """
+
+    batches: list[Batch]
+    weights: Batch
+    trainable: set[str]
+    leaks: bool
+    soft_targets: bool
+
+    @property
+    def inputs(self) -> list[list[list[int]]]:
+        """Token ids of all batches."""
+        return [batch["input_ids"].tolist() for batch in self.batches]
+
+    @property
+    def states(self) -> torch.Tensor:
+        """Hidden states of all examples, padding included."""
+        return torch.cat([batch["hidden_states"].flatten(0, 1) for batch in self.batches])
+
+
+@pytest.fixture(scope="module")
+def caches(embedded_settings: Callable[..., ExtractSettings]) -> tuple[Path, Path]:
+    """Return caches of the teacher and of one with random weights."""
+    trained = embedded_settings(limit=20, keep_head=True, layers=(-1, 0, 2))
+    random = embedded_settings(limit=20, layers=(-1,), teacher=f"random:3:{EMBEDDED_TEACHER}")
+    for settings in (trained, random):
+        extract(prepare(settings))
+    return Path(str(trained.cache)), Path(str(random.cache))
+
+
+@pytest.fixture(scope="module")
+def start(
+    caches: tuple[Path, Path], byte_gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Start]:
+    """Return a function that prepares a student, or its comparison run of a name."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    student = short_run(caches[0], run, student=str(byte_gpt_neo), validation=0.2)
+
+    def prepared(name: str = "student", **changes: Any) -> Start:
+        settings = replace(student, **changes)
+        if name != "student":
+            settings = comparison_settings(settings, name, steps=7, random_teacher=caches[1])
+        with open_cache(settings.cache) as cache:
+            ready = prepare_run(cache, settings, Share())
+            batches = [ready.decoder(batch) for batch in ready.training]
+        parameters = dict(ready.model.named_parameters())
+        return Start(
+            batches,
+            ready.model.state_dict(),
+            {name.split(".")[0] for name, weight in parameters.items() if weight.requires_grad},
+            ready.model.config.leaks,
+            ready.predictions is not None,
+        )
+
+    return prepared
+
+
+@pytest.mark.parametrize("name", ["layer-0", "layer-2", "random-teacher"])
+def test_a_run_on_other_states_has_the_same_tokens_and_first_weights(
+    name: str, start: Callable[..., Start]
+) -> None:
+    student, other = start(), start(name)
+    assert other.inputs == student.inputs
+    assert not torch.allclose(other.states, student.states, atol=0.1)
+    assert all(torch.equal(other.weights[key], student.weights[key]) for key in student.weights)
+    if name != "random-teacher":
+        layer = int(name.removeprefix("layer-"))
+        assert torch.equal(other.states, start(layers=(layer,)).states)
+
+
+@pytest.mark.parametrize("name", ["no-teacher", "distilled"])
+def test_a_run_without_the_teachers_states_has_the_same_tokens_and_loss_mask(
+    name: str, start: Callable[..., Start]
+) -> None:
+    student, other = start(), start(name)
+    assert other.inputs == student.inputs
+    for batch, own in zip(other.batches, student.batches, strict=True):
+        assert torch.equal(batch["labels"], own["labels"])
+    assert not any(key.startswith("bridge.") for key in other.weights)
+    assert other.soft_targets == (name == "distilled")
+
+
+def test_bidirectional_attention_is_the_only_difference_of_its_run(
+    start: Callable[..., Start],
+) -> None:
+    student, other = start(), start("bidirectional")
+    assert (student.leaks, other.leaks) == (False, True)
+    assert other.inputs == student.inputs
+    assert torch.equal(other.states, student.states)
+    assert all(torch.equal(other.weights[key], student.weights[key]) for key in student.weights)
+
+
+def test_baselines_of_gpt_neo_read_their_own_tokens_and_scratch_has_new_weights(
+    start: Callable[..., Start],
+) -> None:
+    tuned, untouched, scratch = (
+        start(f"gpt-neo-{name}") for name in ("fine-tuned", "untouched", "scratch")
     )
-    assert describe(name)
-    frozen = comparison_settings(
-        replace(STUDENT, freeze=("gpt-neo",)), name, steps=7, random_teacher="random"
-    ).freeze
-    assert frozen == (
-        ("gpt-neo",) if changed.condition == "sequence" else ()
-    )  # what learns without a teacher learns with all
+    assert tuned.inputs == untouched.inputs == scratch.inputs != start().inputs
+    name = "body.h.0.mlp.c_fc.weight"
+    assert torch.equal(tuned.weights[name], start().weights[name])
+    assert torch.equal(tuned.weights[name], untouched.weights[name])
+    assert not torch.allclose(tuned.weights[name], scratch.weights[name], atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["layer-0", "no-teacher", "distilled", "gpt-neo-fine-tuned"])
+def test_only_runs_that_read_states_keep_parts_frozen(
+    name: str, start: Callable[..., Start]
+) -> None:
+    trainable = start(name, freeze=("gpt-neo",)).trainable
+    assert ("body" in trainable) == (name != "layer-0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_comparison_run_has_its_own_folder_and_no_early_stopping(name: str) -> None:
+    settings = comparison_settings(STUDENT, name, steps=7, random_teacher="random")
+    assert settings.run == Path("run/comparisons") / name
+    assert settings.patience == 0
+    assert settings.max_steps == (0 if name == "gpt-neo-untouched" else 7)
+    assert (settings.seed, settings.validation) == (STUDENT.seed, STUDENT.validation)
 
 
 @pytest.mark.parametrize(
-    "changes, name, said",
+    ("changes", "name", "problem"),
     [
         ({"condition": "none"}, "layer-0", "--condition none reads no teacher"),
         ({"layers": (0,)}, "layer-0", "would be the student itself"),
@@ -87,205 +185,25 @@ def test_each_changes_what_it_is_named_after_and_nothing_else(name: str) -> None
         ({}, "random-teacher", "no such comparison run"),
     ],
 )
-def test_what_would_be_no_comparison_is_said_so(
-    changes: dict[str, Any], name: str, said: str
+def test_runs_that_compare_nothing_are_refused(
+    changes: dict[str, Any], name: str, problem: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         comparison_settings(replace(STUDENT, **changes), name, steps=1)
 
 
-def test_middle_layers_know_something_so_they_are_no_controls() -> None:
-    assert [kind_of(name) for name in ("layer-0", "no-teacher", "random-teacher")] == [
-        "control"
-    ] * 3
-    assert (kind_of("layer-12"), kind_of("distilled")) == ("layer", "baseline")
+def test_layers_above_the_embeddings_are_no_controls() -> None:
+    names = ("layer-0", "no-teacher", "random-teacher", "layer-12", "distilled")
+    assert [kind_of(name) for name in names] == ["control"] * 3 + ["layer", "baseline"]
 
 
-def test_controls_are_told_of_before_baselines_and_layers_in_their_order() -> None:
-    mixed = ["distilled", "layer-12", "random-teacher", "gpt-neo-scratch", "layer-2", "no-teacher"]
-    assert sorted(mixed, key=display_order) == [
-        "layer-2", "layer-12", "no-teacher", "random-teacher", "gpt-neo-scratch", "distilled",
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gpt-neo")
-    torch.manual_seed(3)
-    config = GPTNeoConfig(
-        vocab_size=600, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
-        max_position_embeddings=1024, bos_token_id=2, eos_token_id=2,
-    )  # fmt: skip
-    GPTNeoForCausalLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(EMBEDDED_TEACHER).save_pretrained(folder)
-    return folder
-
-
-def test_untouched_it_is_gpt_neo_and_measured_and_with_new_weights_it_is_not(
-    gpt_neo: Path, small_cache: Path, tmp_path: Path
-) -> None:
-    options = TrainSettings(
-        cache=small_cache,
-        run=tmp_path / "run",
-        student=str(gpt_neo),
-        epochs=1,
-        batch_size=8,
-        device="cpu",
-    )
-    train(options, comparisons=("gpt-neo-untouched", "gpt-neo-scratch"))
-    comparisons = RunFolder(tmp_path / "run").comparisons()
-    record = comparisons["gpt-neo-untouched"].read_record()
-    assert record.result.steps == record.result.tokens == 0
-    assert record.result.best_val_loss > 1
-    untouched = LLMModulesForCausalLM.from_pretrained(
-        comparisons["gpt-neo-untouched"].model
-    ).body.state_dict()
-    scratch = LLMModulesForCausalLM.from_pretrained(
-        comparisons["gpt-neo-scratch"].model
-    ).body.state_dict()
-    whole = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
-    assert all(torch.equal(value, untouched[name]) for name, value in whole.items())
-    far = [
-        name
-        for name, value in whole.items()
-        if value.ndim == 2 and not torch.allclose(value, scratch[name], atol=1e-2)
+def test_layers_are_shown_before_other_controls_and_baselines() -> None:
+    names = ["distilled", "layer-12", "random-teacher", "gpt-neo-scratch", "layer-2", "no-teacher"]
+    assert sorted(names, key=display_order) == [
+        *("layer-2", "layer-12", "no-teacher", "random-teacher", "gpt-neo-scratch", "distilled")
     ]
-    assert {name for name, value in whole.items() if value.ndim == 2} == {*far}
 
 
-def test_a_student_begins_with_what_another_run_has_learned_of_text(
-    small_cache: Path, embedded_settings: Any, gpt_neo: Path, tmp_path: Path
-) -> None:
-    options = TrainSettings(
-        cache=small_cache,
-        run=tmp_path / "text",
-        condition="text",
-        epochs=1,
-        batch_size=8,
-        device="cpu",
-    )
-    train(options)
-    train(
-        replace(options, run=tmp_path / "taken", student=str(tmp_path / "text/model")),
-        comparisons=(),
-    )
-    learned = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
-    for condition in ("sequence", "text", "none"):
-        run = tmp_path / f"from-text-{condition}"
-        train(
-            replace(
-                options,
-                run=run,
-                student=str(tmp_path / "text/model"),
-                condition=condition,
-                **learned,
-            )
-        )  # type: ignore[arg-type]
-        own, taken = (
-            LLMModulesForCausalLM.from_pretrained(each / "model").body.state_dict()
-            for each in (tmp_path / "text", run)
-        )
-        shared = {
-            name
-            for name in own.keys() & taken.keys()
-            if not name.startswith("wte.") or condition == "text"
-        }
-        assert len(shared) > 20
-        assert all(torch.equal(own[name], taken[name]) for name in shared)
-    with pytest.raises(InputError, match="reads a teacher, or its LM head"):
-        train(
-            replace(
-                options, run=tmp_path / "no", student=str(tmp_path / "from-text-sequence/model")
-            )
-        )
-
-
-def test_what_does_not_fit_beside_a_student_is_told_with_its_reason(
-    small_cache: Path, embedded_settings: Any, tmp_path: Path
-) -> None:
-    tiny = TrainSettings(cache=small_cache, run=tmp_path / "run", device="cpu")
-    reasons = unfit_comparisons(tiny, BASELINES)
-    assert reasons.keys() == {"gpt-neo-fine-tuned", "distilled"}
-    assert "lacks the LM head" in reasons["distilled"]
-    assert (
-        reasons["gpt-neo-fine-tuned"]
-        == "student tiny had new weights, so this would be gpt-neo-scratch"
-    )
-    with pytest.raises(
-        InputError, match="its teacher is not random; extract with --teacher random:SEED:T"
-    ):
-        train(
-            tiny,
-            comparisons=("random-teacher",),
-            random_teacher=shutil.copytree(small_cache, tmp_path / "copy"),
-        )
-    assert unfit_comparisons(
-        replace(tiny, cross_attention="bidirectional"), ["bidirectional"]
-    ).keys() == {"bidirectional"}
-    assert (
-        unfit_comparisons(
-            replace(tiny, freeze=("gpt-neo",)), ["gpt-neo-scratch", "gpt-neo-untouched"]
-        )
-        == {}
-    )
-    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "Nobody asks anything here."}] * 3)
-    text = embedded_settings(dataset=str(rows), limit=None)
-    extract(prepare(text))
-    reasons = unfit_comparisons(replace(tiny, cache=text.cache), BASELINES)
-    assert all(
-        "holds plain text" in reasons[name] for name in ("gpt-neo-untouched", "gpt-neo-scratch")
-    )
-
-
-def test_a_baseline_that_was_stopped_is_not_missed_and_a_control_is(
-    small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = TrainSettings(
-        cache=small_cache, run=tmp_path / "run", max_steps=1, batch_size=8, device="cpu"
-    )
-    train(options)
-    whole = run_module.train_one
-
-    def stopped(settings: TrainSettings, *given: Any, **named: Any) -> Any:
-        if settings.run != options.run:
-            raise KeyboardInterrupt
-        return whole(settings, *given, **named)
-
-    monkeypatch.setattr(run_module, "train_one", stopped)
-    for name in ("bidirectional", "layer-0"):
-        with pytest.raises(KeyboardInterrupt):
-            train(options, comparisons=(name,), resume=True)
-    folder = RunFolder(options.run)
-    assert folder.read_record().comparisons == ("layer-0",)
-    with pytest.raises(InputError, match="layer-0 is not finished"):
-        folder.comparisons()
-    monkeypatch.setattr(run_module, "train_one", whole)
-    train(options, comparisons=("layer-0", "bidirectional"), resume=True)
-    assert list(folder.comparisons()) == ["layer-0", "bidirectional"]
-
-
-def test_a_stopwatch_goes_on_from_what_its_checkpoint_kept() -> None:
-    first: Any = Stopwatch()
-    assert first.seconds == 0
-    first.on_train_begin(None, None, None)
-    first.on_train_end(None, None, None)
-    spent = first.seconds
-    assert spent > 0 and first.seconds == spent
-    second: Any = Stopwatch(**first.state()["args"])
-    second.on_train_begin(None, None, None)
-    assert second.seconds > spent
-
-
-def test_too_few_rows_for_a_verdict_are_said_before_training(
-    small_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = TrainSettings(cache=small_cache, run=tmp_path / "few", max_steps=1, device="cpu")
-    train(settings, comparisons=("layer-0",))
-    line = (
-        "4 of 40 rows are held out; with fewer than 10 `evaluate` gives no verdict: use more rows,"
-        " or --validation 0.25\n"
-    )
-    assert line in capsys.readouterr().err
-    train(replace(settings, run=tmp_path / "enough", validation=0.25), comparisons=("layer-0",))
-    train(replace(settings, run=tmp_path / "alone"))
-    assert "held out" not in capsys.readouterr().err
+def test_every_run_has_its_own_description() -> None:
+    assert len({describe(name) for name in ("student", "teacher", *NAMES)}) == len(NAMES) + 2
+    assert describe("layer-12") == "the teacher's layer 12"

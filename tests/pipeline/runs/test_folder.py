@@ -1,4 +1,4 @@
-"""The folder of a run: its record is read, or refused with a reason."""
+"""The folder of a run: its record is read as written, or refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_record_is_read_as_written(record: RunRecord, tmp_path: Path) -> None:
     assert RunFolder(tmp_path).read_record() == record
 
 
-def test_settings_that_an_earlier_version_did_not_have_get_their_defaults(
+def test_settings_missing_in_an_earlier_version_get_their_defaults(
     record: RunRecord, tmp_path: Path
 ) -> None:
     content = record.to_json()

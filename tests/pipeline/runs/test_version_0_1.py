@@ -71,7 +71,7 @@ def test_a_new_comparison_run_is_stored_with_the_old_ones(run: Path) -> None:
 def test_the_run_evaluates_to_the_stored_results(run: Path) -> None:
     results = evaluate(
         EvaluateSettings(
-            run,
+            run=run,
             cache=STORED / "cache",
             teacher=str(STORED / "teacher"),
             samples=4,

@@ -1,3 +1,5 @@
+"""The choice of a score from references, and scores by name."""
+
 import json
 from pathlib import Path
 

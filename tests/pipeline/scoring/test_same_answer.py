@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pipeline.scoring.math_score import MathScore
 from pipeline.scoring.mathematics.final_answer import final_answer
 from pipeline.scoring.mathematics.same_answer import same_answer
-from tests.pipeline.scoring.result_pairs import DIFFERENT, SAME
+from tests.pipeline.scoring.different_results import DIFFERENT
+from tests.pipeline.scoring.equal_results import EQUAL
 
 
-@pytest.mark.parametrize("one, other", SAME)
+@pytest.mark.parametrize("one, other", EQUAL)
 def test_notations_of_one_result_are_equal(one: str, other: str) -> None:
     assert same_answer(one, other) and same_answer(other, one)
 
@@ -23,7 +24,7 @@ def test_different_results_are_not_equal(one: str, other: str) -> None:
 
 
 def test_every_result_equals_itself() -> None:
-    for one, _ in (*SAME, *DIFFERENT):
+    for one, _ in (*EQUAL, *DIFFERENT):
         assert same_answer(one, one) is bool(one)
 
 

@@ -1,3 +1,5 @@
+"""Scores of JSON and calls of functions."""
+
 import json
 from typing import Any
 

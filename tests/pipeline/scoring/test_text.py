@@ -1,3 +1,5 @@
+"""Scores of texts: choice, exact, contains, overlap."""
+
 import pytest
 
 from pipeline.scoring.choice import ChoiceScore

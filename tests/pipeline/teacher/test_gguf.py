@@ -57,19 +57,17 @@ NAMES = {
 def body() -> Qwen2Model:
     torch.manual_seed(0)
     model = Qwen2Model(CONFIG).eval()
-    for weight in model.parameters():
-        torch.nn.init.normal_(
-            weight, mean=0.5, std=0.2
-        )  # reveals tensors that keep their initial values
+    for weight in model.parameters():  # unlike initial values, to reveal tensors that are not read
+        torch.nn.init.normal_(weight, mean=0.5, std=0.2)
     return model
 
 
 @pytest.fixture(scope="module")
 def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("gguf") / "teacher.gguf", body)
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "teacher.gguf", body)
 
 
-def written(
+def write_gguf(
     path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None
 ) -> Path:
     """Write a GGUF file; with `parts`, only the first part's tensors."""
@@ -136,15 +134,10 @@ def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path:
     store = open_cache(tmp_path / "c")
     tokenizer = load_verified_tokenizer(store.attachment("tokenizer"), store.identity["tokenizer"])
     assert tokenizer.eos_token_id == store.manifest.end_token_id
-    options = [
-        "--max-steps",
-        1,
-        "--validation",
-        0.5,
-        "--device",
-        "cpu",
-    ]  # in a process without this module's teacher
-    trained = run_process("train", "--cache", tmp_path / "c", "--run", tmp_path / "run", *options)
+    trained = run_process(  # a process without this module's teacher
+        *("train", "--cache", tmp_path / "c", "--run", tmp_path / "run"),
+        *("--max-steps", 1, "--validation", 0.5, "--device", "cpu"),
+    )
     assert trained.returncode == 0, trained.stderr
     assert (
         open_cache(tmp_path / "c").identity["teacher_weights"]
@@ -153,7 +146,7 @@ def test_a_gguf_teacher_is_extracted_and_trained_from(gguf_file: Path, tmp_path:
 
 
 def test_one_file_of_a_split_gguf_is_refused(body: Qwen2Model, tmp_path: Path) -> None:
-    part = written(tmp_path / "small-00001-of-00002.gguf", body, parts=2)
+    part = write_gguf(tmp_path / "small-00001-of-00002.gguf", body, parts=2)
     with pytest.raises(InputError, match=r"it is one part of 2; merge the parts with"):
         prepare(
             ExtractSettings(
@@ -186,7 +179,9 @@ def test_truncated_files_are_refused(less: int, gguf_file: Path, tmp_path: Path)
 def test_unexpected_tensors_are_named(
     name: str, problem: str | None, body: Qwen2Model, tmp_path: Path
 ) -> None:
-    source = find_teacher(str(written(tmp_path / "more.gguf", body, more={name: torch.ones(16)})))
+    source = find_teacher(
+        str(write_gguf(tmp_path / "more.gguf", body, more={name: torch.ones(16)}))
+    )
     if problem is None:
         load_teacher(source, (-1,), torch.device("cpu"), "fp32", with_lm_head=True)
     else:
@@ -195,7 +190,7 @@ def test_unexpected_tensors_are_named(
 
 
 def test_missing_tensors_are_named(body: Qwen2Model, tmp_path: Path) -> None:
-    fewer = written(tmp_path / "fewer.gguf", body, parts=2)
+    fewer = write_gguf(tmp_path / "fewer.gguf", body, parts=2)
     fewer.write_bytes(fewer.read_bytes().replace(b"split.count", b"other.count"))
     with pytest.raises(InputError, match=r"tensors missing: .*layers\.1\."):
         load_teacher(find_teacher(str(fewer)), (-1,), torch.device("cpu"), "fp32")

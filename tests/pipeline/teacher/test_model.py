@@ -130,7 +130,7 @@ def test_unknown_and_repeated_layers_are_refused(layers: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/x", "just-a-word", "a.gguf"])
-def test_names_of_nothing_are_refused(name: str) -> None:
+def test_unknown_teachers_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="teacher"):
         find_teacher(name)
 

@@ -34,18 +34,8 @@ def hub_with_the_embedded_teacher(folder: Path) -> Path:
 def extract_from_hub(hub: Path, teacher: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """Extract in a new process, as the hub's client reads its environment only once."""
     command = [
-        "extract",
-        "--teacher",
-        teacher,
-        "--cache",
-        cache,
-        "--limit",
-        "3",
-        "--device",
-        "cpu",
-        "--dtype",
-        "fp32",
-        "--json",
+        *("extract", "--teacher", teacher, "--cache", cache),
+        *("--limit", "3", "--device", "cpu", "--dtype", "fp32", "--json"),
     ]
     environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -106,3 +96,13 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
                 "fp32",
                 with_lm_head=with_lm_head,
             )
+
+
+def test_a_random_teacher_without_a_name_has_the_shape_of_the_embedded_one() -> None:
+    ids = torch.tensor([[5, 6, 7, 8]])
+    unnamed, named = (
+        load_teacher(find_teacher(name), [-1], torch.device("cpu"), "fp32").hidden_states(ids)[-1]
+        for name in ("random:4", f"random:4:{EMBEDDED_TEACHER}")
+    )
+    assert find_teacher("random:4").weights_hash() == "random:4"
+    assert torch.equal(unnamed, named)

@@ -1,5 +1,4 @@
-"""Learning from a teacher's predictions: the loss that is written, its gradients, and no teacher in
-memory."""
+"""Learning from a teacher's predictions: loss, gradients, soft targets, and refused caches."""
 
 from __future__ import annotations
 
@@ -26,27 +25,31 @@ from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import find_teacher
 from pipeline.training.prepare import prepare_run
 from pipeline.training.run import train
+from tests.pipeline.short_runs import short_run
 
 Make = Callable[..., ExtractSettings]
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    tokens=st.integers(2, 30), share=st.sampled_from([0.0, 0.3, 1.0]), known=st.integers(1, 20), chunk=st.integers(1, 9),
+    tokens=st.integers(2, 30),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
+    vocabulary=st.integers(1, 20),
+    chunk=st.integers(1, 9),
     seed=st.integers(0, 99),
-)  # fmt: skip
-def test_the_loss_with_soft_targets_and_its_gradients_are_the_plain_ones(
-    tokens: int, share: float, known: int, chunk: int, seed: int
+)
+def test_loss_and_gradients_equal_cross_entropy_with_mixed_targets(
+    tokens: int, share: float, vocabulary: int, chunk: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(2, tokens, 8, generator=generator, requires_grad=True)
     head = torch.randn(20, 8, generator=generator, requires_grad=True)
-    rows = torch.randperm(20, generator=generator)[:known].sort().values
+    rows = torch.randperm(20, generator=generator)[:vocabulary].sort().values
     labels = torch.where(torch.rand(2, tokens, generator=generator) < 0.7, 3, -100)
     labels[:, -1] = 5
     soft = SoftTargets(
         torch.randn(2, tokens, 6, generator=generator),
-        torch.randn(known, 6, generator=generator),
+        torch.randn(vocabulary, 6, generator=generator),
         rows,
         share,
     )
@@ -59,26 +62,26 @@ def test_the_loss_with_soft_targets_and_its_gradients_are_the_plain_ones(
     mixed[:, rows] += share * (soft.states[:, :-1][carries] @ soft.head.T).softmax(dim=-1)
     plain = cross_entropy(logits, mixed, reduction="sum")
     torch.testing.assert_close(total, plain, atol=1e-4, rtol=1e-4)
-    for found, expected in zip(
+    for gradient, expected in zip(
         torch.autograd.grad(total, (hidden, head)),
         torch.autograd.grad(plain, (hidden, head)),
         strict=True,
     ):
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
 def cache(embedded_settings: Make) -> Path:
-    prepared = embedded_settings(keep_head=True)
-    extract(prepare(prepared))
-    return Path(str(prepared.cache))
+    settings = embedded_settings(keep_head=True)
+    extract(prepare(settings))
+    return Path(str(settings.cache))
 
 
 @pytest.mark.parametrize("vocab", ["whole", "dataset"])
 @pytest.mark.parametrize(
-    "condition, layers", [("none", (-1,)), ("sequence", (0,)), ("sequence", (-1,))]
+    ("condition", "layers"), [("none", (-1,)), ("sequence", (0,)), ("sequence", (-1,))]
 )
-def test_the_soft_targets_are_what_the_teacher_predicts(
+def test_soft_targets_are_the_teachers_predictions(
     condition: str, layers: tuple[int, ...], vocab: str, cache: Path
 ) -> None:
     options = TrainSettings(
@@ -104,53 +107,41 @@ def test_the_soft_targets_are_what_the_teacher_predicts(
     expected = teacher.log_probabilities(states[0, :20]).exp()
     head = prepared.model.head_tokens
     tokens = soft.rows if head is None else head[soft.rows]
-    said = (soft.states[0, :20].float() @ soft.head.float().T).softmax(dim=-1)
-    among_those = expected[:, tokens] / expected[:, tokens].sum(
-        dim=-1, keepdim=True
-    )  # the tokens that occur
-    torch.testing.assert_close(
-        said, among_those, atol=3e-2, rtol=3e-2
-    )  # states are stored in bfloat16
-    assert not torch.allclose(said, among_those.roll(1, dims=0), atol=0.3)
+    targets = (soft.states[0, :20].float() @ soft.head.float().T).softmax(dim=-1)
+    # Over the vocabulary of the data set, from states that are stored in bfloat16.
+    expected = expected[:, tokens] / expected[:, tokens].sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(targets, expected, atol=3e-2, rtol=3e-2)
+    assert not torch.allclose(targets, expected.roll(1, dims=0), atol=0.3)
 
 
-def test_a_student_learns_the_teachers_predictions_and_lacks_the_teacher(
-    cache: Path, tmp_path: Path
-) -> None:
-    options = {"epochs": 6, "batch_size": 8, "bridge_lr": 3e-3, "gpt_neo_lr": 3e-3, "device": "cpu"}
-    plain, soft = (
-        train(
-            TrainSettings(
-                cache=cache, run=tmp_path / str(share), condition="none", distill=share, **options
-            )
-        )  # type: ignore[arg-type]
+def test_predictions_alone_teach_as_well_as_labels(cache: Path, tmp_path: Path) -> None:
+    longer = {"epochs": 6, "bridge_lr": 3e-3, "gpt_neo_lr": 3e-3, "condition": "none"}
+    labels, predictions = (
+        train(short_run(cache, tmp_path / str(share), distill=share, **longer)).result
         for share in (0.0, 1.0)
     )
-    assert soft.result.best_val_loss == pytest.approx(plain.result.best_val_loss, rel=0.1)
-    assert soft.result.best_val_loss != plain.result.best_val_loss
-    assert (soft.result.steps, soft.result.tokens) == (
-        plain.result.steps,
-        plain.result.tokens,
-    )
+    assert predictions.best_val_loss == pytest.approx(labels.best_val_loss, rel=0.1)
+    assert predictions.best_val_loss != labels.best_val_loss
+    assert (predictions.steps, predictions.tokens) == (labels.steps, labels.tokens)
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    ("changes", "problem"),
     [
         ({"condition": "text"}, "--distill: the teacher predicts its own tokens"),
         ({"new_weights": True}, "--new-weights: those of --student tiny are new already"),
     ],
 )
-def test_what_cannot_be_learned_so_is_said(
-    changes: dict[str, object], said: str, cache: Path, tmp_path: Path
+def test_students_without_the_teachers_tokens_are_refused(
+    changes: dict[str, object], problem: str, cache: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         train(
             TrainSettings(cache=cache, run=tmp_path / "run", distill=0.5, device="cpu", **changes)
         )  # type: ignore[arg-type]
 
 
-def test_a_cache_without_the_head_or_its_states_cannot_be_learned_from(
+def test_a_cache_without_the_lm_head_or_the_last_layer_is_refused(
     small_cache: Path, embedded_settings: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""A run that meets a full disk, and one whose cache is ten times as large."""
+"""A full disk during a checkpoint; memory that does not grow with the cache."""
 
 from __future__ import annotations
 
@@ -23,16 +23,8 @@ from pipeline.runs.folder import RunFolder
 from tests.conftest import ROOT, RunCli
 
 OPTIONS = [
-    "--device",
-    "cpu",
-    "--batch-size",
-    "8",
-    "--max-steps",
-    "6",
-    "--eval-every",
-    "2",
-    "--log-every",
-    "1",
+    *("--device", "cpu", "--batch-size", "8"),
+    *("--max-steps", "6", "--eval-every", "2", "--log-every", "1"),
 ]
 
 
@@ -45,11 +37,10 @@ OPTIONS = [
         "trainer_state.json",
     ],
 )
-def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
+def test_a_full_disk_leaves_the_previous_checkpoint(
     file: str, run_cli: RunCli, small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """safetensors and the file system say it as they do on a full disk, with half the file
-    written."""
+    """The libraries raise what they raise on a full disk, with half of the file written."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_cli("train", "--cache", small_cache, "--run", whole, *OPTIONS).returncode == 0
     blocked = cut / "checkpoints" / "checkpoint-4" / file
@@ -91,12 +82,14 @@ def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before(
 PEAK = """
 import sys
 from pathlib import Path
-from pipeline.training.run import train
 from pipeline.runs.settings import TrainSettings
-train(TrainSettings(
-    cache=Path(sys.argv[1]), run=Path(sys.argv[2]), batch_tokens=1000, max_steps=20, eval_every=100, device="cpu"
-))
-print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")))
+from pipeline.training.run import train
+
+cache, run = map(Path, sys.argv[1:])
+steps = {"batch_tokens": 1000, "max_steps": 20, "eval_every": 100}
+train(TrainSettings(cache=cache, run=run, device="cpu", **steps))
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
 """
 
 
@@ -105,7 +98,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 def test_memory_does_not_grow_with_the_cache(
     codec: str, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:
-    """Ten times the cache (30 MB of states in bfloat16) and the same number of steps."""
+    """A cache of ten times the size (30 MB in bfloat16) and the same number of steps."""
     peaks = []
     for rows in (80, 800):
         extract(prepare(embedded_settings(cache=tmp_path / str(rows), limit=rows, codec=(codec,))))

@@ -1,5 +1,4 @@
-"""The teacher's LM head reduced to a student's width: as near as any of that rank comes, and put in
-the right rows."""
+"""The reduced LM head of the teacher is the best one of its rank, and initialises a student."""
 
 from __future__ import annotations
 
@@ -27,9 +26,7 @@ Make = Callable[..., ExtractSettings]
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), width=st.integers(1, 12))
-def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(
-    seed: int, width: int
-) -> None:
+def test_the_reduced_head_has_the_least_error_of_its_rank(seed: int, width: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     head_KD = torch.randn(30, 8, generator=generator)
     states_ND = (
@@ -39,7 +36,7 @@ def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(
     logits_NK = states_ND @ (head_KD - head_KD.mean(dim=0)).T
 
     def error(reduced: torch.Tensor) -> float:
-        """What is left of the logits when the best states are put into a head."""
+        """Return the squared error of the logits with the best states for a head."""
         best_NS = logits_NK @ torch.linalg.pinv(reduced).T
         return float((logits_NK - best_NS @ reduced.T).pow(2).sum())
 
@@ -49,13 +46,12 @@ def test_no_other_head_of_that_width_comes_nearer_to_the_teachers_logits(
     )
     best_NS = logits_NK @ torch.linalg.pinv(reduced_KS).T
     moment = (best_NS.T @ best_NS / len(best_NS))[: min(width, 8), : min(width, 8)]
-    torch.testing.assert_close(
-        moment, torch.eye(len(moment)), atol=2e-2, rtol=0
-    )  # white, as what a LayerNorm lets out
+    # White, like the output of GPT-Neo's last LayerNorm.
+    torch.testing.assert_close(moment, torch.eye(len(moment)), atol=2e-2, rtol=0)
 
 
 @pytest.mark.parametrize("vocab", ["whole", "dataset"])
-def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(
+def test_rows_of_the_vocabulary_start_as_the_teachers_and_others_at_random(
     vocab: str, embedded_settings: Make, tmp_path: Path
 ) -> None:
     settings = embedded_settings(cache=tmp_path / "cache", keep_head=True)
@@ -72,26 +68,24 @@ def test_the_rows_of_the_tokens_that_occur_begin_as_the_teachers(
             vocab=vocab,
             head_init="teacher",
         )  # type: ignore[arg-type]
-        begun = prepare_run(cache, run, Share()).model.lm_head.weight.detach()
+        initial = prepare_run(cache, run, Share()).model.lm_head.weight.detach()
         random = prepare_run(
             cache,
             TrainSettings(cache=settings.cache, run=tmp_path / "run", device="cpu", vocab=vocab),
             Share(),
         )  # type: ignore[arg-type]
         states = torch.cat([torch.from_numpy(e.hidden_states[-1].astype("float32")) for e in cache])
-    rows = begun if vocab == "dataset" else begun[tokens]
+    rows = initial if vocab == "dataset" else initial[tokens]
     logits_NK = states @ (kept.float() - kept.float().mean(dim=0)).T
-    left = logits_NK - logits_NK @ torch.linalg.pinv(rows).T @ rows.T
-    assert (
-        float(left.norm() / logits_NK.norm()) < 0.2
-    )  # 128 of the teacher's directions tell nearly all
+    error_NK = logits_NK - logits_NK @ torch.linalg.pinv(rows).T @ rows.T
+    assert float(error_NK.norm() / logits_NK.norm()) < 0.2
     if vocab == "whole":
-        others = torch.ones(len(begun), dtype=torch.bool)
+        others = torch.ones(len(initial), dtype=torch.bool)
         others[tokens] = False
-        assert torch.equal(begun[others], random.model.lm_head.weight.detach()[others])
+        assert torch.equal(initial[others], random.model.lm_head.weight.detach()[others])
 
 
-def test_a_cache_without_the_head_is_told_so(small_cache: Path, tmp_path: Path) -> None:
+def test_a_cache_without_the_head_is_refused(small_cache: Path, tmp_path: Path) -> None:
     with (
         open_cache(small_cache) as cache,
         pytest.raises(InputError, match="extract with --keep-head"),

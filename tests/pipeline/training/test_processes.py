@@ -1,4 +1,4 @@
-"""Several processes that train together reach what one does."""
+"""Several processes train the same student as one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def trained(
     cache: Path, run: Path, processes: int, *options: object
 ) -> subprocess.CompletedProcess[str]:
     command = [
-        "train", "--cache", cache, "--run", run, "--device", "cpu", "--batch-tokens", 700, "--accumulate", 2, "--epochs", 2,
-        "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3, *options,
-    ]  # fmt: skip
+        *("train", "--cache", cache, "--run", run, "--device", "cpu"),
+        *("--batch-tokens", 700, "--accumulate", 2, "--epochs", 2),
+        *("--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3),
+        *options,
+    ]
     if processes == 1:
         return run_process(*command)
     start = [
@@ -43,7 +45,7 @@ def trained(
     )
 
 
-def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
+def test_two_processes_train_as_one_and_each_resumes_the_other(
     small_cache: Path, tmp_path: Path
 ) -> None:
     done = {
@@ -65,10 +67,8 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
     for name, values in weights[0].items():
         assert float((values - weights[1][name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
-    for run, processes in (
-        (one, 2),
-        (two, 1),
-    ):  # each is cut in the middle of an epoch, and gone on with by the other number
+    # Each is interrupted in the middle of an epoch, and resumed by the other number of processes.
+    for run, processes in ((one, 2), (two, 1)):
         whole, curve = load_file(run.model / "model.safetensors"), run.read_metrics()
         shutil.rmtree(max(run.checkpoints.iterdir(), key=step_of))
         shutil.rmtree(run.model)
@@ -85,7 +85,7 @@ def test_two_processes_reach_the_loss_of_one_and_either_goes_on_with_the_other(
             assert float((values - whole[name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
 
-def test_batches_that_cannot_be_dealt_out_are_refused(
+def test_batches_that_cannot_be_divided_among_processes_are_refused(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.training.one_run.process_share", lambda: Share(0, 2))

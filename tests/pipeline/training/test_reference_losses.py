@@ -1,7 +1,6 @@
-"""Losses of short runs compared with committed ones, so that numerical drift shows.
+"""Losses of short runs equal committed ones.
 
-`python -m tests.pipeline.training.test_reference_losses` writes the file again, when a change of
-the numbers is intended.
+To change them on purpose: `python -m tests.pipeline.training.test_reference_losses`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.conftest import ROOT
 FILE = ROOT / "tests" / "fixtures" / "reference_losses.json"
 STEPS = 8
 TOLERANCE = 1e-3
-"""Relative, in fp32 on a CPU: machines differ in the last bits of each sum."""
+"""Relative, in fp32 on a CPU: the last bits of a sum depend on the machine."""
 CONDITIONS = ("sequence", "prompt")
 
 
@@ -49,7 +48,7 @@ def losses_of(condition: str, cache: Path, run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_losses_are_those_committed(
+def test_losses_equal_the_committed_ones(
     condition: str, embedded_settings: Callable[..., ExtractSettings], tmp_path: Path
 ) -> None:
     settings = embedded_settings(condition=condition, layers=(-1,))
