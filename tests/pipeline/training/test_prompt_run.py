@@ -88,7 +88,7 @@ def test_an_impossible_control_is_refused_before_anything_is_trained(
             "holds the states of prompts only; train with --condition prompt",
         ),
         ({"condition": "none"}, "holds the states of prompts only"),
-        ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's own"),
+        ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's"),
         ({"student_tokenizer": "/nowhere"}, "/nowhere: no usable tokenizer"),
         ({"cross_every": 9}, "--cross-every 9"),
         ({"layers": (-1, 0, 5)}, "not layer 5"),
@@ -110,7 +110,7 @@ def test_impossible_students_are_refused(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"condition": "text"}, "reads no teacher to compare with; train it without --controls"),
+        ({"condition": "text"}, "reads no teacher to compare with; omit --controls"),
         ({"layers": (0,)}, "layer-0: would be the student"),
     ],
 )
@@ -125,8 +125,8 @@ def test_controls_that_compare_nothing_are_refused(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"keep_head": True}, "--keep-head: .*of its own"),
-        ({"loss_on": "all"}, "--loss-on all: .*answers alone"),
+        ({"keep_head": True}, "--keep-head: .*its own LM head"),
+        ({"loss_on": "all"}, "--loss-on all: .*only the answers"),
     ],
 )
 def test_extract_refuses_options_without_effect_on_prompts(
@@ -151,9 +151,9 @@ def test_extract_refuses_rows_without_prompts(
     [
         (
             ("--condition", "prompt", "--cross-layers", 2),
-            "--cross-layers: with --condition prompt it is --cross-every",
+            "--cross-layers: with --condition prompt use --cross-every",
         ),
-        (("--cross-every", 2), "--cross-every: with --condition sequence it is --cross-layers"),
+        (("--cross-every", 2), "--cross-every: with --condition sequence use --cross-layers"),
         (("--condition", "sequence", "--max-answer-tokens", 9), "prompts only"),
     ],
 )
