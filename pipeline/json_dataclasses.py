@@ -26,11 +26,11 @@ def key(name: str) -> dict[str, Any]:
 def to_json(value: Any) -> Any:
     """Return dataclasses, however nested, as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
-        pairs = [(own, getattr(value, own.name)) for own in fields(value)]
+        pairs = [(item, getattr(value, item.name)) for item in fields(value)]
         return {
-            _key(own): to_json(content)
-            for own, content in pairs
-            if content is not None or not own.metadata.get("optional")
+            _key(item): to_json(content)
+            for item, content in pairs
+            if content is not None or not item.metadata.get("optional")
         }
     if isinstance(value, dict):
         return {key: to_json(content) for key, content in value.items()}
@@ -106,30 +106,32 @@ class _Reader:
 
     def _read_object(self, kind: Any, value: dict[str, Any], name: str) -> Any:
         make: Callable[..., Any] = kind
-        own_fields = {_key(own): own for own in fields(kind)}
-        unknown = sorted(value.keys() - own_fields.keys())
+        by_key = {_key(item): item for item in fields(kind)}
+        unknown = sorted(value.keys() - by_key.keys())
         if unknown and not self._ignore_unknown:
             raise UnknownKeysError(
                 f"{_prefix(name)}unknown to this version of the program: {', '.join(unknown)}"
             )
         hints = get_type_hints(kind)
         given = {
-            own.name: self.read(hints[own.name], value[key], _joined(name, key))
-            for key, own in own_fields.items()
+            item.name: self.read(hints[item.name], value[key], _joined(name, key))
+            for key, item in by_key.items()
             if key in value
         }
         missing = [
             key
-            for key, own in own_fields.items()
-            if own.name not in given and own.default is MISSING and own.default_factory is MISSING
+            for key, item in by_key.items()
+            if item.name not in given
+            and item.default is MISSING
+            and item.default_factory is MISSING
         ]
         if missing:
             raise ValueError(f"{_prefix(name)}without {', '.join(missing)}")
         return make(**given)
 
 
-def _key(own: Field[Any]) -> str:
-    return str(own.metadata.get("key") or own.name)
+def _key(item: Field[Any]) -> str:
+    return str(item.metadata.get("key") or item.name)
 
 
 def _joined(name: str, key: str) -> str:

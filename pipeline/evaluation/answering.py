@@ -127,26 +127,28 @@ def answer_lines(
             student=name,
             prompt=_prompt_text(prompt),
             reference=prompt.reference,
-            answer=own.written[index].text,
-            score=own.scores[index],
-            stopped=own.written[index].stopped,
+            answer=run_answers.written[index].text,
+            score=run_answers.scores[index],
+            stopped=run_answers.written[index].stopped,
         )
         for index, prompt in enumerate(prompts)
-        for name, own in answers.items()
-        if own.written
+        for name, run_answers in answers.items()
+        if run_answers.written
     ]
 
 
 def shown_samples(prompts: Sequence[Conversation], answers: Mapping[str, Answers]) -> list[Sample]:
     """Return the first prompts with the answers of all runs."""
-    answered = {name: own for name, own in answers.items() if own.written}
+    answered = {name: run_answers for name, run_answers in answers.items() if run_answers.written}
     return [
         Sample(
             row_id=prompt.row_id,
             prompt=_prompt_text(prompt),
             reference=prompt.reference,
-            answers={name: own.written[index].text for name, own in answered.items()},
-            scores={name: own.scores[index] for name, own in answered.items()},
+            answers={
+                name: run_answers.written[index].text for name, run_answers in answered.items()
+            },
+            scores={name: run_answers.scores[index] for name, run_answers in answered.items()},
         )
         for index, prompt in enumerate(prompts[:_SHOWN_SAMPLES])
     ]

@@ -152,8 +152,8 @@ def _row(results: Sequence[StudentResult]) -> ComparedRow:
         reads=first.reads,
         leaks=first.leaks,
         figures={
-            name: Spread(sum(own) / len(own), min(own), max(own), own)
-            for name, own in values.items()
+            name: Spread(sum(numbers) / len(numbers), min(numbers), max(numbers), numbers)
+            for name, numbers in values.items()
         },
     )
 

@@ -72,13 +72,14 @@ def transfer_score(student: RowLosses, other: RowLosses) -> TransferScore | None
     ]
     if not pairs:
         return None
-    own, others = student.nats[[pair[0] for pair in pairs]], other.nats[[pair[1] for pair in pairs]]
+    student_nats = student.nats[[pair[0] for pair in pairs]]
+    other_nats = other.nats[[pair[1] for pair in pairs]]
     interval = None
     if len(pairs) >= MIN_HELD_OUT:
         counts = _resampled_counts(len(pairs))
         smallest = np.finfo(np.float64).tiny
-        interval = _middle(1 - (counts @ own) / np.maximum(counts @ others, smallest))
-    score = float(1 - own.sum() / others.sum())
+        interval = _middle(1 - (counts @ student_nats) / np.maximum(counts @ other_nats, smallest))
+    score = float(1 - student_nats.sum() / other_nats.sum())
     return TransferScore(score=score, interval=interval, rows=len(pairs))
 
 

@@ -144,13 +144,13 @@ def compare_losses(runs: Sequence[OpenRun], measured: Sequence[Measured]) -> lis
     }
     return [
         replace(
-            own.result,
-            bits_per_byte=own.losses.bits_per_byte if answers_only else None,
+            run_measured.result,
+            bits_per_byte=run_measured.losses.bits_per_byte if answers_only else None,
             transfer=(
-                transfer_score(measured[0].losses, own.losses)
-                if own.result.name in same_text
+                transfer_score(measured[0].losses, run_measured.losses)
+                if run_measured.result.name in same_text
                 else None
             ),
         )
-        for own in measured
+        for run_measured in measured
     ]

@@ -84,12 +84,14 @@ def open_runs(
                 caches[location.address] = stack.enter_context(_open(location, option))
             return caches[location.address]
 
-        own = open_once(storage_location(cache or student_record.cache_location), "--cache")
+        student_cache = open_once(
+            storage_location(cache or student_record.cache_location), "--cache"
+        )
         runs = []
         for name, folder in {STUDENT: student, **student.comparisons()}.items():
             record = folder.read_record()
             if record.identity.cache == student_record.identity.cache:
-                run_cache = own
+                run_cache = student_cache
             else:
                 location = storage_location(random_teacher or record.cache_location)
                 run_cache = open_once(location, "--random-teacher")

@@ -80,7 +80,7 @@ def evaluate(
         if settings.includes_teacher:
             _measure_teacher(outcome, evaluator, student, held_out)
         results = _results(outcome, evaluator, runs, len(held_out))
-    answers = {own.result.name: own.answers for own in outcome.measured}
+    answers = {run.result.name: run.answers for run in outcome.measured}
     _write(folder.evaluation, results, answer_lines(evaluator.prompts.conversations, answers))
     return results
 
@@ -156,7 +156,7 @@ def _results(
     students = compare_losses(runs, outcome.measured)
     students[0] = replace(students[0], tasks=outcome.tasks)
     score = evaluator.scores.description
-    answers = {own.result.name: own.answers for own in outcome.measured}
+    answers = {run.result.name: run.answers for run in outcome.measured}
     return EvaluationResults(
         run=str(settings.run),
         verdict=verdict(students, score),

@@ -70,9 +70,9 @@ def _intervals(controls: Sequence[StudentResult]) -> dict[str, Interval]:
 
 def _answers_better(student: StudentResult, controls: Sequence[StudentResult]) -> bool:
     """Return whether every control answers worse; True if answers were not scored."""
-    own = student.score
-    return own is None or all(
-        control.score is None or control.score.value < own.value for control in controls
+    score = student.score
+    return score is None or all(
+        control.score is None or control.score.value < score.value for control in controls
     )
 
 

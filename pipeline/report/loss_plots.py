@@ -67,8 +67,8 @@ def sweep_plot(points: Sequence[SweepPoint]) -> Figure:
     for point in points:
         name = ", ".join(f"{other} {point.varied[other]}" for other in others)
         series.setdefault(name, []).append((ticks.index(point.varied[first]), point.loss))
-    for number, (name, own) in enumerate(series.items()):
-        x, y = zip(*own, strict=True)
+    for number, (name, line) in enumerate(series.items()):
+        x, y = zip(*line, strict=True)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(x, y, color=colour, marker="o", markersize=4, label=name or None)
     axes.set_xticks(range(len(ticks)), ticks)
