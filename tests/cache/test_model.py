@@ -80,7 +80,10 @@ class CacheModel(RuleBasedStateMachine):
     @precondition(lambda self: self.is_intact and self.published != ALL)
     @rule(step=STEPS, torn=st.booleans())
     def publish(self, step: int | None, torn: bool) -> None:
-        """Publish the next shard; a process that dies may leave an unfinished journal line."""
+        """Publish the next shard, after a process that died within a journal line if `torn`."""
+        if torn:
+            with (self.root / JOURNAL_NAME).open("ab") as stream:
+                stream.write(b'{"shard":')
         shard, died = min(ALL - self.published), True
         with dying_at(step):
             make_cache(self.root, SHARDS, self.container, publish=[shard])
@@ -90,9 +93,6 @@ class CacheModel(RuleBasedStateMachine):
         assert died or shard in journaled
         self.published = journaled
         self.suspect -= journaled
-        if died and torn:
-            with (self.root / JOURNAL_NAME).open("ab") as stream:
-                stream.write(b'{"shard":')
 
     @precondition(lambda self: not self.manifest_damaged)
     @rule(seed=SEEDS, kind=st.sampled_from(["flip", "truncate", "delete"]))
