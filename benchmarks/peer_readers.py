@@ -1,8 +1,8 @@
-"""Ways to read whole examples: the limit, the peers' ways, plain libraries, and this cache. Same
-examples, same types out.
+"""The readers that `cache_read.py` compares: the limit, those of peers, libraries, and this cache.
 
-A reader is made from the folder that `write_all` has filled, and called with an example's index; it
-gives token ids, loss mask and hidden states as memory of its own."""
+A reader is created from the folder that `write_all` has filled, and called with an example's index;
+it returns copies of token ids, loss mask and hidden states.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Reader = Callable[[int], Any]
 
 
 def write_all(folder: Path, examples: list[Example]) -> None:
-    """The same examples in every reader's form."""
+    """Write the same examples in the format of every reader."""
     (folder / "attachments").mkdir()
     for name in CONTAINER_NAMES:
         _write_cache(folder / name, examples, name, folder / "attachments")
@@ -71,7 +71,7 @@ def _write_cache(root: Path, examples: list[Example], name: str, attachments: Pa
 
 
 def memory_map(folder: Path) -> Reader:
-    """The limit: copies from memory maps of the bare arrays."""
+    """Copy from memory maps of the arrays (the limit)."""
     starts = np.load(folder / "starts.npy").tolist()
     maps = [
         np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -81,17 +81,17 @@ def memory_map(folder: Path) -> Reader:
 
 
 def safetensors_files(folder: Path) -> Reader:
-    """One file an example, as speculators does."""
+    """Read one file per example, as speculators does."""
     return lambda index: load_file(folder / "safetensors" / f"{index}.safetensors")
 
 
 def torch_files(folder: Path) -> Reader:
-    """One file an example, as SpecForge does; here without pickled code."""
+    """Read one file per example, as SpecForge does; here without pickled code."""
     return lambda index: torch.load(folder / "torch" / f"{index}.pt", weights_only=True)
 
 
 def _in_shards(folder: Path, open_arrays: Callable[[Path], list[Any]], suffix: str) -> Reader:
-    """Slices of this cache's shards through a library that knows nothing of this project."""
+    """Read slices of this cache's shards through another library."""
     starts = np.load(folder / "starts.npy").tolist()
     shards = [open_arrays(path) for path in sorted((folder / suffix / "shards").iterdir())]
 
@@ -107,7 +107,7 @@ def _in_shards(folder: Path, open_arrays: Callable[[Path], list[Any]], suffix: s
 
 
 def plain_h5py(folder: Path) -> Reader:
-    """This cache's HDF5 shards through h5py."""
+    """Read this cache's HDF5 shards through h5py."""
 
     def open_arrays(path: Path) -> list[Any]:
         file = h5py.File(path)
@@ -117,7 +117,7 @@ def plain_h5py(folder: Path) -> Reader:
 
 
 def plain_zarr(folder: Path) -> Reader:
-    """This cache's Zarr shards through zarr-python."""
+    """Read this cache's Zarr shards through zarr-python."""
     return _in_shards(
         folder,
         lambda path: [zarr.open_group(LocalStore(path), mode="r")[name] for name in ARRAYS],
@@ -126,13 +126,13 @@ def plain_zarr(folder: Path) -> Reader:
 
 
 def zarrs_pipeline(folder: Path) -> Reader:
-    """The same with the zarrs codec pipeline (Rust)."""
+    """Read this cache's Zarr shards through zarr-python with the zarrs codec pipeline (Rust)."""
     zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
     return plain_zarr(folder)
 
 
 def plain_tensorstore(folder: Path) -> Reader:
-    """This cache's Zarr shards through tensorstore."""
+    """Read this cache's Zarr shards through tensorstore."""
 
     class Lazy:
         def __init__(self, path: Path) -> None:
@@ -146,12 +146,12 @@ def plain_tensorstore(folder: Path) -> Reader:
 
 
 def this_cache_zarr(folder: Path) -> Reader:
-    """`open_cache(…)[i]`: checked, then read straight from its bytes."""
+    """Read with `open_cache(…)[i]`: checksums compared, then bytes read directly."""
     return open_cache(folder / "zarr").example
 
 
 def this_cache_hdf5(folder: Path) -> Reader:
-    """`open_cache(…)[i]`: checked, then read straight from its bytes."""
+    """Read with `open_cache(…)[i]`: checksums compared, then bytes read directly."""
     return open_cache(folder / "hdf5").example
 
 
@@ -169,16 +169,16 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 
 
 def make_examples(megabytes: int, width: int = 896) -> list[Example]:
-    """Random examples of 100 to 800 tokens, `megabytes` MB of bfloat16 in all."""
+    """Return random examples of 100 to 800 tokens, with `megabytes` MB of bfloat16 in total."""
     rng = np.random.default_rng(0)
     examples: list[Example] = []
-    left = megabytes * 1_000_000
-    while left > 0:
+    remaining = megabytes * 1_000_000
+    while remaining > 0:
         tokens = int(rng.integers(100, 800))
         bits = rng.integers(0, 1 << 15, (tokens, width), np.uint16)
         ids = rng.integers(0, 1000, tokens, np.int32)
         examples.append(
             Example(str(len(examples)), ids, ids > 500, {-1: bits.view(ml_dtypes.bfloat16)})
         )
-        left -= bits.nbytes
+        remaining -= bits.nbytes
     return examples

@@ -1,4 +1,4 @@
-"""Create a small GPT-Neo with random weights and its own tokenizer, if no pretrained one is at hand.
+"""Create a small GPT-Neo with random weights and its own tokenizer, in place of a pretrained one.
 
 Run `python benchmarks/small_gpt_neo.py TEXTS OUT [--tokens N --width N --blocks N --heads N]`.
 TEXTS is any data set that `extract` reads; the byte-pair tokenizer is trained on all of its turns.

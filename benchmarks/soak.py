@@ -1,13 +1,12 @@
-"""A long fault test of real extracts: kill -9 at random moments, then broken bytes and files, then
-repair; again and again.
+"""Fault test of real extracts: kill -9 at random moments, then damaged files, then repair.
 
 Run `python benchmarks/soak.py [--minutes N] [--seed N] [--json FILE]`. Each round extracts the
-embedded data set into a new cache (formats by turns) and kills the command again and again until it
-is done; its content digest must be that of an
-uninterrupted extract. Then files of every kind are broken, one at a time: `verify` must name each,
-and reading must give the right numbers or an error. At last several are broken at once and `cache
-repair` must bring the digest back. Exit status 1 and the failing round's folder kept where anything
-goes wrong."""
+embedded data set into a new cache (container formats alternate) and kills the command repeatedly
+until it is done; the content digest must be that of an uninterrupted extract. Then files of every
+kind are damaged, one at a time: `verify` must report each, and reading must return the right
+numbers or an error. Finally several are damaged at once, and `cache repair` must restore the
+digest. If anything fails, the exit status is 1 and the folder of that round is kept.
+"""
 
 from __future__ import annotations
 
@@ -36,36 +35,26 @@ from tests.cache.faults import files_of, flip_byte, remove, shard_paths, swap
 
 ROOT = Path(__file__).parent.parent
 LIMIT, SHARD_TOKENS = 160, 700
-FAULTS_A_ROUND = 40
+FAULTS_PER_ROUND = 40
 
 
 class SoakError(Exception):
-    """The cache has failed."""
+    """Lost data, or damage that was not detected."""
 
 
-def command(what: str, *options: object) -> list[str]:
-    return [sys.executable, str(ROOT / "cli.py"), *what.split(), *map(str, options)]
+def command(name: str, *options: object) -> list[str]:
+    return [sys.executable, str(ROOT / "cli.py"), *name.split(), *map(str, options)]
 
 
 def extract_command(root: Path, name: str) -> list[str]:
-    options = [
-        "--layers",
-        "-1,0",
-        "--limit",
-        LIMIT,
-        "--shard-tokens",
-        SHARD_TOKENS,
-        "--dtype",
-        "fp32",
-        "--device",
-        "cpu",
-    ]
-    return command("extract", "--cache", root, "--format", name, *options)
+    options = f"--layers -1,0 --limit {LIMIT} --shard-tokens {SHARD_TOKENS} --dtype fp32"
+    return command(
+        "extract", "--cache", root, "--format", name, "--device", "cpu", *options.split()
+    )
 
 
 def extract_through_kills(root: Path, name: str, rng: random.Random, counts: Counter[str]) -> None:
-    """Kill at a random moment between the first journal line and the last; what was published must
-    stay and be whole."""
+    """Extract, killed at random moments; published shards must remain and be intact."""
     while True:
         before = published(root)
         process = subprocess.Popen(
@@ -74,8 +63,8 @@ def extract_through_kills(root: Path, name: str, rng: random.Random, counts: Cou
             stderr=subprocess.PIPE,
             text=True,
         )
-        wanted = before + rng.randrange(4)
-        while process.poll() is None and published(root) < wanted:
+        target = before + rng.randrange(4)
+        while process.poll() is None and published(root) < target:
             time.sleep(0.002)
         time.sleep(rng.random() * (0.05 if (root / "manifest.json").exists() else 5))
         finished = process.poll() is not None
@@ -96,21 +85,21 @@ def published(root: Path) -> int:
     return len(scan_journal(root).records) if root.is_dir() else 0
 
 
-def break_one(root: Path, rng: random.Random, counts: Counter[str]) -> list[tuple[Path, bytes]]:
-    """Break one thing; gives back what stood there."""
+def damage_one(root: Path, rng: random.Random, counts: Counter[str]) -> list[tuple[Path, bytes]]:
+    """Damage one file or shard; return the original contents."""
     kind = rng.choice(["flip"] * 6 + ["cut", "remove", "swap", "grow"])
     files = files_of(root)
     victim = rng.choice(files[rng.choice(sorted(files))])
-    kept = [(victim, victim.read_bytes())]
+    originals = [(victim, victim.read_bytes())]
     if kind == "swap":
         left, right = rng.sample(shard_paths(root), 2)
-        kept = [
+        originals = [
             (path, path.read_bytes())
             for shard in (left, right)
             for path in shard.rglob("*")
             if path.is_file()
         ]
-        kept += [(path, path.read_bytes()) for path in (left, right) if path.is_file()]
+        originals += [(path, path.read_bytes()) for path in (left, right) if path.is_file()]
         swap(left, right)
     elif kind == "remove":
         remove(victim)
@@ -121,11 +110,11 @@ def break_one(root: Path, rng: random.Random, counts: Counter[str]) -> list[tupl
     else:
         flip_byte(victim, rng)
     counts[kind] += 1
-    return kept
+    return originals
 
 
-def must_be_found(root: Path, original: Cache, torn_tail: bool) -> None:
-    """Broken once: verify says so, and reading gives the right example or an error."""
+def require_detection(root: Path, original: Cache, torn_tail: bool) -> None:
+    """Require that verify reports damage, and that reading returns right examples or errors."""
     if verify_cache(root).whole and not torn_tail:
         raise SoakError("verify found nothing")
     errors = 0
@@ -140,7 +129,7 @@ def must_be_found(root: Path, original: Cache, torn_tail: bool) -> None:
         except CacheError:
             errors += 1
     if not errors and not torn_tail:
-        raise SoakError("everything was read, nothing was refused")
+        raise SoakError("all examples were read without an error")
 
 
 def soak_round(
@@ -149,20 +138,16 @@ def soak_round(
     root = folder / "cache"
     extract_through_kills(root, name, rng, counts)
     if open_cache(root).content_digest != original.content_digest:
-        raise SoakError("another content digest after the kills")
-    for _ in range(FAULTS_A_ROUND):
-        kept = break_one(root, rng, counts)
-        # Text after the journal's last whole line is what a dead writer leaves: not damage, by
-        # design.
-        journal = (
-            (root / "journal.jsonl").read_bytes() if (root / "journal.jsonl").is_file() else b""
-        )
-        must_be_found(
-            root,
-            original,
-            torn_tail=kept[0][0].name == "journal.jsonl" and journal.startswith(kept[0][1]),
-        )
-        for path, content in kept:
+        raise SoakError("the content digest differs after the kills")
+    for _ in range(FAULTS_PER_ROUND):
+        originals = damage_one(root, rng, counts)
+        # A dead writer leaves text after the journal's last complete line; that is not damage.
+        journal = root / "journal.jsonl"
+        content = journal.read_bytes() if journal.is_file() else b""
+        victim, original_content = originals[0]
+        torn_tail = victim == journal and content.startswith(original_content)
+        require_detection(root, original, torn_tail)
+        for path, content in originals:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     if not verify_cache(root).whole:
@@ -191,7 +176,7 @@ def soak_round(
 @click.option("--seed", default=0, show_default=True)
 @json_option
 def main(minutes: float, seed: int, json_path: Path | None) -> None:
-    """Break things until the time is over."""
+    """Run rounds until the time is over."""
     counts: Counter[str] = Counter()
     rng = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -211,14 +196,14 @@ def main(minutes: float, seed: int, json_path: Path | None) -> None:
             sys.exit(1)
         shutil.rmtree(this_round)
         counts["rounds"] += 1
-        click.echo(", ".join(f"{count} {what}" for what, count in sorted(counts.items())), err=True)
+        click.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())), err=True)
     shutil.rmtree(folder)
     table = Table(
-        title=f"Soak, {minutes:g} minutes, seed {seed}: nothing was lost, nothing was missed"
+        title=f"Soak, {minutes:g} minutes, seed {seed}: no data lost, all damage detected"
     )
-    for what in sorted(counts):
-        table.add_column(what, justify="right")
-    table.add_row(*(str(counts[what]) for what in sorted(counts)))
+    for kind in sorted(counts):
+        table.add_column(kind, justify="right")
+    table.add_row(*(str(counts[kind]) for kind in sorted(counts)))
     Console().print(table)
     write_json(json_path, dict(counts))
 

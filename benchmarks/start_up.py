@@ -1,8 +1,8 @@
-"""Benchmark of start-up: how long `--help` and the refusal of wrong input take, and their imports.
+"""Measure start-up: time and imports of `--help`, and of the refusal of wrong input.
 
 Run `python benchmarks/start_up.py [--rounds N] [--root FOLDER] [--only WORDS] [--json FILE]`. Each
 call is a new process. Seconds are the median of several rounds after a warm-up; modules are counted
-at the end of a further call. The limits are half a second for help, and a second for a wrong path
+at the end of another call. The limits are half a second for help, and a second for a wrong path
 or option value.
 """
 
@@ -38,7 +38,7 @@ HEAVY = (
     "obstore",
     "rich",
 )
-"""Slow libraries to report by name; any of them takes longer than all that options need."""
+"""Slow libraries to report by name; each takes longer to import than all other modules."""
 COMMANDS = (
     "",
     "extract",
@@ -79,7 +79,7 @@ WRONG = (
     "cache convert {none} {new}",
     "cache fidelity {none}",
 )
-"""Commands with a missing path (`none`), a folder of something else (`other`), or a wrong value."""
+"""Commands with a missing path (`none`), a folder of another kind (`other`), or a wrong value."""
 COUNT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))

@@ -1,12 +1,12 @@
-"""What a codec costs the student: validation losses of students trained from the same states,
-stored ever more coarsely.
+"""Measure what a codec costs the student: validation losses with ever lower bit rates.
 
 Run `python benchmarks/student_loss.py CACHE OUT [--codec int8 --codec kl=0.01 --codec bits=1.9 …]
-[--seeds N] [--json FILE]`. CACHE is a bf16 cache, with its teacher at hand. For each codec it is
-converted into OUT/caches; for each codec and each seed a student is trained into OUT/runs: the same
-steps, the same order of the same examples, the same first weights. The loss is of held-out
-examples, once read from the student's own cache, and once from the exact states, which are what it
-meets when it writes. Interrupted, it goes on when it is run again."""
+[--seeds N] [--json FILE]`. CACHE is a bf16 cache whose teacher is available. It is converted to
+each codec in OUT/caches, and a student is trained for each codec and seed in OUT/runs: with the
+same steps, the same order of the same examples, the same initial weights. The loss on held-out
+examples is measured once with the student's own cache, and once with the exact states, which it
+reads when it generates. An interrupted run is resumed.
+"""
 
 from __future__ import annotations
 

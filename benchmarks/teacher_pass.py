@@ -2,7 +2,7 @@
 
 Run `python benchmarks/teacher_pass.py [--teacher T --dataset D] [--limit N] [--json FILE]`. The
 packed batches of `extract`, with nothing written, all ways with the same weights in one process.
-`first` is the first pass over all batches, with what a compiler does; `seconds` the least of the
+`first` is the first pass over all batches, including compilation; `seconds` is the fastest of the
 later ones.
 """
 

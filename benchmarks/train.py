@@ -4,7 +4,7 @@ Run `python benchmarks/train.py [--teacher T --dataset D] [--limit N] [--student
 [--way W …] [--json FILE]`.
 
 - published: as the published code, with the whole teacher, its LM head and all layers' states live;
-    one example per step, whole logits
+  one example per step, whole logits
 - online: this project's trainer and batches, with the teacher's body live
 - cache, batch 1: this trainer from a bf16 cache, one example per step as published
 - cache bf16, cache klt: batches of `--batch-tokens`, from a cache
@@ -51,7 +51,7 @@ CODECS: dict[str, dict[str, Any]] = {
 
 
 def extract_rows(codec: str, folder: Path, settings: ExtractSettings) -> Figures:
-    """Extract the rows; return tokens per second. The cache of the first round is kept."""
+    """Extract the rows, keep the cache of the first round; return tokens per second."""
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "cache" if (folder / codec).exists() else folder / codec
         result = extract(prepare(replace(settings, cache=cache, **CODECS[codec])))

@@ -112,7 +112,7 @@ class CacheRepairer:
             Whether its content is that of the lost shard; None if that is unknown.
 
         Raises:
-            OtherContentError: the content differs and `other_content` is False; nothing was changed.
+            OtherContentError: the content differs, and `other_content` is False; nothing changed.
         """
         lost = self.records.get(shard)
         expected = None if lost is None else lost.digest

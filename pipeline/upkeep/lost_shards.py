@@ -24,7 +24,7 @@ def extract_lost_shards(
     *,
     allow_other_numbers: bool,
 ) -> dict[int, bool | None]:
-    """Replace each lost shard, computed in the same batches; return whether its content is the same.
+    """Replace the lost shards, computed in the same batches; return whose content is the same.
 
     Args:
         repairer: knows the lost shards.

@@ -133,7 +133,7 @@ def recheck(
 def _plain_states(
     body: Any, input_ids: npt.NDArray[np.int32], layers: Sequence[int]
 ) -> dict[int, torch.Tensor]:
-    """Return the hidden states `[T, d_teacher]` of some layers, the last one after the final norm."""
+    """Return the states `[T, d_teacher]` of some layers, the last one after the final norm."""
     ids_1T = torch.from_numpy(input_ids.astype(np.int64))[None].to(body.device)
     output = body(input_ids=ids_1T, output_hidden_states=True)
     states = list(output.hidden_states)
