@@ -67,7 +67,7 @@ def test_a_divergence_is_measured_with_the_caches_own_teacher(
         measured = cache.codecs[-1].settings["found"]
         assert cache.identity["codec"]["-1"]["asked"] == "kl=0.02"
     assert 0.01 < measured["kl"] + measured["kl_error"] <= 0.02
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"no \.safetensors weights in this folder"):
         new_codecs(
             small_cache,
             tmp_path / "d",
