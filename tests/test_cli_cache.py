@@ -69,7 +69,7 @@ def test_inspect_is_for_people_and_quick(small_cache: Path) -> None:
         "(complete)",
         "zarr, bf16",
         "-1, 0, each 128 wide",
-        "16.0 bits a value",
+        "16.0 bits per value",
         "teacher_weights",
     ):
         assert said in done.stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from cache import Cache, CacheError, open_cache
 from cache.codecs import EXACT
-from cache.storage import LocationLike
 from pipeline.codec_fit.measures import (
     Divergence,
     divergence_of,
@@ -31,33 +30,10 @@ from pipeline.upkeep.codec_candidates import Candidate, CodecCandidates, stored_
 from pipeline.upkeep.exact_states import exact_segments
 from pipeline.upkeep.layer_fidelity import LayerFidelity, Point
 from pipeline.upkeep.recorded_settings import recorded_location
+from pipeline.upkeep.settings import FidelitySettings
 
 _TOKENS_PER_CHANNEL = 10
 """With fewer measured tokens per channel the bound is noticeably too low."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FidelitySettings:
-    """Settings of a comparison; each field is the option of that name.
-
-    Attributes:
-        layer: of the cache; None: all of them.
-        tokens: to measure on, from examples outside the calibration sample.
-        kl_tokens: tokens of these whose KL divergence is measured.
-        calibration_tokens: that the codecs are fitted to.
-        teacher: its current location; None: the recorded one.
-        kl: measure KL divergences, which needs the teacher.
-    """
-
-    cache: LocationLike
-    layer: int | None = None
-    tokens: int = 65536
-    kl_tokens: int = 4096
-    calibration_tokens: int = 32768
-    seed: int = 0
-    teacher: str | None = None
-    device: str = "auto"
-    kl: bool = True
 
 
 def compare(settings: FidelitySettings, progress: Progress = NO_PROGRESS) -> list[LayerFidelity]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import open_cache
-from cache.storage import LocationLike, storage_location
+from cache.storage import storage_location
 from cache.upkeep.repair import CacheRepairer, repair_cache
 from cache.upkeep.summary import published_bytes
 from pipeline.extract.attachments import kept_lm_head, write_attachments
@@ -15,24 +15,7 @@ from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.upkeep.lost_shards import extract_lost_shards
 from pipeline.upkeep.original_extract import OriginalExtract
 from pipeline.upkeep.recorded_settings import recorded_settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepairSettings:
-    """Settings of a repair; each field is the option of that name.
-
-    Attributes:
-        teacher, dataset: their current locations; None: the recorded ones.
-        skip_non_finite: as in `extract`.
-        allow_other_numbers: accept shards whose numbers differ from the lost ones.
-    """
-
-    cache: LocationLike
-    teacher: str | None = None
-    dataset: str | None = None
-    device: str = "auto"
-    skip_non_finite: bool = False
-    allow_other_numbers: bool = False
+from pipeline.upkeep.settings import RepairSettings
 
 
 @dataclass(frozen=True)

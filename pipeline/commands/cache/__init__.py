@@ -1,4 +1,4 @@
-"""`cache`: look into a cache, check it, mend it, write it in another format."""
+"""`cache`: inspect, verify, repair and convert caches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.commands.shell import LazyCommands
     cls=LazyCommands,
     package="pipeline.commands.cache",
     table={
-        "inspect": "Say what a cache holds.",
-        "verify": "Check every byte of a cache, and with --deep its numbers.",
-        "repair": "Extract again what is damaged or missing.",
+        "inspect": "Describe a cache.",
+        "verify": "Check every byte of a cache, and with --deep its states.",
+        "repair": "Extract damaged or missing shards again.",
         "convert": "Write a cache in another format or codec.",
-        "fidelity": "Compare the codecs on a cache's own data.",
+        "fidelity": "Compare codecs on a cache's own data.",
     },
 )
 def cache() -> None:
-    """Look into a cache, check it, mend it, or write it in another format."""
+    """Inspect a cache, verify it, repair it, or convert it to another format."""

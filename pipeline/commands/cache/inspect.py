@@ -1,4 +1,4 @@
-"""`cache inspect`: what a cache holds."""
+"""`cache inspect`: describe a cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pipeline.errors import InputError
 @cloup.command()
 @click.argument("cache")
 @cloup.option_group(
-    "What it prints",
+    "Output",
     click.option(
         "--options",
         is_flag=True,
-        help="Print the options of its extract instead, as extract --config takes them.",
+        help="Print the options of its extract instead, as a file for extract --config.",
     ),
 )
 @command
 @location_options("cache")
 def inspect(cache: StorageLocation, *, options: bool, as_json: bool) -> dict[str, Any]:
-    """Say what a cache holds, finished or not. No shard is opened.
+    """Describe a cache, finished or not. No shard is opened.
 
     \b
     Examples:
@@ -42,17 +42,15 @@ def inspect(cache: StorageLocation, *, options: bool, as_json: bool) -> dict[str
 
     summary = summarise_cache(cache)
     if options:
-        said = summary["provenance"].get("options")
-        if not said:
+        text = summary["provenance"].get("options")
+        if not text:
             raise InputError(
-                f"{summary['cache']}: records no options: it was not made by the command extract of"
+                f"{summary['cache']}: records no options; it was not written by the command extract of"
                 " this version"
             )
         if not as_json:
-            click.echo(
-                said.encode(), nl=False
-            )  # as --config reads it, whatever the terminal's encoding
-        return {"options": said}
+            click.echo(text.encode(), nl=False)  # UTF-8 for --config, on any terminal
+        return {"options": text}
     if not as_json:
         click.echo(_in_words(summary))
     return summary
@@ -75,7 +73,7 @@ def _in_words(summary: dict[str, Any]) -> str:
     }
     if summary["tokens"]:
         lines["size"] = (
-            f"{summary['bytes_per_token']:,} bytes a token, {summary['bits_per_value']} bits a"
+            f"{summary['bytes_per_token']:,} bytes per token, {summary['bits_per_value']} bits per"
             " value"
         )
     lines["content digest"] = summary["content_digest"] or "– (not complete)"

@@ -1,4 +1,4 @@
-"""`cache fidelity`: the measuring with its bar, the page, and the table."""
+"""`cache fidelity`: measure with a progress bar; write the page and print the table."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from cache.storage import StorageLocation
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
 from pipeline.report.fidelity import fidelity_json, write_fidelity
-from pipeline.upkeep.compare_codecs import FidelitySettings, compare
+from pipeline.upkeep.compare_codecs import compare
 from pipeline.upkeep.layer_fidelity import LayerFidelity
+from pipeline.upkeep.settings import FidelitySettings
 
 
-def compare_and_tell(
-    cache: StorageLocation, out: Path | None, options: dict[str, Any], *, as_json: bool
+def compare_and_report(
+    cache: StorageLocation, settings: FidelitySettings, out: Path | None, *, as_json: bool
 ) -> dict[str, Any]:
-    """Compare the codecs on a cache's own data; the result, which is printed in words unless it is
-    to be JSON.
+    """Compare codecs on a cache; write the page, print a table unless `as_json`; return it all.
 
     Raises:
         CacheError, InputError: as `compare`.
     """
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with shown_progress(*columns) as progress:
-        layers = compare(FidelitySettings(cache=cache, **options), progress)
+        layers = compare(settings, progress)
     if out is not None:
         write_fidelity(out, cache.address, layers)
     if not as_json:
@@ -61,9 +61,7 @@ def _in_words(layer: LayerFidelity) -> str:
             f" {bound[1]:>7} {point.relative_error:>10.4f} {kl:>20}"
         )
     if layer.bound_is_low:
-        lines.append(
-            "the bound is too low: few tokens were measured for so many channels; raise --tokens"
-        )
+        lines.append("the bound is too low: few tokens for the number of channels; raise --tokens")
     if layer.unmet:
-        lines.append(f"no step of klt gives {', '.join(layer.unmet)} here")
+        lines.append(f"no step of klt reaches {', '.join(layer.unmet)} here")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`cache repair`: the mending with its bars, and what it came to."""
+"""`cache repair`: repair with progress bars, and print the result."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from cache.storage import StorageLocation
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
-from pipeline.upkeep.repair import RepairResult, RepairSettings, repair
+from pipeline.upkeep.repair import RepairResult, repair
+from pipeline.upkeep.settings import RepairSettings
 
 _MOST_LINES = 20
 
 
-def repair_and_tell(
-    cache: StorageLocation, options: dict[str, Any], *, as_json: bool
-) -> dict[str, Any]:
-    """Verify a cache and extract what is lost; the result, which is printed in words unless it is
-    to be JSON.
+def repair_and_report(settings: RepairSettings, *, as_json: bool) -> dict[str, Any]:
+    """Repair a cache; print the result unless `as_json`; return it.
 
     Raises:
         CacheError, InputError, RunError: as `repair`.
     """
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with shown_progress(*columns) as progress:
-        result = repair(RepairSettings(cache=cache, **options), progress)
+        result = repair(settings, progress)
     if not as_json:
         click.echo(_in_words(result))
     return asdict(result)
@@ -41,8 +38,7 @@ def _in_words(result: RepairResult) -> str:
         lines.append(f"… and {len(result.found) - _MOST_LINES} more; --json lists all")
     if result.restored:
         lines.append(
-            "written again into the journal, from the whole shards:"
-            f" {counted(len(result.restored), 'shard')}"
+            f"journal lines restored from intact shards: {counted(len(result.restored), 'shard')}"
         )
     numbers = (
         "with the same numbers as the lost ones"
@@ -51,7 +47,7 @@ def _in_words(result: RepairResult) -> str:
     )
     if result.unknown_shards:
         numbers = (
-            f"{len(result.unknown_shards)} of them with nothing left to compare with, the others"
+            f"{len(result.unknown_shards)} of them without a record to compare with, the others"
             f" {numbers}"
         )
     if result.shards:
@@ -59,6 +55,6 @@ def _in_words(result: RepairResult) -> str:
             f"extracted again: {counted(len(result.shards), 'shard')},"
             f" {counted(result.tokens, 'token')}, {numbers}"
         )
-    lines.append(f"{result.cache}: whole")
+    lines.append(f"{result.cache}: complete")
     lines.append(f"content digest {result.content_digest}")
     return "\n".join(lines)

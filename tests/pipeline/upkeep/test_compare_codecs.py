@@ -15,10 +15,10 @@ from pipeline.errors import InputError
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.upkeep.compare_codecs import FidelitySettings, compare
+from pipeline.upkeep.compare_codecs import compare
 from pipeline.upkeep.layer_fidelity import LayerFidelity
 from pipeline.upkeep.recode import new_codecs
-from pipeline.upkeep.settings import RecodeSettings
+from pipeline.upkeep.settings import FidelitySettings, RecodeSettings
 from tests.conftest import write_rows
 
 

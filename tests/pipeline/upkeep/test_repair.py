@@ -24,7 +24,8 @@ from pipeline.extract.settings import ExtractSettings
 from pipeline.progress import NO_PROGRESS
 from pipeline.teacher.model import Teacher
 from pipeline.upkeep import lost_shards, original_extract
-from pipeline.upkeep.repair import RepairSettings, repair
+from pipeline.upkeep.repair import repair
+from pipeline.upkeep.settings import RepairSettings
 from tests.cache.examples import rewrite_manifest
 from tests.cache.faults import files_of, flip_byte, remove, shard_paths
 from tests.pipeline.recorded_progress import InterruptAfterShard, RecordedProgress
