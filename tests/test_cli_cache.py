@@ -133,12 +133,12 @@ def test_a_cache_whose_fit_is_gone_is_not_gone_on_with(run_cli: RunCli, tmp_path
 def test_fidelity_writes_nothing_into_the_cache(run_cli: RunCli, root: Path) -> None:
     done = run_cli("cache", "fidelity", root, "--out", root / "here")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "lies in the cache itself" in done.stderr
+    assert "is inside the cache" in done.stderr
     assert not (root / "here").exists()
 
 
 def test_verify_names_damage_on_stdout_and_ends_with_one_line(run_cli: RunCli, root: Path) -> None:
-    assert "whole; content digest" in run_cli("cache", "verify", root).stdout
+    assert "complete; content digest" in run_cli("cache", "verify", root).stdout
     path = root / "shards" / "000001.zarr" / "hidden_states" / "0" / "c" / "0" / "0"
     content = bytearray(path.read_bytes())
     content[5] ^= 1
@@ -155,7 +155,7 @@ def test_verify_names_damage_on_stdout_and_ends_with_one_line(run_cli: RunCli, r
     assert f"example {first} (row {store.row_ids[first]})" in done.stdout
     assert "damaged: shards/000002.zarr: missing" in done.stdout
     (line,) = done.stderr.splitlines()
-    assert line == f"error: {root}: 2 damaged shards (1, 2); mend it with `cache repair {root}`"
+    assert line == f"error: {root}: 2 damaged shards (1, 2); repair it with `cache repair {root}`"
     done = run_cli("cache", "verify", root, "--json")
     result = json.loads(done.stdout)
     assert (done.returncode, result["whole"], result["deep"]) == (1, False, None)
@@ -400,7 +400,7 @@ def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> No
     assert process.returncode == 1, stderr
     assert stderr.count("\n") == 1
     assert "vanished" in stderr or "No such file" in stderr
-    assert "run the same command again" in stderr
+    assert "repeat the command" in stderr
     assert [
         path
         for path in small_disk.rglob("*")

@@ -22,7 +22,7 @@ NOISE = (
     "Traceback",
     "Exception ignored",
     "Broken pipe",
-    "run the same command again",
+    "repeat the command",
     "unexpected",
 )
 
@@ -108,7 +108,7 @@ def test_paths_that_are_not_utf8_are_named(tmp_path: Path) -> None:
 def test_command_line_text_is_utf8_in_any_locale() -> None:
     assert utf8_text("grün".encode().decode("ascii", "surrogateescape"), "--prompt") == "grün"
     assert utf8_text(None, "--system") is None
-    with pytest.raises(InputError, match="--prompt: holds bytes that are not UTF-8"):
+    with pytest.raises(InputError, match="--prompt: has bytes that are not UTF-8"):
         utf8_text("gr\udcfcn", "--prompt")
 
 

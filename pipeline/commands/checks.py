@@ -1,4 +1,4 @@
-"""Paths and values that a command looks at before it imports what takes seconds to load."""
+"""Checks of paths and values that come before slow imports."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ TextT = TypeVar("TextT", str, str | None)
 
 
 def require_cache(location: StorageLocation | None) -> Manifest | None:
-    """The manifest of a cache that is to be read; None of one in an object store, which is not
-    reached for this.
+    """Return the manifest of a cache in a folder; None for one in an object store.
 
     Raises:
         CacheError: there is no cache in the folder.
@@ -29,25 +28,15 @@ def require_cache(location: StorageLocation | None) -> Manifest | None:
 
 
 def require_repairable(location: StorageLocation) -> None:
-    """Look for a cache that may be damaged: its manifest, or the journal, which has a copy of it.
-
-    Raises:
-        CacheError: there is neither in the folder.
-    """
+    """Raise CacheError if a folder has neither manifest nor journal, which has a copy of it."""
     if not (location.is_remote or (location.folder / JOURNAL_NAME).is_file()):
         read_manifest(location.folder)
 
 
 def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:
-    """Look for a teacher that is no hub id, and where its configuration says so plainly, for its
-    layers.
-
-    Raises:
-        InputError: it is not there, or has no such layer.
-    """
-    from pipeline.teacher.layers import (
-        layer_indices,
-    )  # here, for a training run is to import nothing of teachers
+    """Raise InputError if a local teacher does not exist, or lacks one of the layers."""
+    # Imported here, as training must not import the teacher.
+    from pipeline.teacher.layers import layer_indices
     from pipeline.teacher.source import find_teacher
 
     if name is None:
@@ -59,11 +48,7 @@ def require_teacher(name: str | None, layers: Sequence[int] = ()) -> None:
 
 
 def require_data_set(source: str | None) -> None:
-    """Look for a data set that is in a file.
-
-    Raises:
-        InputError: it is not there.
-    """
+    """Raise InputError if a data set in a file does not exist."""
     from pipeline.data.sources import require_exists
 
     if source is not None:
@@ -71,11 +56,7 @@ def require_data_set(source: str | None) -> None:
 
 
 def require_student(name: str) -> None:
-    """Refuse what can be neither a size, nor a folder, nor a hub id.
-
-    Raises:
-        InputError: it can be none of them.
-    """
+    """Raise InputError for a name that is no size, no folder and no hub id."""
     if name in SIZES or Path(name).is_dir():
         return
     if name.startswith((".", "/")) or name.count("/") != 1:
@@ -86,15 +67,14 @@ def require_student(name: str) -> None:
 
 
 def utf8_text(text: TextT, option: str) -> TextT:
-    """Text for a tokenizer: bytes of the command line that this locale does not read are read as
-    UTF-8.
+    """Return a text of the command line, with bytes that the locale cannot decode as UTF-8.
 
     Raises:
-        InputError: they are not.
+        InputError: they are not UTF-8.
     """
     try:
         return text if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError as error:
         raise InputError(
-            f"{option}: holds bytes that are not UTF-8 ({error}); write it in UTF-8"
+            f"{option}: has bytes that are not UTF-8 ({error}); write it in UTF-8"
         ) from error

@@ -1,4 +1,4 @@
-"""`--config`: a command's options from a file; and the file that repeats a command."""
+"""`--config`: read a command's options from a file, and write the file that repeats a command."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from click.core import ParameterSource
 from pipeline.commands.list_parameters import Listed
 
 _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
-"""Options that say how a command runs this once."""
+"""Options that are not part of what a command does."""
 
 
 class _AsWritten(yaml.SafeLoader):
-    """YAML whose scalars are texts, as on the command line: 010 is no 8 and -1:2.5 no minute; but
-    true, false and null."""
+    """YAML with scalars as text, as on the command line, except true, false and null.
+
+    010 is not 8, and -1:2.5 is not a time.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
-            raise yaml.YAMLError("a name is there twice")
-        return found
+        """Raise YAMLError for a duplicate key."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.YAMLError("a name occurs twice")
+        return mapping
 
 
 _AsWritten.yaml_implicit_resolvers = {}
@@ -47,7 +49,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         is_eager=True,
         expose_value=False,
-        callback=_take,
+        callback=_read_options,
         help=(
             "YAML or TOML file with options of this command by name, such as batch-tokens: 4096;"
             " the command line wins."
@@ -57,55 +59,54 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def options_as_yaml() -> str:
-    """The options that the running command was given, and those it was not as comments: what
-    `--config` takes to repeat it."""
+    """Return a file for `--config` that repeats the running command; defaults are comments."""
     context = click.get_current_context()
-    given, left = dict[str, Any](), dict[str, Any]()
+    given, defaults = dict[str, Any](), dict[str, Any]()
     for name, option in _options(context.command).items():
         value = context.params.get(str(option.name))
         if name in _NOT_KEPT or value is None or value == ():
             continue
         is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
-        (left if is_default else given)[name] = _plain(value)
+        (defaults if is_default else given)[name] = _plain(value)
     lines = [f"# llm-modules {context.info_name} --config THIS-FILE"]
     lines += [
         yaml.safe_dump({name: value}, allow_unicode=True).strip() for name, value in given.items()
     ]
-    lines += ["# the defaults it met:"]
+    lines += ["# defaults:"]
     lines += [
         f"# {line}"
-        for line in yaml.safe_dump(left, sort_keys=False, allow_unicode=True).splitlines()
+        for line in yaml.safe_dump(defaults, sort_keys=False, allow_unicode=True).splitlines()
     ]
     return "\n".join(lines) + "\n"
 
 
-def _take(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+def _read_options(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
     options = _options(context.command)
-    taken = dict(context.default_map or {})
+    options_map = dict(context.default_map or {})
     for key, value in _read(path).items():
         name = key.replace("_", "-")
         if name not in options or name in ("config", "help"):
             near = difflib.get_close_matches(name, options, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             raise click.UsageError(
-                f"{path}: {key} is no option of {context.info_name}{hint}", context
+                f"{path}: {key} is not an option of {context.info_name}{hint}", context
             )
         parameter = str(options[name].name)
-        if parameter in taken:
-            raise click.UsageError(f"{path}: {key} is named twice", context)
+        if parameter in options_map:
+            raise click.UsageError(f"{path}: {key} occurs twice", context)
         if value is not None:
-            taken[parameter] = _worded(value, options[name], f"{path}: {key}", context)
+            options_map[parameter] = _as_text(value, options[name], f"{path}: {key}", context)
             try:
-                options[name].type_cast_value(context, taken[parameter])
+                options[name].type_cast_value(context, options_map[parameter])
             except click.BadParameter as error:
                 raise click.UsageError(f"{path}: {key}: {error.message}", context) from error
-    context.default_map = taken
+    context.default_map = options_map
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    """A command's options by their long names, without the dashes."""
+    """Return a command's options by their long names, without dashes."""
     return {
         word.removeprefix("--"): option
         for option in command.params
@@ -118,38 +119,37 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _AsWritten)
+        options = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _AsWritten)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise click.UsageError(
             f"--config {path}: cannot be read ({' '.join(str(error).split())})"
         ) from error
-    if found is None:
+    if options is None:
         return {}
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
         raise click.UsageError(
-            f"--config {path}: holds no options by name, such as batch-tokens: 4096"
+            f"--config {path}: has no options by name, such as batch-tokens: 4096"
         )
-    return found
+    return options
 
 
-def _worded(value: Any, option: click.Option, where: str, context: click.Context) -> Any:
-    """A value as the command line would have had it, so that the option checks and converts it as
-    it does there."""
+def _as_text(value: Any, option: click.Option, where: str, context: click.Context) -> Any:
+    """Return a value as on the command line, where its option checks and converts it."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise click.UsageError(f"{where}: takes true or false, not {value!r}", context)
         return value
     takes_list = option.multiple or isinstance(option.type, Listed)
-    listed = value if isinstance(value, list) and takes_list else [value]
-    if any(each is None or isinstance(each, (bool, dict, list)) for each in listed):
+    items = value if isinstance(value, list) and takes_list else [value]
+    if any(item is None or isinstance(item, (bool, dict, list)) for item in items):
         raise click.UsageError(
             f"{where}: takes a text or number{', or a list of them' if takes_list else ''}", context
         )
-    return [str(each) for each in listed] if option.multiple else ",".join(map(str, listed))
+    return [str(item) for item in items] if option.multiple else ",".join(map(str, items))
 
 
 def _plain(value: Any) -> Any:
-    """A parameter's value as YAML knows it."""
+    """Return a parameter's value as a YAML type."""
     if isinstance(value, (bool, int, float)):
         return value
-    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else str(value)
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else str(value)

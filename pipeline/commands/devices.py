@@ -1,5 +1,4 @@
-"""`--device`: a name that cannot be right is found before torch, which takes seconds, is
-imported."""
+"""`--device`: refuse an impossible device before the slow import of torch."""
 
 from __future__ import annotations
 
@@ -13,29 +12,27 @@ _KINDS = (
     "cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy", "vulkan",
     "mps", "meta", "hpu", "mtia", "privateuseone",
 )  # fmt: skip
-"""Those that torch has a name for; others come with a package of theirs."""
+"""Device types of torch; other packages may add more."""
 
 
 def require_device(name: str | None, option: str = "--device") -> None:
-    """Refuse a device that torch cannot have here. What only torch can know passes.
-
-    Raises:
-        InputError: says why.
-    """
+    """Raise InputError for a device that torch cannot have here; the rest torch decides."""
     if name is None or name == "auto":
         return
     parts = re.fullmatch(r"([a-z][a-z0-9_]*)(:(0|[1-9]\d*))?", name)
     if parts is None:
-        raise _unusable(option, name, "a device is a kind, or KIND:NUMBER, such as cuda:1")
+        raise _unusable(option, name, "a device is TYPE or TYPE:NUMBER, such as cuda:1")
     if parts[1] not in _KINDS and not entry_points(group="torch.backends"):
-        raise _unusable(option, name, "no kind of device that torch knows, such as cpu or cuda")
+        raise _unusable(option, name, "not a device type of torch, such as cpu or cuda")
     if parts[1] == "cuda" and (why := _why_no_cuda()):
         raise _unusable(option, name, why)
 
 
 def _why_no_cuda() -> str | None:
-    """Why no GPU can be used; None: one may be. Nothing of it is started, or processes forked later
-    could not use it."""
+    """Return why there is no usable GPU, or None.
+
+    CUDA is not initialised: processes forked afterwards could not use it.
+    """
     try:
         release = version("torch")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What libraries read from the environment when they are imported."""
+"""Environment variables that libraries read on import."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import warnings
 
 SETTINGS = {
-    "TQDM_DISABLE": "1",  # the bars here are our own
+    "TQDM_DISABLE": "1",  # progress bars are our own
     "TOKENIZERS_PARALLELISM": "false",
-    # torch's threads sleep while they wait: others use the cores, too
+    # idle threads of torch sleep, and leave the cores to others
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 QUIET = {
@@ -17,17 +17,17 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
-"""Leaves stdout to results, and stderr to this project's own progress."""
+"""Keeps stdout for results, and stderr for this project's progress."""
 
 
-def settle_libraries() -> None:
-    """Settings for every command, where the user has none of his own."""
+def configure_libraries() -> None:
+    """Set variables that the user has not set."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 def quiet_libraries() -> None:
-    """Silence libraries that are imported from now on."""
+    """Silence libraries that are imported later."""
     warnings.filterwarnings("ignore")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

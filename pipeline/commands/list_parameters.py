@@ -1,4 +1,4 @@
-"""Parameters that are lists with commas between: of teacher layers, of names."""
+"""Parameters that are comma-separated lists of teacher layers or names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ItemT = TypeVar("ItemT")
 
 
 class Listed(click.ParamType[tuple[ItemT, ...]], Generic[ItemT]):
-    """Some values in one parameter; a file of options may give them as a list."""
+    """Several values in one parameter; an options file may list them."""
 
 
 class LayerList(Listed[int]):
-    """Whole numbers with commas between."""
+    """Comma-separated integers."""
 
     name = "layers"
 
@@ -31,7 +31,7 @@ class LayerList(Listed[int]):
 
 
 class NameList(Listed[str]):
-    """Names with commas or blanks between."""
+    """Names separated by commas or spaces."""
 
     name = "names"
 

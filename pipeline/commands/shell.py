@@ -1,4 +1,4 @@
-"""The shell around all commands: what they share, and how they end."""
+"""The shell around all commands: shared options, lazy imports, errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from click.shell_completion import CompletionItem
 
 from cache.errors import CacheError, DamagedCacheError
 from pipeline.commands.config_file import config_option
-from pipeline.commands.libraries import quiet_libraries, settle_libraries
-from pipeline.commands.terminal import settle_streams
+from pipeline.commands.libraries import configure_libraries, quiet_libraries
+from pipeline.commands.terminal import configure_streams
 from pipeline.errors import InputError, RunError
 
 _COMMANDS = {
@@ -36,26 +36,24 @@ _COMMANDS = {
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 _NARROWEST = 50
-"""Columns into which help can be set; a terminal of fewer wraps its lines itself."""
-_GO_ON = "to go on run the same command again (train: with --resume)"
+"""Fewest columns for formatting help; narrower terminals wrap its lines."""
+_CONTINUE = "to continue, repeat the command (train: with --resume)"
 
 
 class LazyCommands(click.Group):
-    """Imports a command's module, and with it the libraries it stands on, only when that command is
-    asked for."""
+    """A group that imports a command's module only when the command is used."""
 
     def __init__(self, *args: Any, package: str, table: Mapping[str, str], **kwargs: Any) -> None:
-        """A group whose commands are the modules of a package; the table has a line of help for
-        each."""
+        """Take commands from the modules of a package; the table has their one-line help."""
         super().__init__(*args, **kwargs)
         self._package, self._table = package, table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands in the order of the table."""
+        """Return all commands in the order of the table."""
         return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of a name."""
         if cmd_name not in self._table:
             return None
         command: click.Command = getattr(
@@ -66,7 +64,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; of a name that is none the nearest is told."""
+        """Resolve as click does, and suggest the nearest name for an unknown one."""
         import difflib
 
         if args[0] not in self._table and (
@@ -76,8 +74,7 @@ class LazyCommands(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that go on from what was typed, and the group's own options; no command is
-        imported for it."""
+        """Complete commands and the group's options, without importing any command."""
         named = [
             CompletionItem(name, help=text)
             for name, text in self._table.items()
@@ -92,13 +89,12 @@ class LazyCommands(click.Group):
 
 
 class Shell(LazyCommands):
-    """The whole command line, which ends the process."""
+    """The whole command line; exits the process."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line and leave the process: wrong usage, too, gets one line and exit
-        status 2."""
-        settle_streams()
-        settle_libraries()
+        """Run the command line and exit; wrong usage gets one line and exit status 2."""
+        configure_streams()
+        configure_libraries()
         signal.signal(signal.SIGTERM, _terminated)
         try:
             narrow = (
@@ -112,12 +108,12 @@ class Shell(LazyCommands):
             sys.exit(2)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "llm-modules"
-            said = error.format_message().rstrip(".")
+            message = error.format_message().rstrip(".")
             _fail(
                 (
-                    f"{said} See `{path} --help`"
-                    if said.endswith("?")
-                    else f"{said}; see `{path} --help`"
+                    f"{message} See `{path} --help`"
+                    if message.endswith("?")
+                    else f"{message}; see `{path} --help`"
                 ),
                 2,
             )
@@ -135,7 +131,7 @@ class Shell(LazyCommands):
 def main() -> None:
     """Train a small model on what a frozen large one knows, from cached hidden states.
 
-    The pipeline has three steps; left out, --teacher and --dataset are the embedded ones:
+    The pipeline has three steps; --teacher and --dataset are embedded ones by default:
 
     \b
       llm-modules extract  --cache CACHE --layers -1,0
@@ -147,11 +143,10 @@ def main() -> None:
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--config`, `--json` and `--debug`, quiet libraries, and endings of one clear
-    line.
+    """Give a command `--config`, `--json` and `--debug`, quiet libraries, and one-line errors.
 
-    The function returns the object that `--json` prints; it is called with `as_json` to know
-    whether to print for people."""
+    The function returns the object that `--json` prints; unless `as_json`, it also prints text.
+    """
 
     @config_option
     @click.option(
@@ -180,7 +175,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _end(error: BaseException) -> NoReturn:
-    """One line on stderr, and the exit status that tells the kind of failure."""
+    """Print one line on stderr, and exit with the status of the failure."""
     status = (
         2
         if isinstance(error, (InputError, CacheError)) and not isinstance(error, DamagedCacheError)
@@ -190,14 +185,13 @@ def _end(error: BaseException) -> NoReturn:
         message = _stopped(error)
     elif isinstance(error, (InputError, CacheError, RunError)):
         message = str(error)
-    elif any(
-        os.strerror(full) in str(error) for full in (errno.ENOSPC, errno.EDQUOT)
-    ):  # whatever a library raises
-        message = f"the disk is full; free some space, then {_GO_ON}"
+    elif any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+        # Libraries raise this as errors of all types.
+        message = f"the disk is full; free some space, then {_CONTINUE}"
     elif isinstance(error, OSError):
         message = (
-            f"{error.filename or 'file system'}: {error.strerror or error}; when that is mended,"
-            f" {_GO_ON}"
+            f"{error.filename or 'file system'}: {error.strerror or error}; after fixing this,"
+            f" {_CONTINUE}"
         )
     else:
         message = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
@@ -205,20 +199,17 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _require_current_folder() -> None:
-    """Libraries end the process without one."""
+    """Raise InputError without a current folder; libraries would end the process."""
     try:
         Path.cwd()
     except OSError as error:
         raise InputError(
-            f"the current folder cannot be used ({error.strerror}); go to another one, and run this"
-            " there"
+            f"the current folder is not usable ({error.strerror}); run this from another folder"
         ) from error
 
 
 def _stopped(error: BaseException) -> str:
-    return (
-        f"stopped ({str(error) or 'Ctrl-C'}); what was published or checkpointed is kept; {_GO_ON}"
-    )
+    return f"stopped ({str(error) or 'Ctrl-C'}); published shards and checkpoints are kept; {_CONTINUE}"
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -1,5 +1,4 @@
-"""The standard streams: whatever they are connected to, and however it encodes text, no command
-fails because of them."""
+"""Standard streams that never make a command fail, whatever they are connected to."""
 
 from __future__ import annotations
 
@@ -28,12 +27,11 @@ _PLAIN = str.maketrans(
         "”": '"',
     }
 )
-"""What stands for characters of our own where the terminal has none of them."""
+"""ASCII for the characters of our own texts, for terminals without them."""
 
 
-def settle_streams() -> None:
-    """Make the process's own streams safe to read and write; streams that a caller has put in their
-    place stay as they are."""
+def configure_streams() -> None:
+    """Make the process's streams safe to read and write; streams set by a caller are kept."""
     _open_closed_descriptors()
     codecs.register_error("shown", _shown)
     if sys.stdin is sys.__stdin__:
@@ -44,30 +42,26 @@ def settle_streams() -> None:
         sys.stderr = _writing(sys.stderr, 2)
 
 
-def reader_has_gone() -> bool:
-    """Whether nobody reads stdout any longer."""
+def stdout_is_closed() -> bool:
+    """Return whether the reader of stdout has closed it."""
     raw = getattr(sys.stdout, "buffer", None)
     raw = getattr(raw, "raw", raw)
     return isinstance(raw, _Output) and raw.is_gone
 
 
 class _Output(io.FileIO):
-    """A descriptor that goes on taking bytes when its reader has gone: the work that a command does
-    is worth ending well."""
+    """A descriptor that discards output after its reader closed it, so that the command finishes."""
 
     is_gone = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write; an error other than of a reader that has gone is raised once, and not again when
-        the process ends."""
-        if not memoryview(
-            data
-        ).nbytes:  # click finds out so what a stream takes, and hides the error
+        """Write; raise an error other than a closed reader once, and not again at exit."""
+        if not memoryview(data).nbytes:  # click's probe of a stream hides errors
             return 0
         try:
             return super().write(data) or 0
         except OSError as error:
-            self.is_gone = self._nobody_reads(error)
+            self.is_gone = self._is_closed(error)
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self.fileno())
             os.close(nothing)
@@ -75,42 +69,39 @@ class _Output(io.FileIO):
                 raise
             return memoryview(data).nbytes
 
-    def _nobody_reads(self, error: OSError) -> bool:
-        """Of a pipe, a socket, or a terminal that was hung up."""
+    def _is_closed(self, error: OSError) -> bool:
+        """Return whether a pipe or socket was closed, or a terminal hung up."""
         if error.errno == errno.EIO:
             return stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
         return error.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
 def _open_closed_descriptors() -> None:
-    """Connect closed ones with nothing, or the next file that is opened gets their number, and what
-    is printed with it."""
+    """Connect closed descriptors to the null device, or the next file opened gets the output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(
-                os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY
-            )  # gets the lowest free number: this one
+            # The lowest free number is this one.
+            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
             os.set_inheritable(opened, True)
 
 
 def _reading(stream: TextIO | None) -> TextIO:
-    """A stdin whose broken bytes are no error."""
+    """Return a stdin that replaces invalid bytes."""
     if stream is None:
         return io.TextIOWrapper(
             io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
         )
     if isinstance(stream, io.TextIOWrapper):
-        is_ascii = (
-            codecs.lookup(stream.encoding).name == "ascii"
-        )  # the C locale, whose users type UTF-8 all the same
+        # Users of the C locale type UTF-8 all the same.
+        is_ascii = codecs.lookup(stream.encoding).name == "ascii"
         stream.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")
     return stream
 
 
 def _writing(stream: TextIO | None, number: int) -> TextIO:
-    """A stream that shows what it can of any text, and that may lose its reader."""
+    """Return a stream that shows any text as well as it can, and whose reader may close it."""
     raw = _Output(number, "w", closefd=False)
     if stream is None:
         return io.TextIOWrapper(
@@ -130,7 +121,7 @@ def _writing(stream: TextIO | None, number: int) -> TextIO:
 
 
 def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of file names as they are, of other characters the nearest that every encoding has."""
+    """Encode bytes of file names unchanged, and other characters as similar ASCII."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]

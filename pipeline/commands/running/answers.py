@@ -8,7 +8,7 @@ from pipeline.commands.counted import counted
 from pipeline.generation.answers import Written
 
 
-def tell_end(written: Written) -> None:
+def print_end(written: Written) -> None:
     """End the line of a streamed answer, with a note if it was cut."""
     cut = f"\n[cut after {counted(written.tokens, 'token')}; --max-new-tokens allows more]"
     click.echo("" if written.stopped else cut)

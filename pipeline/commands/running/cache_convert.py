@@ -48,7 +48,7 @@ def convert_and_report(
     if not as_json:
         click.echo(
             f"{result.cache}: {counted(result.examples, 'example')} in"
-            f" {counted(result.shards, 'shard')} ({result.resumed_shards} from before),"
+            f" {counted(result.shards, 'shard')} ({result.resumed_shards} resumed),"
             f" {result.format} {result.codec}, {result.bytes / 1e6:,.1f} MB (was"
             f" {result.source_bytes / 1e6:,.1f} MB); content digest {result.content_digest[:16]}…,"
             f" {'as before' if result.same_content else 'new, as the states have a new codec'}"

@@ -67,7 +67,7 @@ def verify_and_report(
 
 
 def _complaint(cache: StorageLocation, found: Verification, compared: Recheck | None) -> str | None:
-    """What is wrong, in one line; None where all is well."""
+    """Return the problem in one line, or None."""
     parts = []
     if shards := sorted({damage.shard for damage in found.damage if damage.shard is not None}):
         parts.append(
@@ -79,12 +79,9 @@ def _complaint(cache: StorageLocation, found: Verification, compared: Recheck | 
     if found.missing_shards:
         parts.append(f"missing: {counted(len(found.missing_shards), 'shard')}")
     if found.missing_shards and not found.damage:
-        return (
-            f"{cache.address}: not complete, {parts[-1]}; run the same `extract` again to go on"
-            " with it"
-        )
+        return f"{cache.address}: not complete, {parts[-1]}; repeat the `extract` to continue it"
     if parts:
-        return f"{cache.address}: {'; '.join(parts)}; mend it with `cache repair {cache.address}`"
+        return f"{cache.address}: {'; '.join(parts)}; repair it with `cache repair {cache.address}`"
     if compared and (
         layers := [str(layer.layer) for layer in compared.layers if not layer.within_tolerance]
     ):
@@ -98,7 +95,7 @@ def _complaint(cache: StorageLocation, found: Verification, compared: Recheck | 
 def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> str:
     lines = [
         f"{found.cache}: {counted(found.shards, 'shard')}, "
-        f"{counted(found.examples, 'example')}, {found.bytes / 1e6:,.1f} MB looked at"
+        f"{counted(found.examples, 'example')}, {found.bytes / 1e6:,.1f} MB checked"
     ]
     for damage in found.damage[:_MOST_LINES]:
         named = (
@@ -120,11 +117,13 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
         )
     if found.strays:
         lines.append(
-            "not part of the cache, left over and harmless:"
+            "leftover files, harmless:"
             f" {', '.join(found.strays[:5])}{' …' if len(found.strays) > 5 else ''}"
         )
     if not found.whole and deep:
-        lines.append("not compared with the live teacher, because the cache is not whole")
+        lines.append(
+            "not compared with the live teacher, because the cache is damaged or incomplete"
+        )
     if compared:
         lines.append(
             f"live teacher ({compared.compute_dtype}) on "
@@ -137,5 +136,5 @@ def _in_words(found: Verification, compared: Recheck | None, *, deep: bool) -> s
             for layer in compared.layers
         ]
     if found.whole:
-        lines.append(f"whole; content digest {found.content_digest}")
+        lines.append(f"complete; content digest {found.content_digest}")
     return "\n".join(lines)

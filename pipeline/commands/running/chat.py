@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from pipeline.commands.running.answers import tell_end
-from pipeline.commands.terminal import reader_has_gone
+from pipeline.commands.running.answers import print_end
+from pipeline.commands.terminal import stdout_is_closed
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.generation.answers import Written
@@ -31,7 +31,7 @@ def converse(
         None if as_json else lambda text: click.echo(text, nl=False)
     )
     turns, answers, unanswered = list(opening), list[dict[str, Any]](), 0
-    while not reader_has_gone() and (message := _next_message()):
+    while not stdout_is_closed() and (message := _next_message()):
         if message == "/new" or forget:
             turns = list(opening)
         if message == "/new":
@@ -49,7 +49,7 @@ def converse(
         turns.append(Turn("assistant", written.text))
         answers.append({"message": message, "answer": written.text, "stopped": written.stopped})
         if not as_json:
-            tell_end(written)
+            print_end(written)
     if unanswered and not answers:
         raise InputError("no message was answered")
     return {"answers": answers, "unanswered": unanswered, "leaks": writer.record.leaks}

@@ -57,7 +57,7 @@ def _run(plan: ExtractPlan, engine: Engine) -> ExtractResult:
         TextColumn("{task.description}"),
         BarColumn(),
         TokenCount(),
-        TextColumn("{task.fields[beside]}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as bar:
@@ -68,7 +68,7 @@ class _ExtractProgress(BarProgress):
     """Adds published shards, their size, and how long the teacher waited for the disk."""
 
     def __init__(self, bar: Bar, shards: int) -> None:
-        super().__init__(bar, beside="")
+        super().__init__(bar, note="")
         self._shards, self._began = shards, time.perf_counter()
         self._published = self._bytes = self._waited = 0.0
 
@@ -90,12 +90,12 @@ class _ExtractProgress(BarProgress):
         self._published += shards
         self._bytes += bytes
         self._waited += seconds_waited
-        beside = ""
+        note = ""
         if self._published:
-            beside = f"{self._published:.0f}/{self._shards} shards  {self._bytes / 1e6:,.1f} MB"
+            note = f"{self._published:.0f}/{self._shards} shards  {self._bytes / 1e6:,.1f} MB"
         if self._waited > _SLOW_DISK * (time.perf_counter() - self._began):
-            beside += f"  the disk is slower than the teacher: waited {self._waited:.0f} s"
-        self.update(amount, beside=beside)
+            note += f"  waiting for the disk: {self._waited:.0f} s"
+        self.update(amount, note=note)
 
 
 def _plan(plan: ExtractPlan, *, as_json: bool) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def _forecast_in_words(plan: ExtractPlan, expected: Forecast) -> str:
         (
             f"{expected.cache}: {counted(expected.examples, 'example')},"
             f" {counted(expected.tokens, 'token')} in {counted(expected.shards, 'shard')},"
-            f" {expected.missing_shards} of them still to be written; {expected.stored_tokens:,}"
-            " tokens to be computed and stored"
+            f" {expected.missing_shards} of them missing; {expected.stored_tokens:,}"
+            " tokens to compute and store"
         ),
         f"left out: {left_out}",
         *([f"nothing is shared: {expected.unshared}"] if expected.unshared else []),
@@ -148,14 +148,14 @@ def _in_words(result: ExtractResult) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
     first = "".join(f"  the first: {fault}\n" for fault in result.first_left_out.values())
     speed = (
-        "all shards were already there"
+        "all shards existed"
         if result.tokens_per_second is None
         else f"{result.tokens_per_second:,.0f} tokens/s"
     )
     return (
         f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')}"
         f" ({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')}"
-        f" ({result.resumed_shards} from before), {result.bytes / 1e6:,.1f} MB\nleft out:"
+        f" ({result.resumed_shards} resumed), {result.bytes / 1e6:,.1f} MB\nleft out:"
         f" {left_out}\n{first}{_unread(result.unread)}"
         + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
         + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
@@ -163,6 +163,6 @@ def _in_words(result: ExtractResult) -> str:
 
 
 def _unread(fields: dict[str, int]) -> str:
-    """A line about columns and message fields with content that nothing reads."""
+    """Return a line about columns and message fields that are not read."""
     named = ", ".join(f"{field} ({counted(rows, 'row')})" for field, rows in fields.items())
     return f"not read: {named}\n" if named else ""

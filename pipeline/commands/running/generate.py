@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.running.answers import tell_end
+from pipeline.commands.running.answers import print_end
 from pipeline.data.conversations import Turn
 from pipeline.generation.open_writer import open_writer
 from pipeline.generation.settings import Sampling, WriterSettings
@@ -26,5 +26,5 @@ def answer_prompt(
     show = None if as_json else lambda text: click.echo(text, nl=False)
     (written,) = writer.write([turns], sampling, show)
     if not as_json:
-        tell_end(written)
+        print_end(written)
     return {"prompt": prompt, "leaks": writer.record.leaks, **asdict(written)}
