@@ -129,7 +129,7 @@ def test_predictions_alone_teach_as_well_as_labels(cache: Path, tmp_path: Path) 
     ("changes", "problem"),
     [
         ({"condition": "text"}, "--distill: the teacher predicts its own tokens"),
-        ({"new_weights": True}, "--new-weights: those of --student tiny are new already"),
+        ({"new_weights": True}, "--new-weights: --student tiny has new weights already"),
     ],
 )
 def test_students_without_the_teachers_tokens_are_refused(
