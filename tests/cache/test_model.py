@@ -59,11 +59,18 @@ class CacheModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
 
-    @initialize(container=st.sampled_from(CONTAINER_NAMES), count=st.integers(1, len(SHARDS)))
-    def begin(self, container: str, count: int) -> None:
+    @initialize(
+        container=st.sampled_from(CONTAINER_NAMES),
+        attempts=st.lists(st.tuples(STEPS, st.booleans()), max_size=4),
+    )
+    def begin(self, container: str, attempts: list[tuple[int | None, bool]]) -> None:
+        """Publish the first shard, then try to publish others."""
         self.container = container
-        make_cache(self.root, SHARDS, container, publish=range(count))
-        self.published = set(range(count))
+        make_cache(self.root, SHARDS, container, publish=[0])
+        self.published = {0}
+        for step, torn in attempts:
+            if self.published != ALL:
+                self._publish(step, torn=torn)
 
     @property
     def is_intact(self) -> bool:
@@ -80,6 +87,9 @@ class CacheModel(RuleBasedStateMachine):
     @precondition(lambda self: self.is_intact and self.published != ALL)
     @rule(step=STEPS, torn=st.booleans())
     def publish(self, step: int | None, torn: bool) -> None:
+        self._publish(step, torn=torn)
+
+    def _publish(self, step: int | None, *, torn: bool) -> None:
         """Publish the next shard, after a process that died within a journal line if `torn`."""
         if torn:
             with (self.root / JOURNAL_NAME).open("ab") as stream:
