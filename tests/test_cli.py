@@ -69,10 +69,26 @@ def bad_extracts(folder: Path) -> dict[str, tuple[list[object], str]]:
 
 @pytest.mark.parametrize(
     "case",
-    ["missing file", "wrong column", "empty data set", "malformed row", "no such layer", "no layer at all", "no such teacher",
-     "folder without a model", "no such gguf", "unknown format", "unknown codec", "unknown template", "limit of nothing",
-     "all too long", "a folder without data", "broken character", "no such device"],
-)  # fmt: skip
+    [
+        "missing file",
+        "wrong column",
+        "empty data set",
+        "malformed row",
+        "no such layer",
+        "no layer at all",
+        "no such teacher",
+        "folder without a model",
+        "no such gguf",
+        "unknown format",
+        "unknown codec",
+        "unknown template",
+        "limit of nothing",
+        "all too long",
+        "a folder without data",
+        "broken character",
+        "no such device",
+    ],
+)
 def test_bad_input_to_extract(case: str, good: Path, run_cli: RunCli, tmp_path: Path) -> None:
     options, said = bad_extracts(tmp_path)[case]
     before = {path.name for path in tmp_path.iterdir()}

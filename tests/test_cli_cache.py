@@ -21,8 +21,21 @@ from tests.cache.faults import flip_byte, remove, shard_paths
 from tests.cli_process import CliProcess, run_process
 from tests.conftest import ROOT, RunCli
 
-CONTRACT = {"format", "codec", "layers", "examples", "tokens", "stored_tokens", "bytes", "bytes_per_token", "bits_per_value",
-            "shards", "identity", "content_digest", "complete"}  # fmt: skip
+CONTRACT = {
+    "format",
+    "codec",
+    "layers",
+    "examples",
+    "tokens",
+    "stored_tokens",
+    "bytes",
+    "bytes_per_token",
+    "bits_per_value",
+    "shards",
+    "identity",
+    "content_digest",
+    "complete",
+}
 
 
 @pytest.fixture
@@ -363,8 +376,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_too_small_is_refused_before_the_start_and_fills_up_with_one_line(
     small_disk: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["extract", "--cache", small_disk / "c", "--limit", 200, "--layers", "-1,0,1,2,3,4", "--shard-tokens", 1500,
-               "--dtype", "fp32", "--device", "cpu"]  # fmt: skip
+    options = [
+        "extract",
+        "--cache",
+        small_disk / "c",
+        "--limit",
+        200,
+        "--layers",
+        "-1,0,1,2,3,4",
+        "--shard-tokens",
+        1500,
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+    ]
     done = run_cli(*options)
     assert done.returncode == 2
     assert "its disk has 50.33 MB free" in done.stderr
@@ -387,9 +413,20 @@ def test_a_disk_that_vanishes_ends_the_run_with_one_line(small_disk: Path) -> No
     """Unmounted under the running command; in the empty mount point nothing can be taken for a
     cache afterwards."""
     process = CliProcess(
-        "extract", "--cache", small_disk / "c", "--limit", "150", "--shard-tokens", "200", "--dtype", "fp32", "--device", "cpu",
-        "--batch-tokens", "200",
-    )  # fmt: skip
+        "extract",
+        "--cache",
+        small_disk / "c",
+        "--limit",
+        "150",
+        "--shard-tokens",
+        "200",
+        "--dtype",
+        "fp32",
+        "--device",
+        "cpu",
+        "--batch-tokens",
+        "200",
+    )
     journal = small_disk / "c" / "journal.jsonl"
     while process.poll() is None and not (
         journal.exists() and journal.read_bytes().count(b"\n") > 3

@@ -75,9 +75,14 @@ def test_a_file_gives_options_and_the_command_line_goes_before_it(
     result = invoked("--config", path, "--rate", "2", "--batch-tokens", 32)
     assert result.exception is None
     assert SEEN[0][0] == {
-        "cache": "c", "layers": (-1, 0), "batch_tokens": 32, "rate": 2.0, "codec": ("klt", "0:bf16"), "keep_head": True,
+        "cache": "c",
+        "layers": (-1, 0),
+        "batch_tokens": 32,
+        "rate": 2.0,
+        "codec": ("klt", "0:bf16"),
+        "keep_head": True,
         "sharing": False,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -114,9 +119,15 @@ def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Pat
     cache="true-cache",
 )
 def test_what_is_kept_repeats_the_command(
-    layers: list[int], batch: int | None, rate: float | None, codec: list[str], head: bool, sharing: bool | None, cache: str,
+    layers: list[int],
+    batch: int | None,
+    rate: float | None,
+    codec: list[str],
+    head: bool,
+    sharing: bool | None,
+    cache: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> None:  # fmt: skip
+) -> None:
     SEEN.clear()
     words = [
         f"--cache={cache}",

@@ -64,13 +64,13 @@ def extract(
     \b
     Examples:
       llm-modules extract --cache my-cache
-      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --layers -1,0 --plan
+      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --plan
       llm-modules extract --teacher model.gguf --dataset rows.parquet --cache my-cache --format hdf5
-      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --codec klt --fidelity kl=0.01
-      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --condition prompt
-      llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache --engine ray --workers 4
+      llm-modules extract --cache my-cache --layers -1,0 --codec klt --fidelity kl=0.01
+      llm-modules extract --cache my-cache --condition prompt
+      llm-modules extract --cache my-cache --engine ray --workers 4
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
-      torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache my-cache
+      torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --cache my-cache
     """
     if re.fullmatch(r"random:\d+", options["teacher"]):
         options["teacher"] += f":{EMBEDDED_TEACHER}"

@@ -29,7 +29,7 @@ def generate(*, as_json: bool, prompt: str, **options: Any) -> dict[str, Any]:
 
     \b
     Example:
-      llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. Ida finds 9. How many eggs does Ida have now?"
+      llm-modules generate --run my-run --prompt "Ida has 31 eggs. Ida sells 14. How many now?"
     """
     if not prompt.strip():
         raise InputError("--prompt: is empty; ask something")

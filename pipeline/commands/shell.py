@@ -209,7 +209,8 @@ def _require_current_folder() -> None:
 
 
 def _stopped(error: BaseException) -> str:
-    return f"stopped ({str(error) or 'Ctrl-C'}); published shards and checkpoints are kept; {_CONTINUE}"
+    cause = str(error) or "Ctrl-C"
+    return f"stopped ({cause}); published shards and checkpoints are kept; {_CONTINUE}"
 
 
 def _fail(message: str, status: int) -> NoReturn:

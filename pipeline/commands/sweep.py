@@ -54,8 +54,8 @@ def sweep(*, as_json: bool, vary: tuple[str, ...], runs: Path, **options: Any) -
 
     \b
     Examples:
-      llm-modules sweep --cache my-cache --runs my-sweep --vary 'cross-layers=0 1 2 4' --vary 'gate=channel scalar none'
-      llm-modules sweep --cache my-cache --runs my-sweep --vary 'layers=-1 12 12,-1' --vary 'seed=0 1 2' --max-steps 200
+      llm-modules sweep --cache my-cache --runs my-sweep --vary 'cross-layers=0 1 2 4'
+      llm-modules sweep --cache my-cache --runs my-sweep --vary 'layers=-1 12' --vary 'seed=0 1'
     """
     grid = _grid(vary)
     settings = train_settings({**options, "run": runs}, varied=grid)

@@ -50,7 +50,7 @@ def stdout_is_closed() -> bool:
 
 
 class _Output(io.FileIO):
-    """A descriptor that discards output after its reader closed it, so that the command finishes."""
+    """A descriptor that discards output once its reader has closed it."""
 
     is_gone = False
 

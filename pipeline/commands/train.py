@@ -74,10 +74,10 @@ def train(
     Examples:
       llm-modules train --cache my-cache --run my-run --controls
       llm-modules train --cache my-cache --run my-run --student EleutherAI/gpt-neo-125m
-      llm-modules train --cache my-cache --run my-run --controls --control-layers 12 --random-teacher my-random-cache
+      llm-modules train --cache my-cache --run my-run --controls --control-layers 12
       llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --vocab dataset --layers 12,-1
-      llm-modules train --cache my-prompts --run my-run --condition prompt --student EleutherAI/gpt-neo-125m
+      llm-modules train --cache my-prompts --run my-run --condition prompt --student small
       llm-modules train --cache my-cache --run my-run --resume
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """

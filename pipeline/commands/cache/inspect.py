@@ -45,8 +45,8 @@ def inspect(cache: StorageLocation, *, options: bool, as_json: bool) -> dict[str
         text = summary["provenance"].get("options")
         if not text:
             raise InputError(
-                f"{summary['cache']}: records no options; it was not written by the command extract of"
-                " this version"
+                f"{summary['cache']}: records no options; it was not written by this version's"
+                " extract"
             )
         if not as_json:
             click.echo(text.encode(), nl=False)  # UTF-8 for --config, on any terminal

@@ -36,11 +36,12 @@ def compare_and_report(
 
 
 def _in_words(layer: LayerFidelity) -> str:
+    kl_tokens = f", KL on {layer.kl_tokens:,}" if layer.kl_tokens else ""
     lines = [
         (
             f"layer {layer.layer} (stored as {layer.stored_as}): measured on"
             f" {counted(layer.measured_tokens, 'token')} of"
-            f" {counted(layer.measured_examples, 'example')}{f', KL on {layer.kl_tokens:,}' if layer.kl_tokens else ''};"
+            f" {counted(layer.measured_examples, 'example')}{kl_tokens};"
             f" fitted to {counted(layer.calibration_tokens, 'token')} of"
             f" {layer.calibration_examples:,} others"
         ),

@@ -93,9 +93,16 @@ def test_values_reach_their_fields() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["", "--place x --kind c", "--place x --share 0", "--place x --share 1.1", "--place x --count 1",
-     "--place x --layers one", "--place x --recorded y"],
-)  # fmt: skip
+    [
+        "",
+        "--place x --kind c",
+        "--place x --share 0",
+        "--place x --share 1.1",
+        "--place x --count 1",
+        "--place x --layers one",
+        "--place x --recorded y",
+    ],
+)
 def test_wrong_values_are_usage_errors(words: str) -> None:
     assert run(*words.split())[0] == 2
 
