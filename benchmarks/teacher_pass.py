@@ -37,8 +37,9 @@ def with_attention(name: str) -> Callable[[Teacher], None]:
 def compiled(teacher: Teacher) -> None:
     """Use SDPA, with each block compiled for any length."""
     with_attention("sdpa")(teacher)
-    for block in teacher._blocks:
-        block.compile(dynamic=True)
+    for child in teacher.body.children():
+        for block in child if isinstance(child, torch.nn.ModuleList) else ():
+            block.compile(dynamic=True)
 
 
 def ways(device: str) -> dict[str, Callable[[Teacher], None]]:
