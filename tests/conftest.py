@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +107,9 @@ def write_rows(path: Path, rows: list[object]) -> Path:
     """Write JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def copied_cache(small_cache: Path, tmp_path: Path) -> Path:
+    """Return a copy of `small_cache` that a test may damage."""
+    return shutil.copytree(small_cache, tmp_path / "c")

@@ -67,9 +67,7 @@ sharing = false
 
 
 @pytest.mark.parametrize("name, text", [("c.yaml", YAML), ("c.toml", TOML)])
-def test_a_file_gives_options_and_the_command_line_goes_before_it(
-    name: str, text: str, tmp_path: Path
-) -> None:
+def test_the_command_line_overrides_a_file(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
     result = invoked("--config", path, "--rate", "2", "--batch-tokens", 32)
@@ -88,7 +86,7 @@ def test_a_file_gives_options_and_the_command_line_goes_before_it(
 @pytest.mark.parametrize(
     "value", ["-1:2.5", "0:2.5", "010", "2024-99-99", "0x_", "No", "1_000", "1e3", "=", "<<"]
 )
-def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Path) -> None:
+def test_yaml_scalars_are_read_as_text(value: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"cache: {value}\ncodec: [{value}]\n")
     assert invoked("--config", tmp_path / "c.yaml").exception is None
     assert (SEEN[0][0]["cache"], SEEN[0][0]["codec"]) == (value, (value,))
@@ -118,7 +116,7 @@ def test_scalars_in_yaml_are_taken_as_they_are_written(value: str, tmp_path: Pat
     sharing=None,
     cache="true-cache",
 )
-def test_what_is_kept_repeats_the_command(
+def test_a_saved_file_repeats_the_command(
     layers: list[int],
     batch: int | None,
     rate: float | None,
@@ -146,7 +144,7 @@ def test_what_is_kept_repeats_the_command(
 
 
 @pytest.mark.parametrize(
-    "name, text, said",
+    "name, text, expected",
     [
         (
             "c.yaml",
@@ -173,13 +171,11 @@ def test_what_is_kept_repeats_the_command(
         ("c.yaml", "# nothing", "Missing option '--cache'"),
     ],
 )
-def test_files_that_make_no_sense_are_refused(
-    name: str, text: str, said: str, tmp_path: Path
-) -> None:
+def test_invalid_files_are_refused(name: str, text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     result = invoked("--config", tmp_path / name)
     assert isinstance(result.exception, click.UsageError)
-    assert said in result.exception.format_message()
+    assert expected in result.exception.format_message()
     assert not SEEN
 
 
@@ -191,7 +187,7 @@ def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "file, words, said",
+    "file, words, expected",
     [
         (
             "batch-tokens: 4096\nbatch-size: 8",
@@ -215,10 +211,10 @@ def test_a_bad_file_gets_one_line_and_status_2(run_cli: RunCli, tmp_path: Path) 
         ("cross-layers: 3\nbaselines: x", [], "baselines is not an option of train"),
     ],
 )
-def test_what_excludes_each_other_is_weighed_by_where_it_was_said(
+def test_the_command_line_overrides_excluding_options_of_a_file(
     file: str,
     words: list[object],
-    said: str | dict[str, object],
+    expected: str | dict[str, object],
     run_cli: RunCli,
     small_cache: Path,
     tmp_path: Path,
@@ -226,15 +222,15 @@ def test_what_excludes_each_other_is_weighed_by_where_it_was_said(
     (tmp_path / "c.yaml").write_text(file)
     options = ["--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1, "--json"]
     done = run_cli("train", "--config", tmp_path / "c.yaml", *options, *words)
-    if isinstance(said, str):
-        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    if isinstance(expected, str):
+        assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
     else:
         assert done.returncode == 0, done.stderr
         settings = yaml.safe_load(done.stdout)["settings"]
-        assert {name: settings[name] for name in said} == said
+        assert {name: settings[name] for name in expected} == expected
 
 
-def test_controls_that_are_trained_later_are_in_what_repeats_the_run(
+def test_controls_trained_later_are_in_the_saved_file(
     run_cli: RunCli, small_cache: Path, tmp_path: Path
 ) -> None:
     options = ("--cache", small_cache, "--run", tmp_path / "run", "--max-steps", 1)
@@ -247,9 +243,7 @@ def test_controls_that_are_trained_later_are_in_what_repeats_the_run(
     assert yaml.safe_load(kept.read_text())["controls"] is True
 
 
-def test_a_cache_and_a_run_are_repeated_from_what_they_keep(
-    run_cli: RunCli, tmp_path: Path
-) -> None:
+def test_saved_files_repeat_an_extract_and_a_run(run_cli: RunCli, tmp_path: Path) -> None:
     rows = write_rows(
         tmp_path / "rows.jsonl",
         [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(12)],

@@ -57,7 +57,7 @@ class Sampling:
     ] = ()
 
     def generate_arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Return the arguments of `generate`, the length apart; `tokenizer` finds stop texts."""
+        """Return the arguments of `generate` except its length; `tokenizer` finds stop texts."""
         arguments: dict[str, Any] = {"do_sample": False}
         if self.temperature > 0:
             arguments = {
