@@ -37,12 +37,8 @@ Device = Annotated[str, Option("Compute device: auto, cpu, cuda, cuda:1, …")]
 Seed = Annotated[int, Option("Seed of the random sample.")]
 CACHE_LOCATION = "LOCATION"
 """Metavar of caches: a folder, or s3://bucket/prefix."""
-MovedTeacher = Annotated[
-    str | None, Option("Present location of the teacher, if it has moved since.")
-]
-MovedDataset = Annotated[
-    str | None, Option("Present location of the data set, if it has moved since.")
-]
+MovedTeacher = Annotated[str | None, Option("Where the teacher is now, if it has moved.")]
+MovedDataset = Annotated[str | None, Option("Where the data set is now, if it has moved.")]
 SkipNonFinite = Annotated[
     bool, Option("Leave out, and count, rows whose hidden states have NaN or infinity.")
 ]

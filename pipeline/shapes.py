@@ -80,12 +80,17 @@ class BridgeShape:
     adapter_size: Annotated[
         int | None,
         Option(
-            "Inner width of their adapters.", at_least=1, default="a third of the student's width"
+            "Inner width of the adapters in the cross-attention layers.",
+            at_least=1,
+            default="a third of the student's width",
         ),
     ] = None
     gate: Annotated[
         Gate,
-        Option("Mixes their old and new states: one gate per channel, one per token, or none."),
+        Option(
+            "How the output of cross-attention is mixed with its input: by one gate per channel, by"
+            " one per token, or added without a gate."
+        ),
     ] = "channel"
     cross_attention: Annotated[
         CrossAttention,

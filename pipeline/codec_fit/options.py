@@ -31,8 +31,8 @@ class CodecOptions:
     fidelity: Annotated[
         tuple[str, ...],
         Option(
-            "klt: largest KL divergence of the teacher's predictions (nats per token, last layer"
-            f" only), largest relative error, or one of {_PRESETS}.",
+            "klt: limit of the error: kl=X (KL divergence of the teacher's predictions in nats per"
+            f" token; last layer only), rel=X (relative error), or a preset: {_PRESETS}.",
             metavar="[LAYER:]kl=X|rel=X|PRESET",
             default=f"{LAST_LAYER[0]}={LAST_LAYER[1]:g} for the last layer if the teacher is"
             f" loaded, else {ANY_LAYER[0]}={ANY_LAYER[1]:g}",

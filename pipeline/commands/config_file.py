@@ -51,7 +51,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_read_options,
         help=(
-            "YAML or TOML file with options of this command by name, such as batch-tokens: 4096;"
+            "YAML or TOML file with options of this command by name, such as device: cpu;"
             " the command line wins."
         ),
     )(function)
@@ -127,9 +127,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     if options is None:
         return {}
     if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
-        raise click.UsageError(
-            f"--config {path}: has no options by name, such as batch-tokens: 4096"
-        )
+        raise click.UsageError(f"--config {path}: has no options by name, such as device: cpu")
     return options
 
 

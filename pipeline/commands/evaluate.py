@@ -37,7 +37,9 @@ def _recorded_location(parameters: dict[str, Any]) -> StorageLocation | None:
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[R1 R2 …]")
 @cloup.option_group(
     "What is evaluated",
-    click.option("--run", type=click.Path(path_type=Path), help="A finished run."),
+    click.option(
+        "--run", type=click.Path(path_type=Path), help="A finished run; required unless --compare."
+    ),
     click.option("--compare", is_flag=True, help="Compare evaluated runs R1 R2 … instead."),
     click.option(
         "--out",
@@ -63,10 +65,10 @@ def evaluate(
     """Measure a run, its controls and baselines on held-out rows; write evaluation/results.json,
     report.html and pictures.
 
-    Losses come from the cache, with intervals over rows, also with changed states: another
-    example's, in random order, none, gates shut. Prompts are answered greedily, with the live
-    teacher if the student needs it; answers are scored against the data set's (--score), and by
-    form, end and repetition.
+    Losses come from the cache, with intervals over rows. Ablations repeat them with other states:
+    another example's, in random order, none, or with gates shut. Prompts are answered greedily,
+    with the live teacher if the student needs it; answers are scored against the data set's
+    (--score), and checked for format, proper ending and repetition.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ from pipeline.extract.settings import ExtractSettings
     click.option(
         "--plan",
         is_flag=True,
-        help="Only forecast the job: examples, exact bytes, disk, time. Writes nothing.",
+        help="Only forecast the job: examples, bytes, disk, time. Writes nothing.",
     ),
 )
 @option_section("Data set", DatasetOptions)
@@ -59,7 +59,7 @@ def extract(
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
     Published shards are durable: after a crash, repeat the command and it continues with the next
-    shard. A cache of another teacher, data set or setting is refused, with what differs.
+    shard. A cache of another teacher, data set or setting is refused, and what differs is listed.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ _OPTIONS = cloup.option_group(
     click.option(
         "--copies-gb",
         type=click.FloatRange(min=0),
-        help="Limit on the size of all local copies.  [default: 20]",
+        help="Limit on the size of all local copies, in GB.  [default: 20]",
     ),
 )
 

@@ -39,17 +39,17 @@ from pipeline.runs.settings import TrainSettings
     click.option(
         "--controls",
         is_flag=True,
-        help=f"Then also train the controls, for equally many steps: {', '.join(CONTROLS)}.",
+        help=(f"After the student, train the controls {' and '.join(CONTROLS)} for as many steps."),
     ),
     click.option(
         "--control-layers",
         type=LayerList(),
-        help="Then also train a control on each of these layers of the cache.",
+        help="After the student, train a control on each of these layers of the cache.",
     ),
     click.option(
         "--random-teacher",
         metavar=CACHE_LOCATION,
-        help="Then also train a control on this cache, of extract --teacher random:SEED:T.",
+        help="After the student, train a control on this cache of extract --teacher random:SEED:T.",
     ),
 )
 @command
@@ -66,7 +66,7 @@ def train(
     """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never
     loaded.
 
-    Optimiser, epochs and bridge are the paper's by default; its student is --student 125m. With
+    Optimiser, epochs and bridge are the paper's by default; the paper's student is 125m. With
     --controls, evaluate can show what comes from the teacher; that needs layer 0 in the cache
     (extract --layers -1,0).
 

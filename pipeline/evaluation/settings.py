@@ -33,7 +33,7 @@ class PromptOptions:
     ] = "auto"
     dataset: Annotated[
         str | None,
-        Option("Answer the prompts of another data set.", default="the validation rows"),
+        Option("Answer the prompts of another data set.", default="the held-out rows"),
     ] = None
     dataset_config: Annotated[
         str | None, Option("Configuration of that data set, if the hub has several.")
@@ -64,12 +64,12 @@ class PlaceOptions:
     device: Device = "auto"
     cache: Annotated[
         LocationLike | None,
-        Option("Present location of the cache, if it has moved since.", metavar=CACHE_LOCATION),
+        Option("Where the cache is now, if it has moved since training.", metavar=CACHE_LOCATION),
     ] = None
     random_teacher: Annotated[
         LocationLike | None,
         Option(
-            "Present location of the cache of the control random-teacher, if it has moved since.",
+            "Where the cache of the control random-teacher is now, if it has moved.",
             metavar=CACHE_LOCATION,
         ),
     ] = None

@@ -25,7 +25,7 @@ class JobOptions:
         str,
         Option(
             "Hub id, local folder, or .gguf file. random:SEED:T is a control: shape and tokenizer"
-            " of teacher T, with random weights; random:SEED: of the embedded teacher.",
+            " of teacher T, with random weights; random:SEED uses the embedded teacher's.",
             default="the embedded teacher",
         ),
     ] = EMBEDDED_TEACHER
@@ -72,12 +72,15 @@ class DatasetOptions:
     ] = "paper"
     loss_on: Annotated[
         LossOn,
-        Option("Tokens to learn: the assistant's and the end token, or all (the paper's way)."),
+        Option(
+            "Tokens with a loss. assistant: the answers and their end tokens; all: every token, as"
+            " in the paper."
+        ),
     ] = "assistant"
     max_tokens: Annotated[
         int,
         Option(
-            "Leave out, and count, longer examples, and those too long for the teacher.",
+            "Leave out, and count, examples longer than this or than the teacher allows.",
             at_least=2,
         ),
     ] = 4096
@@ -122,8 +125,8 @@ class PassOptions:
     teacher_kind: Annotated[
         TeacherKind,
         Option(
-            "encoder: a model such as BERT, whose states of each token depend on the whole text;"
-            " its students are marked as leaking."
+            "decoder: a causal model. encoder: a model such as BERT, whose states of each token"
+            " depend on the whole text; its students are marked as leaking."
         ),
     ] = "decoder"
     device: Device = "auto"

@@ -17,17 +17,17 @@ class StudentOptions:
     student: Annotated[
         str,
         Option(
-            f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of --condition text or"
-            " none."
+            f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of a run trained with"
+            " --condition text or none."
         ),
     ] = "tiny"
     condition: Annotated[
         Literal["sequence", "prompt", "none", "text"],
         Option(
-            "What the student reads. sequence: the teacher's states of every token. prompt: those"
-            " of the prompt, once, while it writes in its own tokens; for a cache of prompts or of"
-            " whole examples. Controls without a teacher: the teacher's tokens (none), prompt and"
-            " answer in the student's own tokens (text)."
+            "What the student reads. sequence: the teacher's states of every token. prompt: the"
+            " teacher's states of the prompt only; the student writes in its own tokens. Without a"
+            " teacher, as controls: the teacher's tokens (none), or prompt and answer in the"
+            " student's own tokens (text)."
         ),
     ] = "sequence"
     new_weights: Annotated[
@@ -68,8 +68,8 @@ class LearningOptions:
         int | None,
         Option(
             "Tokens per batch, padding included, instead of --batch-size; with --condition prompt"
-            " those of the prompts count too. Examples of similar length share a batch; a longer"
-            " one stays alone.",
+            " those of the prompts count too. Examples of similar length share a batch; an example"
+            " longer than this forms its own.",
             at_least=1,
         ),
     ] = None
@@ -83,15 +83,15 @@ class LearningOptions:
     max_answer_tokens: Annotated[
         int | None,
         Option(
-            "Leave out, and count, answers of more tokens of the student's own tokenizer.",
+            "Leave out, and count, answers longer than this, in the student's own tokens.",
             at_least=2,
         ),
     ] = None
     distill: Annotated[
         float,
         Option(
-            "Weight of the teacher's predictions in the loss; the data set's tokens have the rest."
-            " Needs layer -1 and extract --keep-head, but no teacher.",
+            "Weight of the teacher's predictions in the loss; the remaining weight goes to the data"
+            " set's tokens. Needs layer -1 and extract --keep-head, but no teacher.",
             at_least=0,
             at_most=1,
         ),

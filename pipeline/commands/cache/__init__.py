@@ -13,7 +13,7 @@ from pipeline.commands.shell import LazyCommands
     table={
         "inspect": "Describe a cache.",
         "verify": "Check every byte of a cache, and with --deep its states.",
-        "repair": "Extract damaged or missing shards again.",
+        "repair": "Re-extract damaged or missing shards.",
         "convert": "Write a cache in another format or codec.",
         "fidelity": "Compare codecs on a cache's own data.",
     },

@@ -48,7 +48,7 @@ def convert(
     **options: Any,
 ) -> dict[str, Any]:
     """Write the cache SOURCE to TARGET in another format or codec. The data set is not needed; the
-    teacher is, for --fidelity kl=… alone.
+    teacher is needed only for --fidelity kl=….
 
     Content is kept, and with the same codec also the content digest. What int8 or klt lost cannot
     be restored: only exact (bf16) layers can get another codec. An interrupted conversion

@@ -19,12 +19,12 @@ from pipeline.upkeep.settings import RecheckSettings
 @cloup.command()
 @click.argument("cache")
 @option_section(
-    "Against the live teacher",
+    "Against the teacher",
     RecheckSettings,
     click.option(
         "--deep",
         is_flag=True,
-        help="Also run the live teacher over a sample, and compare layer by layer.",
+        help="Also run the teacher over a sample, and compare layer by layer.",
     ),
 )
 @command
