@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cache.errors import DamagedCacheError
 from cache.files import (
-    MEND,
+    REPAIR,
     bytes_below,
     checksum_of,
     copy_contents,
@@ -51,7 +51,7 @@ def require_nothing_published(root: Path) -> None:
     journal = scan_journal(root)
     if journal.records or journal.damage or bytes_below(root / SHARDS):
         raise DamagedCacheError(
-            f"{root / MANIFEST_NAME}: missing, although there are shards; {MEND}"
+            f"{root / MANIFEST_NAME}: missing, although there are shards; {REPAIR}"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cache.codecs import Codec
 from cache.codecs.fit_file import fit_name, identity_of, read_fit
 from cache.errors import DamagedCacheError
-from cache.files import MEND, inside
+from cache.files import REPAIR, inside
 from cache.manifest import Manifest
 from cache.names import ATTACHMENTS, FITS
 
@@ -24,6 +24,6 @@ def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
         codecs[layer] = read_fit(file, name, manifest.hidden_size)
         if identity_of(codecs[layer]) != identities.get(str(layer)):
             raise DamagedCacheError(
-                f"{root}: the codec of layer {layer} is not the one in the cache's identity; {MEND}"
+                f"{root}: the codec of layer {layer} is not the one in the cache's identity; {REPAIR}"
             )
     return codecs

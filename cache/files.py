@@ -21,7 +21,7 @@ _NOT_FOR_FOLDERS = {
     errno.EISDIR, errno.EACCES, errno.EPERM,
 }  # fmt: skip
 """Errors of file systems that cannot sync folders; a failing or full disk raises others."""
-MEND = "mend it with `cache repair`"
+REPAIR = "repair it with `cache repair`"
 
 
 class _Hash(Protocol):
@@ -195,4 +195,4 @@ def check_file(root: Path, name: str, size: int, checksum: str | None) -> None:
         DamagedCacheError: it is missing, cut, or its bytes have changed.
     """
     if damage := damage_of(root, name, size, checksum):
-        raise DamagedCacheError(f"{root / name}: {damage}; {MEND}")
+        raise DamagedCacheError(f"{root / name}: {damage}; {REPAIR}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, inside, write_atomically
+from cache.files import REPAIR, inside, write_atomically
 from cache.manifest import Manifest, parse_manifest
 from cache.names import JOURNAL_NAME, MANIFEST_NAME
 from cache.sealed_json import seal, unseal
@@ -93,7 +93,7 @@ def read_journal(root: Path, manifest: Manifest) -> list[ShardRecord]:
     """
     journal = scan_journal(root)
     if journal.damage:
-        raise DamagedCacheError(f"{root / JOURNAL_NAME}: {journal.damage[0]}; {MEND}")
+        raise DamagedCacheError(f"{root / JOURNAL_NAME}: {journal.damage[0]}; {REPAIR}")
     if journal.manifest != manifest:
         raise DamagedCacheError(
             f"{root / JOURNAL_NAME}: is not of the same cache as {root / MANIFEST_NAME}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, damage_of, files_below, inside, write_atomically
+from cache.files import REPAIR, damage_of, files_below, inside, write_atomically
 from cache.identity import Identity
 from cache.names import ATTACHMENTS, EXACT, FITS, MANIFEST_NAME
 from cache.sealed_json import seal, unseal
@@ -142,7 +142,7 @@ class Manifest:
             DamagedCacheError: a file is missing, has changed, or was added.
         """
         for name, damage in self.damaged_attachments(root).items():
-            raise DamagedCacheError(f"{root / name}: {damage}; {MEND}")
+            raise DamagedCacheError(f"{root / name}: {damage}; {REPAIR}")
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -165,7 +165,7 @@ def read_manifest(root: Path) -> Manifest:
         content = unseal(text)
     except ValueError as error:
         _require_this_version(text, path)
-        raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); {MEND}") from error
+        raise DamagedCacheError(f"{path}: damaged or not a manifest ({error}); {REPAIR}") from error
     return parse_manifest(content, path)
 
 

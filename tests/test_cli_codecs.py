@@ -56,7 +56,7 @@ def test_an_extract_with_a_lost_codec_fit_is_not_continued(run_cli: RunCli, tmp_
         done = run_cli(*words, *more)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert (
-            "attachments/codecs/layer-1.safetensors: missing; mend it with `cache repair`"
+            "attachments/codecs/layer-1.safetensors: missing; repair it with `cache repair`"
             in done.stderr
         )
     assert run_cli("cache", "repair", tmp_path / "c").returncode == 0

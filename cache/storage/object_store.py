@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND
+from cache.files import REPAIR
 from cache.names import SHARDS
 from cache.shard.record import ShardRecord
 from cache.storage.bucket import Bucket
@@ -153,7 +153,7 @@ class ObjectStoreLocation:
                     if name in stored
                     else "missing"
                 )
-                raise DamagedCacheError(f"{self.address}/{name}: {problem}; {MEND}")
+                raise DamagedCacheError(f"{self.address}/{name}: {problem}; {REPAIR}")
 
     def require_unlocked(self) -> None:
         """See `StorageLocation.require_unlocked`."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from cache.errors import CacheError, DamagedCacheError
-from cache.files import MEND, inside
+from cache.files import REPAIR, inside
 from cache.names import SHARDS
 from cache.shard.record import ShardRecord
 from cache.storage.bucket import Bucket
@@ -74,7 +74,7 @@ class ObjectStoreReadSession:
             sizes = {name: stored[name] for name in names if name in stored}
             if not sizes:
                 raise DamagedCacheError(
-                    f"{self.location.address}/{SHARDS}/{shard}: missing; {MEND}"
+                    f"{self.location.address}/{SHARDS}/{shard}: missing; {REPAIR}"
                 )
             targets = {name: staged.joinpath(*PurePosixPath(name).parts[2:]) for name in sizes}
             self._copies.make_room(sum(sizes.values()), lambda: _allocate(targets, sizes))
@@ -91,7 +91,7 @@ class ObjectStoreReadSession:
                 plain = ""
             if plain != name or name.split("/")[:2] != [SHARDS, shard]:
                 raise DamagedCacheError(
-                    f"{self.location.address}: {name!r} is not a file of a shard {shard!r}; {MEND}"
+                    f"{self.location.address}: {name!r} is not a file of a shard {shard!r}; {REPAIR}"
                 )
 
 

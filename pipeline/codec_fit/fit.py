@@ -147,8 +147,8 @@ def _find_step(
             break
     if low > -math.inf and high < math.inf:  # the measure jumps over the target: stay below it
         return math.exp(low if slope > 0 else high)
-    relation, mend = ("more", "larger") if value > target else ("less", "smaller")
+    relation, change = ("more", "larger") if value > target else ("less", "smaller")
     raise InputError(
         f"--codec klt: every step gives {relation} than {kind}={target:g} on the calibration tokens"
-        f" (the last one {value:.3g}); choose a {mend} value"
+        f" (the last one {value:.3g}); choose a {change} value"
     )

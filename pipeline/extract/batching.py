@@ -1,13 +1,23 @@
-"""Division of examples into shards and batches: pure functions of their lengths."""
+"""Sizes of batches, and the division of examples into shards and batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.device import choose_device
+
 MOST_PADDING = 0.05
 """Largest padding of a batch, as a share of its tokens."""
 _CONTEXT_TOKENS = 8
 """Tokens of a prefix, of which only keys and values are kept, with the memory of one token read."""
+_BATCH_TOKENS = {"cpu": 4096}
+_LARGE_BATCH_TOKENS = 32768
+"""Default sizes of batches in tokens: by device type, and of other devices."""
+
+
+def most_batch_tokens(batch_tokens: int | None, device: str) -> int:
+    """Return the most tokens of a padded batch: the option's value, or the device's default."""
+    return batch_tokens or _BATCH_TOKENS.get(choose_device(device).type, _LARGE_BATCH_TOKENS)
 
 
 def plan_shards(lengths: Sequence[int], shard_tokens: int) -> list[range]:

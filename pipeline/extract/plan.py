@@ -17,7 +17,7 @@ from cache.storage import StorageLocation
 from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedDataset, TokenizedExample
 from pipeline.data.vocabulary import special_tokens
-from pipeline.extract.provenance import most_batch_tokens
+from pipeline.extract.batching import most_batch_tokens
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import SharingPlan
 from pipeline.extract.work import TeacherWork

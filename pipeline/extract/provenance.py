@@ -16,6 +16,7 @@ from pipeline.data.sources import ConversationSet
 from pipeline.data.template_date import template_date_of
 from pipeline.data.tokenized_dataset import TokenizedDataset
 from pipeline.device import choose_device
+from pipeline.extract.batching import most_batch_tokens
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TeacherSource
 
@@ -29,13 +30,6 @@ _RECORDED_VERSIONS = (
     "transformers",
     "zarr",
 )
-_BATCH_TOKENS = {"cpu": 4096}
-_LARGE_BATCH_TOKENS = 32768
-
-
-def most_batch_tokens(batch_tokens: int | None, device: str) -> int:
-    """Return the most tokens of a padded batch: the option's value, or the device's default."""
-    return batch_tokens or _BATCH_TOKENS.get(choose_device(device).type, _LARGE_BATCH_TOKENS)
 
 
 def shard_provenance(device_name: str) -> dict[str, Any]:

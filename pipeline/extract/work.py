@@ -8,7 +8,8 @@ from typing import Any, Literal
 from cache.storage import StorageLocation
 from pipeline.codec_fit.requirements import CodecRequirement
 from pipeline.data.tokenized_dataset import TokenizedExample
-from pipeline.extract.provenance import most_batch_tokens, shard_provenance
+from pipeline.extract.batching import most_batch_tokens
+from pipeline.extract.provenance import shard_provenance
 from pipeline.extract.sharing import SharingPlan
 from pipeline.teacher.source import TeacherSource
 

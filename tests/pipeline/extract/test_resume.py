@@ -63,7 +63,7 @@ def test_a_missing_shard_is_damage_and_not_resumed(embedded_settings: Make) -> N
     settings = embedded_settings(limit=10, format="hdf5")
     extract(prepare(settings))
     (settings.cache / "shards" / "000000.h5").unlink()
-    with pytest.raises(CacheError, match=r"000000\.h5: missing; mend it with `cache repair`"):
+    with pytest.raises(CacheError, match=r"000000\.h5: missing; repair it with `cache repair`"):
         extract(prepare(settings))
 
 
