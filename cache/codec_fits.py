@@ -24,6 +24,6 @@ def read_codecs(root: Path, manifest: Manifest) -> dict[int, Codec]:
         codecs[layer] = read_fit(file, name, manifest.hidden_size)
         if identity_of(codecs[layer]) != identities.get(str(layer)):
             raise DamagedCacheError(
-                f"{root}: the codec of layer {layer} is not the one in the cache's identity; {REPAIR}"
+                f"{root}: layer {layer} has another codec than in the cache's identity; {REPAIR}"
             )
     return codecs

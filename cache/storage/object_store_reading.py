@@ -91,7 +91,7 @@ class ObjectStoreReadSession:
                 plain = ""
             if plain != name or name.split("/")[:2] != [SHARDS, shard]:
                 raise DamagedCacheError(
-                    f"{self.location.address}: {name!r} is not a file of a shard {shard!r}; {REPAIR}"
+                    f"{self.location.address}: {name!r} is not a file of shard {shard!r}; {REPAIR}"
                 )
 
 
