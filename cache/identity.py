@@ -53,6 +53,4 @@ def require_same_identity(
         CacheError: fields differ; names each with both values.
     """
     if phrases := differences(cached, wanted):
-        raise CacheError(
-            f"{where}: holds another run's hidden states ({'; '.join(phrases)}); {mend}"
-        )
+        raise CacheError(f"{where}: was extracted with other settings ({'; '.join(phrases)}); {mend}")

@@ -32,10 +32,10 @@ def test_readme_figures_are_in_the_log() -> None:
     recorded = (ROOT / "docs/LOG.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| .*nats per token.*\n\| ---.*\n((?:\|.*\n)+)", README, re.MULTILINE)
     assert len(rows) == 1
-    figures = [row.replace("*", "").split(" | ")[-2:] for row in rows[0].splitlines()]
+    figures = [row.strip("| ").replace("*", "").split(" | ")[-2:] for row in rows[0].splitlines()]
     assert len(figures) == 3
-    for loss, right in figures:
-        assert f"| {loss} | {right.rstrip(' |')} |" in recorded, (loss, right)
+    for loss, correct in figures:
+        assert f"| {loss} | {correct} % |" in recorded, (loss, correct)
 
 
 def test_the_makefile_runs_the_readmes_commands() -> None:
@@ -43,16 +43,16 @@ def test_the_makefile_runs_the_readmes_commands() -> None:
     recipe = re.search(r"^demo:.*?\n\n", makefile, re.DOTALL | re.MULTILINE)
     assert recipe is not None
     lines = [line.strip() for line in recipe.group().splitlines() if "cli.py" in line]
-    assert [line.replace("$(RUN)", "python") for line in lines] == demo_commands()
+    assert [line.replace("$(RUN) cli.py", "llm-modules") for line in lines] == demo_commands()
 
 
 @pytest.mark.timeout(1800)
 def test_the_demo_shows_transfer(tmp_path: Path) -> None:
     """Run the three commands in an empty folder; the student must clearly beat both controls."""
     for command in demo_commands():
-        words = shlex.split(command)
-        assert words[:2] == ["python", "cli.py"]
-        process = run_process(*words[2:], folder=tmp_path)
+        program, *words = shlex.split(command)
+        assert program == "llm-modules"
+        process = run_process(*words, folder=tmp_path)
         assert process.returncode == 0, process.stderr
     assert "Transferred:" in process.stdout
     results = json.loads((tmp_path / "demo/run/evaluation/results.json").read_text())

@@ -90,7 +90,7 @@ def test_other_objects_and_other_caches_are_refused(store: Store) -> None:
     make_cache(other, SHARDS)
     with pytest.raises(
         CacheError,
-        match=r"^s3://\S+: holds another run's hidden states \(limit was None, now it is 7",
+        match=r"^s3://\S+: was extracted with other settings \(limit was None, now it is 7",
     ):
         require_resumable(other, make_manifest(SHARDS, limit=7))
 
