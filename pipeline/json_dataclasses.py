@@ -14,8 +14,8 @@ OPTIONAL: dict[str, Any] = {"optional": True}
 """Metadata of a field that is omitted from JSON if it is None."""
 
 
-class UnknownKeysError(ValueError):
-    """A JSON object has keys that its dataclass does not have."""
+class UnknownContentError(ValueError):
+    """JSON has keys or choices that its dataclass does not have, as a newer version may write."""
 
 
 def key(name: str) -> dict[str, Any]:
@@ -34,7 +34,9 @@ def to_json(value: Any) -> Any:
         }
     if isinstance(value, dict):
         return {key: to_json(content) for key, content in value.items()}
-    return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def from_json(kind: type[T], value: Any, *, ignore_unknown: bool = True) -> T:
@@ -46,7 +48,7 @@ def from_json(kind: type[T], value: Any, *, ignore_unknown: bool = True) -> T:
         ignore_unknown: ignore keys that the dataclass does not have.
 
     Raises:
-        UnknownKeysError: lists them.
+        UnknownContentError: an unknown key, or an unknown value of a Literal; names it.
         ValueError: a field without a default is missing, or a value has another type; names it.
     """
     result: T = _Reader(ignore_unknown=ignore_unknown).read(kind, value, "")
@@ -82,12 +84,19 @@ class _Reader:
             }
         if kind is Path and isinstance(value, str):
             return Path(value)
-        if origin is Literal and value in arguments:
-            return value
+        if origin is Literal:
+            return self._read_choice(arguments, value, name)
         accepted = (int, float) if kind is float else kind
         if origin is not None or not isinstance(value, accepted):
             raise ValueError(f"{_prefix(name)}{value!r} is not {_described(kind)}")
         return value
+
+    def _read_choice(self, choices: tuple[Any, ...], value: Any, name: str) -> Any:
+        if value in choices:
+            return value
+        names = ", ".join(map(str, choices))
+        error = UnknownContentError if isinstance(value, str) else ValueError
+        raise error(f"{_prefix(name)}{value!r} is not one of {names}")
 
     def _read_union(self, kinds: tuple[Any, ...], value: Any, name: str) -> Any:
         """Return the value as the first type that fits; the error is that of the first one."""
@@ -109,7 +118,7 @@ class _Reader:
         by_key = {_key(item): item for item in fields(kind)}
         unknown = sorted(value.keys() - by_key.keys())
         if unknown and not self._ignore_unknown:
-            raise UnknownKeysError(
+            raise UnknownContentError(
                 f"{_prefix(name)}unknown to this version of the program: {', '.join(unknown)}"
             )
         hints = get_type_hints(kind)

@@ -17,6 +17,7 @@ class Option:
         choices: names allowed; a `Literal` field has its own.
         at_least, at_most, above, below: limits of a number.
         default: description of the default, where its value says little.
+        exists: a path must exist.
         with_commas: a field of several names takes one value with commas, not repeated options.
     """
 
@@ -29,6 +30,7 @@ class Option:
     above: float | None = None
     below: float | None = None
     default: str | None = None
+    exists: bool = False
     with_commas: bool = False
 
 

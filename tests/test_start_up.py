@@ -137,6 +137,7 @@ def wrong_inputs(folder: Path, cache: Path) -> dict[str, tuple[list[object], str
         "student": ([*train, "--student", "huge"], "student huge: neither a size"),
         "student's layer": ([*train, "--layers", "7"], "not layer 7"),
         "heads": ([*train, "--cross-heads", "7"], "--cross-heads 7: do not divide"),
+        "task path": (["evaluate", *run, "--task-path", folder / "none"], "does not exist"),
         "new weights": ([*train, "--new-weights"], "has new weights already"),
         "controls": (
             [*train, "--condition", "none", "--controls"],

@@ -196,7 +196,8 @@ def _require_klt(option: str, values: Sequence[str], names: Mapping[int, str]) -
         others = layers
     if others:
         raise InputError(
-            f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed rate"
+            f"layer {others[0]}: {option} is for --codec klt; {names[others[0]]} has a fixed rate;"
+            f" omit {option}"
         )
 
 
@@ -221,9 +222,7 @@ def _fidelity(text: str) -> Target:
 def _bits(text: str) -> float:
     value = _positive("--bits", text)
     if value >= BITS_OF_EXACT:
-        raise InputError(
-            f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; ask for fewer"
-        )
+        raise InputError(f"--bits {text}: {EXACT} takes {BITS_OF_EXACT} and is exact; choose fewer")
     return value
 
 

@@ -19,7 +19,7 @@ from pipeline.evaluation.compare import compare as compare_runs
 from pipeline.evaluation.settings import (
     EvaluateSettings,
     HarnessOptions,
-    PlaceOptions,
+    LocationOptions,
     PromptOptions,
     no_cache,
 )
@@ -50,7 +50,7 @@ def _recorded_location(parameters: dict[str, Any]) -> StorageLocation | None:
 @option_section("Baselines", EvaluateSettings)
 @option_section("Prompts to answer", PromptOptions)
 @option_section("Tasks of lm-evaluation-harness", HarnessOptions)
-@option_section("Device and relocated paths", PlaceOptions)
+@option_section("Device and relocated paths", LocationOptions)
 @command
 @location_options("cache", "random_teacher", otherwise=_recorded_location)
 def evaluate(

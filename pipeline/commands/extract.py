@@ -9,14 +9,13 @@ import click
 import cloup
 
 from cache.location import require_cache_location
-from pipeline.choices import EngineName
 from pipeline.codec_fit.options import CodecOptions
 from pipeline.codec_fit.requirements import require_codec_options
 from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.devices import require_device
 from pipeline.commands.location_options import location_options
-from pipeline.commands.options_from import option_section
+from pipeline.commands.options_from import option_section, take_fields
 from pipeline.commands.shell import command
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.extract.engines.choose import engine_named
@@ -47,15 +46,7 @@ from pipeline.extract.settings import ExtractSettings
 @option_section("Processes", EngineOptions)
 @command
 @location_options("cache")
-def extract(
-    *,
-    as_json: bool,
-    plan: bool,
-    engine: EngineName,
-    address: str | None,
-    workers: int | None,
-    **options: Any,
-) -> dict[str, Any]:
+def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
     """Run the frozen teacher ONCE over a data set and write its hidden states to a cache.
 
     Published shards are durable: after a crash, repeat the command and it continues with the next
@@ -72,15 +63,15 @@ def extract(
       llm-modules extract --teacher Qwen/Qwen2-1.5B --dataset rows.jsonl --cache s3://bucket/my-cache
       torchrun --nproc-per-node 4 cli.py extract --teacher Qwen/Qwen2-1.5B --cache my-cache
     """
+    engine = EngineOptions(**take_fields(EngineOptions, options))
     if re.fullmatch(r"random:\d+", options["teacher"]):
         options["teacher"] += f":{EMBEDDED_TEACHER}"
     settings = ExtractSettings(**options, options=options_as_yaml())
     _check(settings)
-    processes = EngineOptions(engine=engine, address=address, workers=workers)
-    engine_named(engine, address=address, workers=workers)
+    engine_named(engine)
     from pipeline.commands.running.extract import extract_or_plan
 
-    return extract_or_plan(settings, processes, plan_only=plan, as_json=as_json)
+    return extract_or_plan(settings, engine, plan_only=plan, as_json=as_json)
 
 
 def _check(settings: ExtractSettings) -> None:

@@ -18,14 +18,14 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def option_section(
-    title: str, settings: type, *more: Decorator, fields: Collection[str] | None = None
+    title: str, settings: type, *first: Decorator, fields: Collection[str] | None = None
 ) -> Decorator:
     """Return a decorator that gives a command a section of options.
 
     Args:
         title: heading in the help.
         settings: a dataclass. Its own fields are taken; inherited ones belong to other sections.
-        more: further options of the section, as click's decorators.
+        first: options before those of the fields, as click's decorators.
         fields: take these fields alone, inherited or not.
     """
     hints = get_type_hints(settings, include_extras=True)
@@ -35,7 +35,7 @@ def option_section(
         for field in dataclasses.fields(settings)
         if field.name in names and get_origin(hints[field.name]) is Annotated
     ]
-    decorator: Decorator = cloup.option_group(title, *options, *more)
+    decorator: Decorator = cloup.option_group(title, *first, *options)
     return decorator
 
 
@@ -86,7 +86,7 @@ def _parameter_type(value_type: Any, option: Option) -> dict[str, Any]:
     if value_type in (int, float):
         return {"type": _number(value_type, option)}
     if value_type is Path:
-        return {"type": click.Path(path_type=Path)}
+        return {"type": click.Path(exists=option.exists, path_type=Path)}
     return {"type": str}
 
 

@@ -30,5 +30,5 @@ def checked_writer(writer: WriterSettings) -> WriterSettings:
 def checked_sampling(sampling: Sampling) -> Sampling:
     """Return the settings with stop texts in UTF-8; raise InputError for an empty one."""
     if not all(sampling.stop):
-        raise InputError("--stop: an empty text would end every answer before it begins")
+        raise InputError("--stop: an empty text would end every answer before it begins; omit it")
     return replace(sampling, stop=tuple(utf8_text(text, "--stop") for text in sampling.stop))

@@ -52,6 +52,6 @@ class PromptCondition(Condition):
             )
         if shape.cross_attention != "causal":
             raise InputError(
-                f"--cross-attention {shape.cross_attention}: --condition prompt has only one kind;"
-                " omit it"
+                f"--cross-attention {shape.cross_attention}: --condition prompt supports only"
+                " causal; omit it"
             )

@@ -105,7 +105,7 @@ def compare(runs: Sequence[Path]) -> Comparison:
 def _read(run: Path) -> _EvaluatedRun:
     folder = RunFolder(run)
     path = folder.evaluation / RESULTS
-    settings = folder.require_finished().settings.to_json()
+    settings = to_json(folder.require_finished().settings)
     try:
         results = EvaluationResults.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:

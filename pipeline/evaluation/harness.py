@@ -132,9 +132,8 @@ def adapter(writer: StudentWriter, batch_size: int) -> Any:
             for place, request in enumerate(requests):
                 by_sampling.setdefault(_sampling(request.args[1]), []).append(place)
             for sampling, places in by_sampling.items():
-                places.sort(
-                    key=lambda place: len(requests[place].args[0])
-                )  # similar lengths together
+                # Prompts of similar length share a batch.
+                places.sort(key=lambda place: len(requests[place].args[0]))
                 for start in range(0, len(places), batch_size):
                     batch = places[start : start + batch_size]
                     prompts = [turns(requests[place].args[0]) for place in batch]

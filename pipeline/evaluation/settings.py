@@ -53,12 +53,12 @@ class HarnessOptions:
             "Also a task of lm-evaluation-harness, such as gsm8k; may be repeated.", name="task"
         ),
     ] = ()
-    task_path: Annotated[Path | None, Option("Folder with your own tasks.")] = None
+    task_path: Annotated[Path | None, Option("Folder with your own tasks.", exists=True)] = None
     task_limit: Annotated[int | None, Option("Documents per task, at most.", at_least=1)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceOptions:
+class LocationOptions:
     """Where the evaluation computes, and where things are that have moved since training."""
 
     device: Device = "auto"
@@ -77,7 +77,7 @@ class PlaceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(PromptOptions, HarnessOptions, PlaceOptions):
+class EvaluateSettings(PromptOptions, HarnessOptions, LocationOptions):
     """One evaluation; each field is the option of that name of `evaluate`."""
 
     run: Path

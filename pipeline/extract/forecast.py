@@ -108,14 +108,14 @@ def forecast(plan: ExtractPlan, progress: Progress = NO_PROGRESS) -> Forecast:
         compute_dtype=str(manifest.identity["compute_dtype"]),
         load_seconds=probe.load_seconds if probe else None,
         probe_tokens=probe.tokens if probe else 0,
-        tokens_per_second=probe.tokens_per_second if probe else None,
+        tokens_per_second=round(probe.tokens_per_second, 1) if probe else None,
         seconds=probe.seconds(plan.stored_tokens(missing) + sample_tokens) if probe else 0.0,
         unshared=plan.unshared,
     )
 
 
 def _codecs(manifest: Manifest, codec: str) -> tuple[str, ...]:
-    """Return the codec of each layer: the given one, or the manifest's where it equals that."""
+    """Return each layer's codec; `codec` may be the manifest's own mix of codecs."""
     return manifest.codecs if codec == manifest.codec else (codec,) * len(manifest.layers)
 
 

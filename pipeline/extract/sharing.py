@@ -13,7 +13,7 @@ from cache.shard.content import NO_PREFIX
 from pipeline.data.tokenized_dataset import TokenizedExample
 
 _SHORTEST = 8
-"""Fewest tokens of a prefix after the one before it: shorter ones are not worth a forward pass."""
+"""Fewest tokens that a prefix adds to the one before it, to be worth a forward pass."""
 _LEAST_SAVED = 128
 """Fewest tokens that a prefix saves over all examples, to be worth a forward pass."""
 

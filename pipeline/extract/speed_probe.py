@@ -67,7 +67,7 @@ def probe_speed(
         if time.perf_counter() - began > _SECONDS:
             break
     speed = tokens / (time.perf_counter() - began)
-    return SpeedProbe(round(load_seconds, 2), tokens, round(speed, 1))
+    return SpeedProbe(round(load_seconds, 2), tokens, speed)
 
 
 def _spread(batches: list[list[int]]) -> list[list[int]]:

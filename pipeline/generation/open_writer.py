@@ -25,7 +25,7 @@ def open_writer(settings: WriterSettings, *, keep_teacher: bool = True) -> Stude
         keep_teacher: keep the teacher in memory between prompts.
 
     Raises:
-        InputError: the run is not finished, or its cache was made by another teacher.
+        InputError: the run is not finished, or an option does not apply to it.
     """
     folder, device = RunFolder(settings.run), choose_device(settings.device)
     record = folder.require_finished()
@@ -33,7 +33,7 @@ def open_writer(settings: WriterSettings, *, keep_teacher: bool = True) -> Stude
     if not trained.reads_states and (settings.teacher or settings.teacher_device):
         raise InputError(
             f"--teacher, --teacher-device: {settings.run} is a run of --condition"
-            f" {trained.condition}, without a teacher"
+            f" {trained.condition}, without a teacher; omit them"
         )
     teacher_device = device
     if settings.teacher_device is not None:

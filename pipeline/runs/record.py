@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cache.identity import differences
 from cache.storage import StorageLocation, storage_location
 from pipeline.errors import InputError
-from pipeline.json_dataclasses import UnknownKeysError, from_json, key
+from pipeline.json_dataclasses import UnknownContentError, from_json, key, to_json
 from pipeline.runs.comparisons import FOLDER, OLD_FOLDER
 from pipeline.runs.settings import TrainSettings
 
@@ -139,7 +139,7 @@ class RunRecord:
             "finished": self.finished,
             "leaks": self.leaks,
             FOLDER: list(self.comparisons),
-            "settings": self.settings.to_json() | {"endpoint": self.endpoint},
+            "settings": to_json(self.settings) | {"endpoint": self.endpoint},
             "identity": asdict(self.identity),
             "kept_together": self.kept_together,
             "provenance": self.provenance,
@@ -171,9 +171,9 @@ class RunRecord:
         values |= {"endpoint": settings.pop("endpoint", None), "settings": settings}
         if not content.get("finished", False):
             values.pop("result", None)
-        elif "result" not in values:
+        elif values.get("result") is None:
             raise ValueError("without result")
         try:
             return from_json(cls, values, ignore_unknown=False)
-        except UnknownKeysError as error:
+        except UnknownContentError as error:
             raise NewerRecordError(str(error)) from error

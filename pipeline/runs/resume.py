@@ -10,6 +10,7 @@ from cache.identity import differences
 from cache.storage import storage_location
 from pipeline.conditions.cached import cached_part_of
 from pipeline.errors import InputError
+from pipeline.json_dataclasses import to_json
 from pipeline.runs.environment import environment
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.record import RunIdentity, RunRecord
@@ -100,7 +101,7 @@ def _compared(record: RunRecord) -> dict[str, Any]:
     """Return everything that resumed steps depend on, by names for the user."""
     options = {
         f"--{name.replace('_', '-')}": value
-        for name, value in record.settings.to_json().items()
+        for name, value in to_json(record.settings).items()
         if name not in _NOT_COMPARED
     }
     identity = record.identity

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cache.storage import LocationLike
 from pipeline.batches.order import BatchSize
@@ -155,15 +154,3 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
     def batches_per_step(self, processes: int) -> int:
         """Return the batches per optimiser step, over all processes."""
         return self.accumulate or processes
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {
-            item.name: _json_value(getattr(self, item.name)) for item in dataclasses.fields(self)
-        }
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value

@@ -40,7 +40,7 @@ class CodecCandidates:
     """All codecs to compare on the measured states of one layer.
 
     Attributes:
-        unmet: presets that no step size of `klt` reaches; complete after the iteration.
+        unmet: presets that no step size of `klt` reaches.
     """
 
     def __init__(
@@ -56,17 +56,14 @@ class CodecCandidates:
             measured: segments that they encode.
             divergence: measures the presets; without it they are left out.
         """
-        self.unmet: list[str] = []
-        self._calibration = calibration
         self._calibration_ND = np.concatenate(calibration)
         self._states_ND = np.concatenate(measured)
         self._lengths = list(map(len, measured))
-        self._divergence = divergence
+        self._presets, self.unmet = _preset_steps(calibration, divergence)
 
     def __len__(self) -> int:
-        """Return the most candidates there can be."""
-        presets = len(PRESETS) if self._divergence is not None else 0
-        return _OTHER_CODECS + len(_STEP_FACTORS) + presets
+        """Return the number of candidates."""
+        return _OTHER_CODECS + len(_STEP_FACTORS) + len(self._presets)
 
     def __iter__(self) -> Iterator[Candidate]:
         """Encode and decode the states with one codec after the other."""
@@ -84,7 +81,7 @@ class CodecCandidates:
 
     def _klt(self) -> Iterator[Candidate]:
         klt = Klt.fit(self._calibration_ND, {})
-        for step, setting in sorted([*self._curve(), *self._presets()]):
+        for step, setting in sorted([*self._curve(), *self._presets]):
             stepped = klt.with_step(step, self._calibration_ND[:4096])
             coded = stepped.encode(self._states_ND)
             bits = stored_bits("klt", coded, self._lengths)
@@ -94,26 +91,32 @@ class CodecCandidates:
         usual = usual_step(self._calibration_ND)
         return [(usual * factor, f"step {usual * factor:.3g}") for factor in _STEP_FACTORS]
 
-    def _presets(self) -> Iterator[tuple[float, str]]:
-        if self._divergence is None:
-            return
-        sample = split_sample(self._calibration)
-        for name, (measure, target) in PRESETS.items():
-            setting = f"{name}: {measure}={target:g}"
-            try:
-                codec = fit_codec(
-                    CodecRequirement("klt", measure, target), sample, self._divergence
-                )
-            except InputError:  # no step size reaches the target; the others can be compared
-                self.unmet.append(setting)
-            else:
-                yield float(codec.parameters["step"][0]), setting
+
+def _preset_steps(
+    calibration: Sequence[npt.NDArray[Any]], divergence: Divergence | None
+) -> tuple[list[tuple[float, str]], list[str]]:
+    """Return the step sizes of `klt` that reach the presets, and the presets that none reaches."""
+    steps: list[tuple[float, str]] = []
+    unmet: list[str] = []
+    if divergence is None:
+        return steps, unmet
+    sample = split_sample(calibration)
+    for name, (measure, target) in PRESETS.items():
+        setting = f"{name}: {measure}={target:g}"
+        try:
+            codec = fit_codec(CodecRequirement("klt", measure, target), sample, divergence)
+        except InputError:  # the other candidates can be compared
+            unmet.append(setting)
+        else:
+            steps.append((float(codec.parameters["step"][0]), setting))
+    return steps, unmet
 
 
-def stored_candidates(cache: Cache, examples: Sequence[int], layer: int) -> Iterator[Candidate]:
-    """Yield the cache's own codec of a layer with the stored states, unless it is exact."""
+def stored_candidate(cache: Cache, examples: Sequence[int], layer: int) -> Candidate | None:
+    """Return the cache's own codec of a layer with the stored states; None if it is exact."""
     codec = cache.codecs[layer].name
-    if codec != EXACT:
-        _, segments = segments_of(cache, examples, layer)
-        bits = cache.bits_per_value[layer]
-        yield Candidate(codec, "as stored in this cache", np.concatenate(segments), bits)
+    if codec == EXACT:
+        return None
+    _, segments = segments_of(cache, examples, layer)
+    bits = cache.bits_per_value[layer]
+    return Candidate(codec, "as stored in this cache", np.concatenate(segments), bits)

@@ -26,7 +26,7 @@ from pipeline.errors import InputError
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.verified_load import lm_head_layer, load_verified_teacher
-from pipeline.upkeep.codec_candidates import Candidate, CodecCandidates, stored_candidates
+from pipeline.upkeep.codec_candidates import Candidate, CodecCandidates, stored_candidate
 from pipeline.upkeep.exact_states import exact_segments
 from pipeline.upkeep.layer_fidelity import LayerFidelity, Point
 from pipeline.upkeep.recorded_settings import recorded_location
@@ -101,11 +101,11 @@ def _compare_layer(
     rng = np.random.default_rng(settings.seed)
     kl_rows = np.sort(rng.choice(len(states_ND), kl_tokens, replace=False))
     candidates = CodecCandidates(fit_segments, segments, divergence)
-    is_lossy = cache.codecs[layer].name != EXACT
-    progress.stage(f"layer {layer}: codecs", len(candidates) + is_lossy)
+    stored = stored_candidate(cache, measured, layer)
+    progress.stage(f"layer {layer}: codecs", len(candidates))
     spectrum_D = eigenvalues(states_ND)
     points, decoded = [], []
-    for candidate in chain(candidates, stored_candidates(cache, measured, layer)):
+    for candidate in chain(candidates, [stored] if stored else []):
         points.append(_point(candidate, states_ND, spectrum_D))
         decoded.append(candidate.decoded[kl_rows])
         progress.advance()

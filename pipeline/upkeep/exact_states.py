@@ -23,6 +23,9 @@ def exact_segments(
     """Return the exact states of some examples, split as by `segments_of`.
 
     Args:
+        cache: to read from.
+        indices: of the examples.
+        layer: one of the cache's.
         teacher: computes the states of a layer that is not stored exactly.
     """
     if cache.codecs[layer].name == EXACT:

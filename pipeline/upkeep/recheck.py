@@ -22,6 +22,7 @@ from pipeline.device import choose_device
 from pipeline.progress import NO_PROGRESS, Progress
 from pipeline.teacher.verified_load import load_verified_base_model
 from pipeline.upkeep.recorded_settings import recorded_location
+from pipeline.upkeep.settings import RecheckSettings
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
 """Largest relative error of states that are the teacher's, by compute dtype.
@@ -72,22 +73,13 @@ class Recheck:
 
 
 def recheck(
-    where: LocationLike,
-    *,
-    sample: int,
-    teacher: str | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Progress = NO_PROGRESS,
+    where: LocationLike, settings: RecheckSettings, progress: Progress = NO_PROGRESS
 ) -> Recheck:
     """Run the live teacher over a random sample of a cache's examples, and compare.
 
     Args:
         where: location of a complete cache.
-        sample: number of examples.
-        teacher: its current location; None: the recorded one.
-        device: of the teacher.
-        seed: of the sample.
+        settings: the sample, and the teacher's device and location.
         progress: counts the examples.
 
     Raises:
@@ -97,9 +89,10 @@ def recheck(
     with open_cache(where) as cache:
         if not len(cache):
             raise CacheError(f"{cache.address}: has no examples to compare")
-        teacher = teacher or recorded_location(cache.manifest, "teacher")
-        chosen = random.Random(seed).sample(range(len(cache)), min(sample, len(cache)))
-        live = load_verified_base_model(teacher, cache.identity, choose_device(device))
+        teacher = settings.teacher or recorded_location(cache.manifest, "teacher")
+        size = min(settings.sample, len(cache))
+        chosen = random.Random(settings.seed).sample(range(len(cache)), size)
+        live = load_verified_base_model(teacher, cache.identity, choose_device(settings.device))
         differences: dict[int, list[_Difference]] = {layer: [] for layer in cache.layers}
         tokens = 0
         # Shortest first: dynamic rotary embeddings keep the frequencies of the longest text so far.

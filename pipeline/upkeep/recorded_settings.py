@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from cache import CacheError, Manifest
-from cache.storage import LocationLike
 from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.forms import FORM_NAMES
 from pipeline.data.templates import TEMPLATE_NAMES
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.source import TEACHER_KINDS
+from pipeline.upkeep.settings import RepairSettings
 
 _DTYPES = ("fp32", "bf16")
 
@@ -27,31 +27,20 @@ def recorded_location(manifest: Manifest, name: str) -> str:
     return value
 
 
-def recorded_settings(
-    manifest: Manifest,
-    cache: LocationLike,
-    *,
-    teacher: str | None,
-    dataset: str | None,
-    device: str,
-    skip_non_finite: bool,
-) -> ExtractSettings:
+def recorded_settings(manifest: Manifest, repair: RepairSettings) -> ExtractSettings:
     """Return the settings of the extract that made a cache.
 
     Args:
         manifest: of the cache.
-        cache: its location.
-        teacher, dataset: their current locations; None: the recorded ones.
-        device: to compute on.
-        skip_non_finite: as in `extract`.
+        repair: its location, and settings that replace recorded ones.
 
     Raises:
         CacheError: a setting is not recorded, or invalid.
     """
     settings = ExtractSettings(
-        teacher=teacher or recorded_location(manifest, "teacher"),
-        dataset=dataset or recorded_location(manifest, "dataset"),
-        cache=cache,
+        teacher=repair.teacher or recorded_location(manifest, "teacher"),
+        dataset=repair.dataset or recorded_location(manifest, "dataset"),
+        cache=repair.cache,
         teacher_kind=manifest.identity.get("teacher_kind", "?"),
         format=manifest.format,
         **_codec_settings(manifest),
@@ -68,9 +57,9 @@ def recorded_settings(
         limit=manifest.identity.get("limit"),
         group_by=manifest.identity.get("group_by"),
         skip_bad_rows=manifest.provenance.get("skip_bad_rows", False),
-        skip_non_finite=skip_non_finite,
+        skip_non_finite=repair.skip_non_finite,
         shard_tokens=manifest.shard_tokens,
-        device=device,
+        device=repair.device,
         dtype=manifest.identity.get("compute_dtype", "?"),
     )
     valid = {
@@ -92,7 +81,7 @@ def recorded_settings(
     }
     if invalid := [name for name, is_valid in valid.items() if not is_valid]:
         raise CacheError(
-            f"{cache}: does not say how it was made (its {invalid[0]} is missing or unknown)"
+            f"{repair.cache}: does not say how it was made (its {invalid[0]} is missing or unknown)"
         )
     return settings
 

@@ -89,14 +89,7 @@ def _replace_lost(
     """Replace lost shards and attachments; return which shards have the same content."""
     original = OriginalExtract(
         repairer,
-        recorded_settings(
-            repairer.manifest,
-            settings.cache,
-            teacher=settings.teacher,
-            dataset=settings.dataset,
-            device=settings.device,
-            skip_non_finite=settings.skip_non_finite,
-        ),
+        recorded_settings(repairer.manifest, settings),
     )
     with_attachments = bool(repairer.damaged_attachments)
     lm_head = kept_lm_head(original.plan) if with_attachments else None

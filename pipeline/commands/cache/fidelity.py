@@ -53,4 +53,4 @@ def fidelity(
     require_teacher(settings.teacher)
     from pipeline.commands.running.cache_fidelity import compare_and_report
 
-    return compare_and_report(cache, settings, out, as_json=as_json)
+    return compare_and_report(settings, out, as_json=as_json)

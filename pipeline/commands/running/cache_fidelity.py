@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from cache.storage import StorageLocation
+from cache.storage import storage_location
 from pipeline.commands.counted import counted
 from pipeline.progress import shown_progress
 from pipeline.report.fidelity import fidelity_json, write_fidelity
@@ -18,21 +18,22 @@ from pipeline.upkeep.settings import FidelitySettings
 
 
 def compare_and_report(
-    cache: StorageLocation, settings: FidelitySettings, out: Path | None, *, as_json: bool
+    settings: FidelitySettings, out: Path | None, *, as_json: bool
 ) -> dict[str, Any]:
     """Compare codecs on a cache; write the page, print a table unless `as_json`; return it all.
 
     Raises:
         CacheError, InputError: as `compare`.
     """
+    address = storage_location(settings.cache).address
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with shown_progress(*columns) as progress:
         layers = compare(settings, progress)
     if out is not None:
-        write_fidelity(out, cache.address, layers)
+        write_fidelity(out, address, layers)
     if not as_json:
         click.echo("\n\n".join(map(_in_words, layers)) + (f"\n\nwritten to {out}" if out else ""))
-    return fidelity_json(cache.address, layers)
+    return fidelity_json(address, layers)
 
 
 def _in_words(layer: LayerFidelity) -> str:

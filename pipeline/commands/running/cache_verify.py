@@ -54,7 +54,7 @@ def verify_and_report(
 
         columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with shown_progress(*columns) as progress:
-            compared = recheck(cache, **asdict(deep), progress=progress)
+            compared = recheck(cache, deep, progress)
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
     bad = _complaint(cache, found, compared)
     if not as_json:

@@ -28,7 +28,7 @@ _SLOW_DISK = 0.05
 
 
 def extract_or_plan(
-    settings: ExtractSettings, processes: EngineOptions, *, plan_only: bool, as_json: bool
+    settings: ExtractSettings, options: EngineOptions, *, plan_only: bool, as_json: bool
 ) -> dict[str, Any]:
     """Extract, or only forecast it; print the result unless `as_json`; return it.
 
@@ -40,9 +40,7 @@ def extract_or_plan(
         if not is_main_process():
             raise SystemExit(0)
         return _plan(plan, as_json=as_json)
-    with choose_engine(
-        plan, processes.engine, address=processes.address, workers=processes.workers
-    ) as engine:
+    with choose_engine(plan, options) as engine:
         if not engine.leads:
             engine.follow()
             raise SystemExit(0)  # the leading process reports

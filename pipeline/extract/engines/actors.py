@@ -108,7 +108,7 @@ class RayEngine:
         if self._count > slots:
             raise InputError(
                 f"--workers {self._count}: this cluster has {slots} {'GPUs' if on_gpu else 'CPUs'};"
-                " ask for fewer"
+                " choose fewer"
             )
         threads = None if on_gpu else max(1, slots // self._count)
         self._actor = ray.remote(ShardActor).options(

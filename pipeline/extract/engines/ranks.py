@@ -74,7 +74,7 @@ class RanksEngine:
         """Assign a shard to each rank per round, and journal the durable ones."""
         queue, codecs = ShardQueue(fitted.plan, writer.published), fitted.codecs
         _broadcast((writer.manifest, codecs))
-        with self._worker_of(writer.manifest, codecs) as worker:
+        with self._rank_worker(writer.manifest, codecs) as worker:
             while len(queue):
                 shards = [queue.take() for _ in range(dist.get_world_size())]
                 for record in worker.run(_broadcast(_Round(shards, queue.unusable))):
@@ -86,11 +86,11 @@ class RanksEngine:
     def follow(self) -> None:
         """Run the rounds that rank 0 broadcasts, until it broadcasts None."""
         manifest, codecs = _broadcast(None)
-        with self._worker_of(manifest, codecs) as worker:
+        with self._rank_worker(manifest, codecs) as worker:
             while (task := _broadcast(None)) is not None:
                 worker.run(task)
 
-    def _worker_of(self, manifest: Manifest, codecs: dict[int, Codec]) -> _RankWorker:
+    def _rank_worker(self, manifest: Manifest, codecs: dict[int, Codec]) -> _RankWorker:
         return _RankWorker(self._work, self._worker, manifest, codecs)
 
 

@@ -22,7 +22,12 @@ from pipeline.generation.settings import Sampling, WriterSettings
 from pipeline.option import Option
 from pipeline.runs.options import StudentOptions
 from pipeline.runs.settings import TrainSettings
-from pipeline.upkeep.settings import RecheckSettings, RecodeSettings
+from pipeline.upkeep.settings import (
+    FidelitySettings,
+    RecheckSettings,
+    RecodeSettings,
+    RepairSettings,
+)
 from tests.test_help import every_command
 
 OF_COMMAND: dict[str, list[type]] = {
@@ -33,6 +38,8 @@ OF_COMMAND: dict[str, list[type]] = {
     "generate": [WriterSettings, Sampling],
     "chat": [WriterSettings, Sampling],
     "cache verify": [RecheckSettings],
+    "cache repair": [RepairSettings],
+    "cache fidelity": [FidelitySettings],
     "cache convert": [RecodeSettings],
 }
 ELSEWHERE = {"sweep": {"run"}}
@@ -42,6 +49,7 @@ ELSEWHERE = {"sweep": {"run"}}
 @dataclass(frozen=True, kw_only=True)
 class Some:
     place: Annotated[Path, Option("A folder.")]
+    there: Annotated[Path | None, Option("A folder that exists.", exists=True)] = None
     name: Annotated[str | None, Option("A name.", default="none at all")] = None
     kind: Annotated[Literal["a", "b"], Option("A kind.")] = "b"
     layers: Annotated[tuple[int, ...], Option("Layers.")] = (-1,)
@@ -99,6 +107,8 @@ def test_values_reach_their_fields() -> None:
         "--place x --share 0",
         "--place x --share 1.1",
         "--place x --count 1",
+        "--place x --there /nonexistent",
+        "--place x --there /nonexistent",
         "--place x --layers one",
         "--place x --recorded y",
     ],
@@ -142,15 +152,22 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize(("name", "settings"), OF_COMMAND.items())
 def test_each_field_is_an_option_of_its_command(name: str, settings: list[type]) -> None:
-    parameters = {parameter.name for parameter in dict(commands())[name].params}
+    command = dict(commands())[name]
+    parameters = {parameter.name: parameter for parameter in command.params}
+    context = click.Context(command)
     for part in settings:
         hints = get_type_hints(part, include_extras=True)
-        fields = {
-            field.name
-            for field in dataclasses.fields(part)
-            if get_origin(hints[field.name]) is Annotated
-        }
-        assert fields - ELSEWHERE.get(name, set()) <= parameters
+        for field in dataclasses.fields(part):
+            if get_origin(hints[field.name]) is not Annotated:
+                continue
+            if field.name in ELSEWHERE.get(name, set()):
+                continue
+            parameter = parameters[field.name]
+            if field.default is dataclasses.MISSING:
+                assert parameter.required
+            else:
+                default = parameter.type_cast_value(context, parameter.get_default(context))
+                assert default == field.default, field.name
 
 
 def test_conditions_of_the_option_are_those_of_the_registry() -> None:

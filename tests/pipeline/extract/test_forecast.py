@@ -197,3 +197,7 @@ def test_an_extract_that_does_not_fit_on_the_disk_does_not_start(
     with pytest.raises(CacheError, match=message):
         extract(prepare(settings))
     assert not settings.cache.exists()
+
+
+def test_a_very_slow_teacher_still_has_a_forecast() -> None:
+    assert SpeedProbe(load_seconds=1.0, tokens=1, tokens_per_second=0.02).seconds(10) == 500.0

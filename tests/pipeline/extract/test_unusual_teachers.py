@@ -22,6 +22,7 @@ from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
 from pipeline.teacher.hidden_states_reader import HiddenStatesReader
 from pipeline.upkeep.recheck import recheck
+from pipeline.upkeep.settings import RecheckSettings
 from tests.cli_process import run_process
 from tests.conftest import RunCli
 from tests.pipeline.pretrained.test_files import POINTER
@@ -71,7 +72,8 @@ def test_a_teacher_with_a_state_shares_nothing_and_resumes(
     assert plan.manifest.identity["sharing"] is False
     require_plain(settings, model)
     assert all(
-        layer.within_tolerance for layer in recheck(settings.cache, sample=8, device="cpu").layers
+        layer.within_tolerance
+        for layer in recheck(settings.cache, RecheckSettings(sample=8, device="cpu")).layers
     )
     again = extract(prepare(settings))
     assert (again.resumed_shards, again.content_digest) == (again.shards, result.content_digest)

@@ -65,6 +65,21 @@ def test_unknown_fields_of_a_newer_version_are_refused_by_name(
         read(content, tmp_path)
 
 
+def test_an_unknown_choice_of_a_newer_version_is_refused_by_name(
+    record: RunRecord, tmp_path: Path
+) -> None:
+    content = record.to_json()
+    content["settings"]["condition"] = "visual"
+    message = "settings.condition: 'visual' is not one of sequence, prompt, none, text; update"
+    with pytest.raises(InputError, match=message):
+        read(content, tmp_path)
+
+
+def test_a_finished_run_without_result_is_damaged(record: RunRecord, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="without result"):
+        read(record.to_json() | {"result": None}, tmp_path)
+
+
 def test_a_newer_format_is_refused(record: RunRecord, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has version 3, and this program reads up to 2; update"):
         read(record.to_json() | {"version": 3}, tmp_path)

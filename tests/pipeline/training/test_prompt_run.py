@@ -154,17 +154,20 @@ def test_extract_refuses_rows_without_prompts(
             "--cross-layers: with --condition prompt use --cross-every",
         ),
         (("--cross-every", 2), "--cross-every: with --condition sequence use --cross-layers"),
-        (("--condition", "sequence", "--max-answer-tokens", 9), "prompts only"),
+        (
+            ("--condition", "sequence", "--max-answer-tokens", 9),
+            "--max-answer-tokens: only for --condition prompt or text",
+        ),
     ],
 )
 def test_options_of_another_condition_are_refused(
     options: tuple[object, ...],
     problem: str,
     run_cli: RunCli,
-    prompt_cache: Path,
+    small_cache: Path,
     tmp_path: Path,
 ) -> None:
-    done = run_cli("train", "--cache", prompt_cache, "--run", tmp_path / "run", *options)
+    done = run_cli("train", "--cache", small_cache, "--run", tmp_path / "run", *options)
     assert (done.returncode, problem in done.stderr) == (2, True), done.stderr
 
 

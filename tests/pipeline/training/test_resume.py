@@ -119,9 +119,7 @@ def test_a_cache_whose_codecs_contradict_its_identity_is_refused(
 ) -> None:
     other = shutil.copytree(small_cache, tmp_path / "cache")
     rewrite_manifest(other, lambda content: content["identity"].update(codec=codec))
-    with pytest.raises(
-        CacheError, match="layer -1 has another codec than in the cache's identity"
-    ):
+    with pytest.raises(CacheError, match="layer -1 has another codec than in the cache's identity"):
         train(short_run(other, tmp_path / "run"))
 
 

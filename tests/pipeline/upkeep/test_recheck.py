@@ -23,6 +23,7 @@ from pipeline.teacher.hooks import HiddenStateHooks
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.prefix_kv import PrefixKV
 from pipeline.upkeep.recheck import recheck
+from pipeline.upkeep.settings import RecheckSettings
 from tests.cache.examples import make_content
 from tests.pipeline.recorded_progress import RecordedProgress
 
@@ -34,7 +35,7 @@ def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> 
     settings = embedded_settings(limit=20, dtype=dtype)
     extract(prepare(settings))
     progress = RecordedProgress()
-    result = recheck(settings.cache, sample=8, device="cpu", progress=progress)
+    result = recheck(settings.cache, RecheckSettings(sample=8, device="cpu"), progress)
     assert progress.stages == {"compare": (8, 8)}
     assert [layer.layer for layer in result.layers] == [-1, 0]
     assert all(
@@ -42,7 +43,7 @@ def test_stored_states_are_the_teachers(dtype: str, embedded_settings: Make) -> 
         for layer in result.layers
     )
     assert result.examples == 8
-    everything = recheck(settings.cache, sample=10**6, device="cpu")
+    everything = recheck(settings.cache, RecheckSettings(sample=10**6, device="cpu"))
     assert (everything.examples, everything.tokens) == (
         20,
         int(open_cache(settings.cache).lengths.sum()),
@@ -76,7 +77,9 @@ def one_example(example: Example) -> None:
 def test_states_of_other_tokens_are_detected_in_their_layer(
     change: Callable[[Example], None], small_cache: Path, tmp_path: Path
 ) -> None:
-    result = recheck(rewritten(small_cache, tmp_path / "c", change), sample=40, device="cpu")
+    result = recheck(
+        rewritten(small_cache, tmp_path / "c", change), RecheckSettings(sample=40, device="cpu")
+    )
     last, embeddings = result.layers
     assert (last.layer, last.within_tolerance) == (-1, False)
     assert embeddings.within_tolerance
@@ -98,7 +101,7 @@ def test_a_live_teacher_that_is_not_finite_is_never_within_tolerance(
         return output
 
     monkeypatch.setattr(Qwen2Model, "forward", broken)
-    last, embeddings = recheck(small_cache, sample=3, device="cpu").layers
+    last, embeddings = recheck(small_cache, RecheckSettings(sample=3, device="cpu")).layers
     assert (last.within_tolerance, embeddings.within_tolerance) == (True, False)
     assert np.isfinite(embeddings.relative_error)  # JSON has no NaN
 
@@ -109,7 +112,7 @@ def test_another_teacher_is_refused(small_cache: Path, tmp_path: Path) -> None:
     weights[-1] ^= 1
     (tmp_path / "teacher/model.safetensors").write_bytes(weights)
     with pytest.raises(InputError, match=r"teacher_weights is .*, but the cache has"):
-        recheck(small_cache, sample=1, teacher=str(tmp_path / "teacher"))
+        recheck(small_cache, RecheckSettings(sample=1, teacher=str(tmp_path / "teacher")))
 
 
 def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,5 +166,5 @@ def test_the_check_is_independent_of_the_extract(
     assert prepared.sharing.prefixes
     broken(monkeypatch)  # stays broken while the cache is checked
     extract(prepared)
-    result = recheck(settings.cache, sample=30, device="cpu")
+    result = recheck(settings.cache, RecheckSettings(sample=30, device="cpu"))
     assert not all(layer.within_tolerance for layer in result.layers)
