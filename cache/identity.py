@@ -53,4 +53,6 @@ def require_same_identity(
         CacheError: fields differ; names each with both values.
     """
     if phrases := differences(cached, wanted):
-        raise CacheError(f"{where}: was extracted with other settings ({'; '.join(phrases)}); {mend}")
+        raise CacheError(
+            f"{where}: was extracted with other settings ({'; '.join(phrases)}); {mend}"
+        )

@@ -103,7 +103,7 @@ def test_an_unmounted_disk_ends_the_run_with_one_line(small_disk: Path) -> None:
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1, stderr
     assert stderr.count("\n") == 1
-    assert "vanished" in stderr or "No such file" in stderr
+    assert "was removed or replaced" in stderr or "No such file" in stderr
     assert "repeat the command" in stderr
     assert [
         path

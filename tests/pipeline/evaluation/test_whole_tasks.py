@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,15 +61,20 @@ def test_answers_do_not_depend_on_batching_and_keep_their_order(writer: StudentW
     ("error", "kind", "message"),
     [
         (
-            ZeroDivisionError("no documents"),
+            lambda: ZeroDivisionError("no documents"),
             RunError,
             r"--task: one of pens failed \(ZeroDivisionError: no documents\)",
         ),
-        (DamagedCacheError("shard 0: changed"), DamagedCacheError, "^shard 0: changed$"),
+        (
+            lambda: DamagedCacheError("shard 0: changed"),
+            DamagedCacheError,
+            "^shard 0: changed$",
+        ),
     ],
+    ids=["of the task", "of the cache"],
 )
 def test_errors_of_a_task_name_it_and_those_of_a_cache_do_not(
-    error: Exception,
+    error: Callable[[], Exception],  # an instance would keep its frames, and with them the teacher
     kind: type[Exception],
     message: str,
     writer: StudentWriter,
@@ -78,7 +84,7 @@ def test_errors_of_a_task_name_it_and_those_of_a_cache_do_not(
     tasks = HarnessTasks(["pens"], task_path, None)
 
     def fails(*_: Any, **__: Any) -> None:
-        raise error
+        raise error()
 
     monkeypatch.setattr("lm_eval.simple_evaluate", fails)
     with pytest.raises(kind, match=message):

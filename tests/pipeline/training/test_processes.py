@@ -89,6 +89,6 @@ def test_batches_that_cannot_be_divided_among_processes_are_refused(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.training.one_run.process_share", lambda: Share(0, 2))
-    with pytest.raises(InputError, match="--accumulate 3: 2 processes"):
+    with pytest.raises(InputError, match="--accumulate 3: cannot be divided among 2 processes"):
         train(TrainSettings(cache=small_cache, run=tmp_path / "run", accumulate=3, device="cpu"))
     assert not (tmp_path / "run").exists()

@@ -103,7 +103,7 @@ def test_impossible_requests_are_refused_before_codecs_are_fitted(
     refused = {
         small_cache / "in": "its own folder",
         tmp_path / "file": "is a file",
-        tmp_path / "full": "holds 'x'",
+        tmp_path / "full": "it contains 'x'",
     }
     for target, message in refused.items():
         with pytest.raises(CacheError, match=message):
