@@ -45,14 +45,14 @@ def require_same_identity(
     where: str | Path,
     cached: Identity,
     wanted: Identity,
-    mend: str = "choose another place for the cache, or delete this one",
+    remedy: str = "choose another location for the cache, or delete this one",
 ) -> None:
-    """Refuse to mix numbers of different origin; `mend` ends the message.
+    """Refuse to mix numbers of different origin; `remedy` ends the message.
 
     Raises:
         CacheError: fields differ; names each with both values.
     """
     if phrases := differences(cached, wanted):
         raise CacheError(
-            f"{where}: was extracted with other settings ({'; '.join(phrases)}); {mend}"
+            f"{where}: was extracted with other settings ({'; '.join(phrases)}); {remedy}"
         )

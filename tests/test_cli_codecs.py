@@ -12,7 +12,7 @@ def test_impossible_codec_options_are_refused_before_the_work(
     run_cli: RunCli, tmp_path: Path
 ) -> None:
     for words, expected in (
-        (["--bits", "16"], "--bits 16: bf16 takes 16 and is exact; ask for fewer"),
+        (["--bits", "16"], "--bits 16: bf16 takes 16 and is exact; choose fewer"),
         (["--fidelity", "rel=2"], "--fidelity rel=2: an error as large as the states themselves"),
         (
             ["--fidelity", "kl=0.01"],

@@ -47,7 +47,7 @@ def test_defaults_limit_the_divergence_of_the_last_layer_and_the_error_of_others
         ({"codec": ("7:klt",)}, "'7' is none of the layers -1, 3"),
         ({"codec": ("int8",), "bits": ("3",)}, "layer -1: --bits is for --codec klt"),
         ({"codec": ("klt", "3:int8"), "bits": ("3:2",)}, "layer 3: --bits is for --codec klt"),
-        ({"codec": ("klt",), "bits": ("16",)}, "ask for fewer"),
+        ({"codec": ("klt",), "bits": ("16",)}, "choose fewer"),
         ({"codec": ("klt",), "fidelity": ("rel=0",)}, "'0' is not a number above 0"),
         ({"codec": ("klt",), "fidelity": ("rel=1",)}, "choose less than 1"),
         ({"codec": ("klt",), "fidelity": ("good",)}, "write kl=0.01"),
