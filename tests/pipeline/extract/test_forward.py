@@ -38,19 +38,22 @@ settings = ExtractSettings(
 )
 plan = prepare(settings)
 worker = ShardWorker(plan.work())
-for shard in range(len(plan.shards)):
-    worker.read(shard, ())
+for _ in range(3):
+    for shard in range(len(plan.shards)):
+        worker.read(shard, ())
     status = Path("/proc/self/status").read_text().splitlines()
-    print(next(line.split()[1] for line in status if line.startswith("RssAnon:")))
+    print(len(plan.shards), next(line.split()[1] for line in status if line.startswith("RssAnon:")))
 """
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "c")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    megabytes = [int(line) / 1024 for line in done.stdout.split()]
-    assert len(megabytes) > 15
-    assert megabytes[-1] < megabytes[5] + 20, f"{megabytes} MB after each shard"
+    passes = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert all(shards > 15 for shards, _ in passes)
+    first, *_, last = (kilobytes / 1024 for _, kilobytes in passes)
+    # The first pass fills the allocator's arenas. Kept states would take 20 MB per pass.
+    assert last < first + 20
 
 
 def limit_memory(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

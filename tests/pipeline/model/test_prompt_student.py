@@ -196,7 +196,10 @@ def test_the_control_without_a_teacher_equals_gpt_neo(pretrained: Path) -> None:
     [
         ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has only 4 blocks"),
         ({"gate": "none"}, "--gate none: .*starts closed"),
-        ({"cross_attention": "bidirectional"}, "--cross-attention bidirectional: .*only one kind"),
+        (
+            {"cross_attention": "bidirectional"},
+            "--cross-attention bidirectional: .*supports only causal",
+        ),
         ({"layers": (-1, 0, 1)}, r"--layers -1,0,1: .*2 cross-attention layers \(--cross-every\)"),
     ],
 )
