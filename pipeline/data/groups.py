@@ -8,10 +8,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.data.attachments import read_json, write_json
 from pipeline.data.conversations import Conversation
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from cache import Cache
 
 GROUPS = "groups"
 """Name of the cache's attachment."""
@@ -45,6 +49,15 @@ def write_groups(folder: Path, groups: dict[str, int]) -> None:
     """Write the groups as an attachment, if there are any."""
     if groups:
         write_json(folder / _FILE, groups)
+
+
+def groups_of(cache: Cache) -> dict[str, int]:
+    """Return the group of each grouped row, by row id; empty for caches of older releases.
+
+    Raises:
+        InputError: the attachment has other content.
+    """
+    return read_groups(cache.attachment(GROUPS)) if cache.has_attachment(GROUPS) else {}
 
 
 def read_groups(folder: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.data.groups import GROUPS, read_groups
+from pipeline.data.groups import groups_of
 from pipeline.data.split import split_rows
 from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
@@ -30,15 +30,6 @@ def rows_of(cache: Cache, settings: TrainSettings) -> tuple[list[int], list[int]
         raise InputError(
             f"{cache.address}: {error}; extract more rows, or change --validation"
         ) from error
-
-
-def groups_of(cache: Cache) -> dict[str, int]:
-    """Return the group of each grouped row, by row id; empty for caches of older releases.
-
-    Raises:
-        InputError: the attachment has other content.
-    """
-    return read_groups(cache.attachment(GROUPS)) if cache.has_attachment(GROUPS) else {}
 
 
 def describe_groups(cache: Cache) -> str:

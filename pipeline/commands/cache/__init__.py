@@ -15,6 +15,7 @@ from pipeline.commands.shell import LazyCommands
         "verify": "Check every byte of a cache, and with --deep its states.",
         "repair": "Re-extract damaged or missing shards.",
         "convert": "Write a cache in another format or codec.",
+        "probe": "Rank the layers of a cache for its own task.",
         "fidelity": "Compare codecs on a cache's own data.",
     },
 )

@@ -1,0 +1,26 @@
+"""The settings of a probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cache.storage import LocationLike
+from pipeline.option import Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """A probe; each field is the option of that name of `cache probe`.
+
+    Attributes:
+        cache: location of the cache.
+    """
+
+    cache: LocationLike
+    layers: Annotated[tuple[int, ...] | None, Option("Layers to probe.", default="all")] = None
+    examples: Annotated[
+        int, Option("Use at most this many examples, chosen at random.", at_least=20)
+    ] = 2000
+    validation: Annotated[float, Option("Share of these held out.", above=0, below=1)] = 0.2
+    seed: Annotated[int, Option("Seed of both choices.")] = 0

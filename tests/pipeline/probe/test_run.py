@@ -1,0 +1,126 @@
+"""A probe finds the layer that knows the answers, in caches made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cache import CacheError, Example, write_cache
+from pipeline.data.conversations import Turn
+from pipeline.data.transcript import Answer, Transcript
+from pipeline.errors import InputError
+from pipeline.probe.run import probe
+from pipeline.probe.settings import ProbeSettings
+from tests.cache.examples import make_attachments, make_content, make_examples, make_manifest
+
+Vector = npt.NDArray[np.float64]
+WIDTH = 12
+KNOWING, PARTLY, NOISE = 7, 3, 0
+
+
+def write(
+    where: Path, answers: Sequence[str], known: Callable[[str], Vector], later: float = 0.0
+) -> Path:
+    """Write a cache of prompts of 3 tokens and answers of 2.
+
+    The last token of each prompt has the states `known(answer)` in layer 7, and in half of the
+    examples in layer 3; all else is noise. The states of the answer are all `later`.
+    """
+    rng = np.random.default_rng(0)
+    rows, texts = [], []
+    for index, answer in enumerate(answers):
+        states = {layer: rng.normal(size=(5, WIDTH)) for layer in (NOISE, PARTLY, KNOWING)}
+        for layer, share in ((KNOWING, 1.0), (PARTLY, 0.5)):
+            if rng.random() < share:
+                states[layer][2] = known(answer) + 0.05 * states[layer][2]
+        for values in states.values():
+            values[3:] = later
+        rows.append(
+            Example(
+                f"row-{index}",
+                np.arange(5, dtype=np.int32),
+                np.array([False] * 3 + [True] * 2),
+                {layer: values.astype(ml_dtypes.bfloat16) for layer, values in states.items()},
+            )
+        )
+        turns = (Turn("user", f"question {index}"), Turn("assistant", answer))
+        texts.append(Transcript(turns, (Answer(1, 3),)).to_json())
+    return write_with_texts(where, rows, texts)
+
+
+def write_with_texts(where: Path, rows: list[Example], texts: list[str]) -> Path:
+    content = replace(make_content(rows), texts=texts)
+    with write_cache(where, make_manifest([rows]), make_attachments(where)) as writer:
+        writer.publish(0, content)
+    return where
+
+
+def unit_of(answer: str) -> Vector:
+    return 3 * np.eye(WIDTH)[len(answer) % WIDTH]
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    answers = ["x" * (index % 6 + 1) for index in range(240)]
+    return write(tmp_path_factory.mktemp("probe") / "c", answers, unit_of)
+
+
+def test_layers_are_ranked_by_right_labels(labels: Path) -> None:
+    result = probe(ProbeSettings(cache=labels))
+    assert (result.target, result.classes) == ("label", 6)
+    assert result.training + result.held_out == 240
+    assert [score.layer for score in result.layers] == [KNOWING, PARTLY, NOISE]
+    best, partly, noise = (score.score for score in result.layers)
+    assert best > 0.95
+    assert 0.3 < partly < 0.85
+    assert noise < 0.4
+    assert result.baseline == pytest.approx(1 / 6, abs=0.1)
+
+
+def test_later_tokens_are_not_read(labels: Path, tmp_path: Path) -> None:
+    answers = ["x" * (index % 6 + 1) for index in range(240)]
+    other = write(tmp_path / "c", answers, unit_of, later=1000.0)
+    assert probe(ProbeSettings(cache=other)) == probe(ProbeSettings(cache=labels))
+
+
+def test_different_answers_are_probed_by_their_words(tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(WIDTH)]
+    rng = np.random.default_rng(1)
+    answers = [
+        " ".join([*rng.choice(words, 4, replace=False), f"unique{index}"]) for index in range(240)
+    ]
+
+    def present(answer: str) -> Vector:
+        return np.array([3.0 * (word in answer.split()) for word in words])
+
+    result = probe(ProbeSettings(cache=write(tmp_path / "c", answers, present)))
+    assert (result.target, result.classes) == ("words", WIDTH)
+    assert [score.layer for score in result.layers] == [KNOWING, PARTLY, NOISE]
+    assert result.layers[0].score > 0.9
+    assert result.layers[-1].score < 0.1
+    assert abs(result.baseline) < 0.1
+
+
+def test_only_some_layers_and_examples_are_probed(labels: Path) -> None:
+    result = probe(ProbeSettings(cache=labels, layers=(NOISE,), examples=60, validation=0.5))
+    assert [score.layer for score in result.layers] == [NOISE]
+    assert (result.training, result.held_out) == (30, 30)
+
+
+def test_impossible_probes_are_refused(labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="layer 5 is not cached"):
+        probe(ProbeSettings(cache=labels, layers=(5,)))
+    same = write(tmp_path / "same", ["x"] * 40, unit_of)
+    with pytest.raises(InputError, match="all answers are alike"):
+        probe(ProbeSettings(cache=same))
+    rows = make_examples([4] * 40)
+    texts = [Transcript((Turn("text", "t"),), ()).to_json()] * 40
+    plain = write_with_texts(tmp_path / "plain", rows, texts)
+    with pytest.raises(InputError, match="has no prompt with an answer"):
+        probe(ProbeSettings(cache=plain))
