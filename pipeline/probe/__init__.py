@@ -1,1 +1,1 @@
-"""Linear probes: how well the cached states of each layer predict the answers, without a student."""
+"""Linear probes: how well the cached states of each layer predict the answers."""

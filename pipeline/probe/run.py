@@ -71,9 +71,7 @@ def probe(settings: ProbeSettings, progress: Progress = NO_PROGRESS) -> ProbeRes
                 range(len(cache)), min(settings.examples, len(cache))
             )
         )
-        return probe_examples(
-            cache, indices, layers, settings.validation, settings.seed, progress
-        )
+        return probe_examples(cache, indices, layers, settings.validation, settings.seed, progress)
 
 
 def probe_examples(
