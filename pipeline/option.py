@@ -18,6 +18,7 @@ class Option:
         at_least, at_most, above, below: limits of a number.
         default: description of the default, where its value says little.
         exists: a path must exist.
+        takes_auto: a list of layers may be the word auto, which gives an empty tuple.
         with_commas: a field of several names takes one value with commas, not repeated options.
     """
 
@@ -32,6 +33,7 @@ class Option:
     default: str | None = None
     exists: bool = False
     with_commas: bool = False
+    takes_auto: bool = False
 
 
 Device = Annotated[str, Option("Compute device: auto, cpu, cuda, cuda:1, …")]

@@ -61,7 +61,9 @@ class BridgeShape:
         tuple[int, ...],
         Option(
             "Cached teacher layers to read: one, or one per cross-attention layer; the bridge's"
-            " direct path reads the last one."
+            " direct path reads the last one. auto, with --condition prompt: the cached layer that"
+            " a linear probe reads best (see cache probe).",
+            takes_auto=True,
         ),
     ] = (-1,)
     cross_layers: Annotated[
@@ -120,7 +122,7 @@ class BridgeShape:
             cross_layers: the number of cross-attention layers.
             option: the option that sets it, for the message.
         """
-        if len(self.layers) not in (1, cross_layers):
+        if self.layers and len(self.layers) not in (1, cross_layers):
             layers = ",".join(map(str, self.layers))
             raise InputError(
                 f"--layers {layers}: name one layer, or one for each of the {cross_layers}"

@@ -13,7 +13,7 @@ import click
 import yaml
 from click.core import ParameterSource
 
-from pipeline.commands.list_parameters import Listed
+from pipeline.commands.list_parameters import AUTO, LayerList, Listed
 
 _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
 """Options that are not part of what a command does."""
@@ -64,6 +64,8 @@ def options_as_yaml() -> str:
     given, defaults = dict[str, Any](), dict[str, Any]()
     for name, option in _options(context.command).items():
         value = context.params.get(str(option.name))
+        if isinstance(option.type, LayerList) and option.type.takes_auto and value == ():
+            value = AUTO
         if name in _NOT_KEPT or value is None or value == ():
             continue
         is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT

@@ -80,6 +80,7 @@ def _check(settings: ExtractSettings) -> None:
     require_device(settings.device)
     require_teacher(settings.teacher, settings.layers)
     require_data_set(settings.dataset)
-    require_codec_options(settings.layers, settings)
+    if settings.layers:  # else they follow from the teacher's depth
+        require_codec_options(settings.layers, settings)
     if not settings.location.is_remote:
         require_cache_location(settings.location)

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
+AUTO = "auto"
 ItemT = TypeVar("ItemT")
 
 
@@ -14,9 +15,12 @@ class Listed(click.ParamType[tuple[ItemT, ...]], Generic[ItemT]):
 
 
 class LayerList(Listed[int]):
-    """Comma-separated integers."""
+    """Comma-separated integers; or, where it is allowed, `auto`, which is an empty tuple."""
 
     name = "layers"
+
+    def __init__(self, *, takes_auto: bool = False) -> None:
+        self.takes_auto = takes_auto
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -24,6 +28,8 @@ class LayerList(Listed[int]):
         """Parse `-1,0`."""
         if isinstance(value, tuple):
             return value
+        if self.takes_auto and value == AUTO:
+            return ()
         try:
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:

@@ -75,7 +75,7 @@ def _click_option(field: dataclasses.Field[Any], hint: Any) -> Decorator:
 def _parameter_type(value_type: Any, option: Option) -> dict[str, Any]:
     """Return click's arguments for a type of values."""
     if value_type == tuple[int, ...]:
-        return {"type": LayerList()}
+        return {"type": LayerList(takes_auto=option.takes_auto)}
     if option.with_commas:
         return {"type": NameList()}
     if get_origin(value_type) is tuple:

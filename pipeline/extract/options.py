@@ -44,7 +44,12 @@ class JobOptions:
         ),
     ]
     layers: Annotated[
-        tuple[int, ...], Option("Teacher layers to cache: 0 the embeddings, -1 the last.")
+        tuple[int, ...],
+        Option(
+            "Teacher layers to cache: 0 the embeddings, -1 the last; auto: these and three between"
+            " them, for cache probe and train --layers auto.",
+            takes_auto=True,
+        ),
     ] = (-1,)
     condition: Annotated[
         str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cache import Manifest
@@ -20,6 +22,7 @@ from pipeline.extract.provenance import cache_provenance
 from pipeline.extract.settings import ExtractSettings
 from pipeline.extract.sharing import plan_sharing, share_nothing
 from pipeline.extract.space import require_packable
+from pipeline.teacher.layers import spread_layers
 from pipeline.teacher.shape import context_length, decoder_config, resolve_layers, sharing_obstacle
 from pipeline.teacher.source import config_hash, find_teacher
 
@@ -38,6 +41,8 @@ def prepare(settings: ExtractSettings) -> ExtractPlan:
     source = find_teacher(settings.teacher, settings.teacher_kind).pinned()
     config = source.load_config()
     shape = decoder_config(config, settings.teacher_kind)
+    if not settings.layers:
+        settings = replace(settings, layers=spread_layers(int(shape.num_hidden_layers)))
     requirements = _codec_requirements(settings, shape)
     conversations = _load_conversations(settings)
     context = context_length(config, settings.teacher_kind)

@@ -113,6 +113,11 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
                 "--student-tokenizer, --max-answer-tokens: only for --condition prompt or text,"
                 " where the student has its own tokens; omit them"
             )
+        if not self.layers and self.condition != "prompt":
+            raise InputError(
+                f"--layers auto: only for --condition prompt, not {self.condition}; name the layer,"
+                " such as --layers -1"
+            )
         if self.own_tokens and self.distill:
             raise InputError(
                 "--distill: the teacher predicts its own tokens, but a student of --condition"

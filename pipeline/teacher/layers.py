@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from pipeline.errors import InputError
 
 
+def spread_layers(last: int) -> tuple[int, ...]:
+    """Return -1, 0 and the layers at a quarter, half and three quarters of the depth."""
+    between = {round(last * share) for share in (0.25, 0.5, 0.75)} - {0, last}
+    return (-1, 0, *sorted(between))
+
+
 def layer_indices(layers: Sequence[int], last: int) -> dict[int, int]:
     """Return the index of each layer, from 0 (embeddings) to `last` (after the final norm).
 

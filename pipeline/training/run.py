@@ -17,6 +17,7 @@ from pipeline.runs.record import RunRecord
 from pipeline.runs.rows import describe_groups, rows_of
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.one_run import train_one
+from pipeline.training.probed_layer import with_probed_layer
 from pipeline.training.requirements import opened_cache, require_comparison, require_fit
 
 
@@ -48,6 +49,7 @@ def train(
     settings.require_comparisons(comparisons)
     settings = replace(settings, accumulate=settings.batches_per_step(process_share().processes))
     with open_cache(settings.cache) as cache:
+        settings = with_probed_layer(settings, cache, resume=resume)
         require_fit(cache, settings)
         if process_share().rank == 0 and (groups := describe_groups(cache)):
             print_line(groups)
