@@ -1,4 +1,4 @@
-"""Probe the layers of a cache: fit a linear model per layer, and score it on held-out examples."""
+"""Probe the layers of a cache: a linear model per layer, scored by cross-validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from cache import Cache, open_cache
 from pipeline.data.groups import groups_of
-from pipeline.data.split import split_rows
 from pipeline.errors import InputError
 from pipeline.probe.features import read_examples
 from pipeline.probe.settings import ProbeSettings
@@ -19,22 +18,25 @@ from pipeline.probe.targets import Targets, targets_of
 from pipeline.progress import NO_PROGRESS, Progress
 
 _STRENGTHS = tuple(10.0**power for power in range(7))
-"""Regularisation strengths to choose from, by leave-one-out validation on the training share."""
+"""Regularisation strengths to choose from, by leave-one-out validation of the training folds."""
+
+Indices = npt.NDArray[np.intp]
+Split = tuple[Indices, Indices]
 
 
 @dataclass(frozen=True)
 class LayerScore:
-    """The score of one layer on held-out examples.
+    """The cross-validated score of one layer.
 
     Attributes:
         layer: of the cache.
         score: share of right labels; or, for words, share of their variance that is explained.
-        training_score: the same on the examples that the probe was fitted to.
+        standard_error: of the score, from the folds.
     """
 
     layer: int
     score: float
-    training_score: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,14 @@ class ProbeResult:
     Attributes:
         target: `label` or `words`.
         classes: number of labels or words.
-        training, held_out: numbers of examples.
+        examples: their number.
         baseline: score of the most frequent label, or of the mean.
         layers: their scores.
     """
 
     target: str
     classes: int
-    training: int
-    held_out: int
+    examples: int
     baseline: float
     layers: list[LayerScore]
 
@@ -62,24 +63,24 @@ def probe(settings: ProbeSettings, progress: Progress = NO_PROGRESS) -> ProbeRes
 
     Raises:
         CacheError: it is not complete, or lacks a layer.
-        InputError: its examples have no answers, or are too few to be split.
+        InputError: its examples have no answers, or are too few.
     """
     with open_cache(settings.cache) as cache:
         layers = cache.layers if settings.layers is None else settings.layers
-        indices = sorted(
-            random.Random(settings.seed).sample(
-                range(len(cache)), min(settings.examples, len(cache))
-            )
+        count = min(settings.examples, len(cache))
+        indices = sorted(random.Random(settings.seed).sample(range(len(cache)), count))
+        return probe_examples(
+            cache, indices, layers, folds=settings.folds, seed=settings.seed, progress=progress
         )
-        return probe_examples(cache, indices, layers, settings.validation, settings.seed, progress)
 
 
 def probe_examples(
     cache: Cache,
     indices: list[int],
     layers: tuple[int, ...],
-    validation: float,
-    seed: int,
+    *,
+    folds: int = 5,
+    seed: int = 0,
     progress: Progress = NO_PROGRESS,
 ) -> ProbeResult:
     """Probe layers on some examples of a cache.
@@ -88,63 +89,60 @@ def probe_examples(
         cache: to read from.
         indices: of the examples.
         layers: to compare.
-        validation: share of the examples to hold out; groups stay together.
-        seed: of the split.
+        folds: of the cross-validation; groups of rows stay together.
+        seed: of the folds.
         progress: counts examples and layers.
 
     Raises:
         CacheError: the cache lacks a layer.
-        InputError: the examples have no answers, or are too few to be split.
+        InputError: the examples have no answers, or are too few.
     """
-    try:
-        training, held_out = split_rows(
-            [cache.row_ids[index] for index in indices],
-            validation=validation,
-            seed=seed,
-            groups=groups_of(cache),
+    from sklearn.model_selection import GroupKFold
+
+    numbers = groups_of(cache)
+    groups = [str(numbers.get(cache.row_ids[i], cache.row_ids[i])) for i in indices]
+    if len(set(groups)) < folds:
+        raise InputError(
+            f"{cache.address}: {len(set(groups))} examples or groups of examples are too few for"
+            f" {folds} folds; a probe needs more"
         )
-    except ValueError as error:
-        raise InputError(f"{cache.address}: {error}; a probe needs more examples") from error
     examples = read_examples(cache, indices, layers, progress)
     targets = targets_of(examples.answers)
     if targets.classes < 2:
         raise InputError(f"{cache.address}: all answers are alike, so there is nothing to probe")
+    splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(indices, groups=groups))
     progress.stage("probe", len(layers))
     scores = []
     for layer in layers:
-        scores.append(_score(layer, examples.features[layer], targets, training, held_out))
+        scores.append(_score(layer, examples.features[layer], targets, splits))
         progress.advance()
     return ProbeResult(
         target="label" if targets.are_labels else "words",
         classes=targets.classes,
-        training=len(training),
-        held_out=len(held_out),
-        baseline=_baseline(targets, training, held_out),
+        examples=len(indices),
+        baseline=float(np.mean([_baseline(targets, *split) for split in splits])),
         layers=sorted(scores, key=lambda score: -score.score),
     )
 
 
 def _score(
-    layer: int,
-    features_ND: npt.NDArray[np.float32],
-    targets: Targets,
-    training: list[int],
-    held_out: list[int],
+    layer: int, features_ND: npt.NDArray[np.float32], targets: Targets, splits: list[Split]
 ) -> LayerScore:
     from sklearn.linear_model import RidgeClassifierCV, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     kind = RidgeClassifierCV if targets.are_labels else RidgeCV
-    model = make_pipeline(StandardScaler(), kind(alphas=_STRENGTHS))
-    model.fit(features_ND[training], targets.values[training])
-    scores = (
-        _scored(targets, rows, model.predict(features_ND[rows])) for rows in (held_out, training)
-    )
-    return LayerScore(layer, *scores)
+    scores = []
+    for training, held_out in splits:
+        model = make_pipeline(StandardScaler(), kind(alphas=_STRENGTHS))
+        model.fit(features_ND[training], targets.values[training])
+        scores.append(_scored(targets, held_out, model.predict(features_ND[held_out])))
+    error = np.std(scores, ddof=1) / np.sqrt(len(scores))
+    return LayerScore(layer, float(np.mean(scores)), float(error))
 
 
-def _scored(targets: Targets, rows: list[int], predicted: npt.NDArray[Any]) -> float:
+def _scored(targets: Targets, rows: Indices, predicted: npt.NDArray[Any]) -> float:
     actual = targets.values[rows]
     if targets.are_labels:
         return float((predicted == actual).mean())
@@ -152,7 +150,7 @@ def _scored(targets: Targets, rows: list[int], predicted: npt.NDArray[Any]) -> f
     return float(1 - ((predicted - actual) ** 2).sum() / variance)
 
 
-def _baseline(targets: Targets, training: list[int], held_out: list[int]) -> float:
+def _baseline(targets: Targets, training: Indices, held_out: Indices) -> float:
     if not targets.are_labels:
         mean = targets.values[training].mean(axis=0)
         return _scored(targets, held_out, np.broadcast_to(mean, (len(held_out), len(mean))))

@@ -22,5 +22,10 @@ class ProbeSettings:
     examples: Annotated[
         int, Option("Use at most this many examples, chosen at random.", at_least=20)
     ] = 2000
-    validation: Annotated[float, Option("Share of these held out.", above=0, below=1)] = 0.2
+    folds: Annotated[
+        int,
+        Option(
+            "Folds of the cross-validation; each is scored by a model of the others.", at_least=2
+        ),
+    ] = 5
     seed: Annotated[int, Option("Seed of both choices.")] = 0

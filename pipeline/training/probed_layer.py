@@ -14,9 +14,7 @@ from pipeline.runs.rows import rows_of
 from pipeline.runs.settings import TrainSettings
 
 _EXAMPLES = 2000
-"""Most training rows that the probe reads."""
-_HELD_OUT = 0.2
-"""Share of them that the layers are compared on; the run's own held-out rows are not read."""
+"""Most training rows that the probe reads; the run's held-out rows are not read."""
 
 
 def with_probed_layer(settings: TrainSettings, cache: Cache, *, resume: bool) -> TrainSettings:
@@ -34,12 +32,12 @@ def with_probed_layer(settings: TrainSettings, cache: Cache, *, resume: bool) ->
         return replace(settings, layers=folder.read_record().settings.layers)
     training, _ = rows_of(cache, settings)
     chosen = sorted(random.Random(settings.seed).sample(training, min(_EXAMPLES, len(training))))
-    result = probe_examples(cache, chosen, cache.layers, _HELD_OUT, settings.seed)
+    result = probe_examples(cache, chosen, cache.layers, seed=settings.seed)
     best = result.layers[0]
     if process_share().rank == 0:
         others = ", ".join(f"{score.layer} {score.score:.1%}" for score in result.layers[1:])
         print_line(
-            f"layer {best.layer}, by a linear probe on {result.held_out} training rows:"
+            f"layer {best.layer}, by a linear probe on {result.examples} training rows:"
             f" {best.score:.1%} ({result.target})" + (f"; others: {others}" if others else "")
         )
     return replace(settings, layers=(best.layer,))

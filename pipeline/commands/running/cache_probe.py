@@ -41,13 +41,12 @@ def probe_and_report(settings: ProbeSettings, *, as_json: bool) -> dict[str, Any
 
 def _table(result: ProbeResult) -> Table:
     table = Table(
-        title=f"{counted(result.classes, result.target.removesuffix('s'))}; fitted to"
-        f" {counted(result.training, 'example')}, scored on {result.held_out:,} others;"
-        f" without states {result.baseline:.1%}"
+        title=f"{counted(result.classes, result.target.removesuffix('s'))},"
+        f" {counted(result.examples, 'example')}; without states {result.baseline:.1%}"
     )
     table.add_column("layer", justify="right")
     table.add_column(_SCORES[result.target], justify="right")
-    table.add_column("on the fitted examples", justify="right")
+    table.add_column("standard error", justify="right")
     for score in result.layers:
-        table.add_row(str(score.layer), f"{score.score:.1%}", f"{score.training_score:.1%}")
+        table.add_row(str(score.layer), f"{score.score:.1%}", f"{score.standard_error:.1%}")
     return table

@@ -74,7 +74,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_layers_are_ranked_by_right_labels(labels: Path) -> None:
     result = probe(ProbeSettings(cache=labels))
     assert (result.target, result.classes) == ("label", 6)
-    assert result.training + result.held_out == 240
+    assert result.examples == 240
     assert [score.layer for score in result.layers] == [KNOWING, PARTLY, NOISE]
     best, partly, noise = (score.score for score in result.layers)
     assert best > 0.95
@@ -108,14 +108,16 @@ def test_different_answers_are_probed_by_their_words(tmp_path: Path) -> None:
 
 
 def test_only_some_layers_and_examples_are_probed(labels: Path) -> None:
-    result = probe(ProbeSettings(cache=labels, layers=(NOISE,), examples=60, validation=0.5))
+    result = probe(ProbeSettings(cache=labels, layers=(NOISE,), examples=60, folds=2))
     assert [score.layer for score in result.layers] == [NOISE]
-    assert (result.training, result.held_out) == (30, 30)
+    assert result.examples == 60
 
 
 def test_impossible_probes_are_refused(labels: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="layer 5 is not cached"):
         probe(ProbeSettings(cache=labels, layers=(5,)))
+    with pytest.raises(InputError, match=r"20 examples .* are too few for 30 folds"):
+        probe(ProbeSettings(cache=labels, examples=20, folds=30))
     same = write(tmp_path / "same", ["x"] * 40, unit_of)
     with pytest.raises(InputError, match="all answers are alike"):
         probe(ProbeSettings(cache=same))

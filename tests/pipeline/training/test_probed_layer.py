@@ -43,7 +43,7 @@ def test_the_best_layer_is_trained_on_recorded_and_kept(
     (layer,) = RunFolder(tmp_path / "run").read_record().settings.layers
     with open_cache(layered_cache) as cache:
         training, _ = rows_of(cache, settings)
-        result = probe_examples(cache, training, cache.layers, 0.2, settings.seed)
+        result = probe_examples(cache, training, cache.layers, seed=settings.seed)
     assert layer == result.layers[0].layer
     assert f"layer {layer}, by a linear probe" in capfd.readouterr().err
     train(settings, resume=True)
