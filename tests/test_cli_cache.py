@@ -151,7 +151,7 @@ def test_convert_writes_the_other_format(
     assert again["resumed_shards"] == again["shards"]
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "fidelity"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "probe", "fidelity"])
 @pytest.mark.parametrize("what", ["nothing", "empty folder", "a file", "an object store"])
 def test_paths_without_a_cache_are_refused_and_unchanged(
     command: str, what: str, run_cli: RunCli, tmp_path: Path
@@ -192,7 +192,7 @@ def test_a_group_without_a_command_shows_its_help(words: list[str], run_cli: Run
     assert done.stderr == run_cli(*words, "--help").stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "convert", "fidelity"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "repair", "convert", "probe", "fidelity"])
 def test_help_has_examples_and_shared_options(command: str, run_cli: RunCli) -> None:
     done = run_cli("cache", command, "--help")
     assert done.returncode == 0
@@ -207,3 +207,21 @@ def test_verify_and_train_find_flipped_bytes(run_cli: RunCli, copied_cache: Path
         1,
         2,
     )
+
+
+def test_probe_prints_a_ranking(run_cli: RunCli, small_cache: Path) -> None:
+    done = run_cli("cache", "probe", small_cache, "--folds", 2)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(run_cli("cache", "probe", small_cache, "--folds", 2, "--json").stdout)
+    assert {score["layer"] for score in result["layers"]} == {-1, 0}
+    assert f"best: --layers {result['layers'][0]['layer']}" in done.stdout
+    assert f"{result['layers'][0]['score']:.1%}" in done.stdout
+
+
+def test_probe_refuses_a_missing_layer_and_too_many_folds(
+    run_cli: RunCli, small_cache: Path
+) -> None:
+    for words, problem in ((["--layers", "5"], "layer 5 is not cached"), (["--folds", 99], "few")):
+        done = run_cli("cache", "probe", small_cache, *words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert problem in done.stderr

@@ -1,4 +1,4 @@
-"""What a probe reads: the states of a prompt, as one vector per layer; and the answer's text."""
+"""What a probe reads: the states of a prompt, as one vector per layer; and the texts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ class ProbeExamples:
 
     Attributes:
         answers: their texts.
+        prompts: the texts before them.
         features: by layer, `[N, 2 * d_teacher]` float32: the state of the last token before the
             answer, and the mean over the states of all tokens before it.
     """
 
     answers: list[str]
+    prompts: list[str]
     features: dict[int, npt.NDArray[np.float32]]
 
 
@@ -46,6 +48,7 @@ def read_examples(
         InputError: the cache has no transcripts, or an example no answer.
     """
     answers: list[str] = []
+    prompts: list[str] = []
     rows: dict[int, list[npt.NDArray[np.float32]]] = {layer: [] for layer in layers}
     progress.stage("read", len(indices))
     for index in indices:
@@ -57,8 +60,10 @@ def read_examples(
             )
         answer = transcript.answers[-1]
         answers.append(transcript.answer_text(answer).strip())
+        prompts.append("\n".join(turn.plain_text for turn in transcript.prompt_of(answer)))
         for layer, states in cache.example(index, layers).hidden_states.items():
             before_TD = states[: answer.start].astype(np.float32)
             rows[layer].append(np.concatenate([before_TD[-1], before_TD.mean(axis=0)]))
         progress.advance()
-    return ProbeExamples(answers, {layer: np.stack(vectors) for layer, vectors in rows.items()})
+    features = {layer: np.stack(vectors) for layer, vectors in rows.items()}
+    return ProbeExamples(answers, prompts, features)

@@ -107,9 +107,12 @@ def probe_examples(
             f" {folds} folds; a probe needs more"
         )
     examples = read_examples(cache, indices, layers, progress)
-    targets = targets_of(examples.answers)
+    targets = targets_of(examples.answers, examples.prompts)
     if targets.classes < 2:
-        raise InputError(f"{cache.address}: all answers are alike, so there is nothing to probe")
+        raise InputError(
+            f"{cache.address}: all answers are alike, or only quote their prompts, so there is"
+            " nothing to probe"
+        )
     splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(indices, groups=groups))
     progress.stage("probe", len(layers))
     scores = []

@@ -1,4 +1,8 @@
-"""What a probe predicts of an answer: its label, or the words in it."""
+"""What a probe predicts of an answer: its label, or the words that its prompt does not contain.
+
+Words quoted from the prompt are best read from the embeddings, so they would favour layer 0 without
+needing any knowledge (docs/LOG.md, section 12).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ class Targets:
     """The targets of all examples.
 
     Attributes:
-        values: label numbers `[N]`, or `[N, words]`: 1 for the words of the answer.
+        values: label numbers `[N]`, or `[N, words]`: 1 for the words of the answer alone.
         are_labels: whether they are labels.
         classes: number of labels or words.
     """
@@ -29,10 +33,10 @@ class Targets:
     classes: int
 
 
-def targets_of(answers: Sequence[str]) -> Targets:
-    """Return labels if the answers repeat, else the words of each answer.
+def targets_of(answers: Sequence[str], prompts: Sequence[str]) -> Targets:
+    """Return labels if the answers repeat, else the words of each answer that its prompt lacks.
 
-    Words that occur in one answer only, or in all, are left out.
+    Words that are new in one answer only, or in all, are left out.
     """
     labels, numbers = np.unique(np.asarray(answers, dtype=object), return_inverse=True)
     if len(labels) * _REPEATS <= len(answers):
@@ -41,5 +45,6 @@ def targets_of(answers: Sequence[str]) -> Targets:
 
     vectorizer = CountVectorizer(binary=True, min_df=2, max_features=_MAX_WORDS)
     words = vectorizer.fit_transform(answers).toarray().astype(np.float32)
-    words = words[:, words.min(axis=0) < words.max(axis=0)]
+    words *= vectorizer.transform(prompts).toarray() == 0
+    words = words[:, (words.sum(axis=0) > 1) & (words.min(axis=0) < 1)]
     return Targets(words, are_labels=False, classes=words.shape[1])

@@ -24,8 +24,8 @@ def probe(cache: StorageLocation, *, as_json: bool, **options: Any) -> dict[str,
     """Rank the layers of a cache for its own task, in seconds and without a student.
 
     A linear model predicts the answer from the prompt's states: its label if answers repeat, else
-    the words in it. The layer with the best cross-validated score is the one to try first
-    with `train --condition prompt --layers`.
+    the words in it that the prompt lacks. The layer with the best cross-validated score is the one
+    to try first with `train --condition prompt --layers`; --layers auto takes it.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ from pipeline.probe.run import ProbeResult, probe
 from pipeline.probe.settings import ProbeSettings
 from pipeline.progress import shown_progress
 
-_SCORES = {"label": "right labels", "words": "explained variance of words"}
+_SCORES = {"label": "right labels", "words": "explained variance of new words"}
 
 
 def probe_and_report(settings: ProbeSettings, *, as_json: bool) -> dict[str, Any]:

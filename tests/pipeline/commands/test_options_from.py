@@ -20,6 +20,7 @@ from pipeline.extract.options import EngineOptions
 from pipeline.extract.settings import ExtractSettings
 from pipeline.generation.settings import Sampling, WriterSettings
 from pipeline.option import Option
+from pipeline.probe.settings import ProbeSettings
 from pipeline.runs.options import StudentOptions
 from pipeline.runs.settings import TrainSettings
 from pipeline.upkeep.settings import (
@@ -40,6 +41,7 @@ OF_COMMAND: dict[str, list[type]] = {
     "cache verify": [RecheckSettings],
     "cache repair": [RepairSettings],
     "cache fidelity": [FidelitySettings],
+    "cache probe": [ProbeSettings],
     "cache convert": [RecodeSettings],
 }
 ELSEWHERE = {"sweep": {"run"}}

@@ -25,12 +25,17 @@ KNOWING, PARTLY, NOISE = 7, 3, 0
 
 
 def write(
-    where: Path, answers: Sequence[str], known: Callable[[str], Vector], later: float = 0.0
+    where: Path,
+    answers: Sequence[str],
+    known: Callable[[str], Vector],
+    later: float = 0.0,
+    quoted: Sequence[str] | None = None,
 ) -> Path:
     """Write a cache of prompts of 3 tokens and answers of 2.
 
     The last token of each prompt has the states `known(answer)` in layer 7, and in half of the
-    examples in layer 3; all else is noise. The states of the answer are all `later`.
+    examples in layer 3; all else is noise. The states of the answer are all `later`. The prompts
+    contain the texts `quoted`.
     """
     rng = np.random.default_rng(0)
     rows, texts = [], []
@@ -49,7 +54,8 @@ def write(
                 {layer: values.astype(ml_dtypes.bfloat16) for layer, values in states.items()},
             )
         )
-        turns = (Turn("user", f"question {index}"), Turn("assistant", answer))
+        question = f"question {index} {quoted[index] if quoted else ''}"
+        turns = (Turn("user", question), Turn("assistant", answer))
         texts.append(Transcript(turns, (Answer(1, 3),)).to_json())
     return write_with_texts(where, rows, texts)
 
@@ -105,6 +111,25 @@ def test_different_answers_are_probed_by_their_words(tmp_path: Path) -> None:
     assert result.layers[0].score > 0.9
     assert result.layers[-1].score < 0.1
     assert abs(result.baseline) < 0.1
+
+
+def test_words_quoted_from_the_prompt_do_not_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    quoted = [f"name{number}" for number in rng.integers(0, 6, 240)]
+    verbs = [f"verb{number}" for number in rng.integers(0, WIDTH, 240)]
+    answers = [
+        f"{verb} {name} unique{index}"
+        for index, (verb, name) in enumerate(zip(verbs, quoted, strict=True))
+    ]
+
+    def verb_of(answer: str) -> Vector:
+        return 3 * np.eye(WIDTH)[int(answer.split()[0].removeprefix("verb"))]
+
+    where = write(tmp_path / "c", answers, verb_of, quoted=quoted)
+    result = probe(ProbeSettings(cache=where))
+    assert result.classes == WIDTH
+    assert result.layers[0].layer == KNOWING
+    assert result.layers[0].score > 0.8
 
 
 def test_only_some_layers_and_examples_are_probed(labels: Path) -> None:
