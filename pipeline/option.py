@@ -38,7 +38,6 @@ class Option:
 
 Device = Annotated[str, Option("Compute device: auto, cpu, cuda, cuda:1, …")]
 """The device that computes."""
-Seed = Annotated[int, Option("Seed of the random sample.")]
 CACHE_LOCATION = "LOCATION"
 """Metavar of caches: a folder, or s3://bucket/prefix."""
 MovedTeacher = Annotated[str | None, Option("Where the teacher is now, if it has moved.")]

@@ -9,8 +9,16 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
-from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -56,6 +64,16 @@ class BarProgress(Progress):
         """Move the bar on, and set fields that its columns show."""
         if self._task is not None:
             self._bar.update(self._task, advance=amount, **fields)
+
+
+def count_columns(before_stage: str = "") -> tuple[ProgressColumn, ...]:
+    """Return the columns of a bar that counts: stage, bar, M of N, remaining time."""
+    return (
+        TextColumn(f"{before_stage}{{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
 
 
 @contextmanager

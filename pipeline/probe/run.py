@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,31 +67,21 @@ def probe(settings: ProbeSettings, progress: Progress = NO_PROGRESS) -> ProbeRes
         InputError: its examples have no answers, or are too few.
     """
     with open_cache(settings.cache) as cache:
-        layers = cache.layers if settings.layers is None else settings.layers
-        count = min(settings.examples, len(cache))
-        indices = sorted(random.Random(settings.seed).sample(range(len(cache)), count))
-        return probe_examples(
-            cache, indices, layers, folds=settings.folds, seed=settings.seed, progress=progress
-        )
+        return probe_rows(cache, range(len(cache)), settings, progress)
 
 
-def probe_examples(
+def probe_rows(
     cache: Cache,
-    indices: list[int],
-    layers: tuple[int, ...],
-    *,
-    folds: int = 5,
-    seed: int = 0,
+    rows: Sequence[int],
+    settings: ProbeSettings,
     progress: Progress = NO_PROGRESS,
 ) -> ProbeResult:
-    """Probe layers on some examples of a cache.
+    """Probe some rows of an open cache; groups of rows stay in one fold.
 
     Args:
         cache: to read from.
-        indices: of the examples.
-        layers: to compare.
-        folds: of the cross-validation; groups of rows stay together.
-        seed: of the folds.
+        rows: indices of the examples to choose from.
+        settings: of the probe.
         progress: counts examples and layers.
 
     Raises:
@@ -99,7 +90,10 @@ def probe_examples(
     """
     from sklearn.model_selection import GroupKFold
 
-    numbers = groups_of(cache)
+    layers = cache.layers if settings.layers is None else settings.layers
+    count = min(settings.examples, len(rows))
+    indices = sorted(random.Random(settings.seed).sample(rows, count))
+    folds, numbers = settings.folds, groups_of(cache)
     groups = [str(numbers.get(cache.row_ids[i], cache.row_ids[i])) for i in indices]
     if len(set(groups)) < folds:
         raise InputError(
@@ -113,7 +107,9 @@ def probe_examples(
             f"{cache.address}: all answers are alike, or only quote their prompts, so there is"
             " nothing to probe"
         )
-    splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(indices, groups=groups))
+    splits = list(
+        GroupKFold(folds, shuffle=True, random_state=settings.seed).split(indices, groups=groups)
+    )
     progress.stage("probe", len(layers))
     scores = []
     for layer in layers:

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import process_share
-from pipeline.progress import NO_PROGRESS, progress_bar, shown_progress
+from pipeline.progress import NO_PROGRESS, count_columns, progress_bar, shown_progress
 from pipeline.runs.environment import peak_memory, reset_peak_memory
 from pipeline.runs.examples import students_hash
 from pipeline.runs.folder import RunFolder, is_over
@@ -60,13 +59,7 @@ def train_one(
             if record.comparisons != earlier.comparisons and share.rank == 0:
                 folder.write_record(earlier.with_comparisons(record.comparisons))
             return earlier
-    columns = (
-        TextColumn(f"{title}: {{task.description}}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with shown_progress(*columns) as shown:
+    with shown_progress(*count_columns(f"{title}: ")) as shown:
         progress = shown if share.rank == 0 else NO_PROGRESS
         prepared = prepare_run(cache, settings, share, progress)
     require_no_teacher()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cache.storage import LocationLike
 from pipeline.codec_fit.options import Codec, CodecOptions
-from pipeline.option import Device, MovedDataset, MovedTeacher, Option, Seed, SkipNonFinite
+from pipeline.option import Device, MovedDataset, MovedTeacher, Option, SkipNonFinite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class RecheckSettings:
     """A comparison with the live teacher, for `cache verify --deep`."""
 
     sample: Annotated[int, Option("Examples to compare.", at_least=1)] = 16
-    seed: Seed = 0
+    seed: Annotated[int, Option("Seed of the random sample.")] = 0
     teacher: MovedTeacher = None
     device: Device = "auto"
 

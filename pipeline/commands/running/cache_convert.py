@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from cache.storage import StorageLocation
 from cache.upkeep.convert import convert_cache
 from pipeline.commands.counted import counted
-from pipeline.progress import BarProgress, progress_bar
+from pipeline.progress import BarProgress, count_columns, progress_bar
 from pipeline.upkeep.recode import new_codecs
 from pipeline.upkeep.settings import RecodeSettings
 
@@ -29,13 +28,7 @@ def convert_and_report(
     Raises:
         CacheError, InputError: as `new_codecs` and `convert_cache`.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with progress_bar(*columns) as bar:
+    with progress_bar(*count_columns()) as bar:
         codecs = new_codecs(source, target, settings, BarProgress(bar))
         task = bar.add_task("convert", total=None)
         result = convert_cache(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.commands.counted import counted
 from pipeline.commands.running.console import result_console
 from pipeline.probe.run import ProbeResult, probe
 from pipeline.probe.settings import ProbeSettings
-from pipeline.progress import shown_progress
+from pipeline.progress import count_columns, shown_progress
 
 _SCORES = {"label": "right labels", "words": "explained variance of new words"}
 
@@ -23,13 +22,7 @@ def probe_and_report(settings: ProbeSettings, *, as_json: bool) -> dict[str, Any
     Raises:
         CacheError, InputError: as `probe`.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with shown_progress(*columns) as progress:
+    with shown_progress(*count_columns()) as progress:
         result = probe(settings, progress)
     if not as_json:
         console = result_console()

@@ -10,7 +10,6 @@ import click
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -21,7 +20,7 @@ from cache.upkeep.verification import Verification
 from cache.upkeep.verify import verify_cache
 from pipeline.commands.counted import counted
 from pipeline.errors import RunError
-from pipeline.progress import shown_progress
+from pipeline.progress import count_columns, shown_progress
 from pipeline.upkeep.settings import RecheckSettings
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ def verify_and_report(
     if deep is not None and found.whole:
         from pipeline.upkeep.recheck import recheck  # imports torch, which checksums do not need
 
-        columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with shown_progress(*columns) as progress:
+        with shown_progress(*count_columns()) as progress:
             compared = recheck(cache, deep, progress)
     result = asdict(found) | {"deep": asdict(compared) if compared else None}
     bad = _complaint(cache, found, compared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cache.files import write_atomically
@@ -14,7 +13,7 @@ from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.results import EvaluationResults, ScoreDescription, StudentResult
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.progress import shown_progress
+from pipeline.progress import count_columns, shown_progress
 from pipeline.report.page import write_report
 from pipeline.runs.folder import RunFolder
 
@@ -43,13 +42,7 @@ def run_evaluation(settings: EvaluateSettings, *, as_json: bool) -> EvaluationRe
 def _evaluate(
     settings: EvaluateSettings, tasks: HarnessTasks, impossible: dict[str, str]
 ) -> EvaluationResults:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with shown_progress(*columns) as progress:
+    with shown_progress(*count_columns()) as progress:
         progress.stage("load")
         return evaluate(settings, progress, tasks=tasks, impossible=impossible)
 

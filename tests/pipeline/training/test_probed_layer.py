@@ -11,7 +11,8 @@ from cache import open_cache
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
-from pipeline.probe.run import probe_examples
+from pipeline.probe.run import probe_rows
+from pipeline.probe.settings import ProbeSettings
 from pipeline.runs.folder import RunFolder
 from pipeline.runs.rows import rows_of
 from pipeline.training.probed_layer import with_probed_layer
@@ -43,7 +44,7 @@ def test_the_best_layer_is_trained_on_recorded_and_kept(
     (layer,) = RunFolder(tmp_path / "run").read_record().settings.layers
     with open_cache(layered_cache) as cache:
         training, _ = rows_of(cache, settings)
-        result = probe_examples(cache, training, cache.layers, seed=settings.seed)
+        result = probe_rows(cache, training, ProbeSettings(cache=layered_cache, seed=settings.seed))
     assert layer == result.layers[0].layer
     assert f"layer {layer}, by a linear probe" in capfd.readouterr().err
     train(settings, resume=True)
