@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cache.manifest import read_manifest
 from cache.names import JOURNAL_NAME
 from cache.storage import StorageLocation
 from pipeline.errors import InputError
+from pipeline.pretrained.source import find_model
 from pipeline.shapes import SIZES
 
 if TYPE_CHECKING:
@@ -56,14 +56,9 @@ def require_data_set(source: str | None) -> None:
 
 
 def require_student(name: str) -> None:
-    """Raise InputError for a name that is no size, no folder and no hub id."""
-    if name in SIZES or Path(name).is_dir():
-        return
-    if name.startswith((".", "/")) or name.count("/") != 1:
-        raise InputError(
-            f"student {name}: neither a size ({', '.join(SIZES)}), nor a folder with a GPT-Neo, nor"
-            " a hub id"
-        )
+    """Raise InputError for a name that is no size, and a local student that does not exist."""
+    if name not in SIZES:
+        find_model("student", name, tuple(SIZES)).require_exists()
 
 
 def utf8_text(text: TextT, option: str) -> TextT:

@@ -9,20 +9,22 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import end_token, render_paper
-from pipeline.data.tokenizer import load_tokenizer
+from pipeline.data.tokenizer import load_saved_tokenizer
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.errors import InputError, RowError
 from pipeline.pretrained.load import load_error_reason
+from pipeline.pretrained.source import find_model
 
 
 def load_student_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return a student's tokenizer, by hub id or folder.
+    """Return a student's tokenizer, by hub id, folder or GGUF file.
 
     Raises:
         InputError: it cannot be loaded, or has no end token.
     """
+    source = find_model("tokenizer", name)
     try:
-        tokenizer = load_tokenizer(name)
+        tokenizer = load_saved_tokenizer(source.location, **source.options)
     except Exception as error:
         raise InputError(
             f"{name}: no usable tokenizer ({load_error_reason(error)}); name another with"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -44,6 +45,21 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
             " model's source"
         )
     return tokenizer
+
+
+def load_saved_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerBase:
+    """Return a tokenizer after saving and loading it once.
+
+    Training and generation load it from a cache or run, where it may differ from the original:
+    from a GGUF file, transformers makes Qwen2's tokenizer without its Unicode normalisation, from
+    saved files with it.
+
+    Raises:
+        Exception: as `load_tokenizer`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        load_tokenizer(location, **options).save_pretrained(folder)
+        return load_tokenizer(folder)
 
 
 def load_verified_tokenizer(folder: Path, expected_hash: str) -> PreTrainedTokenizerBase:

@@ -65,8 +65,8 @@ def held_out_prompts(
     cache = runs[0].cache
     rows, malformed = _rows(settings, cache, validation_rows)
     readers = [_Reader(run, settings.max_new_tokens) for run in runs]
-    context = min(reader.context for reader in readers)
-    if settings.max_new_tokens >= context:
+    contexts = [reader.context for reader in readers if reader.context is not None]
+    if contexts and settings.max_new_tokens >= (context := min(contexts)):
         raise InputError(
             f"--max-new-tokens {settings.max_new_tokens}: these students read {context} tokens;"
             " choose a smaller number"
@@ -120,7 +120,7 @@ class _Reader:
         self._template: TemplateName = run.cache.identity["template"]
         self._teacher_context = int(run.cache.identity["max_tokens"])
         self._max_new_tokens = max_new_tokens
-        self.context = int(self._config.body.max_position_embeddings)
+        self.context = self._config.positions
 
     def too_long(self, row: Conversation) -> str | None:
         """Return why a prompt is too long; None if it is not."""
@@ -129,7 +129,7 @@ class _Reader:
             if len(prompt) > self._teacher_context:
                 return f"prompts over {self._teacher_context} teacher tokens"
         before = tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer)
-        if len(before) + self._max_new_tokens > self.context:
+        if self.context is not None and len(before) + self._max_new_tokens > self.context:
             return f"prompts over {self.context - self._max_new_tokens} tokens"
         return None
 

@@ -114,7 +114,7 @@ class StudentWriter:
         for prompt in ids:
             require_known_tokens(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
-        room = self._require_room(longest)
+        room = self._require_room(longest, sampling.max_new_tokens)
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         arguments: dict[str, Any] = sampling.generate_arguments(self.tokenizer)
@@ -123,7 +123,7 @@ class StudentWriter:
         written_BT = self.model.generate(
             ids_BT,
             attention_mask=mask_BT,
-            max_new_tokens=min(sampling.max_new_tokens, room),
+            max_new_tokens=room,
             streamer=(
                 None if streamer is None else AnswerStream(self.tokenizer, streamer, sampling.stop)
             ),
@@ -150,7 +150,8 @@ class StudentWriter:
         ids = self._tokens_before(turns)
         answer_ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         whole_1T = torch.tensor([ids + answer_ids], device=self.device)
-        if whole_1T.shape[1] > self.model.config.body.max_position_embeddings:
+        limit = self.model.config.positions
+        if limit is not None and whole_1T.shape[1] > limit:
             raise InputError(
                 f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads"
             )
@@ -163,15 +164,25 @@ class StudentWriter:
     def _tokens_before(self, turns: Sequence[Turn]) -> list[int]:
         return tokens_before(turns, self.model.config, self.template, self.tokenizer)
 
-    def _require_room(self, tokens: int) -> int:
-        """Return the number of tokens that fit after a prompt of `tokens`.
+    def _require_room(self, tokens: int, wanted: int) -> int:
+        """Return how many of `wanted` tokens fit after a prompt of `tokens`.
 
         Raises:
             InputError: there is no room for any.
         """
-        reader, limit = "this student", int(self.model.config.body.max_position_embeddings)
-        if self._source.context is not None and self._source.context < limit:
-            reader, limit = "its teacher", self._source.context
+        limits = {
+            limit: reader
+            for limit, reader in (
+                (self._source.context, "its teacher"),
+                (self.model.config.positions, "this student"),
+            )
+            if limit is not None
+        }
+        if not limits:
+            return wanted
+        limit = min(limits)
         if limit <= tokens:
-            raise InputError(f"the prompt has {tokens} tokens, {reader} reads {limit}; shorten it")
-        return limit - tokens
+            raise InputError(
+                f"the prompt has {tokens} tokens, {limits[limit]} reads {limit}; shorten it"
+            )
+        return min(wanted, limit - tokens)

@@ -2,8 +2,9 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.model.build import build_student, student_body
+from pipeline.model.build import build_student
 from pipeline.model.configuration import LLMModulesConfig
+from pipeline.model.decoder import body_shape, student_body
 from pipeline.model.loss import SoftTargets, token_losses
 from pipeline.model.student import LLMModulesForCausalLM
 
@@ -14,6 +15,7 @@ __all__ = [
     "LLMModulesConfig",
     "LLMModulesForCausalLM",
     "SoftTargets",
+    "body_shape",
     "build_student",
     "student_body",
     "token_losses",

@@ -1,19 +1,27 @@
-"""GPT-Neo's body with fused attention, and with functions before its blocks."""
+"""The body of a student: the base model of a decoder; GPT-Neo's with fused attention."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, GPTNeoConfig, GPTNeoModel
+from transformers import (
+    AutoModel,
+    Cache,
+    GPTNeoConfig,
+    GPTNeoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock, GPTNeoMLP
 
+from pipeline.errors import reason
 from pipeline.model.self_attention import FusedSelfAttention
 from pipeline.model.visible import needs_no_mask
+from pipeline.pretrained.load import NO_CODE
 
 
 class _Attention(nn.Module):
@@ -43,7 +51,7 @@ class FusedBlock(GPTNeoBlock):
 
 
 class GPTNeoBody(GPTNeoModel):
-    """GPT-Neo with fused attention, and with functions before its blocks."""
+    """GPT-Neo with fused attention."""
 
     _supports_sdpa = True
     _no_split_modules = ["FusedBlock"]
@@ -67,8 +75,8 @@ class GPTNeoBody(GPTNeoModel):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        before_blocks: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType({}),
-    ) -> torch.Tensor:
+        use_cache: bool | None = None,
+    ) -> BaseModelOutputWithPast:
         """Return the last states `[B, T, d]`.
 
         Args:
@@ -77,7 +85,7 @@ class GPTNeoBody(GPTNeoModel):
             attention_mask: `[B, K]`, 1 for tokens, 0 for padding, over all tokens so far.
             position_ids: `[B, T]`; None: counted from the first token.
             past_key_values: key-value cache of the preceding tokens; extended in place.
-            before_blocks: functions applied to the states before a block, by its number.
+            use_cache: not read; a cache that is given is extended.
         """
         states_BTS = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
@@ -94,9 +102,73 @@ class GPTNeoBody(GPTNeoModel):
                 position_ids=position_ids,
             )
         states_BTS = self.drop(states_BTS + self.wpe(position_ids))
-        for number, block in enumerate(self.h):
-            if number in before_blocks:
-                states_BTS = before_blocks[number](states_BTS)
+        for block in self.h:
             states_BTS = block(states_BTS, layer_past=past_key_values, attention_mask=mask_B1TK)[0]
-        last_BTS: torch.Tensor = self.ln_f(states_BTS)
-        return last_BTS
+        return BaseModelOutputWithPast(last_hidden_state=self.ln_f(states_BTS))
+
+
+class NoPositions(nn.Module):
+    """Replaces GPT-Neo's position embeddings: teacher states contain their positions."""
+
+    def forward(self, position_ids_BT: torch.Tensor) -> torch.Tensor:
+        """Return a zero to add; a bool, so that the sum keeps the type of the states."""
+        return position_ids_BT.new_zeros((), dtype=torch.bool)
+
+
+def build_body(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the body of a decoder's configuration, of the default floating-point type."""
+    body: PreTrainedModel = (
+        GPTNeoBody(config)
+        if isinstance(config, GPTNeoConfig)
+        else AutoModel.from_config(config, dtype=torch.get_default_dtype(), **NO_CODE)
+    )
+    return body
+
+
+def remove_embeddings(body: PreTrainedModel) -> None:
+    """Remove the token embeddings of a body that reads states, and GPT-Neo's positions.
+
+    Other families keep their positions, which may be a part of their attention.
+    """
+    body.set_input_embeddings(None)  # type: ignore[arg-type]  # removes the module
+    if isinstance(body, GPTNeoBody):
+        body.register_module("wpe", NoPositions())
+
+
+def embeddings_name(body: PreTrainedModel) -> str:
+    """Return the name of the module of a body's token embeddings."""
+    embeddings = body.get_input_embeddings()
+    name: str = next(name for name, module in body.named_modules() if module is embeddings)
+    return name
+
+
+@torch.no_grad()
+def in_evaluation(body: PreTrainedModel, **inputs: torch.Tensor) -> torch.Tensor:
+    """Return the last states `[B, T, d]` of a body in evaluation mode."""
+    was_training = body.training
+    states_BTS: torch.Tensor = body.eval()(**inputs, use_cache=False).last_hidden_state
+    body.train(was_training)
+    return states_BTS
+
+
+def causality_problem(body: PreTrainedModel, *, replaces_embeddings: bool) -> str | None:
+    """Return why a body cannot be a student's, None if it can.
+
+    Args:
+        body: to be tried on a few tokens.
+        replaces_embeddings: whether it reads states in place of tokens.
+    """
+    name, width = "inputs_embeds", int(body.config.hidden_size)
+    inputs_BT = torch.linspace(-1, 1, 4 * width).view(1, 4, width)
+    if not replaces_embeddings:
+        name, inputs_BT = "input_ids", torch.arange(4)[None] % int(body.config.vocab_size)
+    changed_BT = torch.cat([inputs_BT[:, :-1], inputs_BT[:, :1]], dim=1)
+    try:
+        states_BTS, changed_BTS = (
+            in_evaluation(body, **{name: read}) for read in (inputs_BT, changed_BT)
+        )
+    except Exception as error:  # of many kinds
+        return f"it cannot read {name} alone ({reason(error)})"
+    if not torch.allclose(states_BTS[:, :-1], changed_BTS[:, :-1], atol=1e-4, rtol=1e-4):
+        return "it attends to later tokens"
+    return None

@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import GPTNeoConfig, PreTrainedConfig
+from transformers import AutoConfig, GPTNeoConfig, PreTrainedConfig
 
 from pipeline.choices import CROSS_ATTENTIONS, GATES
 from pipeline.conditions.interface import Condition
 from pipeline.conditions.registry import condition_named
+
+_DECODER_OF_0_1 = "gpt_neo"
+"""Name of `decoder` in configurations that release 0.1 saved."""
+
+
+def positions_of(decoder: PreTrainedConfig) -> int | None:
+    """Return the number of tokens that a decoder can read; None if it sets no limit."""
+    positions = getattr(decoder, "max_position_embeddings", None)
+    return int(positions) if isinstance(positions, int) and positions > 0 else None
 
 
 class LLMModulesConfig(PreTrainedConfig):
     """Configuration of `LLMModulesForCausalLM` (arXiv 2502.08213, section 3).
 
     Args:
-        gpt_neo: the GPT-Neo body's configuration. Its own `vocab_size` is unused with
-            `condition="sequence"`.
-        vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of GPT-Neo's own.
+        decoder: configuration of the body, any decoder of transformers; None: a GPT-Neo. Its own
+            `vocab_size` is unused with `condition="sequence"`.
+        vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of the decoder's.
         head_size: number of tokens that the LM head spans, listed by the model's `head_tokens`;
             None: the whole vocabulary.
         condition: what the student reads. `sequence`: the teacher's hidden states of every token,
             causally. `prompt`: its own tokens of the answer, and the teacher's hidden states of
             everything before it. The two controls have no teacher: `none` reads the teacher's
-            tokens through trained embeddings, `text` prompt and answer in GPT-Neo's own tokens.
+            tokens through trained embeddings, `text` prompt and answer in the decoder's own tokens.
         teacher_hidden_size: width `d_teacher` of the hidden states.
         teacher_layers: their teacher layers, as in transformers' `hidden_states`; the states are
             concatenated.
@@ -33,7 +42,7 @@ class LLMModulesConfig(PreTrainedConfig):
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
-        cross_every: with `prompt`, one precedes the last of every `cross_every` GPT-Neo blocks.
+        cross_every: with `prompt`, one precedes the last of every `cross_every` blocks.
         cross_heads: heads of each layer.
         gate: mixes old and new states in each layer: one gate per `channel` (the paper's), one
             `scalar` per token, or `none`: new states are added to old ones. With `prompt` a gate is
@@ -43,10 +52,10 @@ class LLMModulesConfig(PreTrainedConfig):
     """
 
     model_type = "llm_modules"
-    sub_configs = {"gpt_neo": GPTNeoConfig}
+    sub_configs = {"decoder": AutoConfig}
     keys_to_ignore_at_inference = ["past_key_values"]
 
-    gpt_neo: dict[str, Any] | GPTNeoConfig | None = None
+    decoder: dict[str, Any] | PreTrainedConfig | None = None
     vocab_size: int = 151936
     head_size: int | None = None
     condition: str = "sequence"
@@ -68,10 +77,12 @@ class LLMModulesConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.gpt_neo is None:
-            self.gpt_neo = GPTNeoConfig()
-        elif isinstance(self.gpt_neo, dict):
-            self.gpt_neo = GPTNeoConfig(**self.gpt_neo)
+        if (earlier := kwargs.pop(_DECODER_OF_0_1, None)) is not None and self.decoder is None:
+            self.decoder = earlier
+        if self.decoder is None:
+            self.decoder = GPTNeoConfig()
+        elif isinstance(self.decoder, dict):
+            self.decoder = AutoConfig.for_model(**{"model_type": "gpt_neo"} | self.decoder)
         condition_named(self.condition)
         if self.cross_attention not in CROSS_ATTENTIONS:
             raise ValueError(
@@ -96,23 +107,38 @@ class LLMModulesConfig(PreTrainedConfig):
                 f"{self.cross_layers} cross-attention layers cannot read {self.reads} of"
                 f" {self.teacher_layers}"
             )
-        if self.gpt_neo.hidden_size % self.cross_heads:
+        if self.hidden_size % self.cross_heads:
             raise ValueError(
-                f"{self.cross_heads} heads do not divide the student's width"
-                f" {self.gpt_neo.hidden_size}"
+                f"{self.cross_heads} heads do not divide the student's width {self.hidden_size}"
             )
         super().__post_init__(**kwargs)
 
+    def get_text_config(
+        self, decoder: bool | None = None, encoder: bool | None = None
+    ) -> PreTrainedConfig:
+        """Return this configuration: generation sizes caches by it, not by its `decoder`."""
+        return self
+
     @property
-    def body(self) -> GPTNeoConfig:
-        """The GPT-Neo body's configuration."""
-        assert isinstance(self.gpt_neo, GPTNeoConfig)
-        return self.gpt_neo
+    def body(self) -> PreTrainedConfig:
+        """The decoder's configuration."""
+        assert isinstance(self.decoder, PreTrainedConfig)
+        return self.decoder
 
     @property
     def hidden_size(self) -> int:
         """Width of the student, `d_student`."""
         return int(self.body.hidden_size)
+
+    @property
+    def blocks(self) -> int:
+        """Number of the decoder's blocks."""
+        return int(self.body.num_hidden_layers)
+
+    @property
+    def positions(self) -> int | None:
+        """Number of tokens that the decoder can read; None: no limit."""
+        return positions_of(self.body)
 
     @property
     def states_width(self) -> int:
@@ -131,13 +157,13 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def own_tokens(self) -> bool:
-        """Whether the student's tokens are GPT-Neo's own, not the teacher's."""
+        """Whether the student's tokens are the decoder's own, not the teacher's."""
         return self.conditioning.own_tokens
 
     @property
     def cross_blocks(self) -> list[int] | None:
-        """Blocks with a cross-attention layer before them; None: the layers precede GPT-Neo."""
-        return self.conditioning.cross_blocks(self.cross_every, int(self.body.num_layers))
+        """Blocks with a cross-attention layer before them; None: the layers precede all."""
+        return self.conditioning.cross_blocks(self.cross_every, self.blocks)
 
     @property
     def layer_of_path(self) -> int:
@@ -146,11 +172,11 @@ class LLMModulesConfig(PreTrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers of the key-value cache: GPT-Neo's, then the bridge's.
+        """Layers of the key-value cache: the decoder's, then the bridge's.
 
         transformers sizes the cache by this name.
         """
-        return int(self.body.num_layers) + (self.cross_layers if self.reads_states else 0)
+        return self.blocks + (self.cross_layers if self.reads_states else 0)
 
     @property
     def leaks(self) -> bool:

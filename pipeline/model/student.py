@@ -1,7 +1,8 @@
-"""The student: a bridge from teacher states, a GPT-Neo body, and an LM head."""
+"""The student: a bridge from teacher states, a decoder as its body, and an LM head."""
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,29 +12,29 @@ from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pipeline.labels import IGNORE
-from pipeline.model.body import GPTNeoBody
-from pipeline.model.bridges.interface import GenerationStep, HiddenStatesReader, StudentInputs
+from pipeline.model.blocks import BeforeBlocks, can_checkpoint, find_blocks
+from pipeline.model.body import build_body, embeddings_name, remove_embeddings
+from pipeline.model.bridges.interface import (
+    GenerationStep,
+    HiddenStatesReader,
+    StudentInputs,
+    positions,
+)
 from pipeline.model.bridges.registry import build_bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.cross_attention import Gate
 from pipeline.model.loss import SoftTargets, next_token_loss, token_losses
-
-
-class NoPositions(nn.Module):
-    """Replaces GPT-Neo's position embeddings: teacher states contain their positions."""
-
-    def forward(self, position_ids_BT: torch.Tensor) -> torch.Tensor:
-        """Return a zero to add; a bool, so that the sum keeps the type of the states."""
-        return position_ids_BT.new_zeros((), dtype=torch.bool)
+from pipeline.model.visible import needs_no_mask
 
 
 class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
-    """GPT-Neo that reads the hidden states of a frozen large model (arXiv 2502.08213).
+    """A decoder that reads the hidden states of a frozen large model (arXiv 2502.08213).
 
-    With `condition="sequence"` GPT-Neo has no token and position embeddings, in memory or in
-    checkpoints. With `prompt` GPT-Neo is complete, its LM head tied to its embeddings, with
-    cross-attention to the teacher's states of a prompt inside; untrained it equals GPT-Neo. With
-    `none` and `text` the bridge has no weights.
+    The decoder is a GPT-Neo, as in the paper, or any other of transformers. With
+    `condition="sequence"` it has no token embeddings (GPT-Neo no position embeddings either), in
+    memory or in checkpoints. With `prompt` it is complete, with cross-attention to the teacher's
+    states of a prompt before some of its blocks; untrained it equals the decoder alone. With `none`
+    and `text` the bridge has no weights.
 
     `_tied_weights_keys` and the like are how transformers lets models declare these properties.
     """
@@ -42,18 +43,22 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
     config: LLMModulesConfig
     base_model_prefix = "body"
     main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _tied_weights_keys = {"lm_head.weight": "body.wte.weight"}
-    _no_split_modules = ["FusedBlock", "EnhancedCrossAttention"]
+    _no_split_modules = ["EnhancedCrossAttention"]
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__(config)
-        self.body = GPTNeoBody(config.body)
+        self.body = build_body(config.body)
         self.bridge = build_bridge(config)
         if self.bridge.replaces_embeddings:
-            self.body.set_input_embeddings(None)
-            self.body.register_module("wpe", NoPositions())
+            remove_embeddings(self.body)
+        else:
+            embeddings = embeddings_name(self.body)
+            self._tied_weights_keys = {"lm_head.weight": f"body.{embeddings}.weight"}
+        blocks = find_blocks(self.body, config.blocks)
+        self._before_blocks = BeforeBlocks(blocks)
+        self._takes_positions = "position_ids" in signature(self.body.forward).parameters
+        self.supports_gradient_checkpointing = can_checkpoint(blocks)
         self.lm_head = nn.Linear(
             config.hidden_size, config.head_size or config.vocab_size, bias=False
         )
@@ -70,8 +75,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
         """Return the token embeddings; None if hidden states replace them."""
-        embeddings: nn.Module | None = self.body.wte
-        return embeddings
+        return None if self.bridge.replaces_embeddings else self.body.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the LM head."""
@@ -161,7 +165,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None,
         past: Cache | None,
     ) -> torch.Tensor:
-        """Return GPT-Neo's last states `[B, T, d_student]`."""
+        """Return the body's last states `[B, T, d_student]`."""
         if hidden_states is not None:
             hidden_states = hidden_states.to(self.lm_head.weight.dtype)
         if attention_mask is None and past is not None and (seen := past.get_seq_length()):
@@ -175,11 +179,36 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 states_mask=states_mask,
                 attention_mask=attention_mask,
                 past=past,
+                embed=self._embed,
             )
         )
-        states_BTS: torch.Tensor = self.body(
-            **inputs, attention_mask=attention_mask, past_key_values=past
-        )
+        return self._run_body(inputs, attention_mask, past)
+
+    def _embed(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
+        embedded_BTS: torch.Tensor = self.body.get_input_embeddings()(input_ids_BT)
+        return embedded_BTS
+
+    def _run_body(
+        self, inputs: dict[str, Any], attention_mask: torch.Tensor | None, past: Cache | None
+    ) -> torch.Tensor:
+        """Return the last states `[B, T, d_student]` for the arguments that a bridge made."""
+        before_blocks = inputs.pop("before_blocks", {})
+        read = inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]
+        if attention_mask is not None and needs_no_mask(attention_mask, read.shape[1]):
+            # without a mask, transformers would take positions of padding for packed examples
+            attention_mask = None
+            inputs.pop("position_ids", None)
+        inputs.setdefault("position_ids", positions(read, attention_mask))
+        if not self._takes_positions:
+            del inputs["position_ids"]
+        with self._before_blocks.applied(before_blocks):
+            output = self.body(
+                **inputs,
+                attention_mask=attention_mask,
+                past_key_values=past,
+                use_cache=past is not None,
+            )
+        states_BTS: torch.Tensor = output.last_hidden_state
         return states_BTS
 
     def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, GgufConfig, PreTrainedConfig
 
 from pipeline.errors import reason
 from pipeline.pretrained.files import require_no_pointers, require_weights
+from pipeline.pretrained.gguf_tensors import require_all_tensors_used
+from pipeline.pretrained.source import ModelSource
 from pipeline.pretrained.tensors import require_all_tensors
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
@@ -46,6 +48,28 @@ def load_weights(kind: Any, location: str | Path, **options: Any) -> Any:
     )
     model, loading_info = kind.from_pretrained(location, output_loading_info=True, **how)
     require_all_tensors(model, loading_info)
+    return model
+
+
+def load_model(kind: Any, source: ModelSource, **options: Any) -> Any:
+    """Return a model of any source, loaded from exactly its own tensors.
+
+    The weights of a GGUF file are dequantised once, as otherwise every forward pass would.
+
+    Args:
+        kind: an Auto class or a model class.
+        source: a hub id, folder or GGUF file.
+        options: further arguments of `from_pretrained`.
+
+    Raises:
+        ValueError: as `load_weights`.
+        Exception: as `load_weights`.
+    """
+    if not source.is_gguf:
+        return load_weights(kind, source.location, **options, **source.options)
+    dequantised = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
+    model = load_weights(kind, source.location, **dequantised, **options, **source.options)
+    require_all_tensors_used(Path(source.name), model)
     return model
 
 

@@ -17,8 +17,8 @@ class StudentOptions:
     student: Annotated[
         str,
         Option(
-            f"{', '.join(SIZES)}, or a GPT-Neo: hub id, folder, or RUN/model of a run trained with"
-            " --condition text or none."
+            f"{', '.join(SIZES)} (a new GPT-Neo), or any pretrained causal LM: hub id, folder, GGUF"
+            " file, or RUN/model of a run trained with --condition text or none."
         ),
     ] = "tiny"
     condition: Annotated[
@@ -136,7 +136,7 @@ class MachineOptions:
     ] = "auto"
     gradient_checkpointing: Annotated[
         bool,
-        Option("Save memory: activations of GPT-Neo are recomputed in the backward pass."),
+        Option("Save memory: activations of the decoder are recomputed in the backward pass."),
     ] = False
     loader_workers: Annotated[
         int | None,

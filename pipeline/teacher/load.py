@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +11,13 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForTextEncoding,
-    GgufConfig,
     PreTrainedModel,
 )
 
 from pipeline.device import DTYPES, DtypeName
 from pipeline.errors import InputError
 from pipeline.loaded_teachers import register_teacher
-from pipeline.pretrained.load import NO_CODE, load_error_reason, load_weights
-from pipeline.teacher.gguf_tensors import require_all_tensors_used
+from pipeline.pretrained.load import NO_CODE, load_error_reason, load_model
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import TeacherSource
 
@@ -95,23 +92,15 @@ def _loaded(kind: Any, source: TeacherSource, dtype: DtypeName) -> Any:
             with torch.random.fork_rng():
                 torch.manual_seed(source.random_seed)
                 model = kind.from_config(source.load_config(), **NO_CODE).to(DTYPES[dtype])
-            register_teacher(model)
-            return model
-        if not source.is_gguf:
-            model = load_weights(kind, source.location, dtype=DTYPES[dtype], **source.options)
-            register_teacher(model)
-            return model
-        # Dequantised once, as otherwise every forward pass would dequantise the weights.
-        how = {"quantization_config": GgufConfig(dequantize=True), "use_safetensors": None}
-        model = load_weights(kind, source.location, dtype=DTYPES[dtype], **how, **source.options)
-        register_teacher(model)
-        require_all_tensors_used(Path(source.name), model)
+        else:
+            model = load_model(kind, source, dtype=DTYPES[dtype])
     except InputError:
         raise
     except Exception as error:
         raise InputError(
             f"teacher {source.name}: the weights cannot be loaded ({load_error_reason(error)})"
         ) from error
+    register_teacher(model)
     return model
 
 

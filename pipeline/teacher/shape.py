@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig
 
 from pipeline.errors import InputError
+from pipeline.pretrained.kv import kv_obstacle
 from pipeline.pretrained.load import NO_CODE
 from pipeline.teacher.layers import layer_indices
 from pipeline.teacher.source import TeacherKind
 
-_ATTENTION = {"full_attention", "sliding_attention"}
-"""Types of layers that only need keys and values of earlier tokens, regardless of padding."""
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 """Rotary embeddings that depend on the length of the whole text."""
 _ORIGINAL = "original_max_position_embeddings"
@@ -68,28 +67,12 @@ def sharing_obstacle(config: PreTrainedConfig, longest: int = 0) -> str | None:
         config: of the whole model.
         longest: length of the longest text in tokens.
     """
-    part = config.get_text_config(decoder=True)
-    if any(map(_is_stateful, (config, part))):
-        return "it keeps a state that is not a key-value cache"
-    types = {str(layer) for layer in getattr(part, "layer_types", None) or ()}
-    if others := sorted(types - _ATTENTION):
-        return f"it has layers of the type {others[0]}"
+    if (obstacle := kv_obstacle(config)) is not None:
+        return obstacle
     limit = length_dependence_limit(config)
     if limit is not None and longest > limit:
         return f"its rotary embeddings depend on the length of texts of more than {limit} tokens"
     return None
-
-
-def _is_stateful(config: PreTrainedConfig) -> bool:
-    """Return whether models of this configuration keep a recurrent state.
-
-    Transformers has only the private `_is_stateful` to mark them, which its `generate` reads, too.
-    """
-    models = MODEL_MAPPING.get(type(config), None)
-    return any(
-        getattr(model, "_is_stateful", False)
-        for model in (models if isinstance(models, tuple) else (models,))
-    )
 
 
 def length_dependence_limit(config: PreTrainedConfig) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cache.files import sha256_of
 from cache.sealed_json import canonical_json
 from pipeline.errors import InputError
+from pipeline.pretrained.source import ModelSource, find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -31,35 +31,16 @@ TEACHER_KINDS: tuple[TeacherKind, ...] = ("decoder", "encoder")
 
 
 @dataclass(frozen=True)
-class TeacherSource:
+class TeacherSource(ModelSource):
     """The source of a teacher.
 
     Attributes:
-        name: as on the command line.
-        location: first argument of transformers' `from_pretrained`: a hub id or a folder.
-        options: further arguments; `gguf_file` for a GGUF file, `revision` for a hub id.
         kind: as on the command line.
         random_seed: if set, only shape and tokenizer are used, with random weights of this seed.
     """
 
-    name: str
-    location: str
-    options: dict[str, str]
     kind: TeacherKind = "decoder"
     random_seed: int | None = None
-
-    def require_exists(self) -> None:
-        """Refuse a folder without a model early.
-
-        Raises:
-            InputError: it has no configuration.
-        """
-        folder = Path(self.location)
-        if folder.is_dir() and not self.is_gguf and not (folder / "config.json").is_file():
-            raise InputError(
-                f"teacher {self.name}: no config.json in this folder; name one that was written by"
-                " `save_pretrained`"
-            )
 
     def declared_layers(self) -> int | None:
         """Return the number of layers in a folder's config.json, None if it takes transformers."""
@@ -79,43 +60,18 @@ class TeacherSource:
             return None
         return layers if type(layers) is int and not self.is_gguf else None
 
-    def load_config(self) -> PreTrainedConfig:
-        """Return the teacher's configuration.
-
-        Raises:
-            InputError: it cannot be loaded.
-        """
-        self.require_exists()
-        from pipeline.pretrained.files import require_gguf  # takes seconds: not for a wrong path
-        from pipeline.pretrained.load import load_config
-
-        try:
-            if self.is_gguf:
-                require_gguf(Path(self.name))
-            config = load_config(self.location, **self.options)
-        except Exception as error:
-            raise self._unusable("configuration", error) from error
-        return config
-
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the teacher's tokenizer after saving and loading it once.
-
-        Training and generation load it from a cache or run, where it may differ from the original:
-        from a GGUF file, transformers makes Qwen2's tokenizer without its Unicode normalisation,
-        from saved files with it.
+        """Return the teacher's tokenizer, as a cache or run will store it.
 
         Raises:
             InputError: it cannot be loaded.
         """
-        from pipeline.data.tokenizer import load_tokenizer
+        from pipeline.data.tokenizer import load_saved_tokenizer
 
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                load_tokenizer(self.location, **self.options).save_pretrained(folder)
-                tokenizer = load_tokenizer(folder)
+            return load_saved_tokenizer(self.location, **self.options)
         except Exception as error:
-            raise self._unusable("tokenizer", error) from error
-        return tokenizer
+            raise self.unusable("tokenizer", error) from error
 
     def weights_hash(self) -> str:
         """Return what identifies the weights: their SHA-256, or the hub commit.
@@ -156,32 +112,14 @@ class TeacherSource:
                 cached_file(self.location, "config.json", **self.options), None
             )
         except OSError as error:
-            raise self._unusable("configuration", error) from error
+            raise self.unusable("configuration", error) from error
         return replace(
             self, name=f"{self._prefix}{self.location}@{commit}", options={"revision": str(commit)}
         )
 
     @property
-    def is_gguf(self) -> bool:
-        """Return whether it is a GGUF file."""
-        return "gguf_file" in self.options
-
-    @property
     def _prefix(self) -> str:
         return "" if self.random_seed is None else f"random:{self.random_seed}:"
-
-    def _unusable(self, part: str, error: Exception) -> InputError:
-        from pipeline.pretrained.files import DAMAGED, is_gguf_reader_error
-        from pipeline.pretrained.load import load_error_reason
-
-        folder = Path(self.location)
-        if self.is_gguf and is_gguf_reader_error(error):
-            return InputError(f"teacher {self.name}: it is {DAMAGED}")
-        kind = "GGUF file" if self.is_gguf else "local folder" if folder.is_dir() else "hub id"
-        return InputError(
-            f"teacher {self.name}: the {part} cannot be loaded from this {kind}"
-            f" ({load_error_reason(error)})"
-        )
 
 
 def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
@@ -199,20 +137,8 @@ def find_teacher(name: str, kind: TeacherKind = "decoder") -> TeacherSource:
             f"teacher {name}: not a teacher with random weights; write random:SEED:TEACHER, such as"
             " random:0:Qwen/Qwen2-1.5B"
         )
-    path = Path(name)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise InputError(f"teacher {name}: no such file")
-        return TeacherSource(name, str(path.parent), {"gguf_file": path.name}, kind)
-    if path.is_dir():
-        return TeacherSource(name, name, {}, kind)
-    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise InputError(
-            f"teacher {name}: neither a folder with a model, nor a .gguf file, nor a hub id"
-            " (owner/name)"
-        )
-    location, _, revision = name.partition("@")
-    return TeacherSource(name, location, {"revision": revision} if revision else {}, kind)
+    found = find_model("teacher", name)
+    return TeacherSource(found.role, found.name, found.location, found.options, kind)
 
 
 def config_hash(config: PreTrainedConfig) -> str:

@@ -10,7 +10,7 @@ from cache import Cache, open_cache
 from pipeline.data.transcript import transcript_of
 from pipeline.data.vocabulary import kept_head
 from pipeline.errors import InputError
-from pipeline.model import student_body
+from pipeline.model import body_shape, student_body
 from pipeline.runs.comparisons import RANDOM_TEACHER, comparison_settings, why_impossible
 from pipeline.runs.examples import examples_of, students_tokenizer
 from pipeline.runs.settings import TrainSettings
@@ -31,7 +31,7 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         settings.student, settings.condition, 1 if settings.own_tokens else int(cache.lengths.max())
     )
     if settings.reads_states:
-        settings.conditioning.require_bridge(settings, body)
+        settings.conditioning.require_bridge(settings, body_shape(body))
     if settings.own_tokens:
         tokenizer = students_tokenizer(settings, cache)
         if not any(transcript_of(cache, index).answers for index in range(len(cache))):

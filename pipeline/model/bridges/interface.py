@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ class StudentInputs:
         states_mask: `[B, K]`, 1 for states, 0 for padding.
         attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past`, over all tokens so far.
         past: key-value cache of the preceding tokens; extended in place.
+        embed: the decoder's token embeddings, from ids `[B, T]` to `[B, T, d_student]`.
     """
 
     input_ids: torch.Tensor | None
@@ -42,6 +43,7 @@ class StudentInputs:
     states_mask: torch.Tensor | None
     attention_mask: torch.Tensor | None
     past: Cache | None
+    embed: Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class CrossLayers(nn.ModuleList):
     """Enhanced Cross-Attention layers; in a key-value cache they follow GPT-Neo's layers."""
 
     def __init__(self, config: LLMModulesConfig, count: int) -> None:
-        first, closed = int(config.body.num_layers), config.cross_blocks is not None
+        first, closed = config.blocks, config.cross_blocks is not None
         super().__init__(
             EnhancedCrossAttention(config, first + number, starts_closed=closed)
             for number in range(count)
@@ -89,7 +91,10 @@ class Bridge(nn.Module, ABC):
 
     @abstractmethod
     def body_inputs(self, inputs: StudentInputs) -> dict[str, Any]:
-        """Return the arguments of `GPTNeoBody.forward` that depend on the condition.
+        """Return the arguments of the body's `forward` that depend on the condition.
+
+        These are `input_ids` or `inputs_embeds`, and optionally `position_ids` (by default, counted
+        without padding) and `before_blocks` (see `pipeline.model.blocks.Functions`).
 
         Raises:
             ValueError: an argument is missing or has the wrong width.

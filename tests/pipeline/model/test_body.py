@@ -42,8 +42,7 @@ def bodies() -> list[GPTNeoModel]:
 
 
 def read(body: GPTNeoModel, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    output = body(inputs_embeds=states, attention_mask=mask)
-    last: torch.Tensor = output if isinstance(body, GPTNeoBody) else output.last_hidden_state
+    last: torch.Tensor = body(inputs_embeds=states, attention_mask=mask).last_hidden_state
     return last
 
 
@@ -100,7 +99,7 @@ def test_pieces_equal_one_pass_of_eager_attention(
         output = bodies[1](
             inputs_embeds=states[:, start:end], attention_mask=mask[:, :end], past_key_values=past
         )
-        outputs.append(output)
+        outputs.append(output.last_hidden_state)
         start = end
     torch.testing.assert_close(
         torch.cat(outputs, 1)[:, padding:], plain[:, padding:], atol=1e-4, rtol=1e-4
@@ -135,10 +134,10 @@ def test_dropout_is_applied_only_in_training() -> None:
         eos_token_id=None,
     )
     body, states = GPTNeoBody(config), torch.randn(1, 30, 16)
-    first, second = (body(inputs_embeds=states) for _ in range(2))
+    first, second = (body(inputs_embeds=states).last_hidden_state for _ in range(2))
     assert not torch.allclose(first, second)
     body.eval()
-    first, second = (body(inputs_embeds=states) for _ in range(2))
+    first, second = (body(inputs_embeds=states).last_hidden_state for _ in range(2))
     assert torch.equal(first, second)
 
 

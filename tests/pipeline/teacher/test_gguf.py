@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2Model
+from transformers import Qwen2Model
 
 from cache import open_cache
 from pipeline.data.tokenizer import load_verified_tokenizer
@@ -20,37 +19,7 @@ from pipeline.teacher.load import load_teacher
 from pipeline.teacher.model import Teacher
 from pipeline.teacher.source import find_teacher
 from tests.cli_process import run_process
-
-TOKENS = [
-    *(chr(code) for code in [*range(33, 127), *range(161, 173), *range(174, 256)]),
-    *(chr(256 + n) for n in range(68)),
-    "ab",
-    "cd",
-]
-CONFIG = Qwen2Config(
-    vocab_size=len(TOKENS) + 3,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    max_position_embeddings=2048,
-    rope_theta=10000.0,
-    tie_word_embeddings=False,
-)
-NAMES = {
-    "embed_tokens.weight": "token_embd.weight",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "layers.": "blk.",
-}
+from tests.pipeline.gguf_files import CONFIG, write_gguf
 
 
 @pytest.fixture(scope="module")
@@ -65,46 +34,6 @@ def body() -> Qwen2Model:
 @pytest.fixture(scope="module")
 def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("gguf") / "teacher.gguf", body)
-
-
-def write_gguf(
-    path: Path, body: Qwen2Model, *, parts: int = 1, more: dict[str, torch.Tensor] | None = None
-) -> Path:
-    """Write a GGUF file; with `parts`, only the first part's tensors."""
-    writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_context_length(CONFIG.max_position_embeddings)
-    writer.add_embedding_length(CONFIG.hidden_size)
-    writer.add_block_count(CONFIG.num_hidden_layers)
-    writer.add_feed_forward_length(CONFIG.intermediate_size)
-    writer.add_head_count(CONFIG.num_attention_heads)
-    writer.add_head_count_kv(CONFIG.num_key_value_heads)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([*TOKENS, *special])
-    writer.add_token_types(
-        [gguf.TokenType.NORMAL] * len(TOKENS) + [gguf.TokenType.CONTROL] * len(special)
-    )
-    writer.add_token_merges(["a b", "c d"])
-    writer.add_eos_token_id(len(TOKENS) + 2)
-    writer.add_pad_token_id(len(TOKENS))
-    if parts > 1:
-        writer.add_uint16("split.no", 0)
-        writer.add_uint16("split.count", parts)
-    tensors = body.state_dict() | (more or {})
-    for name, value in list(tensors.items())[: len(tensors) // parts]:
-        name = "output_norm.weight" if name == "norm.weight" else name
-        for ours, theirs in NAMES.items():
-            name = name.replace(ours, theirs)
-        writer.add_tensor(name, value.numpy())
-    writer.add_tensor("output.weight", body.state_dict()["embed_tokens.weight"].numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def test_a_gguf_teacher_gives_the_states_of_the_same_weights(

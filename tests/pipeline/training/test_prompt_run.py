@@ -89,7 +89,7 @@ def test_an_impossible_control_is_refused_before_anything_is_trained(
         ),
         ({"condition": "none"}, "holds the states of prompts only"),
         ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's"),
-        ({"student_tokenizer": "/nowhere"}, "/nowhere: no usable tokenizer"),
+        ({"student_tokenizer": "/nowhere"}, "tokenizer /nowhere: neither a folder"),
         ({"cross_every": 9}, "--cross-every 9"),
         ({"layers": (-1, 0, 5)}, "not layer 5"),
         ({"freeze": ("head",)}, "--freeze head: .*GPT-Neo's embeddings"),
