@@ -7,6 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from cache.errors import CacheError
 
@@ -46,18 +47,25 @@ def take_lock(descriptor: int, operation: int, path: Path, remedy: str) -> bool:
     return True
 
 
-class WriterLock:
-    """An advisory lock on a cache's folder; the kernel releases it when the process dies."""
+class FileLock:
+    """An advisory lock on a file; the kernel releases it when the process dies."""
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / ".lock"
+    def __init__(self, path: Path, locked: Path, written: str) -> None:
+        """Prepare the lock.
+
+        Args:
+            path: of the file that is locked, which is never removed.
+            locked: what the lock protects, named in messages.
+            written: ends the sentence "another process is writing …".
+        """
+        self._path, self._locked, self._written = path, locked, written
         self._descriptor: int | None = None
 
-    def __enter__(self) -> WriterLock:
+    def __enter__(self) -> Self:
         """Take the lock.
 
         Raises:
-            CacheError: another process is writing to this cache, or its file system has no locks.
+            CacheError: another process has it, or the file system has no locks.
         """
         descriptor = os.open(
             self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
@@ -66,7 +74,7 @@ class WriterLock:
             exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
             if not take_lock(descriptor, exclusive, self._path.parent, _REMEDY):
                 raise CacheError(
-                    f"{self._path.parent}: another process is writing to this cache; wait for it or"
+                    f"{self._locked}: another process is writing {self._written}; wait for it or"
                     " stop it"
                 )
         except BaseException:
@@ -92,7 +100,14 @@ class WriterLock:
             RuntimeError: it was released.
         """
         if self._descriptor is None:
-            raise RuntimeError(f"{self._path.parent}: written after its lock was released")
+            raise RuntimeError(f"{self._locked}: written after its lock was released")
+
+
+class WriterLock(FileLock):
+    """The lock on a cache's folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / ".lock", root, "to this cache")
 
 
 def require_unlocked(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ def choose_dtype(name: str, device: torch.device) -> DtypeName:
     if name == "bf16" or (name == "auto" and _has_fast_bf16(device)):
         return "bf16"
     return "fp32"
+
+
+def free_memory() -> None:
+    """Free the accelerator's unused memory, after an attempt that took too much."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.memory.empty_cache()
 
 
 @contextmanager

@@ -45,4 +45,5 @@ MovedDataset = Annotated[str | None, Option("Where the data set is now, if it ha
 SkipNonFinite = Annotated[
     bool, Option("Leave out, and count, rows whose hidden states have NaN or infinity.")
 ]
+AnswerBatch = Annotated[int, Option("Prompts answered at a time.", at_least=1)]
 MaxNewTokens = Annotated[int, Option("Longest answer, in tokens.", at_least=1)]

@@ -22,6 +22,7 @@ from pipeline.commands.libraries import QUIET, SETTINGS
 
 ROOT = Path(__file__).parent.parent
 _COMMANDS = (
+    "answer",
     "extract",
     "train",
     "evaluate",

@@ -17,14 +17,15 @@ from pipeline.commands.devices import require_device
 from pipeline.commands.location_options import location_options
 from pipeline.commands.options_from import option_section, take_fields
 from pipeline.commands.shell import command
+from pipeline.data.options import RowOptions
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.extract.engines.choose import engine_named
 from pipeline.extract.options import (
-    DatasetOptions,
     EngineOptions,
     JobOptions,
     PassOptions,
     StoreOptions,
+    TokenOptions,
 )
 from pipeline.extract.settings import ExtractSettings
 
@@ -39,7 +40,8 @@ from pipeline.extract.settings import ExtractSettings
         help="Only forecast the job: examples, bytes, disk, time. Writes nothing.",
     ),
 )
-@option_section("Data set", DatasetOptions)
+@option_section("Data set", RowOptions)
+@option_section("Tokens", TokenOptions)
 @option_section("Storage", StoreOptions)
 @option_section("Codec of the hidden states", CodecOptions)
 @option_section("The teacher's pass", PassOptions)

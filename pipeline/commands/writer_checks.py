@@ -1,4 +1,4 @@
-"""Early checks of `generate` and `chat`."""
+"""Early checks of `generate`, `chat` and `answer`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def checked_writer(writer: WriterSettings) -> WriterSettings:
 
 def checked_sampling(sampling: Sampling) -> Sampling:
     """Return the settings with stop texts in UTF-8; raise InputError for an empty one."""
-    if not all(sampling.stop):
+    return replace(sampling, stop=checked_stop(sampling.stop))
+
+
+def checked_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
+    """Return stop texts in UTF-8; raise InputError for an empty one."""
+    if not all(stop):
         raise InputError("--stop: an empty text would end every answer before it begins; omit it")
-    return replace(sampling, stop=tuple(utf8_text(text, "--stop") for text in sampling.stop))
+    return tuple(utf8_text(text, "--stop") for text in stop)

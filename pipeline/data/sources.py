@@ -111,7 +111,7 @@ def require_exists(source: str) -> None:
 
 def bad_row_error(where: str, error: RowError) -> InputError:
     """Return the error of an unusable row, with file and row."""
-    return InputError(f"{where}: {error} (`extract --skip-bad-rows` skips and counts such rows)")
+    return InputError(f"{where}: {error} (`--skip-bad-rows` skips and counts such rows)")
 
 
 def _conversation(

@@ -9,9 +9,17 @@ from typing import Annotated
 
 from cache.storage import LocationLike, StorageLocation
 from pipeline.errors import InputError
-from pipeline.option import CACHE_LOCATION, Device, MaxNewTokens, MovedTeacher, Option
+from pipeline.option import (
+    CACHE_LOCATION,
+    AnswerBatch,
+    Device,
+    MaxNewTokens,
+    MovedTeacher,
+    Option,
+)
 from pipeline.runs.comparisons import BASELINES
-from pipeline.scoring.choose import SCORE_NAMES, require_score
+from pipeline.scoring.choose import require_score
+from pipeline.scoring.option import ScoreName
 
 TEACHER = "teacher"
 """The baseline that is not trained."""
@@ -22,15 +30,7 @@ class PromptOptions:
     """Which prompts are answered, and how answers are scored."""
 
     samples: Annotated[int, Option("Prompts to answer; 0: none.", at_least=0)] = 100
-    score: Annotated[
-        str,
-        Option(
-            f"How answers are compared with references: {', '.join(SCORE_NAMES)} (auto chooses one"
-            " of these), or your own module:function, which returns 0 to 1 for an answer and its"
-            " reference.",
-            metavar="NAME",
-        ),
-    ] = "auto"
+    score: ScoreName = "auto"
     dataset: Annotated[
         str | None,
         Option("Answer the prompts of another data set.", default="the held-out rows"),
@@ -40,7 +40,7 @@ class PromptOptions:
     ] = None
     split: Annotated[str, Option("Split of that data set on the hub.")] = "test"
     max_new_tokens: MaxNewTokens = 256
-    batch_size: Annotated[int, Option("Prompts answered at a time.", at_least=1)] = 16
+    batch_size: AnswerBatch = 16
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import torch
 from cache import Cache
 from pipeline.conditions.cached import cached_part_of
 from pipeline.data.conversations import Turn
-from pipeline.data.templates import TemplateName, end_token_id, render
-from pipeline.data.tokens import tokenize_parts, tokenize_prompt
+from pipeline.data.templates import render
+from pipeline.data.tokens import tokenize_parts
 from pipeline.data.transcript import transcript_of
 from pipeline.evaluation.cost import reading_flops
 from pipeline.evaluation.losses import RowLosses
-from pipeline.generation.answers import Written, cut_answer
-from pipeline.generation.prompts import left_padded
+from pipeline.generation.answers import Written
+from pipeline.generation.causal_lm import CausalLMWriter, own_template
 from pipeline.generation.settings import Sampling
 from pipeline.progress import Progress
 from pipeline.runs.examples import teachers_tokenizer
@@ -41,9 +41,8 @@ class TeacherAlone:
         self._model: Any = load_verified_causal_lm(location, cache.identity, device)
         self._cache, self._device = cache, device
         self._tokenizer = teachers_tokenizer(cache)
-        self._template: TemplateName = (
-            "chat" if self._tokenizer.chat_template else cache.identity["template"]
-        )
+        template = own_template(self._tokenizer, cache.identity["template"])
+        self._writer = CausalLMWriter(self._model, self._tokenizer, template)
 
     @property
     def parameters(self) -> int:
@@ -100,26 +99,13 @@ class TeacherAlone:
             total -= float(log_probabilities_NV.gather(1, ids_T[at_N, None]).double().sum())
         return total
 
-    @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[Turn]], sampling: Sampling) -> list[Written]:
-        """Answer prompts greedily, as one batch.
+        """Answer prompts as one batch.
 
         Raises:
             InputError: its chat template rejects a prompt.
         """
-        ids = [tokenize_prompt(turns, self._template, self._tokenizer) for turns in prompts]
-        ends = self._end_tokens()
-        ids_BT, mask_BT = left_padded(ids, ends[0], self._device)
-        written_BT = self._model.generate(
-            ids_BT,
-            attention_mask=mask_BT,
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-            use_cache=True,
-        )[:, ids_BT.shape[1] :]
-        return [cut_answer(answer, ends, self._tokenizer) for answer in written_BT.tolist()]
+        return self._writer.write(prompts, sampling)
 
     def flops_per_token(self, tokens: int) -> float:
         """Return the operations of `extract` per token of a text of `tokens` tokens.
@@ -129,10 +115,3 @@ class TeacherAlone:
         """
         body = Teacher(self._model.base_model, self._cache.layers).body
         return reading_flops(body, tokens, self._device)
-
-    def _end_tokens(self) -> list[int]:
-        configured = self._model.generation_config.eos_token_id
-        if not isinstance(configured, list):
-            configured = [] if configured is None else [configured]
-        ends = [end_token_id(self._template, self._tokenizer), *map(int, configured)]
-        return list(dict.fromkeys(ends))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +9,7 @@ import torch
 
 from cache.shard.content import NO_PREFIX, Segment
 from pipeline.data.tokenized_dataset import TokenizedExample
+from pipeline.device import free_memory
 from pipeline.errors import RunError, reason
 from pipeline.extract.batching import plan_batches
 from pipeline.extract.padded_batch import read_runs
@@ -94,9 +94,7 @@ class TeacherPass:
                     ) from error
             self._batch_tokens = max(self._batch_tokens // 2, _LEAST_BATCH)
             self._prefixes.clear()
-            gc.collect()
-            if torch.accelerator.is_available():
-                torch.accelerator.memory.empty_cache()
+            free_memory()
 
     def _read(
         self, indices: Sequence[int], numbers: Sequence[int], progress: Progress

@@ -10,7 +10,6 @@ from cache.storage import LocationLike
 from pipeline.choices import EngineName, LossOn, Precision
 from pipeline.conditions.cached import CACHED_PARTS
 from pipeline.data.files import FILE_KINDS
-from pipeline.data.forms import FormName
 from pipeline.data.templates import TemplateName
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.option import CACHE_LOCATION, Device, Option, SkipNonFinite
@@ -62,16 +61,9 @@ class JobOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
-    """Which rows are read, and how they become tokens."""
+class TokenOptions:
+    """How rows become tokens."""
 
-    dataset_config: Annotated[
-        str | None, Option("Configuration of a hub data set that has several, such as main.")
-    ] = None
-    split: Annotated[str, Option("Split of a hub data set.")] = "train"
-    form: Annotated[
-        FormName | None, Option("Form of the rows.", default="detected from the columns")
-    ] = None
     template: Annotated[
         TemplateName, Option("Prompt template: the paper's, or the tokenizer's chat template.")
     ] = "paper"
@@ -89,20 +81,6 @@ class DatasetOptions:
             at_least=2,
         ),
     ] = 4096
-    limit: Annotated[int | None, Option("Read only the first N rows.", metavar="N", at_least=1)] = (
-        None
-    )
-    skip_bad_rows: Annotated[
-        bool, Option("Leave out, and count, rows that cannot be used, instead of stopping.")
-    ] = False
-    group_by: Annotated[
-        str | None,
-        Option(
-            "Column with the group of each row. `train` never splits a group; copies of a row"
-            " always stay together.",
-            metavar="COLUMN",
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from cache import Manifest
 from cache.identity import Identity
 from pipeline.codec_fit.requirements import CodecRequirement, codec_requirements
 from pipeline.data.groups import find_groups
-from pipeline.data.sources import ConversationSet, load_conversations
+from pipeline.data.sources import ConversationSet
 from pipeline.data.templates import end_token_id
 from pipeline.data.tokenized_dataset import TokenizedDataset, tokenize_conversations
 from pipeline.data.tokenizer import tokenizer_hash
@@ -121,15 +121,7 @@ def _codec_requirements(
 
 def _load_conversations(settings: ExtractSettings) -> ConversationSet:
     """Return the conversations of the data set; raise if they cannot be cut at their answers."""
-    conversations = load_conversations(
-        settings.dataset,
-        config=settings.dataset_config,
-        split=settings.split,
-        form=settings.form,
-        limit=settings.limit,
-        skip_bad_rows=settings.skip_bad_rows,
-        group_by=settings.group_by,
-    )
+    conversations = settings.load(settings.dataset)
     if conversations.form == "tokens" and not settings.cached_part.is_whole:
         raise InputError(
             f"{settings.dataset}: its rows are tokens, and --condition prompt needs turns; leave"

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from cache.storage import StorageLocation, storage_location
 from pipeline.codec_fit.options import CodecOptions
 from pipeline.conditions.cached import CACHED_PARTS, CachedPart
+from pipeline.data.options import RowOptions
 from pipeline.errors import InputError
-from pipeline.extract.options import DatasetOptions, JobOptions, PassOptions, StoreOptions
+from pipeline.extract.options import JobOptions, PassOptions, StoreOptions, TokenOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(JobOptions, DatasetOptions, StoreOptions, CodecOptions, PassOptions):
+class ExtractSettings(
+    JobOptions, RowOptions, TokenOptions, StoreOptions, CodecOptions, PassOptions
+):
     """One extract; each field is the option of that name of `extract`.
 
     Attributes:

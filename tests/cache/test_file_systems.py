@@ -104,7 +104,7 @@ def test_a_journal_that_cannot_be_synced_is_named(
         ) as writer,
     ):
         monkeypatch.setattr(
-            "cache.journal_writer.os.fsync",
+            "cache.durable_lines.os.fsync",
             lambda descriptor: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")),
         )
         monkeypatch.setattr("cache.files.fsync_path", lambda path: None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.running.answers import print_end
+from pipeline.commands.running.answer_end import print_end
 from pipeline.commands.terminal import stdout_is_closed
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError

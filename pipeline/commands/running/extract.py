@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from pipeline.commands.counted import counted
+from pipeline.commands.running.left_out import lines_left_out
 from pipeline.extract.engines.choose import choose_engine
 from pipeline.extract.engines.interface import Engine
 from pipeline.extract.forecast import Forecast, forecast
@@ -143,8 +144,6 @@ def _forecast_in_words(plan: ExtractPlan, expected: Forecast) -> str:
 
 
 def _in_words(result: ExtractResult) -> str:
-    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items()) or "none"
-    first = "".join(f"  the first: {fault}\n" for fault in result.first_left_out.values())
     speed = (
         "all shards existed"
         if result.tokens_per_second is None
@@ -153,14 +152,8 @@ def _in_words(result: ExtractResult) -> str:
     return (
         f"{result.cache}: {counted(result.examples, 'example')}, {counted(result.tokens, 'token')}"
         f" ({result.stored_tokens:,} stored) in {counted(result.shards, 'shard')}"
-        f" ({result.resumed_shards} resumed), {result.bytes / 1e6:,.1f} MB\nleft out:"
-        f" {left_out}\n{first}{_unread(result.unread)}"
+        f" ({result.resumed_shards} resumed), {result.bytes / 1e6:,.1f} MB\n"
+        + lines_left_out(result.left_out, result.first_left_out, result.unread)
         + (f"nothing is shared: {result.unshared}\n" if result.unshared else "")
         + f"{result.seconds:.1f} s, {speed}; content digest {result.content_digest[:16]}…"
     )
-
-
-def _unread(fields: dict[str, int]) -> str:
-    """Return a line about columns and message fields that are not read."""
-    named = ", ".join(f"{field} ({counted(rows, 'row')})" for field, rows in fields.items())
-    return f"not read: {named}\n" if named else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.running.answers import print_end
+from pipeline.commands.running.answer_end import print_end
 from pipeline.data.conversations import Turn
 from pipeline.generation.open_writer import open_writer
 from pipeline.generation.settings import Sampling, WriterSettings

@@ -13,6 +13,7 @@ import cloup
 import pytest
 from click.testing import CliRunner
 
+from pipeline.answering.settings import AnswerSettings
 from pipeline.commands.options_from import option_section, take_fields
 from pipeline.conditions.registry import CONDITIONS
 from pipeline.evaluation.settings import EvaluateSettings
@@ -38,6 +39,7 @@ OF_COMMAND: dict[str, list[type]] = {
     "evaluate": [EvaluateSettings],
     "generate": [WriterSettings, Sampling],
     "chat": [WriterSettings, Sampling],
+    "answer": [AnswerSettings],
     "cache verify": [RecheckSettings],
     "cache repair": [RepairSettings],
     "cache fidelity": [FidelitySettings],
