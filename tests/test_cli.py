@@ -13,7 +13,7 @@ import pytest
 from tests.cli_process import run_process
 from tests.conftest import ROOT, RunCli, write_rows
 
-COMMANDS = ["extract", "train", "sweep", "evaluate", "generate", "chat"]
+COMMANDS = ["extract", "train", "sweep", "evaluate", "generate", "chat", "answer"]
 
 
 @pytest.fixture

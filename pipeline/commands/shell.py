@@ -30,7 +30,7 @@ _COMMANDS = {
     "evaluate": "Show with numbers and controls what was transferred.",
     "generate": "Answer one prompt with a trained student.",
     "chat": "Talk with a trained student.",
-    "answer": "Write a data set of a teacher's own answers, for extract and train.",
+    "answer": "Write a data set of a teacher's own answers.",
     "cache": "Inspect, verify, repair or convert a cache.",
 }
 

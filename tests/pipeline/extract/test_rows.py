@@ -56,7 +56,7 @@ def test_skipped_rows_are_counted_by_reason(embedded_settings: Make, tmp_path: P
     rows = [sum_of(1), {"question": "Q"}, {"question": "<|im_end|>", "answer": "A"}, sum_of(2)]
     path = write_rows(tmp_path / "a.jsonl", rows)
     with pytest.raises(
-        InputError, match=r"a\.jsonl: row 1: field 'answer' is missing \(`extract --skip-bad-rows"
+        InputError, match=r"a\.jsonl: row 1: field 'answer' is missing \(`--skip-bad-rows"
     ):
         prepare(embedded_settings(dataset=str(path)))
     result = extract(prepare(embedded_settings(dataset=str(path), skip_bad_rows=True)))
