@@ -211,7 +211,7 @@ def _require_current_folder() -> None:
 
 def _stopped(error: BaseException) -> str:
     cause = str(error) or "Ctrl-C"
-    return f"stopped ({cause}); published shards and checkpoints are kept; {_CONTINUE}"
+    return f"stopped ({cause}); published shards, checkpoints and answers are kept; {_CONTINUE}"
 
 
 def _fail(message: str, status: int) -> NoReturn:
