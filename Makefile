@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-STUDY := --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
+STUDY := --batch-size 16 --bridge-lr 2e-3 --student-lr 2e-3
 
 .PHONY: setup demo study test test-slow check coverage docs bench soak clean
 
@@ -21,7 +21,7 @@ $(READY): constraints.txt setup.cfg pyproject.toml
 demo: $(READY)
 	rm -rf demo
 	$(RUN) cli.py extract --cache demo/cache --layers -1,0
-	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 2 --batch-size 16 --bridge-lr 2e-3 --gpt-neo-lr 2e-3
+	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 2 --batch-size 16 --bridge-lr 2e-3 --student-lr 2e-3
 	$(RUN) cli.py evaluate --run demo/run
 
 # Every control and baseline over two seeds, on the embedded teacher and problems: docs/RESULTS.md.

@@ -158,7 +158,7 @@ def main(
                 seed=seed,
                 patience=0,
                 bridge_lr=learning_rate,
-                gpt_neo_lr=learning_rate,
+                student_lr=learning_rate,
                 epochs=1000,
                 max_steps=max_steps,
                 eval_every=max_steps,

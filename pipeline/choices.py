@@ -12,8 +12,8 @@ CrossAttention = Literal["causal", "bidirectional"]
 CROSS_ATTENTIONS: tuple[CrossAttention, ...] = get_args(CrossAttention)
 Gate = Literal["channel", "scalar", "none"]
 GATES: tuple[Gate, ...] = get_args(Gate)
-Part = Literal["gpt-neo", "bridge", "head"]
-"""Parts of a student that may be frozen."""
+Part = Literal["student", "bridge", "head"]
+"""Parts that may be frozen: the student's decoder, its bridge, its LM head."""
 PARTS: tuple[Part, ...] = get_args(Part)
 Precision = Literal["auto", "fp32", "bf16"]
 """Compute types."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,17 @@ SkipNonFinite = Annotated[
 ]
 AnswerBatch = Annotated[int, Option("Prompts answered at a time.", at_least=1)]
 MaxNewTokens = Annotated[int, Option("Longest answer, in tokens.", at_least=1)]
+
+EARLIER_NAMES = {"gpt_neo_lr": "student_lr"}
+"""Settings of release 0.1 that have other names now; options and stored runs may have both."""
+EARLIER_VALUES = {"freeze": {"gpt-neo": "student"}}
+"""Values of settings, likewise."""
+
+
+def with_current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return stored settings with the names and values that they have now."""
+    current = {EARLIER_NAMES.get(name, name): value for name, value in settings.items()}
+    for name, earlier in EARLIER_VALUES.items():
+        if isinstance(values := current.get(name), list):
+            current[name] = [earlier.get(value, value) for value in values]
+    return current

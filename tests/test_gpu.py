@@ -46,7 +46,7 @@ def quick(cache: Path, run: Path, **changes: Any) -> TrainSettings:
         epochs=2,
         batch_size=8,
         bridge_lr=2e-3,
-        gpt_neo_lr=2e-3,
+        student_lr=2e-3,
         log_every=2,
         device="cuda",
     )
@@ -186,7 +186,7 @@ def test_the_same_run_gives_the_same_weights(
 
 def test_a_killed_run_resumes_to_the_same_weights(cache_of_gpu: Path, tmp_path: Path) -> None:
     options: list[object] = ["train", "--cache", cache_of_gpu, "--device", "cuda"]
-    options += ["--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3]
+    options += ["--epochs", 6, "--batch-size", 8, "--bridge-lr", 2e-3, "--student-lr", 2e-3]
     options += ["--eval-every", 2, "--log-every", 1, "--patience", 0]
     whole = run_process(*options, "--run", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr

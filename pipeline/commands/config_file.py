@@ -66,7 +66,8 @@ def options_as_yaml() -> str:
         value = context.params.get(str(option.name))
         if isinstance(option.type, LayerList) and option.type.takes_auto and value == ():
             value = AUTO
-        if name in _NOT_KEPT or value is None or value == ():
+        is_alias = option.opts.index(f"--{name}") > 0
+        if name in _NOT_KEPT or is_alias or value is None or value == ():
             continue
         is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
         (defaults if is_default else given)[name] = _plain(value)

@@ -12,7 +12,7 @@ import click
 import cloup
 
 from pipeline.commands.list_parameters import LayerList, NameList
-from pipeline.option import Option
+from pipeline.option import EARLIER_NAMES, EARLIER_VALUES, Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -49,6 +49,9 @@ def _click_option(field: dataclasses.Field[Any], hint: Any) -> Decorator:
     value_type, option = get_args(hint)
     value_type = _without_none(value_type)
     flag = f"--{(option.name or field.name).replace('_', '-')}"
+    earlier = [
+        f"--{name.replace('_', '-')}" for name, now in EARLIER_NAMES.items() if now == field.name
+    ]
     arguments: dict[str, Any] = {"help": option.help}
     if field.default is dataclasses.MISSING:
         arguments["required"] = True
@@ -65,29 +68,42 @@ def _click_option(field: dataclasses.Field[Any], hint: Any) -> Decorator:
         return click.option(flag, field.name, is_flag=True, **arguments)
     return click.option(
         flag,
+        *earlier,
         field.name,
         metavar=option.metavar,
         **arguments,
-        **_parameter_type(value_type, option),
+        **_parameter_type(value_type, option, EARLIER_VALUES.get(field.name, {})),
     )
 
 
-def _parameter_type(value_type: Any, option: Option) -> dict[str, Any]:
+def _parameter_type(value_type: Any, option: Option, earlier: dict[str, str]) -> dict[str, Any]:
     """Return click's arguments for a type of values."""
     if value_type == tuple[int, ...]:
         return {"type": LayerList(takes_auto=option.takes_auto)}
     if option.with_commas:
         return {"type": NameList()}
     if get_origin(value_type) is tuple:
-        return _parameter_type(get_args(value_type)[0], option) | {"multiple": True}
+        return _parameter_type(get_args(value_type)[0], option, earlier) | {"multiple": True}
     choices = option.choices or (get_args(value_type) if get_origin(value_type) is Literal else ())
     if choices:
-        return {"type": click.Choice(choices)}
+        return {"type": _Choice(choices, earlier) if earlier else click.Choice(choices)}
     if value_type in (int, float):
         return {"type": _number(value_type, option)}
     if value_type is Path:
         return {"type": click.Path(exists=option.exists, path_type=Path)}
     return {"type": str}
+
+
+class _Choice(click.Choice[str]):
+    """A choice of names, some of which had other names in an earlier release."""
+
+    def __init__(self, choices: Collection[str], earlier: dict[str, str]) -> None:
+        super().__init__(choices)
+        self._earlier = earlier
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name that a value has now."""
+        return super().convert(self._earlier.get(value, value), param, ctx)
 
 
 def _number(value_type: type, option: Option) -> click.ParamType[Any]:

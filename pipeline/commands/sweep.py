@@ -19,6 +19,7 @@ from pipeline.commands.options_from import option_section
 from pipeline.commands.shell import command
 from pipeline.commands.train_options import train_options, train_settings
 from pipeline.errors import InputError
+from pipeline.option import EARLIER_NAMES
 from pipeline.runs.settings import TrainSettings
 
 _NOT_VARIED = {"cache", "run", "report_to"}
@@ -95,7 +96,8 @@ def _values(text: str) -> tuple[str, list[Any]]:
         for parameter in context.command.params
         if parameter.name in fields
     }
-    parameter = parameters.get(name.strip().lstrip("-").replace("-", "_"))
+    field = name.strip().lstrip("-").replace("-", "_")
+    parameter = parameters.get(EARLIER_NAMES.get(field, field))
     if parameter is None or parameter.name is None:
         raise InputError(f"--vary {text}: {name!r} is not an option of train that can be varied")
     values = [parameter.type.convert(word, parameter, context) for word in words.split()]

@@ -6,6 +6,7 @@ from pipeline.model.build import build_student
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.decoder import body_shape, student_body
 from pipeline.model.loss import SoftTargets, token_losses
+from pipeline.model.self_init import init_from_self_attention
 from pipeline.model.student import LLMModulesForCausalLM
 
 AutoConfig.register("llm_modules", LLMModulesConfig, exist_ok=True)
@@ -17,6 +18,7 @@ __all__ = [
     "SoftTargets",
     "body_shape",
     "build_student",
+    "init_from_self_attention",
     "student_body",
     "token_losses",
 ]

@@ -161,6 +161,11 @@ class LLMModulesConfig(PreTrainedConfig):
         return self.conditioning.own_tokens
 
     @property
+    def keeps_head(self) -> bool:
+        """Whether the LM head is the decoder's own, with all its tokens."""
+        return self.own_tokens and self.head_size is None
+
+    @property
     def cross_blocks(self) -> list[int] | None:
         """Blocks with a cross-attention layer before them; None: the layers precede all."""
         return self.conditioning.cross_blocks(self.cross_every, self.blocks)

@@ -16,7 +16,7 @@ from pipeline.shapes import SIZES
 CONTROLS = tuple(
     dict.fromkeys(name for condition in CONDITIONS.values() for name in condition.controls)
 )
-"""Layer 0, the teacher's embeddings (same path, no knowledge), and GPT-Neo on tokens alone."""
+"""Layer 0, the teacher's embeddings (same path, no knowledge), and the decoder on tokens alone."""
 BASELINES = (
     "gpt-neo-untouched",
     "gpt-neo-fine-tuned",
@@ -58,13 +58,13 @@ def describe(name: str) -> str:
     """Return a short description of a student or comparison run."""
     descriptions = {
         "student": "the student",
-        "no-teacher": "the same GPT-Neo on the tokens",
+        "no-teacher": "the same decoder on the tokens",
         RANDOM_TEACHER: "a teacher of random weights",
-        "gpt-neo-untouched": "GPT-Neo without training",
-        "gpt-neo-fine-tuned": "GPT-Neo, fine-tuned on the same data",
-        "gpt-neo-scratch": "GPT-Neo from new weights, on the same data",
+        "gpt-neo-untouched": "the decoder without training",
+        "gpt-neo-fine-tuned": "the decoder, fine-tuned on the same data",
+        "gpt-neo-scratch": "the decoder from new weights, on the same data",
         "distilled": (
-            f"the same GPT-Neo on the tokens, {_DISTILL:.0%} of its loss from the teacher's"
+            f"the same decoder on the tokens, {_DISTILL:.0%} of its loss from the teacher's"
             " predictions"
         ),
         "bidirectional": "the published code's attention, which sees the answer",
@@ -111,6 +111,7 @@ def _changes(
         "condition": "text",
         "layers": (-1,),
         "head_init": "random",
+        "cross_init": "random",
         "distill": 0.0,
         "cross_attention": "causal",
         "freeze": (),
@@ -119,9 +120,9 @@ def _changes(
     without_teacher = text | {"condition": settings.conditioning.without_teacher}
     changes: dict[str, dict[str, Any]] = {
         "no-teacher": without_teacher,
-        "gpt-neo-untouched": text | {"max_steps": 0},
+        "gpt-neo-untouched": text | {"max_steps": 0, "lora": None},
         "gpt-neo-fine-tuned": text,
-        "gpt-neo-scratch": text | {"new_weights": settings.student not in SIZES},
+        "gpt-neo-scratch": text | {"new_weights": settings.student not in SIZES, "lora": None},
         "distilled": tokens | {"distill": _DISTILL},
         "bidirectional": {"cross_attention": "bidirectional"},
     }

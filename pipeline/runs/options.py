@@ -34,8 +34,21 @@ class StudentOptions:
         bool, Option("Take the shape and tokenizer of --student, but new random weights.")
     ] = False
     freeze: Annotated[
-        tuple[Part, ...], Option("Do not train the weights of this part; may be repeated.")
+        tuple[Part, ...],
+        Option(
+            "Do not train this part: the student's decoder (with its own LM head), the bridge, or"
+            " the LM head; may be repeated."
+        ),
     ] = ()
+    lora: Annotated[
+        int | None,
+        Option(
+            "Train low-rank adapters (LoRA) of this rank on all linear layers of a pretrained"
+            " decoder, not its weights.",
+            metavar="R",
+            at_least=1,
+        ),
+    ] = None
     vocab: Annotated[
         Literal["whole", "dataset"],
         Option(
@@ -48,6 +61,13 @@ class StudentOptions:
         Option(
             "Initialise the LM head at random, or with the teacher's, reduced to the student's"
             " width (needs extract --keep-head)."
+        ),
+    ] = "random"
+    cross_init: Annotated[
+        Literal["random", "self"],
+        Option(
+            "With --condition prompt, initialise each cross-attention layer at random, or with the"
+            " self-attention of the block that it precedes."
         ),
     ] = "random"
     student_tokenizer: Annotated[
@@ -106,7 +126,9 @@ class OptimiserOptions:
     epochs: Annotated[int, Option("Passes over the rows, at most.", at_least=1)] = 15
     max_steps: Annotated[int | None, Option("Optimiser steps, at most.", at_least=1)] = None
     bridge_lr: Annotated[float, Option("Learning rate of bridge and LM head.", at_least=0)] = 1e-4
-    gpt_neo_lr: Annotated[float, Option("Learning rate of GPT-Neo.", at_least=0)] = 5e-5
+    student_lr: Annotated[
+        float, Option("Learning rate of the student's decoder, or of its adapters.", at_least=0)
+    ] = 5e-5
     weight_decay: Annotated[float, Option("Weight decay of AdamW.", at_least=0)] = 0.01
     clip: Annotated[float, Option("Largest gradient norm.", at_least=0)] = 1.0
     eval_every: Annotated[

@@ -10,6 +10,7 @@ from cache.identity import differences
 from cache.storage import StorageLocation, storage_location
 from pipeline.errors import InputError
 from pipeline.json_dataclasses import UnknownContentError, from_json, key, to_json
+from pipeline.option import with_current_names
 from pipeline.runs.comparisons import FOLDER, OLD_FOLDER
 from pipeline.runs.settings import TrainSettings
 
@@ -167,7 +168,7 @@ class RunRecord:
         values = {name: item for name, item in content.items() if name not in _HEADER}
         if OLD_FOLDER in values:
             values[FOLDER] = values.pop(OLD_FOLDER)
-        settings = dict(values["settings"])
+        settings = with_current_names(values["settings"])
         values |= {"endpoint": settings.pop("endpoint", None), "settings": settings}
         if not content.get("finished", False):
             values.pop("result", None)

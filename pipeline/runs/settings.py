@@ -74,18 +74,24 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return BatchSize(self.batch_size, self.batch_tokens)
 
     @property
-    def has_tied_head(self) -> bool:
-        """Return whether the LM head's weights are those of GPT-Neo's token embeddings."""
+    def keeps_head(self) -> bool:
+        """Return whether the LM head is the decoder's own, and often tied to its embeddings."""
         return self.own_tokens and self.vocab == "whole"
 
     @property
+    def freezes_decoder(self) -> bool:
+        """Return whether the decoder's own weights are not trained."""
+        return self.lora is not None or "student" in self.freeze
+
+    @property
     def trained_parts(self) -> set[Part]:
-        """Return the parts whose weights are trained; a tied head belongs to GPT-Neo."""
+        """Return the parts that are trained; the LM head may belong to the decoder."""
+        head_is_frozen = self.keeps_head or (self.own_tokens and self.freezes_decoder)
         return (
             {*PARTS}
             - {*self.freeze}
             - (set() if self.reads_states else {"bridge"})
-            - ({"head"} if self.has_tied_head else set())
+            - ({"head"} if head_is_frozen else set())
         )
 
     @property
@@ -129,12 +135,32 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
             )
         if self.own_tokens and self.head_init == "teacher":
             raise InputError(
-                "--head-init teacher: with --condition prompt the LM head is GPT-Neo's; omit it"
+                f"--head-init teacher: with --condition {self.condition} the LM head is the"
+                " decoder's; omit it"
             )
-        if self.has_tied_head and "head" in self.freeze:
+        if self.cross_init == "self" and not self.conditioning.reads_prompt_states:
             raise InputError(
-                "--freeze head: the LM head shares GPT-Neo's embeddings; use --freeze gpt-neo, or"
-                " --vocab dataset"
+                f"--cross-init self: with --condition {self.condition} cross-attention precedes no"
+                " block; omit it"
+            )
+        if self.cross_init == "self" and (self.new_weights or self.student in SIZES):
+            raise InputError(
+                f"--cross-init self: --student {self.student} has new weights; omit it"
+            )
+        if self.keeps_head and "head" in self.freeze:
+            raise InputError(
+                "--freeze head: the LM head is the decoder's own; use --freeze student, or --vocab"
+                " dataset"
+            )
+        if self.lora is not None and (self.new_weights or self.student in SIZES):
+            raise InputError(
+                f"--lora {self.lora}: adapts pretrained weights, but --student {self.student} has"
+                " new ones; omit it"
+            )
+        if self.lora is not None and "student" in self.freeze:
+            raise InputError(
+                f"--lora {self.lora}: trains adapters of the student, and --freeze student nothing"
+                " of it; use one of them"
             )
         if not self.trained_parts:
             raise InputError(

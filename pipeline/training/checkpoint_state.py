@@ -1,4 +1,4 @@
-"""Checkpoint state of optimiser, scheduler and random generators, as safetensors and JSON."""
+"""Checkpoint state of weights, optimiser and random generators, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,60 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
+from xxhash import xxh3_128
 
+from pipeline.errors import RunError
+
+_WEIGHTS = "model.safetensors"
+_FROZEN = "frozen_weights"
+"""Metadata of a checkpoint's weights; release 0.1 wrote all weights, without it."""
 _OPTIMIZER = "optimizer"
 
 
 def _random_state(folder: Path, rank: int) -> Path:
     return folder / f"random_state-{rank}.safetensors"
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write the weights that are trained; frozen ones are those of the student as built."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {
+        name: weights.detach().cpu().contiguous()
+        for name, weights in model.named_parameters()
+        if weights.requires_grad
+    }
+    save_file(trained, folder / _WEIGHTS, metadata={"format": "pt", _FROZEN: _frozen_hash(model)})
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Restore the weights that are trained.
+
+    Raises:
+        RunError: the frozen weights are not those that the checkpoint was trained with.
+    """
+    with safe_open(folder / _WEIGHTS, framework="pt") as file:
+        frozen = (file.metadata() or {}).get(_FROZEN)
+    if frozen is not None and frozen != _frozen_hash(model):
+        raise RunError(
+            f"{folder}: was trained with other frozen weights than the student has now; restore"
+            " the files of --student, or train into a new --run"
+        )
+    loaded = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    assert not loaded.unexpected_keys and not trained & set(loaded.missing_keys)
+
+
+def _frozen_hash(model: nn.Module) -> str:
+    """Return a hash of the weights that are not trained."""
+    frozen = xxh3_128()
+    for name, weights in model.named_parameters():
+        if not weights.requires_grad:
+            frozen.update(name.encode())
+            frozen.update(weights.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return frozen.hexdigest()
 
 
 def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:

@@ -10,11 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from cache import Cache, CacheError
 from pipeline.batches.examples import CachedExamples
+from pipeline.choices import Part
 from pipeline.data.student_tokens import begin_token
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
-from pipeline.model import LLMModulesForCausalLM, build_student
+from pipeline.model import LLMModulesForCausalLM, build_student, init_from_self_attention
 from pipeline.runs.settings import TrainSettings
+from pipeline.training.adapters import add_adapters, freeze_decoder
 from pipeline.training.head_init import init_head
 
 
@@ -55,35 +57,39 @@ def new_student(
     model.config.use_cache = False  # no key-value cache in training; generation turns it on
     if settings.head_init == "teacher":
         init_head(model, cache, settings)
+    if settings.cross_init == "self":
+        init_from_self_attention(model)
     for part in settings.freeze:
-        _part(model, part).requires_grad_(False)
+        _freeze(model, part)
+    if settings.lora is not None:
+        add_adapters(model, settings.lora)
     return model
 
 
 def build_optimizer(
-    model: LLMModulesForCausalLM, *, bridge_lr: float, gpt_neo_lr: float, weight_decay: float
+    model: LLMModulesForCausalLM, *, bridge_lr: float, student_lr: float, weight_decay: float
 ) -> AdamW:
-    """Return AdamW with one learning rate for GPT-Neo and one for bridge and LM head."""
+    """Return AdamW with one learning rate for the decoder and one for bridge and new LM head."""
+    own = ("body.", "lm_head.") if model.config.keeps_head else ("body.",)
     trained = [
-        (name.startswith("body."), weights)
+        (name.startswith(own), weights)
         for name, weights in model.named_parameters()
         if weights.requires_grad
     ]
-    body = [weights for in_body, weights in trained if in_body]
-    others = [weights for in_body, weights in trained if not in_body]
-    groups = [{"params": others, "lr": bridge_lr}, {"params": body, "lr": gpt_neo_lr}]
+    decoder = [weights for in_decoder, weights in trained if in_decoder]
+    others = [weights for in_decoder, weights in trained if not in_decoder]
+    groups = [{"params": others, "lr": bridge_lr}, {"params": decoder, "lr": student_lr}]
     return AdamW(
         [group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay
     )
 
 
-def _part(model: LLMModulesForCausalLM, name: str) -> nn.Module:
-    parts: dict[str, nn.Module] = {
-        "gpt-neo": model.body,
-        "bridge": model.bridge,
-        "head": model.lm_head,
-    }
-    return parts[name]
+def _freeze(model: LLMModulesForCausalLM, part: Part) -> None:
+    parts: dict[Part, nn.Module] = {"bridge": model.bridge, "head": model.lm_head}
+    if part == "student":
+        freeze_decoder(model)
+    else:
+        parts[part].requires_grad_(False)
 
 
 def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:

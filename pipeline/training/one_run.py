@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache
-from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import process_share
 from pipeline.progress import NO_PROGRESS, count_columns, progress_bar, shown_progress
 from pipeline.runs.environment import peak_memory, reset_peak_memory
@@ -22,8 +20,10 @@ from pipeline.runs.record import RunRecord, RunResult
 from pipeline.runs.resume import earlier_record, new_record
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.absence import loaded_modules, require_no_teacher, weights_of_run
+from pipeline.training.adapters import merge_adapters
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import Stopwatch, progress_columns
+from pipeline.training.checkpoint_state import load_weights
 from pipeline.training.prepare import PreparedRun, prepare_run
 from pipeline.training.trainer import StudentTrainer
 
@@ -132,12 +132,8 @@ def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float
         return next(watch.seconds for watch in callbacks if isinstance(watch, Stopwatch))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
-    assert isinstance(trainer.model, LLMModulesForCausalLM)
-    loaded = trainer.model.load_state_dict(
-        load_file(Path(best or checkpoint) / "model.safetensors"), strict=False
-    )
-    tied = {"lm_head.weight"} if trainer.model.config.tie_word_embeddings else set()
-    assert not loaded.unexpected_keys and set(loaded.missing_keys) <= tied
+    assert trainer.model is not None
+    load_weights(Path(best or checkpoint), trainer.model)
     states: Any = trainer.state.stateful_callbacks
     return float(states[Stopwatch.__name__]["args"]["seconds"])
 
@@ -145,6 +141,7 @@ def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float
 def _save_model(folder: RunFolder, prepared: PreparedRun) -> None:
     model, partial = prepared.model, folder.root / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    merge_adapters(model)
     model.config.use_cache = True
     model.generation_config.use_cache = True
     model.save_pretrained(partial)

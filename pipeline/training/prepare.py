@@ -85,7 +85,7 @@ def prepare_run(
         optimizer=build_optimizer(
             model,
             bridge_lr=settings.bridge_lr,
-            gpt_neo_lr=settings.gpt_neo_lr,
+            student_lr=settings.student_lr,
             weight_decay=settings.weight_decay,
         ),
         arguments=arguments,

@@ -17,7 +17,6 @@ from pipeline.batches.decoder import StatesDecoder
 from pipeline.batches.loader import CachedBatches
 from pipeline.device import deterministic
 from pipeline.errors import RunError
-from pipeline.model import LLMModulesForCausalLM
 from pipeline.training import checkpoint_state
 from pipeline.training.distillation import TeachersPredictions
 from pipeline.training.validation import validation_loss
@@ -28,10 +27,10 @@ _LOWER = "lower the learning rates and start again"
 class StudentTrainer(Trainer):
     """Trains a student from cached batches.
 
-    `_save_optimizer_and_scheduler`, `_save_rng_state` and their `_load_…` counterparts override
-    private methods of `Trainer`. It has no public ones for the state of a checkpoint: a callback
-    runs only after the state file, which must be written last because it marks a checkpoint as
-    complete.
+    `_save_optimizer_and_scheduler`, `_save_rng_state`, their `_load_…` counterparts,
+    `_load_from_checkpoint` and `_load_best_model` override private methods of `Trainer`. It has no
+    public ones for the state of a checkpoint: a callback runs only after the state file, which must
+    be written last because it marks a checkpoint as complete.
     """
 
     _tokens_before: int | None
@@ -141,15 +140,24 @@ class StudentTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the student to a folder, from the main process."""
-        assert isinstance(self.model, LLMModulesForCausalLM)
-        assert output_dir is not None
+        """Write the student's trained weights to a folder, from the main process."""
+        assert self.model is not None and output_dir is not None
         if self.args.should_save:
-            self.model.save_pretrained(output_dir)
+            checkpoint_state.save_weights(Path(output_dir), self.model)
 
     def _restart_clock(self) -> None:
         self._start, self._wait_seconds = time.perf_counter(), 0.0
         self._tokens_before = None
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        assert self.model is not None
+        checkpoint_state.load_weights(Path(resume_from_checkpoint), self.model)
+
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None and self.model is not None
+        checkpoint_state.load_weights(Path(self.state.best_model_checkpoint), self.model)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:

@@ -22,7 +22,7 @@ def short_run(cache: Path, run: Path, **changes: Any) -> TrainSettings:
         epochs=3,
         batch_size=8,
         bridge_lr=2e-3,
-        gpt_neo_lr=2e-3,
+        student_lr=2e-3,
         log_every=2,
         device="cpu",
     )

@@ -151,7 +151,7 @@ def test_baselines_of_gpt_neo_read_their_own_tokens_and_scratch_has_new_weights(
 def test_only_runs_that_read_states_keep_parts_frozen(
     name: str, start: Callable[..., Start]
 ) -> None:
-    trainable = start(name, freeze=("gpt-neo",)).trainable
+    trainable = start(name, freeze=("student",)).trainable
     assert ("body" in trainable) == (name != "layer-0")
 
 

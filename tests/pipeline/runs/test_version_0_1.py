@@ -25,6 +25,7 @@ from pipeline.evaluation.results import EvaluationResults
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.runs.comparisons import comparison_settings
+from pipeline.option import with_current_names
 from pipeline.runs.folder import RunFolder
 from tests.conftest import ROOT, RunCli
 
@@ -43,8 +44,12 @@ def test_the_record_is_read() -> None:
     assert RECORD["companions"] == ["layer-0", "no-teacher"]
     assert record.comparisons == ("layer-0", "no-teacher")
     written = record.to_json()
-    for name in ("settings", "identity", "provenance", "environment", "leaks", "left_out"):
+    for name in ("identity", "provenance", "environment", "leaks", "left_out"):
         assert written[name] == RECORD[name]
+    stored = with_current_names(RECORD["settings"])
+    assert {name: written["settings"][name] for name in stored} == stored
+    added = {name: item for name, item in written["settings"].items() if name not in stored}
+    assert not any(item for item in added.values() if item != "random"), added
     assert written["result"] == RECORD["result"] | {"weights_in_memory": {}}
 
 

@@ -54,7 +54,7 @@ def test_a_gguf_file_is_trained_and_generates(
     body: Qwen2Model, gguf_file: Path, prompt_cache: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = {"student": str(gguf_file), "max_steps": 2, "gpt_neo_lr": 0.0, "bridge_lr": 0.0}
+    options = {"student": str(gguf_file), "max_steps": 2, "student_lr": 0.0, "bridge_lr": 0.0}
     train(short_prompt_run(prompt_cache, run, **options))
     weights = weights_of(run)
     for name, expected in body.state_dict().items():

@@ -67,7 +67,7 @@ def test_a_student_starts_with_the_weights_of_a_text_run(small_cache: Path, tmp_
     text = short_run(small_cache, tmp_path / "text", condition="text", epochs=1)
     train(text)
     model = str(RunFolder(text.run).model)
-    unchanged = {"bridge_lr": 0.0, "gpt_neo_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
+    unchanged = {"bridge_lr": 0.0, "student_lr": 0.0, "weight_decay": 0.0, "max_steps": 1}
     for condition in ("sequence", "text", "none"):
         run = tmp_path / f"from-text-{condition}"
         train(short_run(small_cache, run, student=model, condition=condition, **unchanged))

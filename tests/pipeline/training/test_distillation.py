@@ -115,7 +115,7 @@ def test_soft_targets_are_the_teachers_predictions(
 
 
 def test_predictions_alone_teach_as_well_as_labels(cache: Path, tmp_path: Path) -> None:
-    longer = {"epochs": 6, "bridge_lr": 3e-3, "gpt_neo_lr": 3e-3, "condition": "none"}
+    longer = {"epochs": 6, "bridge_lr": 3e-3, "student_lr": 3e-3, "condition": "none"}
     labels, predictions = (
         train(short_run(cache, tmp_path / str(share), distill=share, **longer)).result
         for share in (0.0, 1.0)

@@ -26,7 +26,7 @@ def trained(
     command = [
         *("train", "--cache", cache, "--run", run, "--device", "cpu"),
         *("--batch-tokens", 700, "--accumulate", 2, "--epochs", 2),
-        *("--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3, "--log-every", 1, "--eval-every", 3),
+        *("--bridge-lr", 2e-3, "--student-lr", 2e-3, "--log-every", 1, "--eval-every", 3),
         *options,
     ]
     if processes == 1:

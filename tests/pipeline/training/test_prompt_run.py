@@ -88,13 +88,13 @@ def test_an_impossible_control_is_refused_before_anything_is_trained(
             "holds the states of prompts only; train with --condition prompt",
         ),
         ({"condition": "none"}, "holds the states of prompts only"),
-        ({"head_init": "teacher"}, "--head-init teacher: .*GPT-Neo's"),
+        ({"head_init": "teacher"}, "--head-init teacher: .*decoder's"),
         ({"student_tokenizer": "/nowhere"}, "tokenizer /nowhere: neither a folder"),
         ({"cross_every": 9}, "--cross-every 9"),
         ({"layers": (-1, 0, 5)}, "not layer 5"),
-        ({"freeze": ("head",)}, "--freeze head: .*GPT-Neo's embeddings"),
+        ({"freeze": ("head",)}, "--freeze head: .*the decoder's own"),
         (
-            {"freeze": ("gpt-neo", "bridge")},
+            {"freeze": ("student", "bridge")},
             r"nothing is left to train \(--condition prompt\)",
         ),
     ],
@@ -173,7 +173,7 @@ def test_options_of_another_condition_are_refused(
 
 def test_a_control_without_a_teacher_is_not_frozen(prompt_cache: Path, tmp_path: Path) -> None:
     run = short_prompt_run(
-        prompt_cache, tmp_path / "run", layers=(0, -1), freeze=("gpt-neo",), max_steps=1
+        prompt_cache, tmp_path / "run", layers=(0, -1), freeze=("student",), max_steps=1
     )
     train(run, comparisons=("no-teacher",))
     control = RunFolder(run.run).comparisons()["no-teacher"]

@@ -38,7 +38,7 @@ def losses_of(condition: str, cache: Path, run: Path) -> dict[str, Any]:
         max_steps=STEPS,
         log_every=1,
         bridge_lr=1e-3,
-        gpt_neo_lr=1e-3,
+        student_lr=1e-3,
         precision="fp32",
         device="cpu",
     )

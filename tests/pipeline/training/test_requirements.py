@@ -36,7 +36,7 @@ def test_a_leaking_student_has_no_leaking_baseline(small_cache: Path, tmp_path: 
 
 
 def test_a_frozen_gpt_neo_does_not_forbid_baselines(small_cache: Path, tmp_path: Path) -> None:
-    frozen = short_run(small_cache, tmp_path / "run", freeze=("gpt-neo",))
+    frozen = short_run(small_cache, tmp_path / "run", freeze=("student",))
     assert unfit_comparisons(frozen, ["gpt-neo-scratch", "gpt-neo-untouched"]) == {}
 
 

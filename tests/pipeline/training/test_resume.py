@@ -31,7 +31,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     train(short_run(small_cache, tmp_path / "whole", eval_every=2, log_every=1))
     command: list[object] = [
         *("train", "--cache", small_cache, "--run", tmp_path / "cut", "--device", "cpu"),
-        *("--epochs", 3, "--batch-size", 8, "--bridge-lr", 2e-3, "--gpt-neo-lr", 2e-3),
+        *("--epochs", 3, "--batch-size", 8, "--bridge-lr", 2e-3, "--student-lr", 2e-3),
         *("--eval-every", 2, "--log-every", 1),
     ]
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")

@@ -127,7 +127,7 @@ def test_a_folder_without_a_cache_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_fails_the_run(small_cache: Path, tmp_path: Path) -> None:
-    rates = {"bridge_lr": 1e30, "gpt_neo_lr": 1e30, "clip": 1e30}
+    rates = {"bridge_lr": 1e30, "student_lr": 1e30, "clip": 1e30}
     with pytest.raises(RunError, match="the loss is"):
         train(short_run(small_cache, tmp_path / "run", log_every=1, epochs=9, **rates))
 
@@ -163,7 +163,7 @@ def test_an_overfitted_student_ends_its_answers(
     settings = embedded_settings(limit=8, layers=(-1,))
     extract(prepare(settings))
     longer = {"epochs": 60, "validation": 0.2, "patience": 0, "eval_every": 60}
-    rates = {"bridge_lr": 3e-3, "gpt_neo_lr": 3e-3}
+    rates = {"bridge_lr": 3e-3, "student_lr": 3e-3}
     record = train(short_run(settings.cache, tmp_path / "run", **longer, **rates))
     teacher = load_verified_teacher(
         record.provenance["teacher"], [-1], record.identity.cache, choose_device("cpu")

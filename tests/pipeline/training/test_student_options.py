@@ -88,7 +88,7 @@ def test_a_frozen_part_keeps_its_weights_and_the_rest_is_trained(
         weights = prepare_run(cache, settings, Share()).model.state_dict()
         before = {name: values.clone() for name, values in weights.items()}
     train(settings)
-    prefix = {"gpt-neo": "body.", "bridge": "bridge.", "head": "lm_head."}[part]
+    prefix = {"student": "body.", "bridge": "bridge.", "head": "lm_head."}[part]
     for name, values in weights_of(tmp_path / "run").items():
         assert torch.equal(values, before[name]) == name.startswith(prefix), name
 
