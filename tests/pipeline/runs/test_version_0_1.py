@@ -24,8 +24,8 @@ import pytest
 from pipeline.evaluation.results import EvaluationResults
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.runs.comparisons import comparison_settings
 from pipeline.option import with_current_names
+from pipeline.runs.comparisons import comparison_settings
 from pipeline.runs.folder import RunFolder
 from tests.conftest import ROOT, RunCli
 
