@@ -63,7 +63,7 @@ def train(
     resume: bool,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train a student (Enhanced Cross-Attention and GPT-Neo) from a cache. The teacher is never
+    """Train a student (Enhanced Cross-Attention and a decoder) from a cache. The teacher is never
     loaded.
 
     Optimiser, epochs and bridge are the paper's by default; the paper's student is 125m. With
@@ -78,6 +78,7 @@ def train(
       llm-modules train --cache my-cache --run my-run --batch-tokens 4096
       llm-modules train --cache my-cache --run my-run --vocab dataset --layers 12,-1
       llm-modules train --cache my-prompts --run my-run --condition prompt --student small
+      llm-modules train --cache my-prompts --run my-run --condition prompt --student x.gguf --lora 8
       llm-modules train --cache my-cache --run my-run --resume
       torchrun --nproc-per-node 2 -- cli.py train --cache my-cache --run my-run
     """

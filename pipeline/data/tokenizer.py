@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from cache.sealed_json import canonical_json
 from pipeline.errors import InputError
 from pipeline.pretrained.files import require_no_pointers
-from pipeline.pretrained.load import NO_CODE, load_error_reason
+from pipeline.pretrained.load import NO_CODE, load_error_reason, read_once
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -33,8 +33,10 @@ def load_tokenizer(location: str | Path, **options: str) -> PreTrainedTokenizerB
     """
     if Path(location).is_dir():
         require_no_pointers(Path(location))
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        location, **NO_CODE, **options
+    tokenizer: PreTrainedTokenizerBase = (
+        read_once(AutoTokenizer, Path(location) / options["gguf_file"])
+        if options.keys() == {"gguf_file"}
+        else AutoTokenizer.from_pretrained(location, **NO_CODE, **options)
     )
     if tokenizer.get_vocab().keys() <= {
         *tokenizer.all_special_tokens,

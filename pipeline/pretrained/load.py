@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,32 @@ def load_config(location: str | Path, **options: Any) -> PreTrainedConfig:
     """
     if (folder := _folder(location, options)) is not None:
         require_no_pointers(folder)
-    config: PreTrainedConfig = AutoConfig.from_pretrained(location, **NO_CODE, **options)
+    config: PreTrainedConfig = (
+        read_once(AutoConfig, Path(location) / options["gguf_file"])
+        if options.keys() == {"gguf_file"}
+        else AutoConfig.from_pretrained(location, **NO_CODE, **options)
+    )
     return config
+
+
+def read_once(kind: Any, gguf_file: Path) -> Any:
+    """Return a GGUF file's configuration or tokenizer: a copy of the one that was read first.
+
+    Reading either takes ten seconds, as the file lists its whole vocabulary.
+
+    Args:
+        kind: an Auto class.
+        gguf_file: read again if it has changed.
+
+    Raises:
+        Exception: it cannot be loaded; transformers raises various errors.
+    """
+    return copy.deepcopy(_read(kind, gguf_file, gguf_file.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _read(kind: Any, gguf_file: Path, _modified: int) -> Any:
+    return kind.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, **NO_CODE)
 
 
 def load_weights(kind: Any, location: str | Path, **options: Any) -> Any:

@@ -54,6 +54,11 @@ def new_student(
         pad_token_id=pad if isinstance(pad, int) else end,
         head_tokens=_occurring(cache, examples) if settings.vocab == "dataset" else None,
     )
+    if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise InputError(
+            f"--gradient-checkpointing: transformers does not support it for student"
+            f" {settings.student}; omit it"
+        )
     model.config.use_cache = False  # no key-value cache in training; generation turns it on
     if settings.head_init == "teacher":
         init_head(model, cache, settings)

@@ -56,11 +56,33 @@ DECODERS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
 }
 """One family each with learned and with rotary positions, with local attention, with ALiBi."""
 
+_SMALL: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+}
+MORE_DECODERS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
+    "qwen3": lambda: hf.Qwen3Config(**_ROTARY, head_dim=8),
+    "mixtral": lambda: hf.MixtralConfig(**_ROTARY, num_local_experts=4, num_experts_per_tok=2),
+    "falcon": lambda: hf.FalconConfig(**_SMALL),
+    "opt": lambda: hf.OPTConfig(**_SMALL, ffn_dim=24, word_embed_proj_dim=16),
+    "gemma3 with images": lambda: hf.Gemma3Config(
+        text_config=DECODERS["gemma3"]().to_dict(),
+        vision_config=_SMALL | {"intermediate_size": 24, "image_size": 28, "patch_size": 14},
+        image_token_index=5,
+        boi_token_index=6,
+        eoi_token_index=7,
+        mm_tokens_per_image=4,
+    ),
+}
+"""Families with experts, parallel blocks, offset positions, and a second list of four blocks."""
+
 
 def save_decoder(family: str, folder: Path) -> Path:
     """Save a decoder of a family with weights large enough to matter; return its folder."""
     torch.manual_seed(3)
-    model = hf.AutoModelForCausalLM.from_config(DECODERS[family]())
+    model = hf.AutoModelForCausalLM.from_config((DECODERS | MORE_DECODERS)[family]())
     for weights in model.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights, std=0.2)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, student_body
-from tests.pipeline.model.decoders import DECODERS, save_decoder
+from tests.pipeline.model.decoders import DECODERS, MORE_DECODERS, save_decoder
 from tests.pipeline.model.prompt_students import make_prompt_student, opened, random_inputs
 
 
@@ -38,6 +38,18 @@ def test_an_untrained_student_equals_the_decoder(folder: Path, condition: str) -
     student = make_prompt_student(folder, condition, cross_every=1)
     logits = student(**inputs, attention_mask=mask).logits
     torch.testing.assert_close(logits[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MORE_DECODERS)
+def test_further_families_are_found_and_saved(family: str, tmp_path: Path) -> None:
+    folder, inputs = save_decoder(family, tmp_path / "decoder"), random_inputs(2, 12, 7, 0)
+    student = make_prompt_student(folder, cross_every=1)
+    logits = student(**inputs).logits
+    torch.testing.assert_close(logits, plain(folder)(input_ids=inputs["input_ids"]).logits)
+    student.save_pretrained(tmp_path / "saved")
+    loaded = LLMModulesForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(loaded(**inputs).logits, logits)
 
 
 @torch.no_grad()
