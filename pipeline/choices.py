@@ -12,6 +12,8 @@ CrossAttention = Literal["causal", "bidirectional"]
 CROSS_ATTENTIONS: tuple[CrossAttention, ...] = get_args(CrossAttention)
 Gate = Literal["channel", "scalar", "none"]
 GATES: tuple[Gate, ...] = get_args(Gate)
+Join = Literal["cross", "add", "prefix", "merged"]
+"""How a prompt's hidden states reach a student of `--condition prompt`."""
 Part = Literal["student", "bridge", "head"]
 """Parts that may be frozen: the student's decoder, its bridge, its LM head."""
 PARTS: tuple[Part, ...] = get_args(Part)

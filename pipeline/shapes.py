@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
-from pipeline.choices import CrossAttention, Gate
+from pipeline.choices import CrossAttention, Gate, Join
 from pipeline.errors import InputError
 from pipeline.option import Option
 
@@ -39,6 +40,18 @@ class Body(Protocol):
     num_layers: int
 
 
+class CrossPlacement(Protocol):
+    """What places cross-attention layers inside a student."""
+
+    @property
+    def join(self) -> Sequence[str]:
+        """How the states reach the student."""
+
+    @property
+    def cross_every(self) -> int:
+        """Blocks per cross-attention layer."""
+
+
 @dataclass
 class _Size:
     hidden_size: int
@@ -66,6 +79,27 @@ class BridgeShape:
             takes_auto=True,
         ),
     ] = (-1,)
+    mix_layers: Annotated[
+        bool,
+        Option(
+            "With --condition prompt: read one learned mean of all --layers, whose weights are in"
+            " the report, in place of one per cross-attention layer."
+        ),
+    ] = False
+    prompt_text: Annotated[
+        bool,
+        Option("With --condition prompt: also read the prompt in the student's own tokens."),
+    ] = False
+    join: Annotated[
+        tuple[Join, ...],
+        Option(
+            "With --condition prompt, how the states reach the student; may be repeated. cross:"
+            " Enhanced Cross-Attention inside its blocks. add: projected, and added to the"
+            " embeddings of the prompt's tokens (needs --prompt-text). prefix: projected, as"
+            " embeddings before the student's tokens. merged: as further keys and values of each"
+            " block's own attention."
+        ),
+    ] = ("cross",)
     cross_layers: Annotated[
         int,
         Option("Enhanced Cross-Attention layers, with --condition sequence.", at_least=0),
@@ -122,9 +156,9 @@ class BridgeShape:
             cross_layers: the number of cross-attention layers.
             option: the option that sets it, for the message.
         """
-        if self.layers and len(self.layers) not in (1, cross_layers):
+        if self.layers and not self.mix_layers and len(self.layers) not in (1, cross_layers):
             layers = ",".join(map(str, self.layers))
             raise InputError(
                 f"--layers {layers}: name one layer, or one for each of the {cross_layers}"
-                f" cross-attention layers ({option})"
+                f" cross-attention layers ({option}), or add --mix-layers"
             )

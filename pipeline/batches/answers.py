@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
 from pipeline.batches.examples import CachedExamples, Features
+from pipeline.data.alignment import AlignedPrompt, PromptReader, align_prompt
+from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import answer_tokens, prompt_tokens
 from pipeline.data.transcript import transcript_of
 from pipeline.progress import NO_PROGRESS, Progress
@@ -31,6 +33,7 @@ class CachedAnswers(CachedExamples):
         tokenizer: PreTrainedTokenizerBase,
         *,
         with_prompts: bool = False,
+        aligned_with: PromptReader | None = None,
         longest: int | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
@@ -42,14 +45,17 @@ class CachedAnswers(CachedExamples):
             layers: cached layers to read.
             tokenizer: the student's.
             with_prompts: also read the prompts, in student tokens.
+            aligned_with: how the teacher read the prompts, to align each student token with one of
+                its states; None: do not align.
             longest: leave out answers of more tokens, including the end token, and count them.
             progress: counts the examples.
 
         Raises:
-            InputError: the cache has no transcripts.
+            InputError: the cache has no transcripts, or the prompts cannot be aligned.
         """
         super().__init__(cache, layers)
-        tokens, offsets = array("i"), array("q", [0])
+        self._is_aligned = aligned_with is not None
+        tokens, places, offsets = array("i"), array("i"), array("q", [0])
         columns = {name: array("q") for name in ("index", "start", "learned", "bytes")}
         progress.stage("answers", len(indices))
         for index in indices:
@@ -61,7 +67,9 @@ class CachedAnswers(CachedExamples):
                     self.left_out += 1
                     continue
                 turns = transcript.prompt_of(answer) if with_prompts else None
-                tokens.extend(prompt_tokens(turns, tokenizer) + answer_ids)
+                prompt = _read_prompt(turns, aligned_with, tokenizer)
+                tokens.extend(prompt.ids + answer_ids)
+                places.extend(prompt.places + [-1] * (len(answer_ids) if self._is_aligned else 0))
                 offsets.append(len(tokens))
                 columns["index"].append(index)
                 columns["start"].append(answer.start)
@@ -69,6 +77,7 @@ class CachedAnswers(CachedExamples):
                 columns["bytes"].append(len(text.encode()))
             progress.advance()
         self._tokens, self._offsets = _tensor(tokens, torch.int32), _tensor(offsets, torch.int64)
+        self._places = _tensor(places, torch.int32)
         self._columns = {name: _tensor(values, torch.int64) for name, values in columns.items()}
 
     @property
@@ -104,7 +113,8 @@ class CachedAnswers(CachedExamples):
         index, start, learned = (
             int(self._columns[name][place]) for name in ("index", "start", "learned")
         )
-        ids = self._tokens[self._offsets[place] : self._offsets[place + 1]].long()
+        at = slice(int(self._offsets[place]), int(self._offsets[place + 1]))
+        ids = self._tokens[at].long()
         features: Features = {
             "row_id": self.cache.row_ids[index],
             "input_ids": ids,
@@ -113,11 +123,25 @@ class CachedAnswers(CachedExamples):
         if not self.layers:
             return features
         example, states = self._states(index)
-        mask = torch.ones(min(start, len(example.input_ids)), dtype=torch.long)
-        return features | _before(states, start) | {"states_mask": mask}
+        count = min(start, len(example.input_ids))
+        features |= _before(states, start) | {"states_mask": torch.ones(count, dtype=torch.long)}
+        if self._is_aligned:
+            features["state_places"] = self._places[at].long().clamp(max=count - 1)
+        return features
 
     def __len__(self) -> int:
         return len(self._columns["index"])
+
+
+def _read_prompt(
+    turns: Sequence[Turn] | None,
+    teacher: PromptReader | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> AlignedPrompt:
+    """Return the tokens before an answer, with places if a teacher's states are aligned."""
+    if teacher is None or turns is None:
+        return AlignedPrompt(ids=prompt_tokens(turns, tokenizer), places=[])
+    return align_prompt(turns, teacher, tokenizer)
 
 
 def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:

@@ -22,7 +22,8 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
         layer `n` either `hidden_states.n` `[B, T, d_teacher]`, or coded states: `coded_states.n`
         `[B, T, d_teacher]`, `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch,
         token) and `exact_states.n` `[K, d_teacher]`. The states of prompts have the length of the
-        longest prompt, and a `states_mask` that is 0 for padding.
+        longest prompt, and a `states_mask` that is 0 for padding; `state_places` `[B, T]` are -1 for
+        padding.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:
@@ -36,7 +37,11 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
     }
     for name in rows[0]:
         kind = name.partition(".")[0]
-        if kind in ("hidden_states", "coded_states", "token_scales", "states_mask"):
+        if kind == "state_places":
+            batch[name] = pad_sequence(
+                [row[name] for row in rows], batch_first=True, padding_value=-1
+            )
+        elif kind in ("hidden_states", "coded_states", "token_scales", "states_mask"):
             batch[name] = pad_sequence([row[name] for row in rows], batch_first=True)
         elif kind == "exact_rows":
             batch[name] = torch.cat(

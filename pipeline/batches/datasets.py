@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,6 +11,7 @@ from cache import Cache
 from pipeline.batches.answers import CachedAnswers
 from pipeline.batches.examples import CachedExamples
 from pipeline.batches.whole_examples import WholeExamples
+from pipeline.data.alignment import PromptReader
 from pipeline.progress import NO_PROGRESS, Progress
 
 
@@ -23,6 +24,8 @@ class DatasetOptions:
         rows: indices of the examples.
         layers: cached layers to read.
         tokenizer: the student's.
+        prompt_text: with `prompt`: also read the prompts, in student tokens.
+        aligned_with: how the teacher read the prompts, to align student tokens with its states.
         longest: maximum student tokens of an answer; longer ones are left out.
         progress: counts tokenised examples.
     """
@@ -31,6 +34,8 @@ class DatasetOptions:
     rows: Sequence[int]
     layers: Sequence[int]
     tokenizer: PreTrainedTokenizerBase
+    prompt_text: bool = False
+    aligned_with: PromptReader | None = None
     longest: int | None = None
     progress: Progress = NO_PROGRESS
 
@@ -39,20 +44,21 @@ def _whole_examples(options: DatasetOptions) -> CachedExamples:
     return WholeExamples(options.cache, options.rows, options.layers)
 
 
-def _answers(options: DatasetOptions, *, with_prompts: bool = False) -> CachedExamples:
+def _answers(options: DatasetOptions) -> CachedExamples:
     return CachedAnswers(
         options.cache,
         options.rows,
         options.layers,
         options.tokenizer,
-        with_prompts=with_prompts,
+        with_prompts=options.prompt_text,
+        aligned_with=options.aligned_with,
         longest=options.longest,
         progress=options.progress,
     )
 
 
 def _answers_with_prompts(options: DatasetOptions) -> CachedExamples:
-    return _answers(options, with_prompts=True)
+    return _answers(replace(options, prompt_text=True))
 
 
 DATASETS: dict[str, Callable[[DatasetOptions], CachedExamples]] = {

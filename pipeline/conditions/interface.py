@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 from pipeline.conditions.cached import CachedPart
-from pipeline.shapes import Body, BridgeShape
+from pipeline.errors import InputError
+from pipeline.shapes import Body, BridgeShape, CrossPlacement
 
 
 class Condition(ABC):
@@ -24,7 +25,7 @@ class Condition(ABC):
     own_tokens: ClassVar[bool]
     """Whether it reads student tokens, not the teacher's."""
     reads_prompt_tokens: ClassVar[bool]
-    """Whether it reads the tokens of the prompt, not only those of the answer."""
+    """Whether it always reads the tokens of the prompt, not only those of the answer."""
     is_aligned: ClassVar[bool]
     """Whether there is one state per token; otherwise the states are those of the prompt."""
     may_leak: ClassVar[bool]
@@ -58,13 +59,13 @@ class Condition(ABC):
 
     def cross_layers(self, shape: BridgeShape, blocks: int) -> int:
         """Return the number of cross-attention layers for a GPT-Neo of `blocks` blocks."""
-        places = self.cross_blocks(shape.cross_every, blocks)
+        places = self.cross_blocks(shape, blocks)
         return shape.cross_layers if places is None else len(places)
 
-    def cross_blocks(self, cross_every: int, blocks: int) -> list[int] | None:
-        """Return the blocks that a cross-attention layer precedes; None: all precede GPT-Neo.
+    def cross_blocks(self, shape: CrossPlacement, blocks: int) -> list[int] | None:
+        """Return the blocks that a cross-attention layer precedes; None: all precede the student.
 
-        Layers inside GPT-Neo start closed, so that the untrained student equals GPT-Neo.
+        Layers inside the student start closed, so that it first equals its bare decoder.
         """
         return None
 
@@ -76,6 +77,7 @@ class Condition(ABC):
         """
         shape.require_heads(body)
         self.require_placement(shape, body)
+        self.require_readings(shape)
         option = f"--{self.sizes_bridge_by.replace('_', '-')}"
         shape.require_reads(self.cross_layers(shape, body.num_layers), option)
 
@@ -85,3 +87,19 @@ class Condition(ABC):
         Raises:
             InputError: names the option to change.
         """
+
+    def require_readings(self, shape: BridgeShape) -> None:
+        """Refuse options of a bridge to prompts; a condition with such a bridge allows them.
+
+        Raises:
+            InputError: names the option to omit.
+        """
+        for option, is_set in (
+            ("--mix-layers", shape.mix_layers),
+            ("--prompt-text", shape.prompt_text),
+            ("--join", shape.join != BridgeShape.join),
+        ):
+            if is_set:
+                raise InputError(
+                    f"{option}: only for --condition prompt, not {self.name}; omit it"
+                )

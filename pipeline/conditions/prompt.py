@@ -5,11 +5,11 @@ from __future__ import annotations
 from pipeline.conditions.cached import PROMPTS, WHOLE_EXAMPLES
 from pipeline.conditions.interface import Condition
 from pipeline.errors import InputError
-from pipeline.shapes import Body, BridgeShape
+from pipeline.shapes import Body, BridgeShape, CrossPlacement
 
 
 class PromptCondition(Condition):
-    """Own tokens of the answer; cross-attention inside GPT-Neo to the states of the prompt."""
+    """Own tokens, of the answer or of prompt and answer, joined with the states of the prompt."""
 
     name = "prompt"
     reads_states = True
@@ -30,19 +30,23 @@ class PromptCondition(Condition):
         """Return the layers, of the prompt."""
         return f"{layers}, of the prompt"
 
-    def cross_blocks(self, cross_every: int, blocks: int) -> list[int]:
-        """Return the last of every `cross_every` blocks."""
-        return list(range(cross_every - 1, blocks, cross_every))
+    def cross_blocks(self, shape: CrossPlacement, blocks: int) -> list[int]:
+        """Return the last of every `cross_every` blocks; none unless the states join by `cross`."""
+        return (
+            list(range(shape.cross_every - 1, blocks, shape.cross_every))
+            if "cross" in shape.join
+            else []
+        )
 
     def require_placement(self, shape: BridgeShape, body: Body) -> None:
-        """Refuse a GPT-Neo of too few blocks, and gates that cannot start closed.
+        """Refuse a student of too few blocks, and gates that cannot start closed.
 
         Raises:
             InputError: names the option to change.
         """
-        if not self.cross_layers(shape, body.num_layers):
+        if "cross" in shape.join and not self.cross_layers(shape, body.num_layers):
             raise InputError(
-                f"--cross-every {shape.cross_every}: this GPT-Neo has only {body.num_layers}"
+                f"--cross-every {shape.cross_every}: this student has only {body.num_layers}"
                 " blocks; choose a smaller number"
             )
         if shape.gate == "none":
@@ -54,4 +58,22 @@ class PromptCondition(Condition):
             raise InputError(
                 f"--cross-attention {shape.cross_attention}: --condition prompt supports only"
                 " causal; omit it"
+            )
+
+    def require_readings(self, shape: BridgeShape) -> None:
+        """Refuse joins that contradict each other, and layers that nothing reads.
+
+        Raises:
+            InputError: names the option to change.
+        """
+        if not shape.join or len({*shape.join}) < len(shape.join):
+            raise InputError("--join: name each way once, and at least one")
+        if "add" in shape.join and not shape.prompt_text:
+            raise InputError(
+                "--join add: adds states to the prompt's own tokens; add --prompt-text"
+            )
+        if shape.join != ("cross",) and len(shape.layers) > 1 and not shape.mix_layers:
+            raise InputError(
+                f"--layers {','.join(map(str, shape.layers))}: only --join cross reads several"
+                " layers one by one; add --mix-layers, or name one layer"
             )

@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import end_token, render_paper
+from pipeline.data.token_pieces import TokenPiece, literal_tokens
 from pipeline.data.tokenizer import load_saved_tokenizer
-from pipeline.data.tokens import tokenize_prompt
+from pipeline.data.tokens import LocatedTokens, locate_prompt, located_tokens
 from pipeline.errors import InputError, RowError
 from pipeline.pretrained.load import load_error_reason
 from pipeline.pretrained.source import find_model
@@ -57,34 +58,45 @@ def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def prompt_tokens(turns: Sequence[Turn] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the begin token and, unless `turns` is None, the prompt's tokens."""
-    begin = [begin_token(tokenizer)]
-    ids = [] if turns is None else _text_tokens(turns, tokenizer)
-    return ids if ids[:1] == begin else begin + ids
+    return [begin_token(tokenizer)] if turns is None else locate_prompt_tokens(turns, tokenizer).ids
+
+
+def locate_prompt_tokens(
+    turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase
+) -> LocatedTokens:
+    """Return the begin token and the prompt's tokens, and where each ends in the prompt's text.
+
+    The prompt is in the paper's template; control tokens within its turns are read as plain text.
+    """
+    try:
+        located = locate_prompt(turns, "paper", tokenizer)
+    except RowError:
+        located = _locate_literally(turns, tokenizer)
+    begin = begin_token(tokenizer)
+    if located.ids[:1] == [begin]:
+        return located
+    return LocatedTokens(
+        text=located.text,
+        ids=[begin, *located.ids],
+        ends=None if located.ends is None else [0, *located.ends],
+    )
 
 
 def answer_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return an answer's tokens, the end token included."""
-    return [*_literal_tokens(text, tokenizer), int(tokenizer.eos_token_id)]
+    return [*literal_tokens(text, tokenizer).ids, int(tokenizer.eos_token_id)]
 
 
-def _text_tokens(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the turns in the paper's template, control tokens within them read as plain text."""
-    try:
-        return tokenize_prompt(turns, "paper", tokenizer)
-    except RowError:
-        end, ids = end_token(tokenizer), list[int]()
-        for part in render_paper([*turns, Turn("assistant", "")], end)[:-1]:
-            is_answer = part.learn or part.masked
-            ids += _literal_tokens(
-                part.text.removesuffix(end) if is_answer else part.text, tokenizer
-            )
-            ids += [int(tokenizer.eos_token_id)] * is_answer
-        return ids
-
-
-def _literal_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens of a text without special tokens."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-        "input_ids"
-    ]
-    return ids
+def _locate_literally(
+    turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase
+) -> LocatedTokens:
+    """Return a prompt's tokens, part by part, without control tokens in its turns."""
+    end, text, pieces = end_token(tokenizer), "", list[TokenPiece]()
+    for part in render_paper([*turns, Turn("assistant", "")], end)[:-1]:
+        is_answer = part.learn or part.masked
+        words = part.text.removesuffix(end) if is_answer else part.text
+        pieces.append(literal_tokens(words, tokenizer, start=len(text)))
+        text += part.text
+        if is_answer:
+            pieces.append(TokenPiece([int(tokenizer.eos_token_id)], [len(text)]))
+    return located_tokens(text, pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,20 @@ _Spans = list[tuple[int, int]] | None
 """Begin and end of each token in the text, in characters."""
 
 
+@dataclass(frozen=True)
+class TokenPiece:
+    """The tokens of one of several consecutive texts.
+
+    Attributes:
+        ids: the tokens.
+        ends: where each ends in the joined texts, in characters; None if the tokenizer does not
+            tell.
+    """
+
+    ids: list[int]
+    ends: list[int] | None
+
+
 def token_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Return the token ids of consecutive texts, after those that precede every text.
 
@@ -20,36 +35,70 @@ def token_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
     If a token would cross a border, the text is split there: then the tokens before an answer are
     the same in training, where the answer follows, as in generation, where it does not.
     """
+    return [piece.ids for piece in located_pieces(texts, tokenizer)]
+
+
+def literal_tokens(text: str, tokenizer: PreTrainedTokenizerBase, *, start: int = 0) -> TokenPiece:
+    """Return the tokens of a text, its control tokens read as plain text.
+
+    Args:
+        text: the text.
+        tokenizer: the tokenizer.
+        start: where the text begins in the joined texts, in characters.
+    """
+    ids, spans = _tokenize(text, tokenizer, split_special_tokens=True)
+    return TokenPiece(ids, _ends(spans, start))
+
+
+def located_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TokenPiece]:
+    """Return what `token_pieces` does, and where each token ends."""
     leading = _leading_ids(tokenizer, texts)
+    first = TokenPiece(leading, [0] * len(leading))
     ids, spans = _tokenize("".join(texts), tokenizer)
     cuts = _cuts(list(accumulate(map(len, texts))), len(ids), spans)
     if cuts is None:
-        return [leading, *_piece_by_piece(texts, tokenizer)]
-    return [leading, *(ids[start:stop] for start, stop in pairwise([0, *cuts]))]
+        return [first, *_piece_by_piece(texts, tokenizer)]
+    ends = _ends(spans, 0)
+    return [
+        first,
+        *(
+            TokenPiece(ids[start:stop], None if ends is None else ends[start:stop])
+            for start, stop in pairwise([0, *cuts])
+        ),
+    ]
 
 
-def _piece_by_piece(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def _ends(spans: _Spans, offset: int) -> list[int] | None:
+    """Return the ends of tokens, moved by `offset`; that of an empty token is the one before."""
+    return None if spans is None else list(accumulate((offset + end for _, end in spans), max))
+
+
+def _piece_by_piece(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TokenPiece]:
     """Return tokens independent of later text; texts that change earlier tokens stay separate."""
-    pieces: list[list[int]] = []
-    before, ids_before, tokenize = "", list[int](), _tokenize
+    pieces: list[TokenPiece] = []
+    before, ids_before, tokenize, offset = "", list[int](), _tokenize, 0
     for text in texts:
-        ids, _ = tokenize(before + text, tokenizer)
+        ids, spans = tokenize(before + text, tokenizer)
+        ends = _ends(spans, offset)
         if ids[: len(ids_before)] == ids_before:
-            pieces.append(ids[len(ids_before) :])
+            done = len(ids_before)
+            pieces.append(TokenPiece(ids[done:], None if ends is None else ends[done:]))
             before, ids_before = before + text, ids
         else:
-            tokenize = _tokenize_continuation
-            ids_before, _ = tokenize(text, tokenizer)
-            pieces.append(ids_before)
+            tokenize, offset = _tokenize_continuation, offset + len(before)
+            ids_before, spans = tokenize(text, tokenizer)
+            pieces.append(TokenPiece(ids_before, _ends(spans, offset)))
             before = text
     return pieces
 
 
-def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], _Spans]:
+def _tokenize(
+    text: str, tokenizer: PreTrainedTokenizerBase, **options: bool
+) -> tuple[list[int], _Spans]:
     """Return a text's token ids, and their spans if the tokenizer provides them."""
     if not tokenizer.is_fast:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"]), None
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(tokenizer(text, add_special_tokens=False, **options)["input_ids"]), None
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, **options)
     return list(encoding["input_ids"]), list(encoding["offset_mapping"])
 
 

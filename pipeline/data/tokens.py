@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from pipeline.choices import LossOn
 from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, TextPart, render_prompt
-from pipeline.data.token_pieces import token_pieces
+from pipeline.data.token_pieces import TokenPiece, located_pieces, token_pieces
 from pipeline.errors import RowError
 
 if TYPE_CHECKING:
@@ -42,11 +43,48 @@ def loss_mask(
     return [learn for learn, piece in zip(learned, pieces, strict=True) for _ in piece]
 
 
+@dataclass(frozen=True)
+class LocatedTokens:
+    """The tokens of a text.
+
+    Attributes:
+        text: the characters.
+        ids: the tokens.
+        ends: where each ends in the text, in characters; None if the tokenizer does not tell.
+    """
+
+    text: str
+    ids: list[int]
+    ends: list[int] | None
+
+
+def located_tokens(text: str, pieces: Sequence[TokenPiece]) -> LocatedTokens:
+    """Return the tokens of a text from those of its pieces."""
+    ends = [piece.ends for piece in pieces]
+    return LocatedTokens(
+        text=text,
+        ids=[token for piece in pieces for token in piece.ids],
+        ends=(
+            None
+            if any(of_piece is None for of_piece in ends)
+            else [end for of_piece in ends for end in of_piece or ()]
+        ),
+    )
+
+
+def locate_prompt(
+    turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> LocatedTokens:
+    """Return the tokens of `tokenize_prompt`, and where each ends."""
+    texts = [part.text for part in render_prompt(turns, template, tokenizer)]
+    return located_tokens("".join(texts), located_pieces(texts, tokenizer))
+
+
 def tokenize_prompt(
     turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
     """Return the token ids of a prompt, up to where the answer begins."""
-    return tokenize_parts(render_prompt(turns, template, tokenizer), tokenizer)[0]
+    return locate_prompt(turns, template, tokenizer).ids
 
 
 def require_known_tokens(

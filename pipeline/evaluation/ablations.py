@@ -40,9 +40,12 @@ class MismatchedPrompts(CachedExamples):
     def at(self, place: int) -> Features:
         """Return the answer at a place with the states of the next answer to another example."""
         own, other = self._matched.at(place), self._matched.at(self._partners[place])
-        return {
+        exchanged = {
             name: other[name] if "." in name or name == "states_mask" else own[name] for name in own
         }
+        if "state_places" in own:  # the other prompt may be shorter
+            exchanged["state_places"] = own["state_places"].clamp(max=len(other["states_mask"]) - 1)
+        return exchanged
 
 
 def _partners(indices: Sequence[int]) -> list[int]:
