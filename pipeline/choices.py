@@ -14,6 +14,7 @@ Gate = Literal["channel", "scalar", "none"]
 GATES: tuple[Gate, ...] = get_args(Gate)
 Join = Literal["cross", "add", "prefix", "merged"]
 """How a prompt's hidden states reach a student of `--condition prompt`."""
+JOINS: tuple[Join, ...] = get_args(Join)
 Part = Literal["student", "bridge", "head"]
 """Parts that may be frozen: the student's decoder, its bridge, its LM head."""
 PARTS: tuple[Part, ...] = get_args(Part)

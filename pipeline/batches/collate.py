@@ -22,8 +22,8 @@ def collate(rows: Sequence[Features]) -> dict[str, torch.Tensor]:
         layer `n` either `hidden_states.n` `[B, T, d_teacher]`, or coded states: `coded_states.n`
         `[B, T, d_teacher]`, `token_scales.n` `[B, T]`, `exact_rows.n` `[K, 2]` (row of the batch,
         token) and `exact_states.n` `[K, d_teacher]`. The states of prompts have the length of the
-        longest prompt, and a `states_mask` that is 0 for padding; `state_places` `[B, T]` are -1 for
-        padding.
+        longest prompt, and a `states_mask` that is 0 for padding; `state_places` `[B, T]` are
+        padded with -1.
     """
     labels = [torch.where(row["loss_mask"], row["input_ids"], IGNORE) for row in rows]
     for row_labels in labels:

@@ -26,8 +26,9 @@ Features = dict[str, Any]
 `n` is a layer's index in the data set's `layers`. Exact states are `hidden_states.n` `[K,
 d_teacher]` bfloat16. Coded ones are `coded_states.n` `[K, d_teacher]` int8 or int16, and if the
 codec has them `token_scales.n` `[K]` float32, `exact_rows.n` `[E]` and `exact_states.n` `[E,
-d_teacher]` bfloat16. States of a prompt, not of `input_ids`, have a `states_mask` `[K]` of ones, and with `--join add`
-`state_places` `[T]`, the index of each token's state in the prompt, -1 for none."""
+d_teacher]` bfloat16. States of a prompt, not of `input_ids`, have a `states_mask`
+`[K]` of ones, and with `--join add` `state_places` `[T]`, the index of each token's state in the
+prompt, -1 for none."""
 
 
 @dataclass(frozen=True)

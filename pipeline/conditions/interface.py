@@ -100,6 +100,4 @@ class Condition(ABC):
             ("--join", shape.join != BridgeShape.join),
         ):
             if is_set:
-                raise InputError(
-                    f"{option}: only for --condition prompt, not {self.name}; omit it"
-                )
+                raise InputError(f"{option}: only for --condition prompt, not {self.name}; omit it")

@@ -72,6 +72,10 @@ class PromptCondition(Condition):
             raise InputError(
                 "--join add: adds states to the prompt's own tokens; add --prompt-text"
             )
+        if {"prefix", "merged"} <= {*shape.join}:
+            raise InputError(
+                "--join prefix, merged: both put the states before the student's tokens; use one"
+            )
         if shape.join != ("cross",) and len(shape.layers) > 1 and not shape.mix_layers:
             raise InputError(
                 f"--layers {','.join(map(str, shape.layers))}: only --join cross reads several"

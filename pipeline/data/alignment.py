@@ -67,9 +67,7 @@ def align_prompt(
     last = len(theirs.text)
     return AlignedPrompt(
         ids=ours.ids,
-        places=[
-            bisect_right(theirs.ends, _position(end, passages, last)) - 1 for end in ours.ends
-        ],
+        places=[bisect_right(theirs.ends, _position(end, passages, last)) - 1 for end in ours.ends],
     )
 
 

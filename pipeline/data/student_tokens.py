@@ -87,9 +87,7 @@ def answer_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [*literal_tokens(text, tokenizer).ids, int(tokenizer.eos_token_id)]
 
 
-def _locate_literally(
-    turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase
-) -> LocatedTokens:
+def _locate_literally(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> LocatedTokens:
     """Return a prompt's tokens, part by part, without control tokens in its turns."""
     end, text, pieces = end_token(tokenizer), "", list[TokenPiece]()
     for part in render_paper([*turns, Turn("assistant", "")], end)[:-1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -76,7 +76,8 @@ def _ends(spans: _Spans, offset: int) -> list[int] | None:
 def _piece_by_piece(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TokenPiece]:
     """Return tokens independent of later text; texts that change earlier tokens stay separate."""
     pieces: list[TokenPiece] = []
-    before, ids_before, tokenize, offset = "", list[int](), _tokenize, 0
+    before, ids_before, offset = "", list[int](), 0
+    tokenize: Callable[[str, PreTrainedTokenizerBase], tuple[list[int], _Spans]] = _tokenize
     for text in texts:
         ids, spans = tokenize(before + text, tokenizer)
         ends = _ends(spans, offset)

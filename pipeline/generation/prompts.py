@@ -22,7 +22,7 @@ def tokens_before(
 ) -> list[int]:
     """Return the tokens that a student reads before the answer."""
     if config.own_tokens:
-        return prompt_tokens(turns if config.conditioning.reads_prompt_tokens else None, tokenizer)
+        return prompt_tokens(turns if config.reads_prompt_tokens else None, tokenizer)
     return tokenize_prompt(turns, template, tokenizer)
 
 

@@ -74,6 +74,8 @@ class StudentWriter:
                 layers=config.teacher_layers,
                 load_teacher=load_teacher,
                 device=device,
+                tokenizer=self.tokenizer,
+                aligned="add" in config.join and config.own_tokens,
                 template=self.template,
                 teachers_tokenizer=(
                     load_verified_tokenizer(run.teachers_tokenizer, identity.cache["tokenizer"])

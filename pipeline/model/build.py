@@ -65,7 +65,6 @@ def build_student(
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
     if not own_tokens:
         body.pad_token_id = None  # of other tokens
-    layers = bridge.teacher_layers
     cross_layers = conditioning.cross_layers(bridge, body.num_hidden_layers)
     config = LLMModulesConfig(
         decoder=body,
@@ -73,9 +72,12 @@ def build_student(
         head_size=None if head_tokens is None else len(head_tokens),
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
-        teacher_layers=layers,
-        reads=[layers.index(layer) for layer in bridge.layers]
-        * (cross_layers if len(bridge.layers) == 1 else 1),
+        teacher_layers=bridge.teacher_layers,
+        reads=_reads(bridge, cross_layers),
+        mix_layers=bridge.mix_layers,
+        standardise=conditioning.reads_prompt_states,
+        prompt_text=bridge.prompt_text,
+        join=bridge.join,
         cross_attention=bridge.cross_attention,
         cross_layers=cross_layers,
         cross_every=bridge.cross_every,
@@ -104,3 +106,10 @@ def build_student(
         copy_weights = copy_all if own_tokens else copy_blocks
         copy_weights(model, find_model("student", student))
     return model
+
+
+def _reads(bridge: BridgeShape, cross_layers: int) -> list[int]:
+    """Return the index of the layer that each cross-attention layer reads."""
+    if bridge.mix_layers or len(bridge.layers) == 1:
+        return [0] * cross_layers
+    return [bridge.teacher_layers.index(layer) for layer in bridge.layers][:cross_layers]

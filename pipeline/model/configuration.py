@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, GPTNeoConfig, PreTrainedConfig
 
-from pipeline.choices import CROSS_ATTENTIONS, GATES
+from pipeline.choices import CROSS_ATTENTIONS, GATES, JOINS
 from pipeline.conditions.interface import Condition
 from pipeline.conditions.registry import condition_named
 
@@ -39,6 +39,10 @@ class LLMModulesConfig(PreTrainedConfig):
             concatenated.
         reads: for each cross-attention layer, the index in `teacher_layers` of the layer that it
             reads; the bridge's direct path reads that of the last one. None: all read the first.
+        mix_layers: with `prompt`, whether the layers are read as one mean with learned weights.
+        standardise: with `prompt`, whether states are standardised by channel.
+        prompt_text: with `prompt`, whether the student reads the prompt's tokens, too.
+        join: with `prompt`, how the states reach the student: `cross`, `add`, `prefix`, `merged`.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
@@ -62,6 +66,10 @@ class LLMModulesConfig(PreTrainedConfig):
     teacher_hidden_size: int = 1536
     teacher_layers: Sequence[int] = (-1,)
     reads: Sequence[int] | None = None
+    mix_layers: bool = False
+    standardise: bool = False
+    prompt_text: bool = False
+    join: Sequence[str] = ("cross",)
     cross_attention: str = "causal"
     cross_layers: int = 2
     cross_every: int = 2
@@ -99,9 +107,13 @@ class LLMModulesConfig(PreTrainedConfig):
                     " 'none'"
                 )
         self.teacher_layers = list(self.teacher_layers)
+        self.join = list(self.join)
+        if unknown := {*self.join} - {*JOINS}:
+            raise ValueError(f"join {unknown.pop()!r} is not one of {', '.join(JOINS)}")
+        readings = 1 if self.mix_layers else len(self.teacher_layers)
         self.reads = [0] * self.cross_layers if self.reads is None else list(self.reads)
         if len(self.reads) != self.cross_layers or not all(
-            0 <= read < len(self.teacher_layers) for read in self.reads
+            0 <= read < readings for read in self.reads
         ):
             raise ValueError(
                 f"{self.cross_layers} cross-attention layers cannot read {self.reads} of"
@@ -166,9 +178,14 @@ class LLMModulesConfig(PreTrainedConfig):
         return self.own_tokens and self.head_size is None
 
     @property
+    def reads_prompt_tokens(self) -> bool:
+        """Whether the student reads the prompt in its own tokens, not only its states."""
+        return self.prompt_text or self.conditioning.reads_prompt_tokens
+
+    @property
     def cross_blocks(self) -> list[int] | None:
         """Blocks with a cross-attention layer before them; None: the layers precede all."""
-        return self.conditioning.cross_blocks(self.cross_every, self.blocks)
+        return self.conditioning.cross_blocks(self, self.blocks)
 
     @property
     def layer_of_path(self) -> int:

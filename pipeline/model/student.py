@@ -20,6 +20,7 @@ from pipeline.model.bridges.interface import (
     StudentInputs,
     positions,
 )
+from pipeline.model.bridges.joins.projection import Output
 from pipeline.model.bridges.registry import build_bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.cross_attention import Gate
@@ -70,7 +71,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, Gate) and module.starts_closed:
+        if isinstance(module, (Gate, Output)) and module.starts_closed:
             init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
@@ -87,6 +88,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None = None,
         hidden_states: torch.Tensor | None = None,
         states_mask: torch.Tensor | None = None,
+        state_places: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -105,6 +107,8 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 of the same tokens; with `prompt` `[B, K, layers * d_teacher]` of the prompts, which
                 later calls take from `past_key_values`.
             states_mask: `[B, K]`, 1 for states of a prompt, 0 for padding; with `prompt`.
+            state_places: `[B, T]`, for each token the index of the state that is added to its
+                embedding, -1 for none; with `prompt` and the join `add`.
             attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past_key_values`, over all
                 tokens so far.
             labels: `[B, T]` token ids, not shifted; -100 where there is no loss.
@@ -121,7 +125,9 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         past = past_key_values
         if past is None and use_cache:
             past = DynamicCache()
-        states_BTS = self._last_states(input_ids, hidden_states, states_mask, attention_mask, past)
+        states_BTS = self._last_states(
+            input_ids, hidden_states, states_mask, state_places, attention_mask, past
+        )
         loss = logits = None
         if labels is not None:
             rows_BT = self._rows_of(labels.to(states_BTS.device))
@@ -148,11 +154,14 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None = None,
         hidden_states: torch.Tensor | None = None,
         states_mask: torch.Tensor | None = None,
+        state_places: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         **_: Any,
     ) -> torch.Tensor:
         """Return the cross-entropy `[B, T]` (nats) of each labelled token, 0 elsewhere."""
-        states_BTS = self._last_states(input_ids, hidden_states, states_mask, attention_mask, None)
+        states_BTS = self._last_states(
+            input_ids, hidden_states, states_mask, state_places, attention_mask, None
+        )
         return token_losses(
             states_BTS, self.lm_head.weight, self._rows_of(labels.to(states_BTS.device))
         )
@@ -162,13 +171,14 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None,
         hidden_states: torch.Tensor | None,
         states_mask: torch.Tensor | None,
+        state_places: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         past: Cache | None,
     ) -> torch.Tensor:
         """Return the body's last states `[B, T, d_student]`."""
         if hidden_states is not None:
             hidden_states = hidden_states.to(self.lm_head.weight.dtype)
-        if attention_mask is None and past is not None and (seen := past.get_seq_length()):
+        if attention_mask is None and past is not None and (seen := self._seen(past, states_mask)):
             read = hidden_states if self.bridge.replaces_embeddings else input_ids
             assert read is not None
             attention_mask = torch.ones(read.shape[0], seen + read.shape[1], device=read.device)
@@ -177,12 +187,18 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 input_ids=input_ids,
                 hidden_states=hidden_states,
                 states_mask=states_mask,
+                state_places=state_places,
                 attention_mask=attention_mask,
                 past=past,
                 embed=self._embed,
             )
         )
         return self._run_body(inputs, attention_mask, past)
+
+    def _seen(self, past: Cache | None, states_mask: torch.Tensor | None) -> int:
+        """Return the number of tokens in the key-value cache."""
+        cached = 0 if past is None else past.get_seq_length()
+        return max(0, cached - self.bridge.states_in_cache(states_mask))
 
     def _embed(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
         embedded_BTS: torch.Tensor = self.body.get_input_embeddings()(input_ids_BT)
@@ -192,12 +208,15 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self, inputs: dict[str, Any], attention_mask: torch.Tensor | None, past: Cache | None
     ) -> torch.Tensor:
         """Return the last states `[B, T, d_student]` for the arguments that a bridge made."""
-        before_blocks = inputs.pop("before_blocks", {})
+        before_blocks, leading = inputs.pop("before_blocks", {}), inputs.pop("leading", 0)
+        attention_mask = inputs.pop("attention_mask", attention_mask)
+        past = inputs.pop("past_key_values", past)
         read = inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]
         if attention_mask is not None and needs_no_mask(attention_mask, read.shape[1]):
             # without a mask, transformers would take positions of padding for packed examples
             attention_mask = None
-            inputs.pop("position_ids", None)
+            if read.shape[1] > 1:
+                inputs.pop("position_ids", None)
         inputs.setdefault("position_ids", positions(read, attention_mask))
         if not self._takes_positions:
             del inputs["position_ids"]
@@ -208,7 +227,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 past_key_values=past,
                 use_cache=past is not None,
             )
-        states_BTS: torch.Tensor = output.last_hidden_state
+        states_BTS: torch.Tensor = output.last_hidden_state[:, leading:]
         return states_BTS
 
     def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
@@ -242,10 +261,11 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         reader: HiddenStatesReader | None = None,
         hidden_states: torch.Tensor | None = None,
         states_mask: torch.Tensor | None = None,
+        state_places: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return the arguments of one step of `generate`."""
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        seen = self._seen(past_key_values, states_mask)
         new_ids_BT = input_ids[:, seen:]
         inputs = {
             "input_ids": new_ids_BT,
@@ -262,5 +282,6 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 reader=reader,
                 hidden_states=hidden_states,
                 states_mask=states_mask,
+                state_places=state_places,
             )
         )

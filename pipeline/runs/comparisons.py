@@ -11,7 +11,7 @@ from cache.storage import LocationLike
 from pipeline.conditions.registry import CONDITIONS
 from pipeline.errors import InputError
 from pipeline.runs.settings import TrainSettings
-from pipeline.shapes import SIZES
+from pipeline.shapes import SIZES, BridgeShape
 
 CONTROLS = tuple(
     dict.fromkeys(name for condition in CONDITIONS.values() for name in condition.controls)
@@ -104,12 +104,15 @@ def _changes(
     if reason := why_impossible(settings, name):
         raise InputError(f"{name}: {reason}; omit it")
     if layer := _LAYER.fullmatch(name):
-        return {"layers": (int(layer[1]),)}
+        return {"layers": (int(layer[1]),), "mix_layers": False}
     if name == RANDOM_TEACHER and random_teacher is not None:
         return {"cache": random_teacher}
     text = {
         "condition": "text",
         "layers": (-1,),
+        "mix_layers": False,
+        "prompt_text": False,
+        "join": BridgeShape.join,
         "head_init": "random",
         "cross_init": "random",
         "distill": 0.0,

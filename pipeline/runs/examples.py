@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.datasets import DATASETS, DatasetOptions
 from pipeline.batches.examples import CachedExamples
+from pipeline.data.alignment import PromptReader
 from pipeline.data.student_tokens import load_student_tokenizer, require_end_token
 from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
@@ -80,6 +81,12 @@ def examples_of(
             rows=rows,
             layers=settings.layers_used,
             tokenizer=tokenizer,
+            prompt_text=settings.prompt_text,
+            aligned_with=(
+                PromptReader(cache.identity["template"], teachers_tokenizer(cache))
+                if settings.aligns_states
+                else None
+            ),
             longest=settings.max_answer_tokens,
             progress=progress,
         )

@@ -69,6 +69,11 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return self.conditioning.own_tokens
 
     @property
+    def aligns_states(self) -> bool:
+        """Return whether each token of a prompt reads one of the teacher's states."""
+        return self.condition == "prompt" and "add" in self.join
+
+    @property
     def size_of_batches(self) -> BatchSize:
         """Return the size of a batch, in examples or tokens."""
         return BatchSize(self.batch_size, self.batch_tokens)

@@ -28,6 +28,7 @@ from pipeline.runs.settings import TrainSettings
 from pipeline.training.arguments import find_reporter, training_arguments
 from pipeline.training.distillation import TeachersPredictions
 from pipeline.training.new_student import build_optimizer, new_student
+from pipeline.training.states_norm import fit_norms
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def prepare_run(
     )
     set_seed(settings.seed)
     model = new_student(settings, cache, tokenizer, (learned, held_out))
+    decoder = StatesDecoder(
+        [cache.codecs[layer] for layer in settings.layers_used],
+        read=len(settings.layers_read),
+        predicts=settings.distilled_layer,
+    )
+    fit_norms(model, learned, decoder, settings.seed)
     training, validation = _loaders(settings, cache, learned, held_out, arguments, share)
     return PreparedRun(
         tokenizer=tokenizer,
@@ -91,11 +98,7 @@ def prepare_run(
         arguments=arguments,
         training=training,
         validation=validation,
-        decoder=StatesDecoder(
-            [cache.codecs[layer] for layer in settings.layers_used],
-            read=len(settings.layers_read),
-            predicts=settings.distilled_layer,
-        ),
+        decoder=decoder,
         predictions=(
             TeachersPredictions(model, cache, settings.distill) if settings.distill else None
         ),

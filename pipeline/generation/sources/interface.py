@@ -25,6 +25,8 @@ class SourceOptions:
         layers: of the teacher, in the order in which their states are concatenated.
         load_teacher: loads the teacher.
         device: of the student.
+        tokenizer: the student's.
+        aligned: whether each token of a prompt reads one of the teacher's states.
         template, teachers_tokenizer: turn a prompt into the teacher's tokens.
         cache: of prompts whose states need no teacher.
         keep_teacher: keep the teacher in memory between prompts.
@@ -34,6 +36,8 @@ class SourceOptions:
     layers: Sequence[int]
     load_teacher: Callable[[], Teacher]
     device: torch.device
+    tokenizer: PreTrainedTokenizerBase
+    aligned: bool
     template: TemplateName
     teachers_tokenizer: PreTrainedTokenizerBase
     cache: Cache | None = None

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
+from pipeline.data.alignment import PromptReader, align_prompt
 from pipeline.data.conversations import Turn
-from pipeline.data.tokens import tokenize_prompt
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.generation.sources.interface import SourceOptions, StatesSource
 
@@ -17,7 +18,8 @@ class PromptSource(StatesSource):
     """States of prompts; the teacher is loaded if the cache lacks a prompt."""
 
     def __init__(self, options: SourceOptions) -> None:
-        self._template, self._tokenizer = options.template, options.teachers_tokenizer
+        self._teacher = PromptReader(options.template, options.teachers_tokenizer)
+        self._tokenizer = options.tokenizer if options.aligned else None
         self._device = options.device
         self._states = PromptStates(
             options.layers,
@@ -27,14 +29,27 @@ class PromptSource(StatesSource):
         )
 
     def generate_arguments(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, Any]:
-        """Return the states of the prompts, and their mask."""
-        ids = [tokenize_prompt(turns, self._template, self._tokenizer) for turns in prompts]
+        """Return the states of the prompts, their mask, and with `--join add` their places.
+
+        Places `[B, T]` are padded on the left, as the student's tokens are.
+        """
+        ids = [self._teacher.locate(turns).ids for turns in prompts]
         hidden_BKD, mask_BK = self._states.read(ids)
-        return {
+        arguments = {
             "hidden_states": hidden_BKD.to(self._device),
             "states_mask": mask_BK.to(self._device),
         }
+        if self._tokenizer is None:
+            return arguments
+        places = [align_prompt(turns, self._teacher, self._tokenizer).places for turns in prompts]
+        longest = max(map(len, places))
+        padded = [[-1] * (longest - len(row)) + row for row in places]
+        return arguments | {"state_places": torch.tensor(padded, device=self._device)}
 
     def forward_arguments(self, prompt: Sequence[Turn], ids_1T: torch.Tensor) -> dict[str, Any]:
-        """Return the states of the prompt."""
-        return self.generate_arguments([prompt])
+        """Return the states of the prompt; tokens of the answer have no place."""
+        arguments = self.generate_arguments([prompt])
+        if (places := arguments.get("state_places")) is not None:
+            answer = ids_1T.shape[1] - places.shape[1]
+            arguments["state_places"] = pad(places, (0, answer), value=-1)
+        return arguments

@@ -33,6 +33,7 @@ class StudentInputs:
         input_ids: `[B, T]`.
         hidden_states: `[B, K, layers * d_teacher]`.
         states_mask: `[B, K]`, 1 for states, 0 for padding.
+        state_places: `[B, T]`, for each token the index of its state, -1 for none.
         attention_mask: `[B, T]`, 1 for tokens, 0 for padding; with `past`, over all tokens so far.
         past: key-value cache of the preceding tokens; extended in place.
         embed: the decoder's token embeddings, from ids `[B, T]` to `[B, T, d_student]`.
@@ -41,6 +42,7 @@ class StudentInputs:
     input_ids: torch.Tensor | None
     hidden_states: torch.Tensor | None
     states_mask: torch.Tensor | None
+    state_places: torch.Tensor | None
     attention_mask: torch.Tensor | None
     past: Cache | None
     embed: Callable[[torch.Tensor], torch.Tensor]
@@ -53,7 +55,7 @@ class GenerationStep:
     Attributes:
         input_ids, attention_mask: of all tokens so far.
         seen: number of tokens in the key-value cache.
-        reader, hidden_states, states_mask: as passed to `generate`.
+        reader, hidden_states, states_mask, state_places: as passed to `generate`.
     """
 
     input_ids: torch.Tensor
@@ -62,6 +64,7 @@ class GenerationStep:
     reader: HiddenStatesReader | None
     hidden_states: torch.Tensor | None
     states_mask: torch.Tensor | None
+    state_places: torch.Tensor | None
 
 
 class CrossLayers(nn.ModuleList):
@@ -94,11 +97,17 @@ class Bridge(nn.Module, ABC):
         """Return the arguments of the body's `forward` that depend on the condition.
 
         These are `input_ids` or `inputs_embeds`, and optionally `position_ids` (by default, counted
-        without padding) and `before_blocks` (see `pipeline.model.blocks.Functions`).
+        without padding), `before_blocks` (see `pipeline.model.blocks.Functions`), another
+        `attention_mask` or `past_key_values`, and `leading`, the number of embeddings before those
+        of tokens.
 
         Raises:
             ValueError: an argument is missing or has the wrong width.
         """
+
+    def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
+        """Return the number of positions of the key-value cache before the first token's."""
+        return 0
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return additional arguments of `forward` in one step of `generate`."""

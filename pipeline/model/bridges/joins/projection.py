@@ -1,0 +1,28 @@
+"""A projection of hidden states to the student's width."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Projection(nn.Module):
+    """Two linear layers with a GELU between them; one that starts `closed` is first all zeros."""
+
+    def __init__(self, size: int, inner_size: int, output_size: int, *, closed: bool) -> None:
+        super().__init__()
+        self.inner = nn.Linear(size, inner_size)
+        self.act = nn.GELU()
+        self.output = Output(inner_size, output_size)
+        self.output.starts_closed = closed
+
+    def forward(self, states_BKD: torch.Tensor) -> torch.Tensor:
+        """Return states `[B, K, output_size]`."""
+        projected: torch.Tensor = self.output(self.act(self.inner(states_BKD)))
+        return projected
+
+
+class Output(nn.Linear):
+    """The last layer of a projection."""
+
+    starts_closed = False

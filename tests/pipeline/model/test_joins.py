@@ -1,0 +1,216 @@
+"""Each way of joining a prompt's states with a student's tokens, on decoders of several families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM
+
+from pipeline.errors import InputError
+from pipeline.model import LLMModulesForCausalLM
+from tests.pipeline.model.decoders import DECODERS, save_decoder
+from tests.pipeline.model.prompt_students import make_prompt_student, opened, random_inputs
+
+JOINS = [("cross",), ("add",), ("prefix",), ("merged",), ("cross", "add"), ("add", "prefix")]
+GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder(request.param, tmp_path_factory.mktemp("decoder"))
+
+
+@pytest.fixture(scope="module")
+def gpt_neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder("gpt-neo", tmp_path_factory.mktemp("decoder"))
+
+
+def joined(folder: Path, join: tuple[str, ...], **shape: Any) -> LLMModulesForCausalLM:
+    """Return a student whose joins have large random weights."""
+    student = opened(make_prompt_student(folder, join=join, prompt_text=True, **shape))
+    for name, weights in student.named_parameters():
+        if ".joins." in name and weights.ndim > 1:
+            torch.nn.init.normal_(weights, std=0.3)
+    return student
+
+
+def row_of(tokens: int, states: int, seed: int) -> dict[str, torch.Tensor]:
+    """Return one prompt: tokens, states, and the places of the tokens, the first two without."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randint(0, states, (1, tokens), generator=generator)
+    places[:, :2] = -1
+    return random_inputs(1, tokens, states, seed) | {
+        "state_places": places,
+        "states_mask": torch.ones(1, states, dtype=torch.long),
+    }
+
+
+def batch_of(rows: list[dict[str, torch.Tensor]], side: str) -> dict[str, torch.Tensor]:
+    """Return prompts as a batch: tokens padded on one side, states on the right."""
+
+    def padded(name: str, value: int = 0, where: str = side) -> torch.Tensor:
+        sequences = [row[name][0] for row in rows]
+        return pad_sequence(sequences, True, value, padding_side=where)
+
+    return {
+        "input_ids": padded("input_ids"),
+        "state_places": padded("state_places", -1),
+        "hidden_states": padded("hidden_states", where="right"),
+        "states_mask": padded("states_mask", where="right"),
+        "attention_mask": pad_sequence(
+            [torch.ones_like(row["input_ids"][0]) for row in rows], True, padding_side=side
+        ),
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", [("cross",), ("add",), ("cross", "add")])
+def test_an_untrained_student_equals_the_decoder(folder: Path, join: tuple[str, ...]) -> None:
+    row = row_of(9, 5, 0)
+    expected = AutoModelForCausalLM.from_pretrained(folder).eval()(row["input_ids"]).logits
+    student = make_prompt_student(folder, join=join, prompt_text=True)
+    torch.testing.assert_close(student(**row).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", [("prefix",), ("merged",)])
+def test_without_states_a_student_equals_the_decoder(folder: Path, join: tuple[str, ...]) -> None:
+    row = row_of(9, 3, 0)
+    expected = AutoModelForCausalLM.from_pretrained(folder).eval()(row["input_ids"]).logits
+    row["states_mask"] = torch.zeros(1, 3, dtype=torch.long)
+    logits = joined(folder, join)(**row).logits
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
+def test_the_states_matter(folder: Path, join: tuple[str, ...]) -> None:
+    row, student = row_of(9, 5, 0), joined(folder, join)
+    other = row | {"hidden_states": row["hidden_states"].flip(-1)}
+    assert (student(**row).logits - student(**other).logits)[0, -1].abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
+def test_generation_equals_reading_the_whole_text(folder: Path, join: tuple[str, ...]) -> None:
+    row, student = row_of(6, 5, 1), joined(folder, join)
+    written = student.generate(
+        **row, attention_mask=torch.ones_like(row["input_ids"]), max_new_tokens=8, **GREEDY
+    )
+    for length in range(6, 14):
+        places = torch.full((1, length), -1)
+        places[:, :6] = row["state_places"]
+        whole = row | {"input_ids": written[:, :length], "state_places": places}
+        assert student(**whole).logits[0, -1].argmax() == written[0, length]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
+def test_a_padded_batch_is_generated_as_one_by_one(folder: Path, join: tuple[str, ...]) -> None:
+    student = joined(folder, join)
+    rows = [row_of(tokens, states, tokens) for tokens, states in ((3, 6), (9, 2), (7, 4))]
+    alone = [
+        student.generate(
+            **row, attention_mask=torch.ones_like(row["input_ids"]), max_new_tokens=8, **GREEDY
+        )[0, -8:].tolist()
+        for row in rows
+    ]
+    together = student.generate(**batch_of(rows, "left"), max_new_tokens=8, **GREEDY)
+    assert together[:, -8:].tolist() == alone
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
+def test_a_padded_batch_is_read_as_one_by_one(folder: Path, join: tuple[str, ...]) -> None:
+    student = joined(folder, join)
+    rows = [row_of(tokens, states, tokens) for tokens, states in ((3, 6), (9, 2), (7, 4))]
+    together = student(**batch_of(rows, "right")).logits
+    for number, row in enumerate(rows):
+        alone = student(**row).logits[0]
+        torch.testing.assert_close(together[number, : len(alone)], alone, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(join=st.sampled_from(JOINS), changed=st.integers(1, 8), seed=st.integers(0, 99))
+@torch.no_grad()
+def test_no_token_sees_a_later_one(
+    gpt_neo: Path, join: tuple[str, ...], changed: int, seed: int
+) -> None:
+    row, student = row_of(9, 5, seed), joined(gpt_neo, join)
+    ids = row["input_ids"].clone()
+    ids[0, changed] = (ids[0, changed] + 1) % 40
+    before = student(**row).logits[0, :changed]
+    torch.testing.assert_close(student(**row | {"input_ids": ids}).logits[0, :changed], before)
+
+
+@settings(max_examples=25, deadline=None)
+@given(state=st.integers(0, 4), seed=st.integers(0, 99))
+@torch.no_grad()
+def test_an_added_state_is_seen_from_its_first_token_on(
+    gpt_neo: Path, state: int, seed: int
+) -> None:
+    row, student = row_of(9, 5, seed), joined(gpt_neo, ("add",))
+    row["state_places"] = row["state_places"].sort(dim=1).values
+    states = row["hidden_states"].clone()
+    states[0, state] += torch.randn(states.shape[-1])
+    first = int((row["state_places"][0] < state).sum())
+    before = student(**row).logits[0, :first]
+    torch.testing.assert_close(student(**row | {"hidden_states": states}).logits[0, :first], before)
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_every_weight_of_a_join_learns(folder: Path, join: tuple[str, ...]) -> None:
+    student = joined(folder, join).train()
+    row = row_of(9, 5, 0)
+    student(**row, labels=row["input_ids"]).loss.backward()
+    idle = [
+        name
+        for name, weights in student.bridge.named_parameters()
+        if weights.grad is None or not weights.grad.abs().max()
+    ]
+    assert all("key.bias" in name or name == "mix" for name in idle), idle
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
+def test_a_saved_student_is_the_same(gpt_neo: Path, tmp_path: Path, join: tuple[str, ...]) -> None:
+    student = joined(gpt_neo, join, layers=(3, -1), mix_layers=True)
+    row = row_of(9, 5, 0) | random_inputs(1, 9, 5, 0, layers=2)
+    student.save_pretrained(tmp_path)
+    loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(loaded(**row).logits, student(**row).logits)
+
+
+@torch.no_grad()
+def test_mixed_layers_are_read_by_their_weights(gpt_neo: Path) -> None:
+    student = joined(gpt_neo, ("add",), layers=(3, -1), mix_layers=True)
+    student.bridge.get_parameter("mix").copy_(torch.tensor([40.0, 0.0]))
+    row = row_of(9, 5, 0) | random_inputs(1, 9, 5, 0, layers=2)
+    logits = student(**row).logits
+    changed = row["hidden_states"].clone()
+    changed[..., 12:] = 7 * changed[..., 12:].flip(1)
+    torch.testing.assert_close(student(**row | {"hidden_states": changed}).logits, logits)
+    changed = row["hidden_states"].clone()
+    changed[..., :12] = changed[..., :12].flip(1)
+    assert (student(**row | {"hidden_states": changed}).logits - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"join": ("add",)}, "--join add: .*--prompt-text"),
+        ({"join": ("prefix",), "layers": (3, -1)}, "--layers 3,-1: .*--mix-layers"),
+        ({"join": ("prefix", "merged")}, "--join prefix, merged: both .*; use one"),
+        ({"join": ()}, "--join: "),
+        ({"join": ("cross", "cross")}, "--join: "),
+    ],
+)
+def test_contradictory_joins_are_refused(shape: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_prompt_student("tiny", **shape)
