@@ -194,7 +194,7 @@ def test_the_control_without_a_teacher_equals_gpt_neo(pretrained: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "problem"),
     [
-        ({"cross_every": 5}, "--cross-every 5: this GPT-Neo has only 4 blocks"),
+        ({"cross_every": 5}, "--cross-every 5: this student has only 4 blocks"),
         ({"gate": "none"}, "--gate none: .*starts closed"),
         (
             {"cross_attention": "bidirectional"},
