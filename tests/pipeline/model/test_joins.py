@@ -1,4 +1,4 @@
-"""Each way of joining a prompt's states with a student's tokens, on decoders of several families."""
+"""Each way of joining the states of a prompt with tokens, on decoders of several families."""
 
 from __future__ import annotations
 
