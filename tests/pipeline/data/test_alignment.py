@@ -1,0 +1,98 @@
+"""Alignment of prompts: no student token reads a teacher token of later text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+
+from pipeline.data.alignment import PromptReader, align_prompt
+from pipeline.data.conversations import Turn
+from pipeline.data.student_tokens import locate_prompt_tokens, prompt_tokens
+from pipeline.data.templates import TemplateName
+from pipeline.data.tokens import LocatedTokens
+from pipeline.errors import InputError
+from tests.pipeline.data.test_token_pieces import made
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
+TEXTS = TEXT | st.sampled_from(["the answer is 12 apples", "naïve café — ok", " 3 \n spiders "])
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> list[Turn]:
+    """Return a prompt of a system turn, and one or two questions with the answer between them."""
+    turns = [Turn("system", draw(TEXTS))] if draw(st.booleans()) else []
+    turns.append(Turn("user", draw(TEXTS)))
+    if draw(st.booleans()):
+        turns += [Turn("assistant", draw(TEXTS)), Turn("user", draw(TEXTS))]
+    return turns
+
+
+def text_before(located: LocatedTokens, place: int) -> str:
+    assert located.ends is not None
+    return located.text[: located.ends[place]] if place >= 0 else ""
+
+
+@pytest.mark.parametrize("template", ["paper", "chat"])
+@pytest.mark.parametrize("kind", ["same", "unigram", "llama"])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(turns=prompts())
+def test_places_are_in_order_and_the_last_token_reads_all(
+    turns: list[Turn], tokenizer: PreTrainedTokenizerBase, kind: str, template: TemplateName
+) -> None:
+    student = tokenizer if kind == "same" else made(kind)
+    teacher = PromptReader(template, tokenizer)
+    aligned = align_prompt(turns, teacher, student)
+    theirs = teacher.locate(turns)
+    assert aligned.ids == prompt_tokens(turns, student)
+    assert len(aligned.places) == len(aligned.ids)
+    assert aligned.places == sorted(aligned.places)
+    assert aligned.places[-1] == len(theirs.ids) - 1
+    assert all(-1 <= place < len(theirs.ids) for place in aligned.places)
+
+
+@pytest.mark.parametrize("template", ["paper", "chat"])
+@pytest.mark.parametrize("kind", ["same", "unigram"])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(words=st.permutations("éàüößčşžñøåâêîôû"), cuts=st.sets(st.integers(1, 15)))
+def test_a_token_reads_no_later_character(
+    words: list[str],
+    cuts: set[int],
+    tokenizer: PreTrainedTokenizerBase,
+    kind: str,
+    template: TemplateName,
+) -> None:
+    """Each letter occurs once, so the letters that a token's state has read can be counted."""
+    question = "".join(f" {word}" if place in cuts else word for place, word in enumerate(words))
+    turns = [Turn("system", "the answer"), Turn("user", question)]
+    student = tokenizer if kind == "same" else made(kind)
+    ours, teacher = locate_prompt_tokens(turns, student), PromptReader(template, tokenizer)
+    theirs, places = teacher.locate(turns), align_prompt(turns, teacher, student).places
+    after = ours.text.index(question) + len(question)
+    assert ours.ends is not None
+    read = 0
+    for end, place in zip(ours.ends, places, strict=True):
+        seen = {*words} & {*text_before(theirs, place)}
+        assert end > after or seen <= {*ours.text[:end]}
+        read = max(read, len(seen)) if end <= after else read
+    assert read >= len(words) - 1
+
+
+def test_equal_tokenizers_and_templates_align_one_to_one(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    turns = [Turn("system", "Count."), Turn("user", "How many legs do two spiders have")]
+    aligned = align_prompt(turns, PromptReader("paper", tokenizer), tokenizer)
+    begin = len(aligned.ids) - len(PromptReader("paper", tokenizer).locate(turns).ids)
+    inside = [place for place, end in enumerate(aligned.places) if end == place - begin]
+    assert len(inside) > len(aligned.ids) // 2
+
+
+def test_a_tokenizer_without_offsets_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(InputError, match="--join add: the student's tokenizer"):
+        align_prompt([Turn("user", "a")], PromptReader("paper", tokenizer), ByT5Tokenizer())
