@@ -100,6 +100,15 @@ class BridgeShape:
             " block's own attention."
         ),
     ] = ("cross",)
+    states_dropout: Annotated[
+        float,
+        Option(
+            "With --condition prompt: share of the prompt's states that the student does not see,"
+            " chosen anew at each training step; against overfitting to few rows.",
+            at_least=0,
+            below=1,
+        ),
+    ] = 0.0
     cross_layers: Annotated[
         int,
         Option("Enhanced Cross-Attention layers, with --condition sequence.", at_least=0),

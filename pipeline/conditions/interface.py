@@ -96,6 +96,7 @@ class Condition(ABC):
         """
         for option, is_set in (
             ("--mix-layers", shape.mix_layers),
+            ("--states-dropout", shape.states_dropout > 0),
             ("--prompt-text", shape.prompt_text),
             ("--join", shape.join != BridgeShape.join),
         ):

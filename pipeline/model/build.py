@@ -76,6 +76,7 @@ def build_student(
         reads=_reads(bridge, cross_layers),
         mix_layers=bridge.mix_layers,
         standardise=conditioning.reads_prompt_states,
+        states_dropout=bridge.states_dropout,
         prompt_text=bridge.prompt_text,
         join=bridge.join,
         cross_attention=bridge.cross_attention,

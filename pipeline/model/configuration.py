@@ -41,6 +41,7 @@ class LLMModulesConfig(PreTrainedConfig):
             reads; the bridge's direct path reads that of the last one. None: all read the first.
         mix_layers: with `prompt`, whether the layers are read as one mean with learned weights.
         standardise: with `prompt`, whether states are standardised by channel.
+        states_dropout: with `prompt`, the share of states that are not seen in training.
         prompt_text: with `prompt`, whether the student reads the prompt's tokens, too.
         join: with `prompt`, how the states reach the student: `cross`, `add`, `prefix`, `merged`.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
@@ -68,6 +69,7 @@ class LLMModulesConfig(PreTrainedConfig):
     reads: Sequence[int] | None = None
     mix_layers: bool = False
     standardise: bool = False
+    states_dropout: float = 0.0
     prompt_text: bool = False
     join: Sequence[str] = ("cross",)
     cross_attention: str = "causal"

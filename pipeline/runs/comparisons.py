@@ -111,6 +111,7 @@ def _changes(
         "condition": "text",
         "layers": (-1,),
         "mix_layers": False,
+        "states_dropout": 0.0,
         "prompt_text": False,
         "join": BridgeShape.join,
         "head_init": "random",

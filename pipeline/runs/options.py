@@ -129,6 +129,10 @@ class OptimiserOptions:
     student_lr: Annotated[
         float, Option("Learning rate of the student's decoder, or of its adapters.", at_least=0)
     ] = 5e-5
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"],
+        Option("Learning rates over the run: constant, or falling to zero."),
+    ] = "constant"
     weight_decay: Annotated[float, Option("Weight decay of AdamW.", at_least=0)] = 0.01
     clip: Annotated[float, Option("Largest gradient norm.", at_least=0)] = 1.0
     eval_every: Annotated[

@@ -15,6 +15,7 @@ from pipeline.model.bridges.interface import (
     require_tokens,
     require_width,
 )
+from pipeline.model.bridges.joins.dropout import drop_states
 from pipeline.model.bridges.joins.interface import BodyInputs, Join, PromptInputs
 from pipeline.model.bridges.joins.registry import JOINS
 from pipeline.model.bridges.standard_norm import StandardNorm
@@ -34,6 +35,7 @@ class PromptBridge(Bridge):
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
+        self.dropout = config.states_dropout
         self.width, size = config.states_width, config.teacher_hidden_size
         kind = StandardNorm if config.standardise else nn.LayerNorm
         self.norm = nn.ModuleList(kind(size) for _ in config.teacher_layers)
@@ -55,6 +57,8 @@ class PromptBridge(Bridge):
             states_mask=inputs.states_mask,
             state_places=inputs.state_places,
         )
+        if self.training and self.dropout and prompt.layers is not None:
+            prompt = drop_states(prompt, self.dropout)
         for join in self._joins():
             join.extend(body, prompt)
         arguments: dict[str, Any] = {

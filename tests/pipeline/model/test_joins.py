@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.model.bridges.joins.dropout import drop_states
+from pipeline.model.bridges.joins.interface import PromptInputs
 from tests.pipeline.model.decoders import DECODERS, save_decoder
 from tests.pipeline.model.prompt_students import make_prompt_student, opened, random_inputs
 
@@ -214,3 +216,34 @@ def test_mixed_layers_are_read_by_their_weights(gpt_neo: Path) -> None:
 def test_contradictory_joins_are_refused(shape: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_prompt_student("tiny", **shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 99),
+)
+def test_dropped_states_are_some_of_each_prompts_own(
+    lengths: list[int], share: float, seed: int
+) -> None:
+    mask_BK = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    places_BT = torch.arange(max(lengths)).where(mask_BK.bool(), -1)
+    states = (torch.randn(*mask_BK.shape, 3),)
+    torch.manual_seed(seed)
+    prompt = drop_states(PromptInputs(states, mask_BK, places_BT), share)
+    assert prompt.states_mask is not None and prompt.state_places is not None
+    assert (prompt.states_mask <= mask_BK).all()
+    assert (prompt.states_mask.sum(dim=1) >= 1).all()
+    torch.testing.assert_close(prompt.state_places >= 0, prompt.states_mask.bool())
+
+
+@torch.no_grad()
+def test_states_are_dropped_in_training_alone(gpt_neo: Path) -> None:
+    row = row_of(9, 5, 0)
+    student = joined(gpt_neo, ("cross", "add"), states_dropout=0.5)
+    torch.testing.assert_close(student(**row).logits, student(**row).logits)
+    torch.manual_seed(0)
+    student.bridge.train()
+    first, second = (student(**row).logits for _ in range(2))
+    assert (first - second).abs().max() > 1e-3

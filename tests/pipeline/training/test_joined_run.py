@@ -57,7 +57,9 @@ def test_a_joined_student_is_trained_evaluated_and_answers(
     assert evaluated.returncode == 0, evaluated.stderr
     result = json.loads((run / "evaluation" / "results.json").read_text())
     assert {"matched", "mismatched", "zeroed"} <= {*result["students"][0]["features"]}
-    written = run_cli("generate", "--run", str(run), "--prompt", "How many?", "--max-new-tokens", "3")
+    written = run_cli(
+        "generate", "--run", str(run), "--prompt", "How many?", "--max-new-tokens", "3"
+    )
     assert written.returncode == 0, written.stderr
 
 

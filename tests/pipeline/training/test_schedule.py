@@ -1,0 +1,36 @@
+"""Learning rates over a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.runs.folder import RunFolder
+from pipeline.training.run import train
+from tests.pipeline.short_runs import short_prompt_run
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [0.75, 0.5, 0.25, 0]),
+        ("cosine", [0.854, 0.5, 0.146, 0]),
+    ],
+)
+def test_learning_rates_follow_the_schedule(
+    schedule: str, shares: list[float], prompt_cache: Path, tmp_path: Path
+) -> None:
+    run = short_prompt_run(
+        prompt_cache,
+        tmp_path / "run",
+        max_steps=4,
+        log_every=1,
+        bridge_lr=1e-3,
+        schedule=schedule,
+        states_dropout=0.5,
+    )
+    train(run)
+    rates = [line["learning_rate"] for line in RunFolder(run.run).read_metrics() if "learning_rate" in line]
+    assert rates == pytest.approx([1e-3 * share for share in shares], abs=2e-6)
