@@ -15,8 +15,8 @@ from tests.pipeline.short_runs import short_prompt_run
     ("schedule", "shares"),
     [
         ("constant", [1, 1, 1, 1]),
-        ("linear", [0.75, 0.5, 0.25, 0]),
-        ("cosine", [0.854, 0.5, 0.146, 0]),
+        ("linear", [1, 0.75, 0.5, 0.25]),
+        ("cosine", [1, 0.8536, 0.5, 0.1464]),
     ],
 )
 def test_learning_rates_follow_the_schedule(
@@ -32,5 +32,9 @@ def test_learning_rates_follow_the_schedule(
         states_dropout=0.5,
     )
     train(run)
-    rates = [line["learning_rate"] for line in RunFolder(run.run).read_metrics() if "learning_rate" in line]
+    rates = [
+        line["learning_rate"]
+        for line in RunFolder(run.run).read_metrics()
+        if "learning_rate" in line
+    ]
     assert rates == pytest.approx([1e-3 * share for share in shares], abs=2e-6)
