@@ -116,6 +116,9 @@ def test_yaml_scalars_are_read_as_text(value: str, tmp_path: Path) -> None:
     sharing=None,
     cache="true-cache",
 )
+@example(
+    layers=[0], batch=None, rate=None, codec=["\xa0"], head=False, sharing=None, cache="\u2003"
+)
 def test_a_saved_file_repeats_the_command(
     layers: list[int],
     batch: int | None,

@@ -124,7 +124,9 @@ class CachedAnswers(CachedExamples):
             return features
         example, states = self._states(index)
         count = min(start, len(example.input_ids))
-        features |= _before(states, start) | {"states_mask": torch.ones(count, dtype=torch.long)}
+        features |= first_states(states, start) | {
+            "states_mask": torch.ones(count, dtype=torch.long)
+        }
         if self._is_aligned:
             features["state_places"] = self._places[at].long().clamp(max=count - 1)
         return features
@@ -148,11 +150,11 @@ def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:
     return torch.frombuffer(values, dtype=dtype) if values else torch.empty(0, dtype=dtype)
 
 
-def _before(states: Features, start: int) -> Features:
-    """Return the states of the tokens before `start`."""
-    cut = {name: values[:start] for name, values in states.items() if not name.startswith("exact_")}
+def first_states(states: Features, count: int) -> Features:
+    """Return the states of the first `count` tokens."""
+    cut = {name: values[:count] for name, values in states.items() if not name.startswith("exact_")}
     for rows_name in (name for name in states if name.startswith("exact_rows.")):
         states_name = rows_name.replace("rows", "states")
-        kept = states[rows_name] < start
+        kept = states[rows_name] < count
         cut |= {rows_name: states[rows_name][kept], states_name: states[states_name][kept]}
     return cut

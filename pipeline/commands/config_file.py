@@ -73,7 +73,8 @@ def options_as_yaml() -> str:
         (defaults if is_default else given)[name] = _plain(value)
     lines = [f"# llm-modules {context.info_name} --config THIS-FILE"]
     lines += [
-        yaml.safe_dump({name: value}, allow_unicode=True).strip() for name, value in given.items()
+        yaml.safe_dump({name: value}, allow_unicode=True).rstrip("\n")
+        for name, value in given.items()
     ]
     lines += ["# defaults:"]
     lines += [

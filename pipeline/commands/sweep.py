@@ -40,7 +40,10 @@ _NOT_VARIED = {"cache", "run", "report_to"}
         multiple=True,
         required=True,
         metavar="'OPTION=V1 V2 …'",
-        help="An option of train and its values; may be repeated.",
+        help=(
+            "An option of train and its values; may be repeated. Commas join the words of an option"
+            " that may be repeated itself: 'join=cross cross,add'."
+        ),
     ),
     fields=["cache"],
 )
@@ -100,11 +103,16 @@ def _values(text: str) -> tuple[str, list[Any]]:
     parameter = parameters.get(EARLIER_NAMES.get(field, field))
     if parameter is None or parameter.name is None:
         raise InputError(f"--vary {text}: {name!r} is not an option of train that can be varied")
-    values = [parameter.type.convert(word, parameter, context) for word in words.split()]
+
+    def converted(word: str) -> Any:
+        return parameter.type.convert(word, parameter, context)
+
+    values = [
+        tuple(map(converted, word.split(","))) if parameter.multiple else converted(word)
+        for word in words.split()
+    ]
     if not values or len(set(values)) < len(values):
         raise InputError(
             f"--vary {text}: needs different values, such as --vary 'cross-layers=1 2'"
         )
-    if parameter.multiple:
-        values = [(value,) for value in values]
     return parameter.name, values

@@ -38,14 +38,20 @@ class Condition(ABC):
     """Names of the controls that `--controls` trains."""
     without_teacher: ClassVar[str]
     """Condition of the control without a teacher."""
-    trivial_ablations: ClassVar[frozenset[str]]
-    """Ablations that are uninformative for such a student."""
-    trivial_note: ClassVar[str]
-    """Why these are trivial, for the report."""
+    trivial_ablations: ClassVar[frozenset[str]] = frozenset()
+    """Ablations that are uninformative for every such student."""
 
     @abstractmethod
-    def describe_input(self, layers: str) -> str:
+    def describe_input(self, shape: BridgeShape, layers: str) -> str:
         """Return what the student reads, for results; `layers` names the teacher's layers."""
+
+    def trivial_note(self, shape: BridgeShape) -> str:
+        """Return which ablations of a student are trivial, and why, for the report; '' if none."""
+        return ""
+
+    def states_take_positions(self, shape: CrossPlacement) -> bool:
+        """Return whether each state of a prompt takes one of the decoder's positions."""
+        return False
 
     @property
     def needs_live_teacher(self) -> bool:

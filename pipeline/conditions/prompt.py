@@ -20,15 +20,27 @@ class PromptCondition(Condition):
     caches = (PROMPTS, WHOLE_EXAMPLES)
     sizes_bridge_by = "cross_every"
     without_teacher = "text"
-    trivial_ablations = frozenset({"shuffled"})
-    trivial_note = (
-        "Shuffled is trivial here: attention to a prompt has no order, because its states contain"
-        " their positions."
-    )
 
-    def describe_input(self, layers: str) -> str:
-        """Return the layers, of the prompt."""
-        return f"{layers}, of the prompt"
+    def describe_input(self, shape: BridgeShape, layers: str) -> str:
+        """Return the layers, of the prompt, how they join the student, and the prompt's tokens."""
+        mean = "mean of " if shape.mix_layers else ""
+        joins = "" if shape.join == BridgeShape.join else f", joined by {' and '.join(shape.join)}"
+        tokens = ", and the prompt in its own tokens" if shape.prompt_text else ""
+        return f"{mean}{layers}, of the prompt{joins}{tokens}"
+
+    def trivial_note(self, shape: BridgeShape) -> str:
+        """Return that attention has no order; the joins add and prefix keep that of the states."""
+        if {"add", "prefix"} & {*shape.join}:
+            return ""
+        windows = " unless the decoder attends in windows" if "merged" in shape.join else ""
+        return (
+            f"Shuffled is trivial here{windows}: attention to a prompt has no order, because its"
+            " states contain their positions."
+        )
+
+    def states_take_positions(self, shape: CrossPlacement) -> bool:
+        """Return whether the states stand before the student's tokens."""
+        return "prefix" in shape.join
 
     def cross_blocks(self, shape: CrossPlacement, blocks: int) -> list[int]:
         """Return the last of every `cross_every` blocks; none unless the states join by `cross`."""

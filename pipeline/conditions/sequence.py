@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.conditions.cached import WHOLE_EXAMPLES
 from pipeline.conditions.interface import Condition
+from pipeline.shapes import BridgeShape
 
 
 class SequenceCondition(Condition):
@@ -19,12 +20,15 @@ class SequenceCondition(Condition):
     sizes_bridge_by = "cross_layers"
     without_teacher = "none"
     trivial_ablations = frozenset({"mismatched", "shuffled", "zeroed"})
-    trivial_note = (
-        "Mismatched, shuffled and zeroed are trivial here: this student sees the text only through"
-        " the states, and cannot work without them. Gates shut are not: the rest of the bridge"
-        " stays open."
-    )
 
-    def describe_input(self, layers: str) -> str:
+    def describe_input(self, shape: BridgeShape, layers: str) -> str:
         """Return the layers."""
         return layers
+
+    def trivial_note(self, shape: BridgeShape) -> str:
+        """Return that the states are all that the student reads."""
+        return (
+            "Mismatched, shuffled and zeroed are trivial here: this student sees the text only"
+            " through the states, and cannot work without them. Gates shut are not: the rest of the"
+            " bridge stays open."
+        )

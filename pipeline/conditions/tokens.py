@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.conditions.cached import PROMPTS, WHOLE_EXAMPLES
 from pipeline.conditions.interface import Condition
+from pipeline.shapes import BridgeShape
 
 
 class TokensCondition(Condition):
@@ -14,8 +15,6 @@ class TokensCondition(Condition):
     is_aligned = False
     may_leak = False
     sizes_bridge_by = "cross_layers"
-    trivial_ablations = frozenset()
-    trivial_note = ""
 
 
 class NoneCondition(TokensCondition):
@@ -26,7 +25,7 @@ class NoneCondition(TokensCondition):
     caches = (WHOLE_EXAMPLES,)
     without_teacher = "none"
 
-    def describe_input(self, layers: str) -> str:
+    def describe_input(self, shape: BridgeShape, layers: str) -> str:
         """Return that there is no teacher."""
         return "the tokens themselves, no teacher"
 
@@ -39,6 +38,6 @@ class TextCondition(TokensCondition):
     caches = (PROMPTS, WHOLE_EXAMPLES)
     without_teacher = "text"
 
-    def describe_input(self, layers: str) -> str:
+    def describe_input(self, shape: BridgeShape, layers: str) -> str:
         """Return that there is no teacher."""
         return "prompt and answer in its own tokens, no teacher"

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from pipeline.batches.answers import first_states
 from pipeline.batches.examples import CachedExamples, Features
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.bridges.sequence import SequenceBridge
@@ -17,10 +18,16 @@ from pipeline.model.bridges.sequence import SequenceBridge
 class MismatchedPrompts(CachedExamples):
     """The same answers, each with the states of another example's prompt."""
 
-    def __init__(self, matched: CachedExamples) -> None:
-        """Exchange the states of at least two examples."""
+    def __init__(self, matched: CachedExamples, positions: int | None = None) -> None:
+        """Exchange the states of at least two examples.
+
+        Args:
+            matched: the answers with their own states.
+            positions: of the decoder, if states take them: of a longer prompt the first states
+                that fit are read. None: no limit.
+        """
         super().__init__(matched.cache, matched.layers)
-        self._matched = matched
+        self._matched, self._positions = matched, positions
         self._partners = _partners(matched.indices)
 
     @property
@@ -40,11 +47,15 @@ class MismatchedPrompts(CachedExamples):
     def at(self, place: int) -> Features:
         """Return the answer at a place with the states of the next answer to another example."""
         own, other = self._matched.at(place), self._matched.at(self._partners[place])
-        exchanged = {
-            name: other[name] if "." in name or name == "states_mask" else own[name] for name in own
+        states = {
+            name: values for name, values in other.items() if "." in name or name == "states_mask"
         }
+        if self._positions is not None:
+            states = first_states(states, self._positions - len(own["input_ids"]))
+        exchanged = own | states
         if "state_places" in own:  # the other prompt may be shorter
-            exchanged["state_places"] = own["state_places"].clamp(max=len(other["states_mask"]) - 1)
+            last = len(states["states_mask"]) - 1
+            exchanged["state_places"] = own["state_places"].clamp(max=last)
         return exchanged
 
 

@@ -61,7 +61,7 @@ class Evaluator:
         result = StudentResult(
             name=run.name,
             kind=run.kind,
-            about=describe(run.name),
+            about=describe(run.name, run.settings.condition),
             reads=run.reads,
             condition=run.settings.condition,
             layers=run.settings.layers_read,
@@ -77,6 +77,7 @@ class Evaluator:
             val_loss_interval=losses.interval(),
             flops_per_token=flops_per_token,
             training_flops=flops_per_token * trained.tokens,
+            layer_weights=trained.layer_weights or None,
             leak=leak,
             ablations=ablations,
             **vars(answers.figures),

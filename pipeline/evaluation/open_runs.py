@@ -49,7 +49,7 @@ class OpenRun:
             f"{'random teacher' if self.has_random_teacher else 'teacher'} layer"
             f" {', '.join(map(str, layers))}{' (embeddings only)' if layers == [0] else ''}"
         )
-        return self.settings.conditioning.describe_input(states)
+        return self.settings.conditioning.describe_input(self.settings, states)
 
     def same_rows(self, student: OpenRun, rows: Sequence[int]) -> list[int]:
         """Return the indices, in this run's cache, of rows of the student's cache."""

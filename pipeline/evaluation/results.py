@@ -69,6 +69,7 @@ class StudentResult:
         kind: `student`, `control`, `layer` or `baseline`.
         about, reads: short descriptions of the run and of its inputs.
         leaks: whether predictions see the answer.
+        layer_weights: of mixed layers, the learned weights by layer; their sum is 1.
         val_loss: nats per token on held-out rows.
         bits_per_byte: loss per byte of answer text; None if runs learn different text.
         ablations: held-out loss by ablation, nats per token.
@@ -98,6 +99,7 @@ class StudentResult:
     val_loss_interval: Interval | None = None
     flops_per_token: float | None = field(default=None, metadata=OPTIONAL | key("flops_a_token"))
     training_flops: float = 0.0
+    layer_weights: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
     leak: Leak | None = field(default=None, metadata=OPTIONAL)
     ablations: dict[str, float] | None = field(default=None, metadata=OPTIONAL | key("features"))
     score: AnswerScore | None = field(default=None, metadata=OPTIONAL)

@@ -171,7 +171,7 @@ def _results(
             stored_tokens=sum(record.stored_tokens for record in student.cache.records),
             flops_per_token=outcome.teacher_flops_per_token,
         ),
-        trivial_ablations=student.settings.conditioning.trivial_note,
+        trivial_ablations=student.settings.conditioning.trivial_note(student.settings),
         codecs=codec_distortion(student.cache),
         score=score if prompts.conversations else None,
         samples=shown_samples(prompts.conversations, answers),

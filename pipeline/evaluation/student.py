@@ -102,7 +102,9 @@ class HeldOutStudent:
         if not self._settings.conditioning.is_aligned:
             if len(set(self._examples.indices)) < 2:
                 return None
-            examples = MismatchedPrompts(self._examples)
+            config = self._model.config
+            positions = config.positions if config.states_take_positions else None
+            examples = MismatchedPrompts(self._examples, positions)
             return self._row_losses(examples, self._order, self._decoder).loss
         if len(self._rows) < 2:
             return None

@@ -38,7 +38,7 @@ def build_student(
             pretrained decoder or of a student without a teacher.
         new_weights: use only the shape of a pretrained decoder.
         vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of the student's.
-        longest: number of tokens of the longest example.
+        longest: number of positions that the longest example takes.
         teacher_hidden_size: `d_teacher`.
         condition: as in `LLMModulesConfig`.
         bos_token_id, eos_token_id: begin (with `prompt`) and end an answer.
@@ -51,7 +51,7 @@ def build_student(
             example, it does not predict by an LM head alone, or the bridge cannot be built.
     """
     bridge = bridge or BridgeShape()
-    body = student_body(student, condition, longest)
+    body = student_body(student, condition, longest, bridge.join)
     conditioning = condition_named(condition)
     conditioning.require_bridge(bridge, body_shape(body))
     own_tokens = conditioning.own_tokens

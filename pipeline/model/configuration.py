@@ -185,6 +185,11 @@ class LLMModulesConfig(PreTrainedConfig):
         return self.prompt_text or self.conditioning.reads_prompt_tokens
 
     @property
+    def states_take_positions(self) -> bool:
+        """Whether each state of a prompt takes one of the decoder's positions."""
+        return self.conditioning.states_take_positions(self)
+
+    @property
     def cross_blocks(self) -> list[int] | None:
         """Blocks with a cross-attention layer before them; None: the layers precede all."""
         return self.conditioning.cross_blocks(self, self.blocks)

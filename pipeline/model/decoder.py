@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GPTNeoConfig, PreTrainedConfig
@@ -27,7 +28,9 @@ def body_shape(decoder: PreTrainedConfig) -> Body:
     return _Shape(int(decoder.hidden_size), int(decoder.num_hidden_layers))
 
 
-def student_body(student: str, condition: str, longest: int) -> PreTrainedConfig:
+def student_body(
+    student: str, condition: str, longest: int, join: Sequence[str] = ()
+) -> PreTrainedConfig:
     """Return the configuration of a student's decoder, with positions for the longest example.
 
     A pretrained GPT-Neo gets more positions unless it reads its own tokens. Other families have
@@ -36,7 +39,8 @@ def student_body(student: str, condition: str, longest: int) -> PreTrainedConfig
     Args:
         student: as on the command line.
         condition: what the student reads.
-        longest: number of tokens of the longest example.
+        longest: number of positions that the longest example takes.
+        join: how the states reach the student, for the message.
 
     Raises:
         InputError: there is no such decoder, the student cannot be built on it, or it has too few
@@ -57,8 +61,10 @@ def student_body(student: str, condition: str, longest: int) -> PreTrainedConfig
         if own_tokens
         else "extract again with a smaller --max-tokens"
     )
+    states = " with its states (--join prefix)" if "prefix" in join else ""
     raise InputError(
-        f"student {student}: has {limit} positions, the longest example {longest} tokens; {advice}"
+        f"student {student}: has {limit} positions, the longest example {longest} tokens{states};"
+        f" {advice}"
     )
 
 

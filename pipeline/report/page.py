@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from cache.files import write_atomically
 from pipeline.evaluation.results import CodecDistortion, EvaluationResults, StudentResult
 from pipeline.report.figures import as_svg, write_png
+from pipeline.report.layer_plot import layer_bars
 from pipeline.report.loss_plots import loss_curves, run_bars
 from pipeline.report.rate_plot import RatePoint, rate_plot
 
@@ -32,9 +33,11 @@ def write_report(
     rate_plots = {
         codec.layer: _rate_plot(codec) for codec in results.codecs if len(codec.tried) > 1
     }
+    mixed = {run.name: run.layer_weights for run in results.students if run.layer_weights}
     plots: dict[str, Figure] = {
         "runs": run_bars(results.students),
         "loss": loss_curves(metrics),
+        **({"layers": layer_bars(mixed)} if mixed else {}),
         **{f"codec-{layer}": plot for layer, plot in rate_plots.items()},
     }
     ablations = [name for run in results.students for name in run.ablations or ()]

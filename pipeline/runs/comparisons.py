@@ -54,11 +54,15 @@ def display_order(name: str) -> tuple[int, int, str]:
     return 2, BASELINES.index(name) if name in BASELINES else len(BASELINES), name
 
 
-def describe(name: str) -> str:
-    """Return a short description of a student or comparison run."""
+def describe(name: str, condition: str = "") -> str:
+    """Return a short description of a student or comparison run of a condition."""
     descriptions = {
         "student": "the student",
-        "no-teacher": "the same decoder on the tokens",
+        "no-teacher": (
+            "the same decoder on prompt and answer as text"
+            if condition == "text"
+            else "the same decoder on the tokens"
+        ),
         RANDOM_TEACHER: "a teacher of random weights",
         "gpt-neo-untouched": "the decoder without training",
         "gpt-neo-fine-tuned": "the decoder, fine-tuned on the same data",

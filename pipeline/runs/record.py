@@ -48,6 +48,7 @@ class RunResult:
     Attributes:
         tokens: tokens trained on, over all epochs.
         best_val_loss: nats per token, at `best_step`, whose weights are the run's model.
+        layer_weights: of mixed layers, the learned weights by layer; their sum is 1.
         peak_memory: bytes, of the host and of the GPU.
         weights_in_memory: bytes of parameters and buffers, by owner.
         loaded: modules of this program and model families imported at the end of training.
@@ -60,6 +61,7 @@ class RunResult:
     best_val_loss: float
     seconds: float
     parameters: int
+    layer_weights: dict[str, float] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
     weights_in_memory: dict[str, int] = field(default_factory=dict)
     loaded: dict[str, Any] = field(default_factory=dict)

@@ -74,6 +74,11 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return self.condition == "prompt" and "add" in self.join
 
     @property
+    def states_take_positions(self) -> bool:
+        """Return whether each state of a prompt takes one of the decoder's positions."""
+        return self.conditioning.states_take_positions(self)
+
+    @property
     def size_of_batches(self) -> BatchSize:
         """Return the size of a batch, in examples or tokens."""
         return BatchSize(self.batch_size, self.batch_tokens)
@@ -166,6 +171,11 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
             raise InputError(
                 f"--lora {self.lora}: trains adapters of the student, and --freeze student nothing"
                 " of it; use one of them"
+            )
+        if self.gradient_checkpointing and self.condition == "prompt" and "merged" in self.join:
+            raise InputError(
+                "--gradient-checkpointing: blocks that are recomputed read no further keys and"
+                " values (--join merged); omit it, or choose another --join"
             )
         if not self.trained_parts:
             raise InputError(

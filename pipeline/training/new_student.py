@@ -15,6 +15,7 @@ from pipeline.data.student_tokens import begin_token
 from pipeline.data.vocabulary import VOCABULARY, read_vocabulary
 from pipeline.errors import InputError
 from pipeline.model import LLMModulesForCausalLM, build_student, init_from_self_attention
+from pipeline.runs.examples import positions_needed
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.adapters import add_adapters, freeze_decoder
 from pipeline.training.head_init import init_head
@@ -43,9 +44,7 @@ def new_student(
         settings.student,
         new_weights=settings.new_weights,
         vocab_size=len(tokenizer) if own_tokens else cache.manifest.vocab_size,
-        longest=max(max(dataset.lengths) for dataset in examples)
-        if own_tokens
-        else int(cache.lengths.max()),
+        longest=positions_needed(settings, examples) if own_tokens else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
         condition=settings.condition,
         bridge=settings,

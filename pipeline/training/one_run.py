@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from cache import Cache
+from pipeline.model import LLMModulesForCausalLM
 from pipeline.processes import process_share
 from pipeline.progress import NO_PROGRESS, count_columns, progress_bar, shown_progress
 from pipeline.runs.environment import peak_memory, reset_peak_memory
@@ -105,6 +106,7 @@ def train_one(
             best_val_loss=state.best_metric,
             seconds=seconds,
             parameters=prepared.model.num_parameters(),
+            layer_weights=_layer_weights(prepared.model),
             peak_memory=peak_memory(),
             weights_in_memory=weights_of_run(prepared),
             loaded=loaded_modules(),
@@ -114,6 +116,13 @@ def train_one(
         _save_model(folder, prepared)
         folder.write_record(record)
     return record
+
+
+def _layer_weights(model: LLMModulesForCausalLM) -> dict[str, float]:
+    """Return the learned weights of mixed layers by layer; empty if layers are not mixed."""
+    weights = model.bridge.layer_weights or []
+    layers = map(str, model.config.teacher_layers if weights else ())
+    return dict(zip(layers, weights, strict=True))
 
 
 def _train_to_the_end(trainer: StudentTrainer, checkpoint: Path | None) -> float:

@@ -12,7 +12,7 @@ from pipeline.data.vocabulary import kept_head
 from pipeline.errors import InputError
 from pipeline.model import body_shape, student_body
 from pipeline.runs.comparisons import RANDOM_TEACHER, comparison_settings, why_impossible
-from pipeline.runs.examples import examples_of, students_tokenizer
+from pipeline.runs.examples import examples_of, positions_needed, students_tokenizer
 from pipeline.runs.settings import TrainSettings
 from pipeline.shapes import SIZES
 
@@ -39,10 +39,10 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
                 f"{cache.address}: holds plain text, and --condition prompt and text learn answers"
             )
         if settings.student not in SIZES:  # a new one gets enough positions
-            lengths = examples_of(
-                replace(settings, layers=()), cache, range(len(cache)), tokenizer
-            ).lengths
-            student_body(settings.student, settings.condition, max(lengths))
+            one_layer = replace(settings, layers=tuple(cache.manifest.layers)[:1])
+            examples = examples_of(one_layer, cache, range(len(cache)), tokenizer)
+            longest = positions_needed(settings, [examples])
+            student_body(settings.student, settings.condition, longest, settings.join)
 
 
 def unfit_comparisons(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:

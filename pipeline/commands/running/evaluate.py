@@ -8,7 +8,7 @@ from cache.files import write_atomically
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
 from pipeline.commands.running.baselines import train_baselines
-from pipeline.commands.running.console import result_console
+from pipeline.commands.running.console import layer_weights, result_console
 from pipeline.evaluation.harness import HarnessTasks
 from pipeline.evaluation.results import EvaluationResults, ScoreDescription, StudentResult
 from pipeline.evaluation.run import evaluate
@@ -87,6 +87,8 @@ def _lines(results: EvaluationResults) -> list[str]:
                 f"{_ABLATIONS.get(name, name)} {loss:.4f}" for name, loss in run.ablations.items()
             ]
             lines.append(f"{run.name}, held-out loss by ablation: {', '.join(losses)}")
+        if run.layer_weights:
+            lines.append(f"{run.name}, weights of its layers: {layer_weights(run.layer_weights)}")
         if run.leak:
             lines.append(
                 f"{run.name}, leak: loss {run.leak.reported:.4f} as reported,"

@@ -9,6 +9,7 @@ import click
 from cache.storage import StorageLocation
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.counted import counted
+from pipeline.commands.running.console import layer_weights
 from pipeline.processes import is_main_process
 from pipeline.report.figures import write_png
 from pipeline.report.loss_plots import loss_curves
@@ -48,6 +49,8 @@ def train_and_report(
             f" {counted(result.tokens, 'token')} in {result.seconds:.0f} s; best validation"
             f" loss {result.best_val_loss:.4f} at step {result.best_step}; {folder.curve}"
         )
+        if result.layer_weights:
+            click.echo(f"weights of the mixed layers: {layer_weights(result.layer_weights)}")
         for name, run in folder.finished_comparisons().items():
             click.echo(f"{name}: best validation loss {run.read_record().result.best_val_loss:.4f}")
         for reason, count in record.left_out.items():

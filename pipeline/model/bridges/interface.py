@@ -105,6 +105,11 @@ class Bridge(nn.Module, ABC):
             ValueError: an argument is missing or has the wrong width.
         """
 
+    @property
+    def layer_weights(self) -> list[float] | None:
+        """The weights of the teacher's layers in the mean that is read, None without one."""
+        return None
+
     def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
         """Return the number of positions of the key-value cache before the first token's."""
         return 0

@@ -81,6 +81,11 @@ class PromptBridge(Bridge):
             "states_mask": step.states_mask,
         }
 
+    @property
+    def layer_weights(self) -> list[float] | None:
+        """The weights of the teacher's layers, whose sum is 1; None if they are not mixed."""
+        return None if self.mix is None else self.mix.detach().float().softmax(dim=0).tolist()
+
     def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
         """Return the number of positions that a prompt's states take in the key-value cache."""
         takes_positions = any(join.is_cached for join in self._joins())

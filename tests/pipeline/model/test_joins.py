@@ -128,6 +128,25 @@ def test_a_padded_batch_is_generated_as_one_by_one(folder: Path, join: tuple[str
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("search", [{"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}])
+@pytest.mark.parametrize("join", JOINS)
+def test_beam_search_in_a_batch_equals_one_by_one(
+    gpt_neo: Path, join: tuple[str, ...], search: dict[str, int]
+) -> None:
+    student, options = joined(gpt_neo, join), {"max_new_tokens": 6, **GREEDY, **search}
+    rows = [row_of(tokens, states, tokens) for tokens, states in ((3, 6), (7, 4))]
+    alone = [
+        answer
+        for row in rows
+        for answer in student.generate(
+            **row, attention_mask=torch.ones_like(row["input_ids"]), **options
+        )[:, -6:].tolist()
+    ]
+    together = student.generate(**batch_of(rows, "left"), **options)
+    assert together[:, -6:].tolist() == alone
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("join", JOINS)
 def test_a_padded_batch_is_read_as_one_by_one(folder: Path, join: tuple[str, ...]) -> None:
     student = joined(folder, join)

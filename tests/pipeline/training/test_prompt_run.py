@@ -215,6 +215,7 @@ def test_a_cache_in_an_object_store_gives_the_same_weights(
     assert digest == open_cache(prompt_cache).content_digest
     options = (
         *("--condition", "prompt", "--cross-every", 1, "--batch-size", 8),
+        *("--prompt-text", "--join", "cross", "--join", "add"),
         *("--max-steps", 4, "--device", "cpu"),
     )
     for name, cache, more in (("folder", prompt_cache, ()), ("store", address, store)):
