@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ import pytest
 from pipeline.evaluation.results import EvaluationResults
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.json_dataclasses import to_json
 from pipeline.option import with_current_names
 from pipeline.runs.comparisons import comparison_settings
 from pipeline.runs.folder import RunFolder
+from pipeline.runs.settings import TrainSettings
 from tests.conftest import ROOT, RunCli
 
 STORED = ROOT / "tests" / "fixtures" / "run-0.1"
@@ -49,8 +51,9 @@ def test_the_record_is_read() -> None:
     stored = with_current_names(RECORD["settings"])
     assert {name: written["settings"][name] for name in stored} == stored
     added = {name: item for name, item in written["settings"].items() if name not in stored}
-    assert not any(item for item in added.values() if item != "random"), added
-    assert written["result"] == RECORD["result"] | {"weights_in_memory": {}}
+    defaults = {field.name: to_json(field.default) for field in fields(TrainSettings)}
+    assert added == {name: defaults[name] for name in added}
+    assert written["result"] == RECORD["result"] | {"weights_in_memory": {}, "layer_weights": {}}
 
 
 def test_comparison_runs_are_found_in_their_old_folder() -> None:
