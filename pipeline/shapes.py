@@ -96,8 +96,7 @@ class BridgeShape:
             "With --condition prompt, how the states reach the student; may be repeated. cross:"
             " Enhanced Cross-Attention inside its blocks. add: projected, and added to the"
             " embeddings of the prompt's tokens (needs --prompt-text). prefix: projected, as"
-            " embeddings before the student's tokens. merged: as further keys and values of each"
-            " block's own attention."
+            " embeddings before the student's tokens."
         ),
     ] = ("cross",)
     states_dropout: Annotated[

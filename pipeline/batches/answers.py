@@ -104,6 +104,11 @@ class CachedAnswers(CachedExamples):
         learned = self._columns["learned"].repeat_interleave(self._offsets.diff())
         return set(self._tokens[places >= ends - learned].unique().tolist())
 
+    @property
+    def read_tokens(self) -> set[int]:
+        """Token ids that occur in the answers and in the prompts that are read."""
+        return set(self._tokens.unique().tolist())
+
     def learned_bytes(self, place: int) -> int:
         """Return the bytes of the answer at a place."""
         return int(self._columns["bytes"][place])

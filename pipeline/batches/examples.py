@@ -83,6 +83,11 @@ class CachedExamples(Dataset[Features], ABC):
         """Token ids to learn; None: those of the cache's vocabulary."""
         return None
 
+    @property
+    def read_tokens(self) -> set[int] | None:
+        """Token ids that the student reads; None: those of the cache's vocabulary."""
+        return None
+
     @abstractmethod
     def at(self, place: int) -> Features:
         """Return the example at a place."""

@@ -32,10 +32,9 @@ class PromptCondition(Condition):
         """Return that attention has no order; the joins add and prefix keep that of the states."""
         if {"add", "prefix"} & {*shape.join}:
             return ""
-        windows = " unless the decoder attends in windows" if "merged" in shape.join else ""
         return (
-            f"Shuffled is trivial here{windows}: attention to a prompt has no order, because its"
-            " states contain their positions."
+            "Shuffled is trivial here: attention to a prompt has no order, because its states"
+            " contain their positions."
         )
 
     def states_take_positions(self, shape: CrossPlacement) -> bool:
@@ -83,10 +82,6 @@ class PromptCondition(Condition):
         if "add" in shape.join and not shape.prompt_text:
             raise InputError(
                 "--join add: adds states to the prompt's own tokens; add --prompt-text"
-            )
-        if {"prefix", "merged"} <= {*shape.join}:
-            raise InputError(
-                "--join prefix, merged: both put the states before the student's tokens; use one"
             )
         if shape.join != ("cross",) and len(shape.layers) > 1 and not shape.mix_layers:
             raise InputError(

@@ -30,6 +30,7 @@ def build_student(
     bos_token_id: int | None = None,
     bridge: BridgeShape | None = None,
     head_tokens: Sequence[int] | None = None,
+    embedded_tokens: Sequence[int] | None = None,
 ) -> LLMModulesForCausalLM:
     """Return an untrained student.
 
@@ -45,6 +46,8 @@ def build_student(
         pad_token_id: pads batches in generation.
         bridge: shape of its bridge; None: as in the paper.
         head_tokens: tokens that the LM head spans, ascending; None: the whole vocabulary.
+        embedded_tokens: tokens with an embedding of their own, ascending, for new weights only;
+            None: the whole vocabulary.
 
     Raises:
         InputError: there is no such pretrained decoder, it has too few positions for the longest
@@ -63,13 +66,16 @@ def build_student(
             )
         vocab_size = body.vocab_size
     body.vocab_size, body.bos_token_id, body.eos_token_id = vocab_size, None, eos_token_id
-    if not own_tokens:
+    if embedded_tokens is not None:
+        body.vocab_size = len(embedded_tokens) + 1
+    if not own_tokens or embedded_tokens is not None:
         body.pad_token_id = None  # of other tokens
     cross_layers = conditioning.cross_layers(bridge, body.num_hidden_layers)
     config = LLMModulesConfig(
         decoder=body,
         vocab_size=vocab_size,
         head_size=None if head_tokens is None else len(head_tokens),
+        embedded_size=None if embedded_tokens is None else len(embedded_tokens),
         condition=condition,
         teacher_hidden_size=teacher_hidden_size,
         teacher_layers=bridge.teacher_layers,
@@ -94,6 +100,8 @@ def build_student(
     model = LLMModulesForCausalLM(config)
     if head_tokens is not None:
         model.head_tokens = torch.tensor(head_tokens)
+    if embedded_tokens is not None:
+        model.embedded_tokens = torch.tensor(embedded_tokens)
     if student not in SIZES and (
         problem := causality_problem(
             model.body, replaces_embeddings=model.bridge.replaces_embeddings

@@ -30,6 +30,8 @@ class LLMModulesConfig(PreTrainedConfig):
         vocab_size: size of the teacher's vocabulary; with `prompt` and `text`, of the decoder's.
         head_size: number of tokens that the LM head spans, listed by the model's `head_tokens`;
             None: the whole vocabulary.
+        embedded_size: number of tokens with an embedding of their own, listed by the model's
+            `embedded_tokens`; all others share one. None: the whole vocabulary.
         condition: what the student reads. `sequence`: the teacher's hidden states of every token,
             causally. `prompt`: its own tokens of the answer, and the teacher's hidden states of
             everything before it. The two controls have no teacher: `none` reads the teacher's
@@ -43,7 +45,7 @@ class LLMModulesConfig(PreTrainedConfig):
         standardise: with `prompt`, whether states are standardised by channel.
         states_dropout: with `prompt`, the share of states that are not seen in training.
         prompt_text: with `prompt`, whether the student reads the prompt's tokens, too.
-        join: with `prompt`, how the states reach the student: `cross`, `add`, `prefix`, `merged`.
+        join: with `prompt`, how the states reach the student: `cross`, `add`, `prefix`.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
@@ -63,6 +65,7 @@ class LLMModulesConfig(PreTrainedConfig):
     decoder: dict[str, Any] | PreTrainedConfig | None = None
     vocab_size: int = 151936
     head_size: int | None = None
+    embedded_size: int | None = None
     condition: str = "sequence"
     teacher_hidden_size: int = 1536
     teacher_layers: Sequence[int] = (-1,)

@@ -25,6 +25,7 @@ from pipeline.model.bridges.registry import build_bridge
 from pipeline.model.configuration import LLMModulesConfig
 from pipeline.model.cross_attention import Gate
 from pipeline.model.loss import SoftTargets, next_token_loss, token_losses
+from pipeline.model.token_rows import rows_of_tokens, spread_over
 from pipeline.model.visible import needs_no_mask
 
 
@@ -66,6 +67,11 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self.head_tokens: torch.Tensor | None
         self.register_buffer(
             "head_tokens", None if config.head_size is None else torch.arange(config.head_size)
+        )
+        self.embedded_tokens: torch.Tensor | None
+        self.register_buffer(
+            "embedded_tokens",
+            None if config.embedded_size is None else torch.arange(config.embedded_size),
         )
         self.post_init()
 
@@ -176,6 +182,8 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         past: Cache | None,
     ) -> torch.Tensor:
         """Return the body's last states `[B, T, d_student]`."""
+        if input_ids is not None:
+            input_ids = self._embedding_rows(input_ids)
         if hidden_states is not None:
             hidden_states = hidden_states.to(self.lm_head.weight.dtype)
         if attention_mask is None and past is not None and (seen := self._seen(past, states_mask)):
@@ -210,13 +218,11 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         """Return the last states `[B, T, d_student]` for the arguments that a bridge made."""
         before_blocks, leading = inputs.pop("before_blocks", {}), inputs.pop("leading", 0)
         attention_mask = inputs.pop("attention_mask", attention_mask)
-        past = inputs.pop("past_key_values", past)
         read = inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]
         if attention_mask is not None and needs_no_mask(attention_mask, read.shape[1]):
             # without a mask, transformers would take positions of padding for packed examples
             attention_mask = None
-            if read.shape[1] > 1:
-                inputs.pop("position_ids", None)
+            inputs.pop("position_ids", None)
         inputs.setdefault("position_ids", positions(read, attention_mask))
         if not self._takes_positions:
             del inputs["position_ids"]
@@ -230,28 +236,23 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         states_BTS: torch.Tensor = output.last_hidden_state[:, leading:]
         return states_BTS
 
-    def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
-        """Return the LM head's row of each labelled token.
+    def _embedding_rows(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
+        """Return the row of each token's embedding; the last one is that of all other tokens."""
+        if self.embedded_tokens is None:
+            return input_ids_BT
+        return rows_of_tokens(self.embedded_tokens, input_ids_BT)
 
-        A token that the head does not span gets an index past the last row, which the loss refuses.
-        """
+    def _rows_of(self, labels_BT: torch.Tensor) -> torch.Tensor:
+        """Return the LM head's row of each label; the loss refuses one without a row."""
         if self.head_tokens is None:
             return labels_BT
-        rows_BT = torch.searchsorted(self.head_tokens, labels_BT).clamp(
-            max=len(self.head_tokens) - 1
-        )
-        rows_BT = rows_BT.where(self.head_tokens[rows_BT] == labels_BT, len(self.head_tokens))
-        return rows_BT.where(labels_BT != IGNORE, IGNORE)
+        return rows_of_tokens(self.head_tokens, labels_BT).where(labels_BT != IGNORE, IGNORE)
 
     def _over_vocabulary(self, logits_BTH: torch.Tensor) -> torch.Tensor:
         """Return logits `[B, T, vocabulary]`, -inf for tokens that the head does not span."""
         if self.head_tokens is None:
             return logits_BTH
-        logits_BTV = logits_BTH.new_full(
-            (*logits_BTH.shape[:-1], self.config.vocab_size), -torch.inf
-        )
-        logits_BTV[..., self.head_tokens] = logits_BTH
-        return logits_BTV
+        return spread_over(logits_BTH, self.head_tokens, self.config.vocab_size)
 
     def prepare_inputs_for_generation(  # type: ignore[override]  # generate() passes everything by keyword
         self,

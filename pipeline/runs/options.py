@@ -52,8 +52,8 @@ class StudentOptions:
     vocab: Annotated[
         Literal["whole", "dataset"],
         Option(
-            "Tokens that the LM head spans: all, or those that occur in the data set, often ten"
-            " times fewer; the student can write no others."
+            "Tokens that the LM head and new embeddings span: all, or those that occur in the data"
+            " set, often ten times fewer; the student can write no others."
         ),
     ] = "whole"
     head_init: Annotated[

@@ -94,6 +94,12 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return self.lora is not None or "student" in self.freeze
 
     @property
+    def embeds_dataset(self) -> bool:
+        """Return whether new embeddings span only the tokens that occur, as the LM head does."""
+        is_new = self.student in SIZES or self.new_weights
+        return self.vocab == "dataset" and is_new and not self.conditioning.is_aligned
+
+    @property
     def trained_parts(self) -> set[Part]:
         """Return the parts that are trained; the LM head may belong to the decoder."""
         head_is_frozen = self.keeps_head or (self.own_tokens and self.freezes_decoder)
@@ -171,11 +177,6 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
             raise InputError(
                 f"--lora {self.lora}: trains adapters of the student, and --freeze student nothing"
                 " of it; use one of them"
-            )
-        if self.gradient_checkpointing and self.condition == "prompt" and "merged" in self.join:
-            raise InputError(
-                "--gradient-checkpointing: blocks that are recomputed read no further keys and"
-                " values (--join merged); omit it, or choose another --join"
             )
         if not self.trained_parts:
             raise InputError(

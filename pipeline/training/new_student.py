@@ -51,7 +51,16 @@ def new_student(
         bos_token_id=begin_token(tokenizer) if own_tokens else None,
         eos_token_id=end,
         pad_token_id=pad if isinstance(pad, int) else end,
-        head_tokens=_occurring(cache, examples) if settings.vocab == "dataset" else None,
+        head_tokens=(
+            _in_dataset(cache, [dataset.occurring for dataset in examples])
+            if settings.vocab == "dataset"
+            else None
+        ),
+        embedded_tokens=(
+            _in_dataset(cache, [dataset.read_tokens for dataset in examples])
+            if settings.embeds_dataset
+            else None
+        ),
     )
     if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise InputError(
@@ -96,9 +105,8 @@ def _freeze(model: LLMModulesForCausalLM, part: Part) -> None:
         parts[part].requires_grad_(False)
 
 
-def _occurring(cache: Cache, examples: Sequence[CachedExamples]) -> list[int]:
-    """Return the tokens that the LM head of `--vocab dataset` spans, ascending."""
-    occurring = [dataset.occurring for dataset in examples]
+def _in_dataset(cache: Cache, occurring: Sequence[set[int] | None]) -> list[int]:
+    """Return the tokens of data sets, ascending; of one that does not list them, the cache's."""
     if all(tokens is not None for tokens in occurring):
         return sorted({token for tokens in occurring for token in tokens or ()})
     try:

@@ -98,7 +98,7 @@ class Bridge(nn.Module, ABC):
 
         These are `input_ids` or `inputs_embeds`, and optionally `position_ids` (by default, counted
         without padding), `before_blocks` (see `pipeline.model.blocks.Functions`), another
-        `attention_mask` or `past_key_values`, and `leading`, the number of embeddings before those
+        `attention_mask`, and `leading`, the number of embeddings before those
         of tokens.
 
         Raises:

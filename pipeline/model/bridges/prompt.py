@@ -61,16 +61,12 @@ class PromptBridge(Bridge):
             prompt = drop_states(prompt, self.dropout)
         for join in self._joins():
             join.extend(body, prompt)
-        arguments: dict[str, Any] = {
+        return {
             "inputs_embeds": body.embeds,
             "attention_mask": body.attention_mask,
-            "past_key_values": body.past,
             "before_blocks": body.before_blocks,
             "leading": body.leading,
         }
-        if body.position_ids is not None:
-            arguments["position_ids"] = body.position_ids
-        return arguments
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return the states of the prompts at the first step, and their mask at every step."""

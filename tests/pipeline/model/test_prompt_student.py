@@ -241,3 +241,25 @@ def test_wrong_states_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         make_prompt_student(pretrained)(input_ids=torch.tensor([[1]]), **states)
+
+
+@torch.no_grad()
+def test_tokens_without_an_embedding_of_their_own_share_one() -> None:
+    torch.manual_seed(0)
+    student = build_student(
+        "tiny",
+        vocab_size=VOCABULARY,
+        longest=10,
+        teacher_hidden_size=WIDTH,
+        condition="text",
+        eos_token_id=1,
+        pad_token_id=0,
+        head_tokens=[1, 5],
+        embedded_tokens=[1, 4, 5, 30],
+    ).eval()
+    assert student.get_input_embeddings().weight.shape[0] == 5
+    first, same, other = (
+        student(input_ids=torch.tensor([[1, token, 5]])).logits for token in (7, 39, 30)
+    )
+    torch.testing.assert_close(first, same)
+    assert (first - other)[..., [1, 5]].abs().max() > 1e-4

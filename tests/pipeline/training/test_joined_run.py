@@ -25,9 +25,9 @@ from pipeline.runs.folder import RunFolder
 from pipeline.training.run import train
 from pipeline.training.trainer import StudentTrainer
 from tests.conftest import RunCli
-from tests.pipeline.short_runs import require_equal_weights, short_prompt_run
+from tests.pipeline.short_runs import require_equal_weights, short_prompt_run, weights_of
 
-JOINS: list[tuple[str, ...]] = [("add",), ("prefix",), ("merged",), ("cross", "add")]
+JOINS: list[tuple[str, ...]] = [("add",), ("prefix",), ("cross", "add")]
 
 
 class Killed(Exception):
@@ -76,7 +76,7 @@ def test_a_joined_student_is_trained_evaluated_and_answers(
         " own tokens"
     )
     assert text["about"] == "the same decoder on prompt and answer as text"
-    assert bool(results["trivial"]) == (join == ("merged",))
+    assert not results["trivial"]
     assert student["flops_a_token"] > 0
     written = run_cli(
         "generate", "--run", str(run), "--prompt", "How many?", "--max-new-tokens", "3"
@@ -155,14 +155,6 @@ def test_recomputed_activations_give_the_same_joined_student(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_merged_states_cannot_be_recomputed(prompt_cache: Path, tmp_path: Path) -> None:
-    run = short_prompt_run(
-        prompt_cache, tmp_path / "run", join=("merged",), gradient_checkpointing=True
-    )
-    with pytest.raises(InputError, match=r"--gradient-checkpointing: .*--join merged"):
-        train(run)
-
-
 def test_coded_states_are_added(
     embedded_settings: Callable[..., ExtractSettings], prompt_cache: Path, tmp_path: Path
 ) -> None:
@@ -217,3 +209,19 @@ def test_an_option_that_may_be_repeated_is_varied(
         *("--condition", "prompt", "--vary", "join=cross nowhere"),
     )
     assert (refused.returncode, "'nowhere' is not one of" in refused.stderr) == (2, True)
+
+
+def test_new_embeddings_of_vocab_dataset_span_the_tokens_that_are_read(
+    prompt_cache: Path, tmp_path: Path
+) -> None:
+    sizes = {}
+    for name, changes in {"answers": {}, "prompts": {"prompt_text": True}}.items():
+        run = short_prompt_run(
+            prompt_cache, tmp_path / name, vocab="dataset", max_steps=1, **changes
+        )
+        train(run)
+        weights = weights_of(run.run)
+        sizes[name] = len(weights["body.wte.weight"])
+        assert len(weights["embedded_tokens"]) == sizes[name] - 1
+        assert set(weights["head_tokens"].tolist()) <= set(weights["embedded_tokens"].tolist())
+    assert sizes["answers"] < sizes["prompts"] < 2000

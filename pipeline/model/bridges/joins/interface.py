@@ -22,7 +22,6 @@ class BodyInputs:
         attention_mask: `[B, K]`, 1 for tokens and states so far, 0 for padding; None: all ones.
         past: key-value cache of the preceding tokens; extended in place.
         before_blocks: functions of the states before some blocks, by block number.
-        position_ids: `[B, T]`, positions of the tokens; None: counted from the first embedding.
         leading: number of embeddings that precede those of tokens.
     """
 
@@ -30,7 +29,6 @@ class BodyInputs:
     attention_mask: torch.Tensor | None
     past: Cache | None
     before_blocks: dict[int, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
-    position_ids: torch.Tensor | None = None
     leading: int = 0
 
 
