@@ -8,19 +8,25 @@ from functools import partial
 from typing import Any
 
 import torch
+from generate_joins import (
+    AFTER_PROMPT,
+    ALONE,
+    JoinedWays,
+    load_decoder,
+    new_student,
+    prompt_as_text,
+    seconds_of,
+)
 from plain_teacher import load_plain_teacher
-from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from cache import Cache
 from pipeline.device import choose_dtype
 from pipeline.generation.live_teacher import LiveTeacher
 from pipeline.generation.prompt_states import PromptStates
-from pipeline.model import LLMModulesForCausalLM, build_student
-from pipeline.shapes import SIZES
+from pipeline.model import LLMModulesForCausalLM
 from pipeline.teacher.load import load_teacher
 from pipeline.teacher.source import TeacherSource
 
-GPT_NEO_TOKENS = 50257
 LAYER = -1
 
 
@@ -31,30 +37,28 @@ def timers(
     device: torch.device,
     new_tokens: int,
     published_every: int,
+    *,
+    joins_only: bool = False,
 ) -> dict[str, Callable[[], float]]:
     """Load all models; return a function per way that generates once and returns the seconds.
 
     Args:
         cache: of one prompt.
         source: of the teacher.
-        student: name of its size.
+        student: a size, or a pretrained decoder.
         device: of all models.
         new_tokens: tokens to generate.
         published_every: the published way computes every N-th token.
+        joins_only: leave out `sequence` and the ways that it is compared with.
     """
     length = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
     options: dict[str, Any] = {**length, "do_sample": False, "pad_token_id": 0}
     ids_BT = torch.from_numpy(cache[0].input_ids.astype("int64"))[None].to(device)
     first_BT = torch.zeros(1, 1, dtype=torch.long, device=device)
     teacher = load_teacher(source, [LAYER], device, choose_dtype("auto", device))
-    whole_teacher = load_plain_teacher(source, device)
-    shape = GPTNeoConfig(
-        **SIZES[student], vocab_size=GPT_NEO_TOKENS, bos_token_id=0, eos_token_id=0
-    )
-    gpt_neo = GPTNeoForCausalLM(shape).eval().to(device)
-    new_student = partial(_new_student, student, width=teacher.width, device=device)
-    prompt_student = new_student("prompt", GPT_NEO_TOKENS)
-    sequence_student = new_student("sequence", cache.manifest.vocab_size)
+    decoder, prompt = load_decoder(student, device), prompt_as_text(cache, student)
+    text_BT = torch.tensor([prompt.ids], device=device)
+    prompt_student = new_student(student, "prompt", width=teacher.width, device=device)
 
     def with_prompt(states: PromptStates) -> Any:
         hidden_BKD, mask_BK = states.read(ids_BT.tolist())
@@ -65,13 +69,41 @@ def timers(
             **options,
         )
 
+    ways: dict[str, Callable[[], Any]] = {
+        ALONE: lambda: decoder.generate(first_BT, **options),
+        AFTER_PROMPT: lambda: decoder.generate(
+            text_BT, attention_mask=torch.ones_like(text_BT), **options
+        ),
+        "prompt": lambda: with_prompt(PromptStates([LAYER], lambda: teacher)),
+        "prompt, cached": lambda: with_prompt(PromptStates([LAYER], lambda: teacher, cache)),
+    }
+    joined = JoinedWays(
+        student=student,
+        prompt=prompt,
+        width=teacher.width,
+        read=lambda: PromptStates([LAYER], lambda: teacher).read(ids_BT.tolist()),
+        device=device,
+        options=options,
+    )
+    prompt_timers = {
+        **{name: partial(seconds_of, way) for name, way in ways.items()},
+        **joined.timers(),
+    }
+    if joins_only:
+        return prompt_timers
+    whole_teacher = load_plain_teacher(source, device)
+    sequence_student = new_student(
+        student,
+        "sequence",
+        width=teacher.width,
+        device=device,
+        vocab_size=cache.manifest.vocab_size,
+    )
+
     def with_sequence(reader: Any) -> Any:
         return sequence_student.generate(ids_BT, reader=reader, **options)
 
-    ways: dict[str, Callable[[], Any]] = {
-        "GPT-Neo alone": lambda: gpt_neo.generate(first_BT, **options),
-        "prompt": lambda: with_prompt(PromptStates([LAYER], lambda: teacher)),
-        "prompt, cached": lambda: with_prompt(PromptStates([LAYER], lambda: teacher, cache)),
+    sequence_ways: dict[str, Callable[[], Any]] = {
         "sequence": lambda: with_sequence(LiveTeacher(teacher, [LAYER], device)),
         "its student alone": lambda: with_sequence(_ZeroStates(teacher.width, device)),
         "teacher alone": lambda: whole_teacher.generate(
@@ -79,7 +111,8 @@ def timers(
         ),
     }
     return {
-        **{name: partial(_seconds_of, way) for name, way in ways.items()},
+        **prompt_timers,
+        **{name: partial(seconds_of, way) for name, way in sequence_ways.items()},
         "published": partial(
             _published_seconds, whole_teacher, sequence_student, ids_BT, new_tokens, published_every
         ),
@@ -97,31 +130,6 @@ class _ZeroStates:
     ) -> torch.Tensor:
         batch, length = input_ids_BK.shape
         return torch.zeros(batch, length - first, self._width, device=self._device)
-
-
-def _new_student(
-    size: str, condition: str, vocab_size: int, *, width: int, device: torch.device
-) -> LLMModulesForCausalLM:
-    """Return a student with random weights."""
-    model = build_student(
-        size,
-        vocab_size=vocab_size,
-        longest=2048,
-        teacher_hidden_size=width,
-        condition=condition,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return torch.nn.Module.to(model, device).eval()  # type: ignore[return-value]
-
-
-def _seconds_of(way: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    way()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter() - began
 
 
 @torch.inference_mode()

@@ -143,7 +143,7 @@ def of_generation(figures: dict[str, Any]) -> list[Ratio]:
         Ratio(
             "generate, --condition prompt: seconds",
             "GPT-Neo alone",
-            prompt["times_gpt_neo_alone"],
+            prompt["times_decoder_alone"],
             "less",
         ),
     ]
