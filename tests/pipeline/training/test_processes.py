@@ -85,6 +85,21 @@ def test_two_processes_train_as_one_and_each_resumes_the_other(
             assert float((values - whole[name]).norm()) <= 0.02 * float(values.norm()) + 1e-3, name
 
 
+@pytest.mark.slow
+def test_two_processes_train_a_joined_student_as_one(prompt_cache: Path, tmp_path: Path) -> None:
+    options = ("--condition", "prompt", "--prompt-text", "--join", "add", "--vocab", "dataset")
+    for processes in (1, 2):
+        done = trained(
+            *(prompt_cache, tmp_path / str(processes), processes, *options),
+            *("--layers", "-1,0", "--mix-layers", "--max-steps", 6),
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (RunFolder(tmp_path / str(processes)).read_record().result for processes in (1, 2))
+    assert one.tokens == two.tokens
+    assert two.best_val_loss == pytest.approx(one.best_val_loss, rel=1e-3)
+    assert two.layer_weights == pytest.approx(one.layer_weights, rel=1e-3)
+
+
 def test_batches_that_cannot_be_divided_among_processes_are_refused(
     small_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
