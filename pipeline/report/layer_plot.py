@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import COLOURS, INK, finish, new_figure
 
-_WIDTH = 0.8
+_WIDTH = 0.6
 """Width of a layer's bars together."""
 
 
@@ -30,4 +30,6 @@ def layer_bars(weights: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_xticks(range(len(layers)), layers)
     axes.set_xlabel("teacher layer")
     axes.set_ylabel("weight in the mean")
-    return finish(figure, axes)
+    finish(figure, axes)
+    axes.legend(frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
