@@ -17,12 +17,16 @@ $(READY): constraints.txt setup.cfg pyproject.toml
 	$(INSTALL) --editable '.[dev]'
 	touch $(READY)
 
-# The README's three commands, on the embedded teacher and data set.
+# The README's commands, on the embedded teacher and problems.
 demo: $(READY)
 	rm -rf demo
 	$(RUN) cli.py extract --cache demo/cache --layers -1,0
 	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 2 --batch-size 16 --bridge-lr 2e-3 --student-lr 2e-3
 	$(RUN) cli.py evaluate --run demo/run
+	$(RUN) -m pipeline.embedded.problems --unfinished --out demo/unfinished.jsonl
+	$(RUN) cli.py extract --dataset demo/unfinished.jsonl --cache demo/prompts --condition prompt --layers -1,0
+	$(RUN) cli.py train --cache demo/prompts --run demo/prompt-run --condition prompt --controls --epochs 8 --batch-size 16 --bridge-lr 1e-3 --student-lr 1e-3
+	$(RUN) cli.py evaluate --run demo/prompt-run
 
 # Every control and baseline over two seeds, on the embedded teacher and problems: docs/RESULTS.md.
 study: $(READY)

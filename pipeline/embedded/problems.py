@@ -6,6 +6,9 @@ two to four steps, which a small model learns from a hundred thousand problems, 
 
 A hash of the question decides whether a problem is `held_out`: the data set consists of held-out
 problems, and the teacher trains on the others.
+
+With `--unfinished` the same problems become prompts for a student that needs the teacher once: the
+solution ends before the result of its first calculation, which the teacher's states contain.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ SYSTEM_PROMPT = (
 )
 EMBEDDED_SEED = 2502_08213
 EMBEDDED_ROWS = 1200
+FOLLOW_UP = "How many tens?"
 
 _NAMES = (
     "Ann",
@@ -88,6 +92,19 @@ class Problem:
                 {"from": "user", "value": self.question},
                 {"from": "assistant", "value": answer},
             ],
+        }
+
+    def unfinished_row(self) -> dict[str, object]:
+        """Return a prompt whose solution lacks its first result, and the tens of that result."""
+        calculation, _, result = self.steps[0].partition("= ")
+        return {
+            "prompt": [
+                {"role": "system", "content": SYSTEM_PROMPT},
+                {"role": "user", "content": self.question},
+                {"role": "assistant", "content": f"<|begin_of_thought|>\n\n{calculation}= "},
+                {"role": "user", "content": FOLLOW_UP},
+            ],
+            "completion": [{"role": "assistant", "content": str(int(result.split()[0]) // 10)}],
         }
 
 
@@ -179,14 +196,14 @@ def generate_problems(seed: int, *, held_out: bool) -> Iterator[Problem]:
             yield problem
 
 
-def embedded_rows() -> list[dict[str, object]]:
-    """Return the embedded data set: `EMBEDDED_ROWS` different held-out problems."""
+def embedded_problems() -> list[Problem]:
+    """Return `EMBEDDED_ROWS` different held-out problems."""
     problems = generate_problems(EMBEDDED_SEED, held_out=True)
     chosen: dict[str, Problem] = {}
     while len(chosen) < EMBEDDED_ROWS:
         problem = next(problems)
         chosen.setdefault(problem.question, problem)
-    return [problem.stratos_row() for problem in chosen.values()]
+    return list(chosen.values())
 
 
 def question_rows(count: int) -> list[dict[str, object]]:
@@ -202,14 +219,26 @@ def question_rows(count: int) -> list[dict[str, object]]:
     help="Write this many questions without answers instead of the embedded problems.",
 )
 @click.option(
+    "--unfinished",
+    is_flag=True,
+    help="Write the embedded problems with unfinished solutions, as prompts.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path(__file__).parent / "problems.jsonl",
     help="[default: in place]",
 )
-def main(questions: int | None, out: Path) -> None:
-    """Write the embedded data set, or questions of the same kind, as JSON lines."""
-    rows = embedded_rows() if questions is None else question_rows(questions)
+def main(questions: int | None, unfinished: bool, out: Path) -> None:
+    """Write the embedded data set, or others made from such problems, as JSON lines."""
+    if unfinished and (questions is not None or out.name == "problems.jsonl"):
+        raise click.UsageError("--unfinished: name another --out, and omit --questions")
+    if questions is not None:
+        rows = question_rows(questions)
+    elif unfinished:
+        rows = [problem.unfinished_row() for problem in embedded_problems()]
+    else:
+        rows = [problem.stratos_row() for problem in embedded_problems()]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

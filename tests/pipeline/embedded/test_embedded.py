@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import CliRunner
 from safetensors import safe_open
@@ -14,7 +15,13 @@ from pipeline.data.sources import load_conversations
 from pipeline.data.templates import render
 from pipeline.data.tokens import tokenize_parts, tokenize_prompt
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
-from pipeline.embedded.problems import EMBEDDED_ROWS, Problem, generate_problems, main
+from pipeline.embedded.problems import (
+    EMBEDDED_ROWS,
+    Problem,
+    embedded_problems,
+    generate_problems,
+    main,
+)
 from pipeline.embedded.train_teacher import teacher_config, train_tokenizer
 from pipeline.scoring.mathematics.final_answer import final_answer
 from pipeline.scoring.mathematics.same_answer import same_answer
@@ -48,6 +55,36 @@ def test_the_answers_follow_from_the_worked_steps() -> None:
             }[sign]
             assert worked == int(result.split()[0]) >= 0
         assert problem.answer == int(problem.steps[-1].partition("=")[2].split()[0])
+
+
+def test_unfinished_solutions_end_where_the_teacher_predicts_the_result(tmp_path: Path) -> None:
+    """The answer must not be in the prompt, and the teacher must know it at the last blank."""
+    out = tmp_path / "unfinished.jsonl"
+    CliRunner().invoke(main, ["--unfinished", "--out", str(out)], catch_exceptions=False)
+    rows = load_conversations(str(out)).conversations
+    assert len(rows) == EMBEDDED_ROWS
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_TEACHER)
+    model = AutoModelForCausalLM.from_pretrained(EMBEDDED_TEACHER, dtype=torch.float32).eval()
+    right = 0
+    for row, problem in zip(rows[:24], embedded_problems(), strict=False):
+        first = problem.steps[0]
+        _, question, solution, _ = row.prompt_turns
+        assert question.text == problem.question
+        assert solution.text.endswith("= ")
+        result = first.removeprefix(solution.text.rpartition("\n")[2]).split()[0]
+        assert int(row.reference) == int(result) // 10
+        prompt = tokenize_prompt(row.prompt_turns, "paper", tokenizer)
+        blank = len(prompt) - 1 - prompt[::-1].index(tokenizer.eos_token_id) - 1
+        logits_TV = model(torch.tensor([prompt])).logits[0]
+        right += tokenizer.decode(logits_TV[blank].argmax()) == result[0]
+    assert right >= 20
+
+
+@pytest.mark.parametrize("options", [[], ["--questions", "3", "--out", "rows.jsonl"]])
+def test_unfinished_solutions_never_replace_the_embedded_problems(options: list[str]) -> None:
+    result = CliRunner().invoke(main, ["--unfinished", *options])
+    assert result.exit_code == 2
+    assert "--unfinished: name another --out" in result.output
 
 
 def test_the_tokenizer_is_the_one_that_the_script_fits(tokenizer: PreTrainedTokenizerBase) -> None:
