@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Body(Protocol):
-    """The sizes of a GPT-Neo that its bridge depends on."""
+    """The sizes of a decoder that its bridge depends on."""
 
     hidden_size: int
     num_layers: int
@@ -115,8 +115,8 @@ class BridgeShape:
     cross_every: Annotated[
         int,
         Option(
-            "With --condition prompt: one cross-attention layer per this many blocks of GPT-Neo,"
-            " before the last of them.",
+            "With --condition prompt: one cross-attention layer per this many of the decoder's"
+            " blocks, before the last of them; for --join cross.",
             at_least=1,
         ),
     ] = 2

@@ -53,6 +53,10 @@ class Condition(ABC):
         """Return whether each state of a prompt takes one of the decoder's positions."""
         return False
 
+    def aligns_states(self, shape: CrossPlacement) -> bool:
+        """Return whether each token of a prompt reads one of its states."""
+        return False
+
     @property
     def needs_live_teacher(self) -> bool:
         """Whether the student needs the teacher for every token that it generates."""
@@ -64,7 +68,7 @@ class Condition(ABC):
         return self.reads_states and not self.is_aligned
 
     def cross_layers(self, shape: BridgeShape, blocks: int) -> int:
-        """Return the number of cross-attention layers for a GPT-Neo of `blocks` blocks."""
+        """Return the number of cross-attention layers for a decoder of `blocks` blocks."""
         places = self.cross_blocks(shape, blocks)
         return shape.cross_layers if places is None else len(places)
 
@@ -76,7 +80,7 @@ class Condition(ABC):
         return None
 
     def require_bridge(self, shape: BridgeShape, body: Body) -> None:
-        """Refuse a bridge that cannot be built around a GPT-Neo.
+        """Refuse a bridge that cannot be built around a decoder.
 
         Raises:
             InputError: names the option to change.

@@ -41,6 +41,10 @@ class PromptCondition(Condition):
         """Return whether the states stand before the student's tokens."""
         return "prefix" in shape.join
 
+    def aligns_states(self, shape: CrossPlacement) -> bool:
+        """Return whether states are added to the embeddings of tokens."""
+        return "add" in shape.join
+
     def cross_blocks(self, shape: CrossPlacement, blocks: int) -> list[int]:
         """Return the last of every `cross_every` blocks; none unless the states join by `cross`."""
         return (
@@ -82,6 +86,11 @@ class PromptCondition(Condition):
         if "add" in shape.join and not shape.prompt_text:
             raise InputError(
                 "--join add: adds states to the prompt's own tokens; add --prompt-text"
+            )
+        if shape.mix_layers and len(shape.teacher_layers) == 1:
+            raise InputError(
+                f"--mix-layers: there is nothing to mix in --layers {shape.layers[0]}; name several"
+                " layers, or omit it"
             )
         if shape.join != ("cross",) and len(shape.layers) > 1 and not shape.mix_layers:
             raise InputError(

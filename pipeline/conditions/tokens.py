@@ -31,7 +31,7 @@ class NoneCondition(TokensCondition):
 
 
 class TextCondition(TokensCondition):
-    """Prompt and answer in GPT-Neo's own tokens."""
+    """Prompt and answer in the decoder's own tokens."""
 
     name = "text"
     own_tokens = True

@@ -75,7 +75,7 @@ class StudentWriter:
                 load_teacher=load_teacher,
                 device=device,
                 tokenizer=self.tokenizer,
-                aligned="add" in config.join and config.own_tokens,
+                aligned=config.aligns_states,
                 states_take_positions=config.states_take_positions,
                 template=self.template,
                 teachers_tokenizer=(

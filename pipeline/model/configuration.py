@@ -193,6 +193,11 @@ class LLMModulesConfig(PreTrainedConfig):
         return self.conditioning.states_take_positions(self)
 
     @property
+    def aligns_states(self) -> bool:
+        """Whether each token of a prompt reads one of its states."""
+        return self.conditioning.aligns_states(self)
+
+    @property
     def cross_blocks(self) -> list[int] | None:
         """Blocks with a cross-attention layer before them; None: the layers precede all."""
         return self.conditioning.cross_blocks(self, self.blocks)

@@ -46,9 +46,9 @@ class EnhancedCrossAttention(nn.Module):
     """Attention from the student's states to the teacher's, an adapter, and a gate.
 
     `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, one
-    per channel or one per token; without a gate `attended + states`. A layer inside a pretrained
-    GPT-Neo (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument is initially
-    zero, so that the states pass unchanged, while its weights learn from the first step.
+    per channel or one per token; without a gate `attended + states`. A layer inside a decoder
+    (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument is initially zero, so
+    that the states pass unchanged, while its weights learn from the first step.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
     @property
     def aligns_states(self) -> bool:
         """Return whether each token of a prompt reads one of the teacher's states."""
-        return self.condition == "prompt" and "add" in self.join
+        return self.conditioning.aligns_states(self)
 
     @property
     def states_take_positions(self) -> bool:
@@ -162,6 +162,15 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         if self.cross_init == "self" and (self.new_weights or self.student in SIZES):
             raise InputError(
                 f"--cross-init self: --student {self.student} has new weights; omit it"
+            )
+        if self.cross_init == "self" and "cross" not in self.join:
+            raise InputError(
+                f"--cross-init self: --join {' --join '.join(self.join)} has no cross-attention;"
+                " omit it, or add --join cross"
+            )
+        if self.mix_layers and not self.layers:
+            raise InputError(
+                "--mix-layers: --layers auto reads a single layer; name several, or omit it"
             )
         if self.keeps_head and "head" in self.freeze:
             raise InputError(

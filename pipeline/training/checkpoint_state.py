@@ -41,7 +41,8 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     """Restore the weights that are trained.
 
     Raises:
-        RunError: the frozen weights are not those that the checkpoint was trained with.
+        RunError: the frozen weights are not those that the checkpoint was trained with, or the
+            trained ones have other names or shapes.
     """
     with safe_open(folder / _WEIGHTS, framework="pt") as file:
         frozen = (file.metadata() or {}).get(_FROZEN)
@@ -50,9 +51,19 @@ def load_weights(folder: Path, model: nn.Module) -> None:
             f"{folder}: was trained with other frozen weights than the student has now; restore"
             " the files of --student, or train into a new --run"
         )
-    loaded = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    stored, own = load_file(folder / _WEIGHTS), model.state_dict()
     trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
-    assert not loaded.unexpected_keys and not trained & set(loaded.missing_keys)
+    others = (trained - stored.keys()) | {
+        name
+        for name, weights in stored.items()
+        if name not in own or own[name].shape != weights.shape
+    }
+    if others:
+        raise RunError(
+            f"{folder}: holds the weights of a student that an earlier release built in another way"
+            f" ({min(others)} differs); finish the run with that release, or train into a new --run"
+        )
+    model.load_state_dict(stored, strict=False)
 
 
 def _frozen_hash(model: nn.Module) -> str:

@@ -59,6 +59,8 @@ class StudentTrainer(Trainer):
         self._decoder = decoder.to(self.args.device)
         self._predictions = None if predictions is None else predictions.to(self.args.device)
         self._restart_clock()
+        if rank := self.args.process_index:  # `Trainer` gives all processes the same dropout
+            torch.manual_seed(self.args.seed + rank)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as `Trainer` does, with deterministic algorithms."""

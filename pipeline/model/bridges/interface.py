@@ -68,7 +68,7 @@ class GenerationStep:
 
 
 class CrossLayers(nn.ModuleList):
-    """Enhanced Cross-Attention layers; in a key-value cache they follow GPT-Neo's layers."""
+    """Enhanced Cross-Attention layers; in a key-value cache they follow the decoder's."""
 
     def __init__(self, config: LLMModulesConfig, count: int) -> None:
         first, closed = config.blocks, config.cross_blocks is not None
@@ -82,11 +82,11 @@ class CrossLayers(nn.ModuleList):
 
 
 class Bridge(nn.Module, ABC):
-    """Turns the arguments of a student's `forward` into those of its GPT-Neo.
+    """Turns the arguments of a student's `forward` into those of its decoder.
 
     Attributes:
         layers: its cross-attention layers.
-        replaces_embeddings: whether GPT-Neo has no token and position embeddings.
+        replaces_embeddings: whether the decoder has no token embeddings.
     """
 
     layers: CrossLayers
@@ -98,8 +98,7 @@ class Bridge(nn.Module, ABC):
 
         These are `input_ids` or `inputs_embeds`, and optionally `position_ids` (by default, counted
         without padding), `before_blocks` (see `pipeline.model.blocks.Functions`), another
-        `attention_mask`, and `leading`, the number of embeddings before those
-        of tokens.
+        `attention_mask`, and `leading`, the number of embeddings before those of tokens.
 
         Raises:
             ValueError: an argument is missing or has the wrong width.

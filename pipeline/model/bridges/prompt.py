@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from pipeline.model.bridges.interface import (
     Bridge,
@@ -70,10 +71,14 @@ class PromptBridge(Bridge):
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return the states of the prompts at the first step, and their mask at every step."""
-        is_first = not step.seen
+        if step.seen:
+            return {"states_mask": step.states_mask}
+        places_BT = step.state_places
+        if places_BT is not None:  # without a key-value cache the answer so far is read, too
+            places_BT = pad(places_BT, (0, step.input_ids.shape[1] - places_BT.shape[1]), value=-1)
         return {
-            "hidden_states": step.hidden_states if is_first else None,
-            "state_places": step.state_places if is_first else None,
+            "hidden_states": step.hidden_states,
+            "state_places": places_BT,
             "states_mask": step.states_mask,
         }
 

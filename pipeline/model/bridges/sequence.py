@@ -77,7 +77,7 @@ class SequenceBridge(Bridge):
         attention_mask_BK: torch.Tensor | None = None,
         past: Cache | None = None,
     ) -> torch.Tensor:
-        """Return input embeddings for GPT-Neo, `[B, T, d_student]`.
+        """Return input embeddings for the decoder, `[B, T, d_student]`.
 
         Args:
             hidden_BTD: teacher hidden states, `[B, T, layers * d_teacher]`.

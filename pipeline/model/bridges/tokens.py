@@ -1,4 +1,4 @@
-"""`none` and `text`: GPT-Neo reads tokens through its own embeddings."""
+"""`none` and `text`: the decoder reads tokens through its own embeddings."""
 
 from __future__ import annotations
 

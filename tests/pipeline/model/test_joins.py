@@ -113,6 +113,18 @@ def test_generation_equals_reading_the_whole_text(folder: Path, join: tuple[str,
 
 @torch.no_grad()
 @pytest.mark.parametrize("join", JOINS)
+def test_generation_needs_no_key_value_cache(gpt_neo: Path, join: tuple[str, ...]) -> None:
+    rows = [row_of(tokens, states, tokens) for tokens, states in ((3, 6), (7, 4))]
+    student, batch = joined(gpt_neo, join), batch_of(rows, "left")
+    cached, recomputed = (
+        student.generate(**batch, max_new_tokens=6, use_cache=use_cache, **GREEDY)
+        for use_cache in (True, False)
+    )
+    assert torch.equal(cached, recomputed)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("join", JOINS)
 def test_a_padded_batch_is_generated_as_one_by_one(folder: Path, join: tuple[str, ...]) -> None:
     student = joined(folder, join)
     rows = [row_of(tokens, states, tokens) for tokens, states in ((3, 6), (9, 2), (7, 4))]
@@ -201,6 +213,8 @@ def test_every_weight_of_a_join_learns(folder: Path, join: tuple[str, ...]) -> N
 @pytest.mark.parametrize("join", JOINS)
 def test_a_saved_student_is_the_same(gpt_neo: Path, tmp_path: Path, join: tuple[str, ...]) -> None:
     student = joined(gpt_neo, join, layers=(3, -1), mix_layers=True)
+    for norm in student.bridge.norm:
+        norm.fit(3 + torch.randn(20, norm.size))
     row = row_of(9, 5, 0) | random_inputs(1, 9, 5, 0, layers=2)
     student.save_pretrained(tmp_path)
     loaded = LLMModulesForCausalLM.from_pretrained(tmp_path).eval()
@@ -226,6 +240,7 @@ def test_mixed_layers_are_read_by_their_weights(gpt_neo: Path) -> None:
     [
         ({"join": ("add",)}, "--join add: .*--prompt-text"),
         ({"join": ("prefix",), "layers": (3, -1)}, "--layers 3,-1: .*--mix-layers"),
+        ({"mix_layers": True}, "--mix-layers: .* --layers -1;"),
         ({"join": ()}, "--join: "),
         ({"join": ("cross", "cross")}, "--join: "),
     ],

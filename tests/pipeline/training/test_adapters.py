@@ -127,6 +127,20 @@ def test_a_killed_run_resumes_to_the_same_weights(
     require_equal_weights(finished.run, settings.run)
 
 
+def test_recomputed_activations_give_the_same_adapters(finished: Any, tmp_path: Path) -> None:
+    recomputed = replace(finished, run=tmp_path / "run", gradient_checkpointing=True)
+    loss = train(recomputed).result.best_val_loss
+    assert loss == pytest.approx(RunFolder(finished.run).read_record().result.best_val_loss)
+
+
+def test_attention_that_does_not_exist_is_not_initialised(finished: Any, tmp_path: Path) -> None:
+    settings = replace(
+        finished, run=tmp_path / "run", cross_init="self", join=("add",), prompt_text=True
+    )
+    with pytest.raises(InputError, match="--cross-init self: --join add has no cross-attention"):
+        train(settings)
+
+
 def test_other_frozen_weights_are_refused(
     finished: Any, byte_gpt_neo: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import InputError
@@ -95,6 +96,11 @@ def test_two_processes_train_a_joined_student_as_one(prompt_cache: Path, tmp_pat
         )
         assert done.returncode == 0, done.stderr
     one, two = (RunFolder(tmp_path / str(processes)).read_record().result for processes in (1, 2))
+    checkpoint = RunFolder(tmp_path / "2").last_checkpoint()
+    assert checkpoint is not None
+    drawn = [load_file(file)["torch"] for file in checkpoint.glob("random_state-*.safetensors")]
+    assert len(drawn) == 2
+    assert not torch.equal(*drawn)
     assert one.tokens == two.tokens
     assert two.best_val_loss == pytest.approx(one.best_val_loss, rel=1e-3)
     assert two.layer_weights == pytest.approx(one.layer_weights, rel=1e-3)

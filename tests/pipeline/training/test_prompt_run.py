@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,14 @@ def test_impossible_students_are_refused(
     with pytest.raises(InputError, match=problem):
         train(short_prompt_run(prompt_cache, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_layers_are_not_mixed_with_a_single_one(prompt_cache: Path, tmp_path: Path) -> None:
+    settings = short_prompt_run(prompt_cache, tmp_path / "run", mix_layers=True)
+    with pytest.raises(InputError, match="--mix-layers: --layers auto reads a single layer"):
+        replace(settings, layers=()).require_sense()
+    with pytest.raises(InputError, match="--mix-layers: there is nothing to mix in --layers -1"):
+        train(settings)
 
 
 @pytest.mark.parametrize(
