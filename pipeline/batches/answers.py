@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cache import Cache
 from pipeline.batches.examples import CachedExamples, Features
-from pipeline.data.alignment import AlignedPrompt, PromptReader, align_prompt
+from pipeline.data.alignment import AlignedPrompt, TeacherReading, align_prompt
 from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import answer_tokens, prompt_tokens
 from pipeline.data.transcript import transcript_of
@@ -33,7 +33,7 @@ class CachedAnswers(CachedExamples):
         tokenizer: PreTrainedTokenizerBase,
         *,
         with_prompts: bool = False,
-        aligned_with: PromptReader | None = None,
+        aligned_with: TeacherReading | None = None,
         longest: int | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
@@ -142,13 +142,13 @@ class CachedAnswers(CachedExamples):
 
 def _read_prompt(
     turns: Sequence[Turn] | None,
-    teacher: PromptReader | None,
+    teacher: TeacherReading | None,
     tokenizer: PreTrainedTokenizerBase,
 ) -> AlignedPrompt:
     """Return the tokens before an answer, with places if a teacher's states are aligned."""
     if teacher is None or turns is None:
         return AlignedPrompt(ids=prompt_tokens(turns, tokenizer), places=[])
-    return align_prompt(turns, teacher, tokenizer)
+    return align_prompt(turns, teacher.locate(turns), tokenizer)
 
 
 def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:

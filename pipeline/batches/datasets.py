@@ -11,7 +11,7 @@ from cache import Cache
 from pipeline.batches.answers import CachedAnswers
 from pipeline.batches.examples import CachedExamples
 from pipeline.batches.whole_examples import WholeExamples
-from pipeline.data.alignment import PromptReader
+from pipeline.data.alignment import TeacherReading
 from pipeline.progress import NO_PROGRESS, Progress
 
 
@@ -35,7 +35,7 @@ class DatasetOptions:
     layers: Sequence[int]
     tokenizer: PreTrainedTokenizerBase
     prompt_text: bool = False
-    aligned_with: PromptReader | None = None
+    aligned_with: TeacherReading | None = None
     longest: int | None = None
     progress: Progress = NO_PROGRESS
 

@@ -56,6 +56,8 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     settings = _reset_overridden(
         settings, weaker, stronger, varied, "--batch-size and --batch-tokens: use one of them"
     )
+    if settings.schedule != "constant" and not _priority("patience", varied):
+        settings = replace(settings, patience=0)
     if "condition" in varied:
         return settings
     used = settings.conditioning.sizes_bridge_by

@@ -85,7 +85,8 @@ class Condition(ABC):
         Raises:
             InputError: names the option to change.
         """
-        shape.require_heads(body)
+        if self.cross_layers(shape, body.num_layers):
+            shape.require_heads(body)
         self.require_placement(shape, body)
         self.require_readings(shape)
         option = f"--{self.sizes_bridge_by.replace('_', '-')}"

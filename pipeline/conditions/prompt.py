@@ -64,7 +64,7 @@ class PromptCondition(Condition):
                 f"--cross-every {shape.cross_every}: this student has only {body.num_layers}"
                 " blocks; choose a smaller number"
             )
-        if shape.gate == "none":
+        if "cross" in shape.join and shape.gate == "none":
             raise InputError(
                 "--gate none: --condition prompt needs a gate that starts closed; choose channel or"
                 " scalar"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PromptReader:
+class TeacherReading:
     """How a teacher reads prompts."""
 
     template: TemplateName
@@ -44,7 +44,7 @@ class AlignedPrompt:
 
 
 def align_prompt(
-    turns: Sequence[Turn], teacher: PromptReader, tokenizer: PreTrainedTokenizerBase
+    turns: Sequence[Turn], theirs: LocatedTokens, tokenizer: PreTrainedTokenizerBase
 ) -> AlignedPrompt:
     """Return a prompt in student tokens, aligned with the teacher's.
 
@@ -52,10 +52,15 @@ def align_prompt(
     turn. A token between two turns reads the end of the earlier one, a token after the last turn
     the end of the prompt.
 
+    Args:
+        turns: of the prompt.
+        theirs: the teacher's tokens of it.
+        tokenizer: the student's.
+
     Raises:
         InputError: a tokenizer does not tell where its tokens end.
     """
-    ours, theirs = locate_prompt_tokens(turns, tokenizer), teacher.locate(turns)
+    ours = locate_prompt_tokens(turns, tokenizer)
     for located, whose in ((ours, "student"), (theirs, "teacher")):
         if located.ends is None:
             raise InputError(

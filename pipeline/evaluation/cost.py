@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,15 +44,21 @@ before PyTorch 2.13 query heads that share keys and values. PyTorch has no publi
 kernels of fused attention; its own counter registers them by these."""
 
 
-def training_flops(model: LLMModulesForCausalLM, batch: dict[str, Any]) -> float:
-    """Return the operations per token of a forward and backward pass, with all weights trained.
+def training_flops(
+    model: LLMModulesForCausalLM, batch: dict[str, Any], frozen: Sequence[nn.Parameter] = ()
+) -> float:
+    """Return the operations per token of a forward and backward pass.
 
     Args:
         model: the student.
         batch: decoded, on its device.
+        frozen: weights that were not trained.
     """
+    for weights in frozen:
+        weights.requires_grad_(False)
     with _counter() as counter:
         model(**batch, loss_only=True).loss.backward()
+    model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
     return float(counter.get_total_flops()) / int(batch["attention_mask"].sum())
 

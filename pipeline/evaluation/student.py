@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.batches.collate import collate
 from pipeline.batches.decoder import StatesDecoder
@@ -63,16 +64,42 @@ class HeldOutStudent:
         return self._row_losses(self._examples, self._order, self._decoder)
 
     def flops_per_token(self) -> float:
-        """Return the operations of training per token read, counted on the median-length row."""
+        """Return the operations of training per token read, counted on the median-length row.
+
+        Those of adapters (LoRA), which are merged and small, are left out.
+        """
         if self._settings.max_steps == 0:
             return 0.0
         batch = self._median_row()
-        flops = training_flops(self._model, batch)
+        flops = training_flops(self._model, batch, self._frozen())
         if self._distill:
             learned = int((batch["labels"][:, 1:] != IGNORE).sum())
             tokens = int(batch["attention_mask"].sum())
             flops += 2.0 * kept_head(self._cache, "--distill")[1].numel() * learned / tokens
         return flops
+
+    def _frozen(self) -> list[nn.Parameter]:
+        """Return the weights that were not trained.
+
+        With adapters in all blocks, gradients reach the first block, as those of embeddings do.
+        """
+        model, settings = self._model, self._settings
+        decoder = [
+            *model.body.parameters(),
+            *(model.lm_head.parameters() if model.config.own_tokens else ()),
+        ]
+        embeddings = model.get_input_embeddings()
+        kept = {id(weights) for weights in (embeddings.parameters() if embeddings else ())}
+        frozen: list[nn.Parameter] = []
+        if "bridge" in settings.freeze:
+            frozen += model.bridge.parameters()
+        if "head" in settings.freeze:
+            frozen += model.lm_head.parameters()
+        if "student" in settings.freeze:
+            frozen += decoder
+        elif settings.lora is not None:
+            frozen += [weights for weights in decoder if id(weights) not in kept]
+        return frozen
 
     def leak(self, reported: float) -> Leak:
         """Return the leak: the difference of the `reported` loss to that under causal attention."""

@@ -106,7 +106,7 @@ class LLMModulesConfig(PreTrainedConfig):
             raise ValueError(f"gate {self.gate!r} is not one of {', '.join(GATES)}")
         if self.cross_blocks is not None:
             self.cross_layers = len(self.cross_blocks)
-            if self.gate == "none":
+            if self.cross_layers and self.gate == "none":
                 raise ValueError(
                     f"condition {self.condition!r} needs a gate that can start closed, gate is"
                     " 'none'"
@@ -124,7 +124,7 @@ class LLMModulesConfig(PreTrainedConfig):
                 f"{self.cross_layers} cross-attention layers cannot read {self.reads} of"
                 f" {self.teacher_layers}"
             )
-        if self.hidden_size % self.cross_heads:
+        if self.cross_layers and self.hidden_size % self.cross_heads:
             raise ValueError(
                 f"{self.cross_heads} heads do not divide the student's width {self.hidden_size}"
             )

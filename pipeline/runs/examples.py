@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from cache import Cache
 from pipeline.batches.datasets import DATASETS, DatasetOptions
 from pipeline.batches.examples import CachedExamples
-from pipeline.data.alignment import PromptReader
+from pipeline.data.alignment import TeacherReading
 from pipeline.data.student_tokens import load_student_tokenizer, require_end_token
 from pipeline.data.tokenizer import load_verified_tokenizer, tokenizer_hash
 from pipeline.errors import InputError
@@ -83,7 +83,7 @@ def examples_of(
             tokenizer=tokenizer,
             prompt_text=settings.prompt_text,
             aligned_with=(
-                PromptReader(cache.identity["template"], teachers_tokenizer(cache))
+                TeacherReading(cache.identity["template"], teachers_tokenizer(cache))
                 if settings.aligns_states
                 else None
             ),

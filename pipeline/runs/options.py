@@ -131,7 +131,7 @@ class OptimiserOptions:
     ] = 5e-5
     schedule: Annotated[
         Literal["constant", "linear", "cosine"],
-        Option("Learning rates over the run: constant, or falling to zero."),
+        Option("Learning rates over the run: constant, or falling to zero at its end."),
     ] = "constant"
     weight_decay: Annotated[float, Option("Weight decay of AdamW.", at_least=0)] = 0.01
     clip: Annotated[float, Option("Largest gradient norm.", at_least=0)] = 1.0
@@ -141,7 +141,11 @@ class OptimiserOptions:
     ] = None
     patience: Annotated[
         int,
-        Option("Stop after this many evaluations without improvement; 0: never.", at_least=0),
+        Option(
+            "Stop after this many evaluations without improvement; 0: never.",
+            at_least=0,
+            default="5; 0 if learning rates fall",
+        ),
     ] = 5
     min_delta: Annotated[
         float, Option("Smallest decrease of the loss that counts as improvement.", at_least=0)

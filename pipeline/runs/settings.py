@@ -187,6 +187,11 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
                 f"--lora {self.lora}: trains adapters of the student, and --freeze student nothing"
                 " of it; use one of them"
             )
+        if self.schedule != "constant" and self.patience:
+            raise InputError(
+                f"--schedule {self.schedule}: learning rates fall until the last step, which an"
+                " early stop would never reach; use --patience 0"
+            )
         if not self.trained_parts:
             raise InputError(
                 f"--freeze {' --freeze '.join(self.freeze)}: nothing is left to train (--condition"

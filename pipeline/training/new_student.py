@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -19,6 +20,9 @@ from pipeline.runs.examples import positions_needed
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.adapters import add_adapters, freeze_decoder
 from pipeline.training.head_init import init_head
+
+_MIX_RATE = 10
+"""Learning rate of the weights of mixed layers, in those of the bridge."""
 
 
 def new_student(
@@ -82,16 +86,23 @@ def new_student(
 def build_optimizer(
     model: LLMModulesForCausalLM, *, bridge_lr: float, student_lr: float, weight_decay: float
 ) -> AdamW:
-    """Return AdamW with one learning rate for the decoder and one for bridge and new LM head."""
+    """Return AdamW with one learning rate for the decoder and one for bridge and new LM head.
+
+    The few weights of mixed layers have a larger rate, and no decay towards equal ones.
+    """
     own = ("body.", "lm_head.") if model.config.keeps_head else ("body.",)
-    trained = [
-        (name.startswith(own), weights)
-        for name, weights in model.named_parameters()
-        if weights.requires_grad
+    bridge: list[nn.Parameter] = []
+    decoder: list[nn.Parameter] = []
+    mix: list[nn.Parameter] = []
+    for name, weights in model.named_parameters():
+        if weights.requires_grad:
+            group = mix if name == "bridge.mix" else decoder if name.startswith(own) else bridge
+            group.append(weights)
+    groups: list[dict[str, Any]] = [
+        {"params": bridge, "lr": bridge_lr},
+        {"params": decoder, "lr": student_lr},
+        {"params": mix, "lr": _MIX_RATE * bridge_lr, "weight_decay": 0.0},
     ]
-    decoder = [weights for in_decoder, weights in trained if in_decoder]
-    others = [weights for in_decoder, weights in trained if not in_decoder]
-    groups = [{"params": others, "lr": bridge_lr}, {"params": decoder, "lr": student_lr}]
     return AdamW(
         [group for group in groups if group["params"]], lr=bridge_lr, weight_decay=weight_decay
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from pipeline.data.alignment import PromptReader, align_prompt
+from pipeline.data.alignment import TeacherReading, align_prompt
 from pipeline.data.conversations import Turn
 from pipeline.generation.prompt_states import PromptStates
 from pipeline.generation.sources.interface import SourceOptions, StatesSource
@@ -18,7 +18,7 @@ class PromptSource(StatesSource):
     """States of prompts; the teacher is loaded if the cache lacks a prompt."""
 
     def __init__(self, options: SourceOptions) -> None:
-        self._teacher = PromptReader(options.template, options.teachers_tokenizer)
+        self._teacher = TeacherReading(options.template, options.teachers_tokenizer)
         self._tokenizer = options.tokenizer if options.aligned else None
         self._device, self._take_positions = options.device, options.states_take_positions
         self._states = PromptStates(
@@ -37,15 +37,18 @@ class PromptSource(StatesSource):
 
         Places `[B, T]` are padded on the left, as the student's tokens are.
         """
-        ids = [self._teacher.locate(turns).ids for turns in prompts]
-        hidden_BKD, mask_BK = self._states.read(ids)
+        read = [self._teacher.locate(turns) for turns in prompts]
+        hidden_BKD, mask_BK = self._states.read([located.ids for located in read])
         arguments = {
             "hidden_states": hidden_BKD.to(self._device),
             "states_mask": mask_BK.to(self._device),
         }
         if self._tokenizer is None:
             return arguments
-        places = [align_prompt(turns, self._teacher, self._tokenizer).places for turns in prompts]
+        places = [
+            align_prompt(turns, located, self._tokenizer).places
+            for turns, located in zip(prompts, read, strict=True)
+        ]
         longest = max(map(len, places))
         padded = [[-1] * (longest - len(row)) + row for row in places]
         return arguments | {"state_places": torch.tensor(padded, device=self._device)}

@@ -35,6 +35,7 @@ class StandardNorm(nn.Module):
         self.deviation.copy_(normed_ND.std(dim=0).clamp(min=1e-6))
 
     def forward(self, states_BKD: torch.Tensor) -> torch.Tensor:
-        """Return states of the same shape."""
+        """Return states of the same shape; one of zeros, which stands for none, stays so."""
         normed_BKD = layer_norm(states_BKD, (self.size,))
-        return ((normed_BKD - self.mean) / self.deviation).clamp(-_LARGEST, _LARGEST)
+        scaled_BKD = ((normed_BKD - self.mean) / self.deviation).clamp(-_LARGEST, _LARGEST)
+        return scaled_BKD * (states_BKD != 0).any(dim=-1, keepdim=True)

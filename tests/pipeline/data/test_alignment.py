@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
-from pipeline.data.alignment import PromptReader, align_prompt
+from pipeline.data.alignment import TeacherReading, align_prompt
 from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import locate_prompt_tokens, prompt_tokens
 from pipeline.data.templates import TemplateName
@@ -44,9 +44,9 @@ def test_places_are_in_order_and_the_last_token_reads_all(
     turns: list[Turn], tokenizer: PreTrainedTokenizerBase, kind: str, template: TemplateName
 ) -> None:
     student = tokenizer if kind == "same" else made(kind)
-    teacher = PromptReader(template, tokenizer)
-    aligned = align_prompt(turns, teacher, student)
+    teacher = TeacherReading(template, tokenizer)
     theirs = teacher.locate(turns)
+    aligned = align_prompt(turns, theirs, student)
     assert aligned.ids == prompt_tokens(turns, student)
     assert len(aligned.places) == len(aligned.ids)
     assert aligned.places == sorted(aligned.places)
@@ -71,8 +71,9 @@ def test_a_token_reads_no_later_character(
     question = "".join(f" {word}" if place in cuts else word for place, word in enumerate(words))
     turns = [Turn("system", "the answer"), Turn("user", question)]
     student = tokenizer if kind == "same" else made(kind)
-    ours, teacher = locate_prompt_tokens(turns, student), PromptReader(template, tokenizer)
-    theirs, places = teacher.locate(turns), align_prompt(turns, teacher, student).places
+    ours, teacher = locate_prompt_tokens(turns, student), TeacherReading(template, tokenizer)
+    theirs = teacher.locate(turns)
+    places = align_prompt(turns, theirs, student).places
     after = ours.text.index(question) + len(question)
     assert ours.ends is not None
     read = 0
@@ -87,12 +88,14 @@ def test_equal_tokenizers_and_templates_align_one_to_one(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = [Turn("system", "Count."), Turn("user", "How many legs do two spiders have")]
-    aligned = align_prompt(turns, PromptReader("paper", tokenizer), tokenizer)
-    begin = len(aligned.ids) - len(PromptReader("paper", tokenizer).locate(turns).ids)
+    theirs = TeacherReading("paper", tokenizer).locate(turns)
+    aligned = align_prompt(turns, theirs, tokenizer)
+    begin = len(aligned.ids) - len(theirs.ids)
     inside = [place for place, end in enumerate(aligned.places) if end == place - begin]
     assert len(inside) > len(aligned.ids) // 2
 
 
 def test_a_tokenizer_without_offsets_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = [Turn("user", "a")]
     with pytest.raises(InputError, match="--join add: the student's tokenizer"):
-        align_prompt([Turn("user", "a")], PromptReader("paper", tokenizer), ByT5Tokenizer())
+        align_prompt(turns, TeacherReading("paper", tokenizer).locate(turns), ByT5Tokenizer())

@@ -8,7 +8,7 @@ import torch
 
 from cache import open_cache
 from pipeline.batches.answers import CachedAnswers
-from pipeline.data.alignment import PromptReader
+from pipeline.data.alignment import TeacherReading
 from pipeline.evaluation.ablations import MismatchedPrompts
 from pipeline.runs.examples import teachers_tokenizer
 
@@ -16,7 +16,7 @@ from pipeline.runs.examples import teachers_tokenizer
 def test_each_answer_has_the_states_of_the_next_prompt(prompt_cache: Path) -> None:
     with open_cache(prompt_cache) as cache:
         tokenizer = teachers_tokenizer(cache)
-        teacher = PromptReader(cache.identity["template"], tokenizer)
+        teacher = TeacherReading(cache.identity["template"], tokenizer)
         matched = CachedAnswers(
             cache, range(8), [-1], tokenizer, with_prompts=True, aligned_with=teacher
         )

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cache import open_cache
 from pipeline.batches.answers import CachedAnswers
 from pipeline.batches.collate import collate
-from pipeline.data.alignment import PromptReader, align_prompt
+from pipeline.data.alignment import TeacherReading, align_prompt
 from pipeline.data.transcript import transcript_of
 from pipeline.errors import InputError
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
+from pipeline.model import LLMModulesForCausalLM
 from pipeline.runs.examples import teachers_tokenizer
 from pipeline.runs.folder import RunFolder
 from pipeline.training.run import train
@@ -37,7 +41,7 @@ class Killed(Exception):
 def test_answers_have_a_place_per_token_of_the_prompt(prompt_cache: Path) -> None:
     with open_cache(prompt_cache) as cache:
         tokenizer = teachers_tokenizer(cache)
-        teacher = PromptReader(cache.identity["template"], tokenizer)
+        teacher = TeacherReading(cache.identity["template"], tokenizer)
         answers = CachedAnswers(
             cache, range(6), [-1], tokenizer, with_prompts=True, aligned_with=teacher
         )
@@ -46,7 +50,7 @@ def test_answers_have_a_place_per_token_of_the_prompt(prompt_cache: Path) -> Non
         for place in range(6):
             transcript = transcript_of(cache, place)
             turns = transcript.prompt_of(transcript.answers[0])
-            aligned = align_prompt(turns, teacher, tokenizer)
+            aligned = align_prompt(turns, teacher.locate(turns), tokenizer)
             row = batch["state_places"][place]
             assert row[: len(aligned.places)].tolist() == aligned.places
             assert (row[len(aligned.places) :] == -1).all()
@@ -225,3 +229,21 @@ def test_new_embeddings_of_vocab_dataset_span_the_tokens_that_are_read(
         assert len(weights["embedded_tokens"]) == sizes[name] - 1
         assert set(weights["head_tokens"].tolist()) <= set(weights["embedded_tokens"].tolist())
     assert sizes["answers"] < sizes["prompts"] < 2000
+
+
+def test_a_frozen_student_costs_less_training(prompt_cache: Path, tmp_path: Path) -> None:
+    costs = []
+    for name, freeze in (("all", ()), ("bridge", ("student",))):
+        run = short_prompt_run(prompt_cache, tmp_path / name, freeze=freeze, max_steps=1)
+        train(run)
+        results = evaluate(EvaluateSettings(run=run.run, samples=0, device="cpu"))
+        costs.append(results.student.flops_per_token)
+    assert 0 < costs[1] < costs[0]
+
+
+def test_states_of_zeros_stand_for_none(prompt_cache: Path, tmp_path: Path) -> None:
+    run = short_prompt_run(prompt_cache, tmp_path / "run", max_steps=1)
+    train(run)
+    norm = LLMModulesForCausalLM.from_pretrained(tmp_path / "run" / "model").bridge.norm[0]
+    assert norm.mean.abs().max() > 0.1
+    assert not norm(torch.zeros(1, 3, norm.size)).any()

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from cache import open_cache
 from pipeline.batches.answers import CachedAnswers
-from pipeline.data.alignment import PromptReader
+from pipeline.data.alignment import TeacherReading
 from pipeline.data.conversations import Turn
 from pipeline.errors import InputError
 from pipeline.evaluation.run import evaluate
@@ -53,7 +53,7 @@ def test_a_writer_counts_states_that_take_positions(
     )
     train(run)
     writer = open_writer(WriterSettings(run=run.run, device="cpu"))
-    teacher = PromptReader(writer.template, teachers_tokenizer(open_cache(prompt_cache)))
+    teacher = TeacherReading(writer.template, teachers_tokenizer(open_cache(prompt_cache)))
 
     def prompt_of(states: int) -> list[Turn]:
         """Return the shortest prompt of at least that many states."""
