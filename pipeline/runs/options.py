@@ -133,6 +133,12 @@ class OptimiserOptions:
         Literal["constant", "linear", "cosine"],
         Option("Learning rates over the run: constant, or falling to zero at its end."),
     ] = "constant"
+    warmup: Annotated[
+        float,
+        Option(
+            "Share of the run's steps in which learning rates rise from zero.", at_least=0, below=1
+        ),
+    ] = 0.0
     weight_decay: Annotated[float, Option("Weight decay of AdamW.", at_least=0)] = 0.01
     clip: Annotated[float, Option("Largest gradient norm.", at_least=0)] = 1.0
     eval_every: Annotated[

@@ -71,7 +71,10 @@ def training_arguments(
         max_steps=-1 if settings.max_steps is None else settings.max_steps,
         gradient_accumulation_steps=batches // processes,
         learning_rate=settings.bridge_lr,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type=(
+            "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+        ),
+        warmup_steps=settings.warmup,
         max_grad_norm=settings.clip,
         eval_strategy=strategy,
         save_strategy=strategy,

@@ -59,8 +59,8 @@ def test_unknown_fields_of_a_newer_version_are_refused_by_name(
     record: RunRecord, tmp_path: Path
 ) -> None:
     content = record.to_json()
-    content["settings"] |= {"momentum": 0.5, "warmup": 3}
-    message = r"settings: unknown to this version of the program: momentum, warmup; update"
+    content["settings"] |= {"momentum": 0.5, "nesterov": 3}
+    message = r"settings: unknown to this version of the program: momentum, nesterov; update"
     with pytest.raises(InputError, match=message):
         read(content, tmp_path)
 

@@ -138,6 +138,7 @@ def test_the_record_of_a_separate_process_lists_no_module_of_the_teacher(
     subprocess.run(command, check=True, capture_output=True)
     result = RunFolder(run).read_record().result
     assert not [name for name in result.loaded["project"] if name.startswith("pipeline.teacher")]
-    assert result.loaded["model_families"] == ["gpt_neo"]
+    families = {*result.loaded["model_families"]} - {"bloom"}  # imported by peft, for Trainer
+    assert families == {"gpt_neo"}
     assert result.peak_memory["host_bytes"] > 1e8
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -13,15 +13,17 @@ from tests.pipeline.short_runs import short_prompt_run
 
 
 @pytest.mark.parametrize(
-    ("schedule", "shares"),
+    ("schedule", "warmup", "shares"),
     [
-        ("constant", [1, 1, 1, 1]),
-        ("linear", [1, 0.75, 0.5, 0.25]),
-        ("cosine", [1, 0.8536, 0.5, 0.1464]),
+        ("constant", 0, [1, 1, 1, 1]),
+        ("constant", 0.5, [0, 0.5, 1, 1]),
+        ("linear", 0.5, [0, 0.5, 1, 0.5]),
+        ("linear", 0, [1, 0.75, 0.5, 0.25]),
+        ("cosine", 0, [1, 0.8536, 0.5, 0.1464]),
     ],
 )
 def test_learning_rates_follow_the_schedule(
-    schedule: str, shares: list[float], prompt_cache: Path, tmp_path: Path
+    schedule: str, warmup: float, shares: list[float], prompt_cache: Path, tmp_path: Path
 ) -> None:
     run = short_prompt_run(
         prompt_cache,
@@ -30,6 +32,7 @@ def test_learning_rates_follow_the_schedule(
         log_every=1,
         bridge_lr=1e-3,
         schedule=schedule,
+        warmup=warmup,
         patience=0,
         states_dropout=0.5,
     )
