@@ -45,7 +45,7 @@ class AnswerJobOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptOptions:
+class TeacherPromptOptions:
     """What the teacher reads."""
 
     template: Annotated[
@@ -87,7 +87,7 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSettings(
-    AnswerJobOptions, RowOptions, PromptOptions, KeptOptions, Sampling, ComputeOptions
+    AnswerJobOptions, RowOptions, TeacherPromptOptions, KeptOptions, Sampling, ComputeOptions
 ):
     """One file of answers; each field is the option of that name of `answer`."""
 

@@ -12,7 +12,7 @@ from pipeline.answering.settings import (
     AnswerSettings,
     ComputeOptions,
     KeptOptions,
-    PromptOptions,
+    TeacherPromptOptions,
 )
 from pipeline.commands.checks import require_data_set, require_teacher, utf8_text
 from pipeline.commands.devices import require_device
@@ -26,7 +26,7 @@ from pipeline.generation.settings import Sampling
 @cloup.command()
 @option_section("The job", AnswerJobOptions)
 @option_section("Data set", RowOptions)
-@option_section("Prompts", PromptOptions)
+@option_section("Prompts", TeacherPromptOptions)
 @option_section("Answers", KeptOptions)
 @option_section("Sampling", Sampling)
 @option_section("Computing", ComputeOptions)

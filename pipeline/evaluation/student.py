@@ -28,6 +28,7 @@ from pipeline.evaluation.open_runs import OpenRun
 from pipeline.evaluation.results import Leak
 from pipeline.labels import IGNORE
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.model.weights import decoder_weights
 from pipeline.runs.examples import examples_of
 
 
@@ -84,10 +85,7 @@ class HeldOutStudent:
         With adapters in all blocks, gradients reach the first block, as those of embeddings do.
         """
         model, settings = self._model, self._settings
-        decoder = [
-            *model.body.parameters(),
-            *(model.lm_head.parameters() if model.config.own_tokens else ()),
-        ]
+        decoder = decoder_weights(model)
         embeddings = model.get_input_embeddings()
         kept = {id(weights) for weights in (embeddings.parameters() if embeddings else ())}
         frozen: list[nn.Parameter] = []

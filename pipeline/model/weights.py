@@ -1,10 +1,11 @@
-"""Copy the weights of a pretrained decoder into a student."""
+"""The weights of a student's decoder: which they are, and copied from a pretrained one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -109,3 +110,9 @@ def _require_plain_head(
         f"{source.label}: its logits are not its last states times an LM head without bias (they"
         " are scaled, capped or shifted); name another model"
     )
+
+
+def decoder_weights(model: LLMModulesForCausalLM) -> list[nn.Parameter]:
+    """Return the weights of a student's decoder, with its LM head if the tokens are its own."""
+    head = model.lm_head.parameters() if model.config.own_tokens else ()
+    return [*model.body.parameters(), *head]

@@ -8,6 +8,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from pipeline.model import LLMModulesForCausalLM
+from pipeline.model.weights import decoder_weights
 
 _SCALE = 2
 """Factor of the adapters' output (`lora_alpha` is this times the rank)."""
@@ -15,9 +16,8 @@ _SCALE = 2
 
 def freeze_decoder(model: LLMModulesForCausalLM) -> None:
     """Freeze a student's decoder, with its LM head if that is the decoder's."""
-    model.body.requires_grad_(False)
-    if model.config.own_tokens:
-        model.lm_head.requires_grad_(False)
+    for weights in decoder_weights(model):
+        weights.requires_grad_(False)
 
 
 def add_adapters(model: LLMModulesForCausalLM, rank: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from pipeline.model.bridges.interface import (
     require_width,
 )
 from pipeline.model.bridges.joins.dropout import drop_states
-from pipeline.model.bridges.joins.interface import BodyInputs, Join, PromptInputs
+from pipeline.model.bridges.joins.interface import BodyInputs, PromptInputs
 from pipeline.model.bridges.joins.registry import JOINS
 from pipeline.model.bridges.standard_norm import StandardNorm
 from pipeline.model.configuration import LLMModulesConfig
@@ -36,7 +37,7 @@ class PromptBridge(Bridge):
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
-        self.dropout = config.states_dropout
+        self.dropout, self.take_positions = config.states_dropout, config.states_take_positions
         self.width, size = config.states_width, config.teacher_hidden_size
         kind = StandardNorm if config.standardise else nn.LayerNorm
         self.norm = nn.ModuleList(kind(size) for _ in config.teacher_layers)
@@ -60,7 +61,8 @@ class PromptBridge(Bridge):
         )
         if self.training and self.dropout and prompt.layers is not None:
             prompt = drop_states(prompt, self.dropout)
-        for join in self._joins():
+        joins: Iterable[Any] = self.joins.values()
+        for join in joins:
             join.extend(body, prompt)
         return {
             "inputs_embeds": body.embeds,
@@ -89,11 +91,7 @@ class PromptBridge(Bridge):
 
     def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
         """Return the number of positions that a prompt's states take in the key-value cache."""
-        takes_positions = any(join.is_cached for join in self._joins())
-        return states_mask.shape[1] if takes_positions and states_mask is not None else 0
-
-    def _joins(self) -> list[Join]:
-        return list(self.joins.values())  # type: ignore[arg-type]  # all have this type
+        return states_mask.shape[1] if self.take_positions and states_mask is not None else 0
 
     def _layers(self, hidden_BKD: torch.Tensor) -> list[torch.Tensor]:
         """Return states `[B, K, d_teacher]`: one tensor per layer, or one for all if mixed."""

@@ -60,13 +60,7 @@ class PromptInputs:
 
 
 class Join(nn.Module, ABC):
-    """Brings a prompt's states into a student.
-
-    Attributes:
-        is_cached: whether the states take positions in the key-value cache before the tokens.
-    """
-
-    is_cached = False
+    """Brings a prompt's states into a student."""
 
     @abstractmethod
     def extend(self, inputs: BodyInputs, prompt: PromptInputs) -> None:

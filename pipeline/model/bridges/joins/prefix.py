@@ -18,8 +18,6 @@ from pipeline.model.configuration import LLMModulesConfig
 class PrefixJoin(Join):
     """Each state takes a position before the first token, and passes through all blocks."""
 
-    is_cached = True
-
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
         size = config.hidden_size
