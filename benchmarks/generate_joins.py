@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, GPTNeoForCausalLM
 
 from cache import Cache
 from pipeline.choices import JOINS
-from pipeline.data.alignment import AlignedPrompt, PromptReader, align_prompt
+from pipeline.data.alignment import AlignedPrompt, TeacherReading, align_prompt
 from pipeline.data.student_tokens import load_student_tokenizer
 from pipeline.data.transcript import transcript_of
 from pipeline.model import LLMModulesForCausalLM, build_student
@@ -106,7 +106,8 @@ def prompt_as_text(cache: Cache, student: str) -> AlignedPrompt:
     ours = theirs if student in SIZES else load_student_tokenizer(student)
     transcript = transcript_of(cache, 0)
     turns = transcript.prompt_of(transcript.answers[0])
-    aligned = align_prompt(turns, PromptReader(cache.identity["template"], theirs), ours)
+    reading = TeacherReading(cache.identity["template"], theirs)
+    aligned = align_prompt(turns, reading.locate(turns), ours)
     if student not in SIZES:
         return aligned
     ids = [min(token, GPT_NEO_TOKENS - 1) for token in aligned.ids]

@@ -20,6 +20,7 @@ class Option:
         exists: a path must exist.
         takes_auto: a list of layers may be the word auto, which gives an empty tuple.
         with_commas: a field of several names takes one value with commas, not repeated options.
+        negatable: a flag has a `--no-` form although it is off by default.
     """
 
     help: str
@@ -34,6 +35,7 @@ class Option:
     exists: bool = False
     with_commas: bool = False
     takes_auto: bool = False
+    negatable: bool = False
 
 
 Device = Annotated[str, Option("Compute device: auto, cpu, cuda, cuda:1, …")]

@@ -77,6 +77,7 @@ class BridgeShape:
             " direct path reads the last one. auto, with --condition prompt: the cached layer that"
             " a linear probe reads best (see cache probe).",
             takes_auto=True,
+            default="-1; with --condition prompt auto",
         ),
     ] = (-1,)
     mix_layers: Annotated[
@@ -88,7 +89,11 @@ class BridgeShape:
     ] = False
     prompt_text: Annotated[
         bool,
-        Option("With --condition prompt: also read the prompt in the student's own tokens."),
+        Option(
+            "With --condition prompt: also read the prompt in the student's own tokens.",
+            negatable=True,
+            default="no for new decoders, yes for pretrained ones",
+        ),
     ] = False
     join: Annotated[
         tuple[Join, ...],
@@ -118,6 +123,7 @@ class BridgeShape:
             "With --condition prompt: one cross-attention layer per this many of the decoder's"
             " blocks, before the last of them; for --join cross.",
             at_least=1,
+            default="1 for new decoders, 4 for pretrained ones",
         ),
     ] = 2
     cross_heads: Annotated[int, Option("Heads per cross-attention layer.", at_least=1)] = 8

@@ -15,7 +15,7 @@ from pipeline.commands.checks import require_data_set, require_teacher
 from pipeline.commands.config_file import options_as_yaml
 from pipeline.commands.devices import require_device
 from pipeline.commands.location_options import location_options
-from pipeline.commands.options_from import option_section, take_fields
+from pipeline.commands.options_from import is_given, option_section, take_fields
 from pipeline.commands.shell import command
 from pipeline.data.options import RowOptions
 from pipeline.embedded import EMBEDDED_TEACHER
@@ -68,6 +68,8 @@ def extract(*, as_json: bool, plan: bool, **options: Any) -> dict[str, Any]:
     engine = EngineOptions(**take_fields(EngineOptions, options))
     if re.fullmatch(r"random:\d+", options["teacher"]):
         options["teacher"] += f":{EMBEDDED_TEACHER}"
+    if options["condition"] == "prompt" and not is_given("layers"):
+        options["layers"] = click.get_current_context().params["layers"] = ()  # auto
     settings = ExtractSettings(**options, options=options_as_yaml())
     _check(settings)
     engine_named(engine)

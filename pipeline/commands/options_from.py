@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import click
 import cloup
+from click.core import ParameterSource
 
 from pipeline.commands.list_parameters import LayerList, NameList
 from pipeline.option import EARLIER_NAMES, EARLIER_VALUES, Option
@@ -44,6 +45,12 @@ def take_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
     return {field.name: options.pop(field.name) for field in dataclasses.fields(settings)}
 
 
+def is_given(name: str) -> bool:
+    """Return whether an option of the running command has a value from the user or their file."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source is not ParameterSource.DEFAULT
+
+
 def _click_option(field: dataclasses.Field[Any], hint: Any) -> Decorator:
     """Return the option of a field."""
     value_type, option = get_args(hint)
@@ -64,7 +71,7 @@ def _click_option(field: dataclasses.Field[Any], hint: Any) -> Decorator:
         unset = field.default is None or field.default is False or field.default == ()
         arguments |= {"default": field.default, "show_default": not unset}
     if value_type is bool:
-        flag += f"/--no-{flag[2:]}" if field.default else ""
+        flag += f"/--no-{flag[2:]}" if field.default or option.negatable else ""
         return click.option(flag, field.name, is_flag=True, **arguments)
     return click.option(
         flag,

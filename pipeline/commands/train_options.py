@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from pipeline.commands.options_from import option_section
 from pipeline.errors import InputError
+from pipeline.runs.defaults import with_defaults
 from pipeline.runs.options import (
     LearningOptions,
     MachineOptions,
@@ -49,15 +50,17 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     Raises:
         InputError: two options contradict each other.
     """
-    settings = TrainSettings(**options)
+    given = {name for name in _DEFAULTS if _priority(name, varied)}
+    settings = with_defaults(TrainSettings(**options), given)
+    click.get_current_context().params |= {
+        name: getattr(settings, name) for name in {*_DEFAULTS} - given
+    }
     weaker, stronger = sorted(
         ("batch_size", "batch_tokens"), key=lambda name: _priority(name, varied)
     )
     settings = _reset_overridden(
         settings, weaker, stronger, varied, "--batch-size and --batch-tokens: use one of them"
     )
-    if settings.schedule != "constant" and not _priority("patience", varied):
-        settings = replace(settings, patience=0)
     if "condition" in varied:
         return settings
     used = settings.conditioning.sizes_bridge_by

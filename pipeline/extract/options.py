@@ -48,6 +48,7 @@ class JobOptions:
             "Teacher layers to cache: 0 the embeddings, -1 the last; auto: these and three between"
             " them, for cache probe and train --layers auto.",
             takes_auto=True,
+            default="-1; with --condition prompt auto",
         ),
     ] = (-1,)
     condition: Annotated[

@@ -1,4 +1,7 @@
-"""The options of a training run, section by section; defaults are those of arXiv 2502.08213."""
+"""The options of a training run, section by section.
+
+Defaults are those of arXiv 2502.08213, except the ones that `pipeline/runs/defaults.py` lists.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,10 @@ class StudentOptions:
 class LearningOptions:
     """What the student learns from."""
 
-    batch_size: Annotated[int, Option("Examples per batch.", at_least=1)] = 1
+    batch_size: Annotated[
+        int,
+        Option("Examples per batch.", at_least=1, default="1; with --condition prompt or text 32"),
+    ] = 1
     batch_tokens: Annotated[
         int | None,
         Option(
@@ -125,21 +131,46 @@ class OptimiserOptions:
 
     epochs: Annotated[int, Option("Passes over the rows, at most.", at_least=1)] = 15
     max_steps: Annotated[int | None, Option("Optimiser steps, at most.", at_least=1)] = None
-    bridge_lr: Annotated[float, Option("Learning rate of bridge and LM head.", at_least=0)] = 1e-4
+    bridge_lr: Annotated[
+        float,
+        Option(
+            "Learning rate of bridge and LM head.",
+            at_least=0,
+            default="0.0001; with --condition prompt or text 0.001",
+        ),
+    ] = 1e-4
     student_lr: Annotated[
-        float, Option("Learning rate of the student's decoder, or of its adapters.", at_least=0)
+        float,
+        Option(
+            "Learning rate of the student's decoder, or of its adapters.",
+            at_least=0,
+            default="5e-05; with --condition prompt or text, new weights 0.001, adapters 0.0002",
+        ),
     ] = 5e-5
     schedule: Annotated[
         Literal["constant", "linear", "cosine"],
-        Option("Learning rates over the run: constant, or falling to zero at its end."),
+        Option(
+            "Learning rates over the run: constant, or falling to zero at its end.",
+            default="constant; with --condition prompt or text linear",
+        ),
     ] = "constant"
     warmup: Annotated[
         float,
         Option(
-            "Share of the run's steps in which learning rates rise from zero.", at_least=0, below=1
+            "Share of the run's steps in which learning rates rise from zero.",
+            at_least=0,
+            below=1,
+            default="0.0; with --condition prompt or text 0.05",
         ),
     ] = 0.0
-    weight_decay: Annotated[float, Option("Weight decay of AdamW.", at_least=0)] = 0.01
+    weight_decay: Annotated[
+        float,
+        Option(
+            "Weight decay of AdamW.",
+            at_least=0,
+            default="0.01; with --condition prompt or text and new weights 0.3",
+        ),
+    ] = 0.01
     clip: Annotated[float, Option("Largest gradient norm.", at_least=0)] = 1.0
     eval_every: Annotated[
         int | None,

@@ -94,10 +94,15 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return self.lora is not None or "student" in self.freeze
 
     @property
+    def has_new_decoder(self) -> bool:
+        """Return whether the decoder's weights are new, not pretrained."""
+        return self.student in SIZES or self.new_weights
+
+    @property
     def embeds_dataset(self) -> bool:
         """Return whether new embeddings span only the tokens that occur, as the LM head does."""
-        is_new = self.student in SIZES or self.new_weights
-        return self.vocab == "dataset" and is_new and not self.conditioning.is_aligned
+        in_dataset = self.vocab == "dataset"
+        return in_dataset and self.has_new_decoder and not self.conditioning.is_aligned
 
     @property
     def trained_parts(self) -> set[Part]:
@@ -159,7 +164,7 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
                 f"--cross-init self: with --condition {self.condition} cross-attention precedes no"
                 " block; omit it"
             )
-        if self.cross_init == "self" and (self.new_weights or self.student in SIZES):
+        if self.cross_init == "self" and self.has_new_decoder:
             raise InputError(
                 f"--cross-init self: --student {self.student} has new weights; omit it"
             )
@@ -177,7 +182,7 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
                 "--freeze head: the LM head is the decoder's own; use --freeze student, or --vocab"
                 " dataset"
             )
-        if self.lora is not None and (self.new_weights or self.student in SIZES):
+        if self.lora is not None and self.has_new_decoder:
             raise InputError(
                 f"--lora {self.lora}: adapts pretrained weights, but --student {self.student} has"
                 " new ones; omit it"

@@ -17,7 +17,8 @@ from pipeline.runs.settings import TrainSettings
 def with_probed_layer(settings: TrainSettings, cache: Cache, *, resume: bool) -> TrainSettings:
     """Return the settings with the best layer in place of `--layers auto`.
 
-    The probe does not read the run's held-out rows. A resumed run keeps its layer.
+    Layer 0, the embeddings, is not a candidate; a single candidate needs no probe. The probe does
+    not read the run's held-out rows. A resumed run keeps its layer.
 
     Raises:
         InputError: the rows have no answers, or are too few to be split.
@@ -27,13 +28,16 @@ def with_probed_layer(settings: TrainSettings, cache: Cache, *, resume: bool) ->
     folder = RunFolder(settings.run)
     if resume and folder.exists():
         return replace(settings, layers=folder.settings().layers)
+    candidates = tuple(layer for layer in cache.layers if layer) or (0,)
+    if len(candidates) == 1:
+        return replace(settings, layers=candidates)
     training, _ = rows_of(cache, settings)
     leads = process_share().rank == 0
     with shown_progress(*count_columns()) as shown:
         result = probe_rows(
             cache,
             training,
-            ProbeSettings(cache=settings.cache, seed=settings.seed),
+            ProbeSettings(cache=settings.cache, layers=candidates, seed=settings.seed),
             shown if leads else NO_PROGRESS,
         )
     best = result.layers[0]

@@ -64,6 +64,7 @@ class Some:
     seed: Annotated[int, Option("A seed.")] = 0
     off: Annotated[bool, Option("A flag.")] = False
     on: Annotated[bool, Option("Another flag.")] = True
+    maybe: Annotated[bool, Option("A third one.", negatable=True)] = False
     recorded: str = "not an option"
 
 
@@ -85,7 +86,7 @@ def test_defaults_are_those_of_the_fields() -> None:
 def test_values_reach_their_fields() -> None:
     words = (
         "--place x --name n --kind a --layers -1,0 --word p --word q --listed r,s --share 1"
-        " --count 2 --seed 3 --off --no-on"
+        " --count 2 --seed 3 --off --no-on --maybe"
     )
     expected = Some(
         place=Path("x"),
@@ -99,7 +100,9 @@ def test_values_reach_their_fields() -> None:
         seed=3,
         off=True,
         on=False,
+        maybe=True,
     )
+    assert run("--place", "x", "--maybe", "--no-maybe") == (0, str(Some(place=Path("x"))))
     assert run(*words.split()) == (0, str(expected))
 
 

@@ -59,17 +59,23 @@ def test_places_are_in_order_and_the_last_token_reads_all(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(words=st.permutations("éàüößčşžñøåâêîôû"), cuts=st.sets(st.integers(1, 15)))
+@given(
+    words=st.permutations("éàüößčşžñøåâêîôû"),
+    cuts=st.sets(st.integers(1, 15)),
+    answered=st.booleans(),
+)
 def test_a_token_reads_no_later_character(
     words: list[str],
     cuts: set[int],
+    answered: bool,
     tokenizer: PreTrainedTokenizerBase,
     kind: str,
     template: TemplateName,
 ) -> None:
     """Each letter occurs once, so the letters that a token's state has read can be counted."""
     question = "".join(f" {word}" if place in cuts else word for place, word in enumerate(words))
-    turns = [Turn("system", "the answer"), Turn("user", question)]
+    earlier = [Turn("user", "12 apples"), Turn("assistant", "3 spiders")] if answered else []
+    turns = [Turn("system", "the answer"), *earlier, Turn("user", question)]
     student = tokenizer if kind == "same" else made(kind)
     ours, teacher = locate_prompt_tokens(turns, student), TeacherReading(template, tokenizer)
     theirs = teacher.locate(turns)

@@ -128,7 +128,7 @@ def test_weights_of_mixed_layers_are_recorded_and_shown(
     run = tmp_path / "run"
     trained = run_cli(
         "train", "--cache", prompt_cache, "--run", run, "--condition", "prompt", "--layers", "-1,0",
-        "--mix-layers", "--cross-every", 1, "--max-steps", 4, "--bridge-lr", 0.1,
+        "--mix-layers", "--batch-size", 8, "--max-steps", 8,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     weights = RunFolder(run).read_record().result.layer_weights
