@@ -43,9 +43,11 @@ class LiveTeacher:
                 None if attention_mask_BK is None else attention_mask_BK.to(self._teacher.device)
             )
             if self._teacher.continues_from_kv:
-                new = self._teacher.hidden_states(ids_BK[:, seen:], mask_BK, self._past)
+                new = self._teacher.hidden_states(
+                    ids_BK[:, seen:], mask_BK, self._past, self._layers
+                )
             else:  # without a key-value cache the cost per token grows
-                whole = self._teacher.hidden_states(ids_BK, mask_BK)
+                whole = self._teacher.hidden_states(ids_BK, mask_BK, layers=self._layers)
                 new = {layer: states_BTD[:, seen:] for layer, states_BTD in whole.items()}
             # bfloat16, as in the cache that the student was trained from; cloned out of inference
             # mode

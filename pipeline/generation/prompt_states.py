@@ -77,7 +77,9 @@ class PromptStates:
         mask_BK = pad_sequence(
             [torch.ones(len(ids), dtype=torch.long) for ids in prompts], batch_first=True
         )
-        states = teacher.hidden_states(ids_BK.to(teacher.device), mask_BK.to(teacher.device))
+        states = teacher.hidden_states(
+            ids_BK.to(teacher.device), mask_BK.to(teacher.device), layers=self._layers
+        )
         # bfloat16, as in the cache that the student was trained from; cloned out of inference mode
         whole_BKD = (
             torch.cat([states[layer] for layer in self._layers], dim=-1)

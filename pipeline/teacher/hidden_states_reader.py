@@ -5,7 +5,7 @@ Positions, padding and key-value cache are probed on a few tokens against a plai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -53,7 +53,11 @@ class HiddenStatesReader:
         return int(self._hooks.reference[index].shape[-1])
 
     def read(
-        self, ids_BT: torch.Tensor, mask_BK: torch.Tensor | None = None, past: Cache | None = None
+        self,
+        ids_BT: torch.Tensor,
+        mask_BK: torch.Tensor | None = None,
+        past: Cache | None = None,
+        indices: Collection[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Return the hidden states `[B, T, d_teacher]` of each selected layer, by index.
 
@@ -62,10 +66,11 @@ class HiddenStatesReader:
             mask_BK: 1 for tokens, 0 for padding; with `past`, for all tokens so far.
             past: key-value cache of earlier tokens, extended in place; requires
                 `continues_from_kv`.
+            indices: of some of the selected layers; None: all.
         """
         if past is None and mask_BK is not None and self._needs_rows_alone(mask_BK):
-            return self._read_alone(ids_BT, mask_BK)
-        return self._read(ids_BT, mask_BK, past)
+            return self._read_alone(ids_BT, mask_BK, indices)
+        return self._read(ids_BT, mask_BK, past, indices)
 
     def sees_later_tokens(self) -> bool:
         """Return whether hidden states depend on later tokens."""
@@ -112,6 +117,7 @@ class HiddenStatesReader:
         input_ids_BT: torch.Tensor,
         attention_mask_BT: torch.Tensor | None,
         past: Cache | None = None,
+        indices: Collection[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         inputs: dict[str, Any] = {"input_ids": input_ids_BT, "use_cache": past is not None}
         if past is not None:
@@ -128,7 +134,7 @@ class HiddenStatesReader:
         ):
             # Only a text below that length resets rotary embeddings that adapted to a longer one.
             self._hooks.read(input_ids=self._ids_T[None, :_PROBE], use_cache=False)
-        return self._hooks.read(**inputs)
+        return self._hooks.read(indices, **inputs)
 
     def _needs_rows_alone(self, mask_BT: torch.Tensor) -> bool:
         """Return whether padding these rows would change their states."""
@@ -138,13 +144,15 @@ class HiddenStatesReader:
             return True
         return not (self._pads_right if bool(mask_BT[:, 0].all()) else self._pads_left)
 
-    def _read_alone(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> dict[int, torch.Tensor]:
+    def _read_alone(
+        self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, indices: Collection[int] | None = None
+    ) -> dict[int, torch.Tensor]:
         """Compute states row by row without padding; padding gets zeros."""
         batch: dict[int, torch.Tensor] = {}
         for row, (ids_T, mask_T) in enumerate(zip(ids_BT, mask_BT.bool(), strict=True)):
             if not bool(mask_T.any()):
                 continue
-            for layer, states_1TD in self._read(ids_T[mask_T][None], None).items():
+            for layer, states_1TD in self._read(ids_T[mask_T][None], None, None, indices).items():
                 empty_BTD = states_1TD.new_zeros(*ids_BT.shape, states_1TD.shape[-1])
                 batch.setdefault(layer, empty_BTD)[row, mask_T] = states_1TD[0]
         return batch

@@ -5,8 +5,8 @@ A hook's output must equal, bit for bit, the hidden state that transformers retu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,10 @@ from pipeline.errors import InputError, reason
 
 _INPUT = -1
 """In place of a block's index: the input of the first block."""
+
+
+class _AllRead(Exception):  # noqa: N818  # not an error
+    """All hidden states are read, so the rest of the model need not run."""
 
 
 def reference_states(
@@ -62,15 +66,24 @@ class HiddenStateHooks:
         if self._blocks is not None and self.depth not in self._indices:
             self._drop_unneeded(self._blocks)
 
-    def read(self, **inputs: Any) -> dict[int, torch.Tensor]:
-        """Run the model and return the hidden states of the selected layers, by index."""
+    def read(
+        self, indices: Collection[int] | None = None, **inputs: Any
+    ) -> dict[int, torch.Tensor]:
+        """Run the model and return the hidden states of selected layers, by index.
+
+        Args:
+            indices: of some of the selected layers; blocks above the last one do not run. None:
+                all selected layers.
+            inputs: of the model.
+        """
+        indices = self._indices if indices is None else indices
         if self._blocks is None:
             states = _all_layers(self._body, self._body(output_hidden_states=True, **inputs))
-            return {index: states[index] for index in self._indices}
-        with self._kept(self._blocks) as kept:
+            return {index: states[index] for index in indices}
+        with self._kept(self._blocks, indices) as kept, suppress(_AllRead):
             output = self._body(**inputs)
-        if self.depth in self._indices:
-            kept[self.depth] = output.last_hidden_state  # after the final norm
+            if self.depth in indices:
+                kept[self.depth] = output.last_hidden_state  # after the final norm
         return kept
 
     def _find(
@@ -107,13 +120,19 @@ class HiddenStateHooks:
         blocks.extend(above)
 
     @contextmanager
-    def _kept(self, blocks: nn.ModuleList) -> Iterator[dict[int, torch.Tensor]]:
-        """Collect the outputs of the selected blocks while the model runs."""
+    def _kept(
+        self, blocks: nn.ModuleList, indices: Collection[int]
+    ) -> Iterator[dict[int, torch.Tensor]]:
+        """Collect the outputs of blocks while the model runs, and stop it after the last one."""
         kept: dict[int, torch.Tensor] = {}
         handles = []
-        for index in self._indices:
+        for index in indices:
             if index < self.depth:
                 handles.append(_hook(blocks, self._source[index], partial(kept.__setitem__, index)))
+        if self.depth not in indices:
+            # the first block always runs: it extends the key-value cache, which counts positions
+            last = max(0, *(self._source[index] for index in indices))
+            handles.append(_hook(blocks, last, _stop))
         try:
             yield kept
         finally:
@@ -157,6 +176,10 @@ def _recorded(lists: list[nn.ModuleList]) -> Iterator[dict[tuple[nn.Module, int]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _stop(_states: torch.Tensor) -> None:
+    raise _AllRead
 
 
 def _hook(blocks: nn.ModuleList, number: int, keep: Callable[[Any], None]) -> Any:

@@ -137,6 +137,7 @@ class Teacher:
         input_ids_BT: torch.Tensor,
         attention_mask_BT: torch.Tensor | None = None,
         past: Cache | None = None,
+        layers: Sequence[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Return the hidden states `[B, T, d_teacher]` of each selected layer.
 
@@ -145,9 +146,12 @@ class Teacher:
             attention_mask_BT: 1 for tokens, 0 for padding; with `past`, for all tokens so far.
             past: key-value cache of earlier tokens, extended in place; requires
                 `continues_from_kv`.
+            layers: some of the selected layers, the same for all calls with one `past`; blocks
+                above the last one do not run. None: all.
         """
-        states = self._reader.read(input_ids_BT, attention_mask_BT, past)
-        return {layer: states[index] for layer, index in self.layers.items()}
+        selected = {layer: self.layers[layer] for layer in layers or self.layers}
+        states = self._reader.read(input_ids_BT, attention_mask_BT, past, {*selected.values()})
+        return {layer: states[index] for layer, index in selected.items()}
 
     @property
     def continues_from_kv(self) -> bool:

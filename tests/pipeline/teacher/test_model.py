@@ -96,6 +96,28 @@ def test_no_block_above_the_last_selected_layer_runs(
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
+@pytest.mark.parametrize(("layer", "run"), [(0, 1), (1, 1), (2, 2), (-1, 3)])
+@torch.no_grad()
+def test_blocks_above_the_layers_of_a_call_do_not_run(family: str, layer: int, run: int) -> None:
+    model, ids = body(family), torch.randint(0, 40, (2, 9))
+    teacher, ran = Teacher(model, (-1, 0, 1, 2)), []
+    blocks = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    for number, block in enumerate(blocks, 1):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    whole = teacher.hidden_states(ids)[layer]
+    ran.clear()
+    alone = teacher.hidden_states(ids, layers=[layer])
+    assert [*alone] == [layer] and ran == list(range(1, run + 1))
+    assert torch.equal(alone[layer], whole)
+    past = DynamicCache()
+    for start, stop in ((0, 4), (4, 9)):
+        mask = torch.ones(2, stop, dtype=torch.long)
+        part = teacher.hidden_states(ids[:, start:stop], mask, past, [layer])[layer]
+        torch.testing.assert_close(part, whole[:, start:stop], rtol=1e-4, atol=1e-4)
+    assert torch.equal(teacher.hidden_states(ids)[-1], teacher.hidden_states(ids, layers=[-1])[-1])
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "mistral", "gpt2"])
 def test_padding_and_key_value_cache_do_not_change_states(family: str) -> None:
     teacher, ids = Teacher(body(family), (-1, 0)), torch.randint(0, 40, (1, 9))
     alone = teacher.hidden_states(ids)
