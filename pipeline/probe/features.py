@@ -30,6 +30,18 @@ class ProbeExamples:
     features: dict[int, npt.NDArray[np.float32]]
 
 
+def joined(one: ProbeExamples, other: ProbeExamples) -> ProbeExamples:
+    """Return the examples of both, which have the same layers."""
+    return ProbeExamples(
+        answers=one.answers + other.answers,
+        prompts=one.prompts + other.prompts,
+        features={
+            layer: np.concatenate([rows, other.features[layer]])
+            for layer, rows in one.features.items()
+        },
+    )
+
+
 def read_examples(
     cache: Cache,
     indices: Sequence[int],

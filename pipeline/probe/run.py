@@ -1,4 +1,4 @@
-"""Probe the layers of a cache: a linear model per layer, scored by cross-validation."""
+"""Probe the layers of a cache: a linear model per layer, scored on other examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cache import Cache, open_cache
 from pipeline.data.groups import groups_of
 from pipeline.errors import InputError
-from pipeline.probe.features import read_examples
+from pipeline.probe.features import ProbeExamples, joined, read_examples
 from pipeline.probe.settings import ProbeSettings
 from pipeline.probe.targets import Targets, targets_of
 from pipeline.progress import NO_PROGRESS, Progress
@@ -27,17 +27,18 @@ Split = tuple[Indices, Indices]
 
 @dataclass(frozen=True)
 class LayerScore:
-    """The cross-validated score of one layer.
+    """The score of one layer on examples that the linear model was not fitted to.
 
     Attributes:
         layer: of the cache.
         score: share of right labels; or, for words, share of their variance that is explained.
-        standard_error: of the score, from the folds.
+        standard_error: of the score, over the folds, or over the labels of a test; None for the
+            words of a test.
     """
 
     layer: int
     score: float
-    standard_error: float
+    standard_error: float | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class ProbeResult:
     Attributes:
         target: `label` or `words`.
         classes: number of labels or words.
-        examples: their number.
+        examples: number of examples to learn from.
+        tested: number of examples of the test; None if the scores are cross-validated.
         baseline: score of the most frequent label, or of the mean.
         layers: their scores.
     """
@@ -55,6 +57,7 @@ class ProbeResult:
     target: str
     classes: int
     examples: int
+    tested: int | None
     baseline: float
     layers: list[LayerScore]
 
@@ -63,11 +66,14 @@ def probe(settings: ProbeSettings, progress: Progress = NO_PROGRESS) -> ProbeRes
     """Probe a cache as the settings say.
 
     Raises:
-        CacheError: it is not complete, or lacks a layer.
-        InputError: its examples have no answers, or are too few.
+        CacheError: a cache is not complete, or lacks a layer.
+        InputError: its examples have no answers, or are too few, or the test is of another teacher.
     """
     with open_cache(settings.cache) as cache:
-        return probe_rows(cache, range(len(cache)), settings, progress)
+        if settings.test is None:
+            return probe_rows(cache, range(len(cache)), settings, progress)
+        with open_cache(settings.test) as test:
+            return _probe_with_test(cache, test, settings, progress)
 
 
 def probe_rows(
@@ -76,7 +82,7 @@ def probe_rows(
     settings: ProbeSettings,
     progress: Progress = NO_PROGRESS,
 ) -> ProbeResult:
-    """Probe some rows of an open cache; groups of rows stay in one fold.
+    """Probe some rows of an open cache by cross-validation; groups of rows stay in one fold.
 
     Args:
         cache: to read from.
@@ -90,9 +96,7 @@ def probe_rows(
     """
     from sklearn.model_selection import GroupKFold
 
-    layers = cache.layers if settings.layers is None else settings.layers
-    count = min(settings.examples, len(rows))
-    indices = sorted(random.Random(settings.seed).sample(rows, count))
+    indices = _chosen(rows, settings)
     folds, numbers = settings.folds, groups_of(cache)
     groups = [str(numbers.get(cache.row_ids[i], cache.row_ids[i])) for i in indices]
     if len(set(groups)) < folds:
@@ -100,25 +104,72 @@ def probe_rows(
             f"{cache.address}: {len(set(groups))} examples or groups of examples are too few for"
             f" {folds} folds; a probe needs more"
         )
-    examples = read_examples(cache, indices, layers, progress)
+    examples = read_examples(cache, indices, _layers(cache, settings), progress)
+    splits = GroupKFold(folds, shuffle=True, random_state=settings.seed).split(
+        indices, groups=groups
+    )
+    return _ranked(cache, examples, list(splits), None, progress)
+
+
+def _probe_with_test(
+    cache: Cache, test: Cache, settings: ProbeSettings, progress: Progress
+) -> ProbeResult:
+    """Fit to one cache, and score on another."""
+    for field in ("teacher_weights", "template"):
+        if cache.identity.get(field) != test.identity.get(field):
+            raise InputError(
+                f"--test {test.address}: its {field} differs from that of {cache.address}; extract"
+                " both with the same teacher and template"
+            )
+    layers = _layers(cache, settings)
+    training = read_examples(cache, _chosen(range(len(cache)), settings), layers, progress)
+    tested = read_examples(test, range(len(test)), layers, progress)
+    count, total = len(training.answers), len(training.answers) + len(tested.answers)
+    split = (np.arange(count), np.arange(count, total))
+    return _ranked(cache, joined(training, tested), [split], len(tested.answers), progress)
+
+
+def _chosen(rows: Sequence[int], settings: ProbeSettings) -> list[int]:
+    count = min(settings.examples, len(rows))
+    return sorted(random.Random(settings.seed).sample(rows, count))
+
+
+def _layers(cache: Cache, settings: ProbeSettings) -> Sequence[int]:
+    return cache.layers if settings.layers is None else settings.layers
+
+
+def _ranked(
+    cache: Cache,
+    examples: ProbeExamples,
+    splits: list[Split],
+    tested: int | None,
+    progress: Progress,
+) -> ProbeResult:
+    """Return the scores of all layers of some examples.
+
+    Args:
+        cache: for messages.
+        examples: to fit and score.
+        splits: indices of the examples to fit, and of those to score.
+        tested: as in the result.
+        progress: counts layers.
+    """
     targets = targets_of(examples.answers, examples.prompts)
     if targets.classes < 2:
         raise InputError(
             f"{cache.address}: all answers are alike, or only quote their prompts, so there is"
             " nothing to probe"
         )
-    splits = list(
-        GroupKFold(folds, shuffle=True, random_state=settings.seed).split(indices, groups=groups)
-    )
-    progress.stage("probe", len(layers))
+    progress.stage("probe", len(examples.features))
     scores = []
-    for layer in layers:
-        scores.append(_score(layer, examples.features[layer], targets, splits))
+    for layer, features_ND in examples.features.items():
+        scores.append(_score(layer, features_ND, targets, splits))
         progress.advance()
     return ProbeResult(
         target="label" if targets.are_labels else "words",
         classes=targets.classes,
-        examples=len(indices),
+        examples=len(examples.answers) - (tested or 0),
+        tested=tested,
         baseline=float(np.mean([_baseline(targets, *split) for split in splits])),
         layers=sorted(scores, key=lambda score: -score.score),
     )
@@ -137,8 +188,14 @@ def _score(
         model = make_pipeline(StandardScaler(), kind(alphas=_STRENGTHS))
         model.fit(features_ND[training], targets.values[training])
         scores.append(_scored(targets, held_out, model.predict(features_ND[held_out])))
-    error = np.std(scores, ddof=1) / np.sqrt(len(scores))
-    return LayerScore(layer, float(np.mean(scores)), float(error))
+    mean = float(np.mean(scores))
+    if len(splits) > 1:
+        error = float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
+    elif targets.are_labels:
+        error = float(np.sqrt(mean * (1 - mean) / len(splits[0][1])))
+    else:
+        return LayerScore(layer, mean, None)
+    return LayerScore(layer, mean, error)
 
 
 def _scored(targets: Targets, rows: Indices, predicted: npt.NDArray[Any]) -> float:

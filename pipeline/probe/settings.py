@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cache.storage import LocationLike
-from pipeline.option import Option
+from pipeline.option import CACHE_LOCATION, Option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,13 @@ class ProbeSettings:
     """
 
     cache: LocationLike
+    test: Annotated[
+        LocationLike | None,
+        Option(
+            "Score on the examples of this cache of the same teacher, not by cross-validation.",
+            metavar=CACHE_LOCATION,
+        ),
+    ] = None
     layers: Annotated[tuple[int, ...] | None, Option("Layers to probe.", default="all")] = None
     examples: Annotated[
         int, Option("Use at most this many examples, chosen at random.", at_least=20)

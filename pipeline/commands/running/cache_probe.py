@@ -33,13 +33,15 @@ def probe_and_report(settings: ProbeSettings, *, as_json: bool) -> dict[str, Any
 
 
 def _table(result: ProbeResult) -> Table:
+    tested = "" if result.tested is None else f", tested on {result.tested:,}"
     table = Table(
         title=f"{counted(result.classes, result.target.removesuffix('s'))},"
-        f" {counted(result.examples, 'example')}; without states {result.baseline:.1%}"
+        f" {counted(result.examples, 'example')}{tested}; without states {result.baseline:.1%}"
     )
     table.add_column("layer", justify="right")
     table.add_column(_SCORES[result.target], justify="right")
     table.add_column("standard error", justify="right")
     for score in result.layers:
-        table.add_row(str(score.layer), f"{score.score:.1%}", f"{score.standard_error:.1%}")
+        error = "–" if score.standard_error is None else f"{score.standard_error:.1%}"
+        table.add_row(str(score.layer), f"{score.score:.1%}", error)
     return table

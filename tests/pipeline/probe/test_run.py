@@ -132,6 +132,33 @@ def test_words_quoted_from_the_prompt_do_not_count(tmp_path: Path) -> None:
     assert result.layers[0].score > 0.8
 
 
+def test_a_test_is_scored_by_a_model_of_the_cache(labels: Path, tmp_path: Path) -> None:
+    lengths = [index % 6 + 1 for index in range(120)]
+    other = write(tmp_path / "other", ["x" * length for length in lengths], unit_of)
+    result = probe(ProbeSettings(cache=labels, test=other))
+    assert (result.examples, result.tested, result.classes) == (240, 120, 6)
+    best = result.layers[0]
+    assert best.layer == KNOWING and best.score > 0.95
+    assert best.standard_error == pytest.approx((best.score * (1 - best.score) / 120) ** 0.5)
+    swapped = ["x" * (length % 6 + 1) for length in lengths]  # states of the label before
+    misled = write(
+        tmp_path / "misled", swapped, lambda answer: unit_of("x" * ((len(answer) - 2) % 6 + 1))
+    )
+    result = probe(ProbeSettings(cache=labels, test=misled))
+    assert result.layers[-1].layer == KNOWING and result.layers[-1].score < 0.05
+
+
+def test_the_test_of_another_teacher_is_refused(labels: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    rows = make_examples([4] * 40)
+    manifest = make_manifest([rows])
+    changed = replace(manifest, identity={**manifest.identity, "teacher_weights": "other"})
+    with write_cache(other, changed, make_attachments(other)) as writer:
+        writer.publish(0, make_content(rows))
+    with pytest.raises(InputError, match=r"--test .*: its teacher_weights differs"):
+        probe(ProbeSettings(cache=labels, test=other))
+
+
 def test_only_some_layers_and_examples_are_probed(labels: Path) -> None:
     result = probe(ProbeSettings(cache=labels, layers=(NOISE,), examples=60, folds=2))
     assert [score.layer for score in result.layers] == [NOISE]
