@@ -240,6 +240,6 @@ def test_a_run_is_evaluated_with_all_baselines(cache_of_gpu: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     actual = json.loads(done.stdout)
     not_measured = actual["not_measured"]  # answers that do not end, baselines of a new GPT-Neo
-    assert not_measured.keys() <= {"answers", "gpt-neo-fine-tuned"}, not_measured
+    assert not_measured.keys() <= {"answers", "fine-tuned"}, not_measured
     record = RunFolder(run).require_finished()
     assert actual["students"][0]["val_loss"] == pytest.approx(record.result.best_val_loss, rel=2e-2)

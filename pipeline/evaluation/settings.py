@@ -17,7 +17,7 @@ from pipeline.option import (
     MovedTeacher,
     Option,
 )
-from pipeline.runs.comparisons import BASELINES
+from pipeline.runs.comparisons import BASELINES, current_name
 from pipeline.scoring.choose import require_score
 from pipeline.scoring.option import ScoreName
 
@@ -99,7 +99,8 @@ class EvaluateSettings(PromptOptions, HarnessOptions, LocationOptions):
     @property
     def named_baselines(self) -> list[str]:
         """Baselines to be trained that are named one by one."""
-        return [name for name in dict.fromkeys(self.baselines) if name not in (TEACHER, "all")]
+        names = dict.fromkeys(map(current_name, self.baselines))
+        return [name for name in names if name not in (TEACHER, "all")]
 
     def require_sense(self) -> None:
         """Raise InputError for an unknown baseline or score, or for tasks without the harness."""

@@ -18,9 +18,9 @@ CONTROLS = tuple(
 )
 """Layer 0, the teacher's embeddings (same path, no knowledge), and the decoder on tokens alone."""
 BASELINES = (
-    "gpt-neo-untouched",
-    "gpt-neo-fine-tuned",
-    "gpt-neo-scratch",
+    "untouched",
+    "fine-tuned",
+    "scratch",
     "distilled",
     "bidirectional",
 )
@@ -28,14 +28,23 @@ BASELINES = (
 RANDOM_TEACHER = "random-teacher"
 FOLDER, OLD_FOLDER = "comparisons", "companions"
 """Folder of the comparison runs, and field of run.json; runs of release 0.1 have the old name."""
+_EARLIER = {f"gpt-neo-{name}": name for name in ("untouched", "fine-tuned", "scratch")}
+"""Names in release 0.1; folders of its runs keep them."""
 _DISTILL = 0.5
 _LAYER = re.compile(r"layer-(-?\d+)")
 
 
-def comparisons_folder(run: Path) -> Path:
-    """Return the folder with the comparison runs of a run."""
+def current_name(name: str) -> str:
+    """Return the name that a comparison run of any release has now."""
+    return _EARLIER.get(name, name)
+
+
+def comparison_folder(run: Path, name: str) -> Path:
+    """Return the folder of a run's comparison run."""
     old = run / OLD_FOLDER
-    return old if old.is_dir() else run / FOLDER
+    folder = old if old.is_dir() else run / FOLDER
+    earlier = (folder / former for former, now in _EARLIER.items() if now == name)
+    return next((path for path in earlier if path.is_dir()), folder / name)
 
 
 def kind_of(name: str) -> str:
@@ -64,9 +73,9 @@ def describe(name: str, condition: str = "") -> str:
             else "the same decoder on the tokens"
         ),
         RANDOM_TEACHER: "a teacher of random weights",
-        "gpt-neo-untouched": "the decoder without training",
-        "gpt-neo-fine-tuned": "the decoder, fine-tuned on the same data",
-        "gpt-neo-scratch": "the decoder from new weights, on the same data",
+        "untouched": "the decoder without training",
+        "fine-tuned": "the decoder, fine-tuned on the same data",
+        "scratch": "the decoder from new weights, on the same data",
         "distilled": (
             f"the same decoder on the tokens, {_DISTILL:.0%} of its loss from the teacher's"
             " predictions"
@@ -92,7 +101,7 @@ def comparison_settings(
         InputError: this student cannot have this comparison run, or it would be the student itself.
     """
     same: dict[str, Any] = {
-        "run": comparisons_folder(settings.run) / name,
+        "run": comparison_folder(settings.run, name),
         "max_steps": steps,
         "patience": 0,
     }
@@ -128,9 +137,9 @@ def _changes(
     without_teacher = text | {"condition": settings.conditioning.without_teacher}
     changes: dict[str, dict[str, Any]] = {
         "no-teacher": without_teacher,
-        "gpt-neo-untouched": text | {"max_steps": 0, "lora": None},
-        "gpt-neo-fine-tuned": text,
-        "gpt-neo-scratch": text | {"new_weights": settings.student not in SIZES, "lora": None},
+        "untouched": text | {"max_steps": 0, "lora": None},
+        "fine-tuned": text,
+        "scratch": text | {"new_weights": settings.student not in SIZES, "lora": None},
         "distilled": tokens | {"distill": _DISTILL},
         "bidirectional": {"cross_attention": "bidirectional"},
     }
@@ -147,9 +156,9 @@ def why_impossible(settings: TrainSettings, name: str) -> str | None:
     is_new = settings.student in SIZES or settings.new_weights
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"
-    if name == "gpt-neo-fine-tuned" and is_new:
-        return f"student {settings.student} had new weights, so this would be gpt-neo-scratch"
-    if settings.own_tokens and name == ("gpt-neo-scratch" if is_new else "gpt-neo-fine-tuned"):
+    if name == "fine-tuned" and is_new:
+        return f"student {settings.student} had new weights, so this would be scratch"
+    if settings.own_tokens and name == ("scratch" if is_new else "fine-tuned"):
         return f"with --condition {settings.condition} this would be the control no-teacher"
     if name == "distilled" and settings.own_tokens:
         return "the teacher predicts its own tokens, which this student does not have"

@@ -9,7 +9,7 @@ from typing import Any
 
 from cache.files import write_atomically
 from pipeline.errors import InputError
-from pipeline.runs.comparisons import comparisons_folder, display_order
+from pipeline.runs.comparisons import comparison_folder, display_order
 from pipeline.runs.record import NewerRecordError, RunRecord
 from pipeline.runs.settings import TrainSettings
 
@@ -82,7 +82,7 @@ class RunFolder:
     def finished_comparisons(self) -> dict[str, RunFolder]:
         """Return the finished comparison runs by name, in display order."""
         names = sorted(self.read_record().comparisons, key=display_order)
-        runs = {name: RunFolder(comparisons_folder(self.root) / name) for name in names}
+        runs = {name: RunFolder(comparison_folder(self.root, name)) for name in names}
         return {
             name: run for name, run in runs.items() if run.exists() and run.read_record().finished
         }

@@ -11,7 +11,7 @@ from cache.storage import StorageLocation, storage_location
 from pipeline.errors import InputError
 from pipeline.json_dataclasses import UnknownContentError, from_json, key, to_json
 from pipeline.option import with_current_names
-from pipeline.runs.comparisons import FOLDER, OLD_FOLDER
+from pipeline.runs.comparisons import FOLDER, OLD_FOLDER, current_name
 from pipeline.runs.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class RunRecord:
         values = {name: item for name, item in content.items() if name not in _HEADER}
         if OLD_FOLDER in values:
             values[FOLDER] = values.pop(OLD_FOLDER)
+        if isinstance(names := values.get(FOLDER), list):
+            values[FOLDER] = [current_name(name) for name in names]
         settings = with_current_names(values["settings"])
         values |= {"endpoint": settings.pop("endpoint", None), "settings": settings}
         if not content.get("finished", False):

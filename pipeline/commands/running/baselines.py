@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.evaluation.prompts import require_prompts
-from pipeline.evaluation.settings import TEACHER, EvaluateSettings
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.runs.comparisons import BASELINES
 from pipeline.runs.folder import RunFolder
 from pipeline.training.requirements import unfit_comparisons
@@ -20,8 +20,8 @@ def train_baselines(settings: EvaluateSettings) -> dict[str, str]:
         InputError: a named baseline is impossible for this student, or the prompts cannot be read,
             which is checked before hours of training.
     """
-    names = [name for name in dict.fromkeys(settings.baselines) if name != TEACHER]
-    if not names:
+    names, every = settings.named_baselines, "all" in settings.baselines
+    if not names and not every:
         return {}
     run = RunFolder(settings.run)
     student = replace(
@@ -32,7 +32,7 @@ def train_baselines(settings: EvaluateSettings) -> dict[str, str]:
         report_to=(),
     )
     impossible: dict[str, str] = {}
-    if "all" in names:
+    if every:
         impossible = unfit_comparisons(student, BASELINES)
         names = [name for name in BASELINES if name not in impossible]
     if names:

@@ -146,18 +146,16 @@ def test_an_unfinished_control_is_named(trained_run: Path, tmp_path: Path) -> No
 
 def test_prompts_are_read_before_a_baseline_is_trained(trained_run: Path) -> None:
     settings = EvaluateSettings(
-        run=trained_run, dataset="nowhere.jsonl", baselines=("gpt-neo-scratch",), device="cpu"
+        run=trained_run, dataset="nowhere.jsonl", baselines=("scratch",), device="cpu"
     )
     with pytest.raises(InputError, match="nowhere"):
         train_baselines(settings)
-    assert not (trained_run / "comparisons/gpt-neo-scratch").exists()
+    assert not (trained_run / "comparisons/scratch").exists()
 
 
 def test_an_untrained_baseline_is_refused(trained_run: Path) -> None:
-    settings = EvaluateSettings(
-        run=trained_run, baselines=("gpt-neo-scratch",), samples=0, device="cpu"
-    )
-    with pytest.raises(InputError, match="baseline gpt-neo-scratch is not trained"):
+    settings = EvaluateSettings(run=trained_run, baselines=("scratch",), samples=0, device="cpu")
+    with pytest.raises(InputError, match="baseline scratch is not trained"):
         evaluate(settings)
 
 

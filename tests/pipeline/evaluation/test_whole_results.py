@@ -61,16 +61,16 @@ def test_comparison_runs_take_the_students_steps(whole: WholeEvaluation) -> None
     steps, tokens = students["student"]["steps"], students["student"]["tokens"]
     for name in (*CONTROLS, "distilled", "bidirectional"):
         assert (students[name]["steps"], students[name]["tokens"]) == (steps, tokens)
-    for name in ("gpt-neo-fine-tuned", "gpt-neo-scratch"):  # read tokens of their own
+    for name in ("fine-tuned", "scratch"):  # read tokens of their own
         assert students[name]["steps"] == steps
-    untouched = students["gpt-neo-untouched"]
+    untouched = students["untouched"]
     assert (untouched["steps"], untouched["training_flops"]) == (0, 0)
 
 
 def test_losses_rank_as_expected(whole: WholeEvaluation) -> None:
     losses = {name: student["val_loss"] for name, student in whole.students.items()}
     assert losses["teacher"] < 0.05 and losses["student"] < losses["layer-0"]
-    assert losses["gpt-neo-fine-tuned"] < losses["gpt-neo-scratch"] < losses["gpt-neo-untouched"]
+    assert losses["fine-tuned"] < losses["scratch"] < losses["untouched"]
 
 
 def test_bits_per_byte_are_proportional_to_the_loss_on_the_same_tokens(

@@ -13,6 +13,7 @@ import torch
 from cache import open_cache
 from pipeline.embedded import EMBEDDED_TEACHER
 from pipeline.errors import InputError
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.extract.prepare import prepare
 from pipeline.extract.run import extract
 from pipeline.extract.settings import ExtractSettings
@@ -20,11 +21,14 @@ from pipeline.processes import Share
 from pipeline.runs.comparisons import (
     BASELINES,
     CONTROLS,
+    comparison_folder,
     comparison_settings,
     describe,
     display_order,
     kind_of,
 )
+from pipeline.runs.folder import RunFolder
+from pipeline.runs.record import RunRecord
 from pipeline.runs.settings import TrainSettings
 from pipeline.training.prepare import prepare_run
 from tests.pipeline.short_runs import short_run
@@ -137,9 +141,7 @@ def test_bidirectional_attention_is_the_only_difference_of_its_run(
 def test_baselines_of_gpt_neo_read_their_own_tokens_and_scratch_has_new_weights(
     start: Callable[..., Start],
 ) -> None:
-    tuned, untouched, scratch = (
-        start(f"gpt-neo-{name}") for name in ("fine-tuned", "untouched", "scratch")
-    )
+    tuned, untouched, scratch = (start(name) for name in ("fine-tuned", "untouched", "scratch"))
     assert tuned.inputs == untouched.inputs == scratch.inputs != start().inputs
     name = "body.h.0.mlp.c_fc.weight"
     assert torch.equal(tuned.weights[name], start().weights[name])
@@ -147,7 +149,7 @@ def test_baselines_of_gpt_neo_read_their_own_tokens_and_scratch_has_new_weights(
     assert not torch.allclose(tuned.weights[name], scratch.weights[name], atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["layer-0", "no-teacher", "distilled", "gpt-neo-fine-tuned"])
+@pytest.mark.parametrize("name", ["layer-0", "no-teacher", "distilled", "fine-tuned"])
 def test_only_runs_that_read_states_keep_parts_frozen(
     name: str, start: Callable[..., Start]
 ) -> None:
@@ -160,7 +162,7 @@ def test_a_comparison_run_has_its_own_folder_and_no_early_stopping(name: str) ->
     settings = comparison_settings(STUDENT, name, steps=7, random_teacher="random")
     assert settings.run == Path("run/comparisons") / name
     assert settings.patience == 0
-    assert settings.max_steps == (0 if name == "gpt-neo-untouched" else 7)
+    assert settings.max_steps == (0 if name == "untouched" else 7)
     assert (settings.seed, settings.validation) == (STUDENT.seed, STUDENT.validation)
 
 
@@ -170,12 +172,12 @@ def test_a_comparison_run_has_its_own_folder_and_no_early_stopping(name: str) ->
         ({"condition": "none"}, "layer-0", "--condition none reads no teacher"),
         ({"layers": (0,)}, "layer-0", "would be the student itself"),
         ({"cross_attention": "bidirectional"}, "bidirectional", "would be the student itself"),
-        ({"student": "tiny"}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
-        ({"new_weights": True}, "gpt-neo-fine-tuned", "would be gpt-neo-scratch"),
-        ({"condition": "prompt"}, "gpt-neo-fine-tuned", "would be the control no-teacher"),
+        ({"student": "tiny"}, "fine-tuned", "would be scratch"),
+        ({"new_weights": True}, "fine-tuned", "would be scratch"),
+        ({"condition": "prompt"}, "fine-tuned", "would be the control no-teacher"),
         (
             {"condition": "prompt", "student": "tiny"},
-            "gpt-neo-scratch",
+            "scratch",
             "would be the control no-teacher",
         ),
         ({"condition": "prompt"}, "distilled", "this student does not have"),
@@ -198,12 +200,29 @@ def test_layers_above_the_embeddings_are_no_controls() -> None:
 
 
 def test_layers_are_shown_before_other_controls_and_baselines() -> None:
-    names = ["distilled", "layer-12", "random-teacher", "gpt-neo-scratch", "layer-2", "no-teacher"]
+    names = ["distilled", "layer-12", "random-teacher", "scratch", "layer-2", "no-teacher"]
     assert sorted(names, key=display_order) == [
-        *("layer-2", "layer-12", "no-teacher", "random-teacher", "gpt-neo-scratch", "distilled")
+        *("layer-2", "layer-12", "no-teacher", "random-teacher", "scratch", "distilled")
     ]
 
 
 def test_every_run_has_its_own_description() -> None:
     assert len({describe(name) for name in ("student", "teacher", *NAMES)}) == len(NAMES) + 2
     assert describe("layer-12") == "the teacher's layer 12"
+
+
+def test_names_of_release_0_1_are_read(tmp_path: Path) -> None:
+    assert comparison_folder(tmp_path, "scratch") == tmp_path / "comparisons" / "scratch"
+    earlier = tmp_path / "comparisons" / "gpt-neo-scratch"
+    earlier.mkdir(parents=True)
+    assert comparison_folder(tmp_path, "scratch") == earlier
+    assert comparison_folder(tmp_path, "untouched") == tmp_path / "comparisons" / "untouched"
+    settings = EvaluateSettings(run=tmp_path, baselines=("gpt-neo-scratch", "scratch", "teacher"))
+    assert settings.named_baselines == ["scratch"]
+    settings.require_sense()
+
+
+def test_a_record_of_release_0_1_names_its_baselines_as_now(trained_run: Path) -> None:
+    content = RunFolder(trained_run).read_record().to_json()
+    content["comparisons"] = ["gpt-neo-fine-tuned", "layer-0"]
+    assert RunRecord.from_json(content).comparisons == ("fine-tuned", "layer-0")

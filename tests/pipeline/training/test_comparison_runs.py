@@ -50,9 +50,9 @@ def test_untouched_gpt_neo_is_measured_with_its_weights_and_scratch_has_new_ones
     gpt_neo: Path, small_cache: Path, tmp_path: Path
 ) -> None:
     settings = short_run(small_cache, tmp_path / "run", student=str(gpt_neo), max_steps=3)
-    train(settings, comparisons=("gpt-neo-untouched", "gpt-neo-scratch"))
+    train(settings, comparisons=("untouched", "scratch"))
     comparisons = RunFolder(tmp_path / "run").comparisons()
-    result = comparisons["gpt-neo-untouched"].read_record().result
+    result = comparisons["untouched"].read_record().result
     assert result.steps == result.tokens == 0
     assert result.best_val_loss > 1
     pretrained = GPTNeoForCausalLM.from_pretrained(gpt_neo).transformer.state_dict()
