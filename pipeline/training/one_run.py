@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.training.adapters import merge_adapters
 from pipeline.training.arguments import training_callbacks
 from pipeline.training.callbacks import Stopwatch, progress_columns
 from pipeline.training.checkpoint_state import load_weights
+from pipeline.training.frozen_weights import rounded_while_training
 from pipeline.training.prepare import PreparedRun, prepare_run
 from pipeline.training.trainer import StudentTrainer
 
@@ -75,7 +77,11 @@ def train_one(
             folder.write_options(options)
         folder.continue_from(checkpoint)
     processes.wait_for_everyone()
-    with progress_bar(*progress_columns()) as bar:
+    in_bfloat16 = prepared.arguments.bf16 and prepared.arguments.max_steps != 0
+    with (
+        progress_bar(*progress_columns()) as bar,
+        rounded_while_training(prepared.model) if in_bfloat16 else nullcontext(),
+    ):
         trainer = StudentTrainer(
             prepared.model,
             prepared.arguments,
