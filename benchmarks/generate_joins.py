@@ -107,7 +107,7 @@ def prompt_as_text(cache: Cache, student: str) -> AlignedPrompt:
     transcript = transcript_of(cache, 0)
     turns = transcript.prompt_of(transcript.answers[0])
     reading = TeacherReading(cache.identity["template"], theirs)
-    aligned = align_prompt(turns, reading.locate(turns), ours)
+    aligned = align_prompt(turns, reading, reading.locate(turns), ours)
     if student not in SIZES:
         return aligned
     ids = [min(token, GPT_NEO_TOKENS - 1) for token in aligned.ids]

@@ -148,7 +148,7 @@ def _read_prompt(
     """Return the tokens before an answer, with places if a teacher's states are aligned."""
     if teacher is None or turns is None:
         return AlignedPrompt(ids=prompt_tokens(turns, tokenizer), places=[])
-    return align_prompt(turns, teacher.locate(turns), tokenizer)
+    return align_prompt(turns, teacher, teacher.locate(turns), tokenizer)
 
 
 def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import locate_prompt_tokens
-from pipeline.data.templates import TemplateName
+from pipeline.data.templates import TemplateName, render_prompt
 from pipeline.data.tokens import LocatedTokens, locate_prompt
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_FIRST_MARK = 0xE000
+"""A private character of Unicode; texts of data sets seldom have any."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class AlignedPrompt:
 
 
 def align_prompt(
-    turns: Sequence[Turn], theirs: LocatedTokens, tokenizer: PreTrainedTokenizerBase
+    turns: Sequence[Turn],
+    teacher: TeacherReading,
+    theirs: LocatedTokens,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> AlignedPrompt:
     """Return a prompt in student tokens, aligned with the teacher's.
 
@@ -54,7 +60,8 @@ def align_prompt(
 
     Args:
         turns: of the prompt.
-        theirs: the teacher's tokens of it.
+        teacher: how it reads prompts.
+        theirs: the teacher's tokens of this one.
         tokenizer: the student's.
 
     Raises:
@@ -68,7 +75,16 @@ def align_prompt(
                 " text; use --join cross, or a fast tokenizer"
             )
     assert ours.ends is not None and theirs.ends is not None
-    passages = _shared_passages(turns, ours.text, theirs.text)
+    starts = zip(
+        _starts(turns, ours.text, "paper", tokenizer),
+        _starts(turns, theirs.text, teacher.template, teacher.tokenizer),
+        strict=True,
+    )
+    passages = [
+        _Passage(our_start, their_start, len(turn.text.strip()))
+        for turn, (our_start, their_start) in zip(turns, starts, strict=True)
+        if our_start is not None and their_start is not None
+    ]
     last = len(theirs.text)
     return AlignedPrompt(
         ids=ours.ids,
@@ -85,18 +101,45 @@ class _Passage:
     length: int
 
 
-def _shared_passages(turns: Sequence[Turn], ours: str, theirs: str) -> list[_Passage]:
-    """Return where the texts of turns are in both renderings, in order."""
-    passages: list[_Passage] = []
-    our_start = their_start = 0
-    for turn in turns:
-        text = turn.text.strip()
-        at_ours, at_theirs = ours.find(text, our_start), theirs.find(text, their_start)
-        if not text or at_ours < 0 or at_theirs < 0:
+def _starts(
+    turns: Sequence[Turn], text: str, template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[int | None]:
+    """Return where the text of each turn begins in the rendered prompt; None if it is not there.
+
+    What the template puts before each turn is seen in a rendering of placeholders. Without it, a
+    turn such as `user` would be found in a heading.
+    """
+    before = _texts_before(turns, template, tokenizer)
+    starts: list[int | None] = []
+    place = 0
+    for turn, prefix in zip(turns, before, strict=True):
+        content = turn.text.strip()
+        found = text.find(prefix, place)
+        start = text.find(content, max(found, place) + len(prefix if found >= 0 else ""))
+        if not content or start < 0:
+            starts.append(None)
             continue
-        passages.append(_Passage(at_ours, at_theirs, len(text)))
-        our_start, their_start = at_ours + len(text), at_theirs + len(text)
-    return passages
+        starts.append(start)
+        place = start + len(content)
+    return starts
+
+
+def _texts_before(
+    turns: Sequence[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Return what a template puts between the texts of turns, one text per turn."""
+    marks = [chr(_FIRST_MARK + number) * 2 for number in range(len(turns))]
+    marked = [replace(turn, text=mark) for turn, mark in zip(turns, marks, strict=True)]
+    try:
+        rest = "".join(part.text for part in render_prompt(marked, template, tokenizer))
+    except RowError:
+        return [""] * len(turns)
+    before: list[str] = []
+    for mark in marks:
+        prefix, found, after = rest.partition(mark)
+        before.append(prefix if found else "")
+        rest = after if found else rest
+    return before
 
 
 def _position(end: int, passages: Sequence[_Passage], last: int) -> int:

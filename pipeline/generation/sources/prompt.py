@@ -46,7 +46,7 @@ class PromptSource(StatesSource):
         if self._tokenizer is None:
             return arguments
         places = [
-            align_prompt(turns, located, self._tokenizer).places
+            align_prompt(turns, self._teacher, located, self._tokenizer).places
             for turns, located in zip(prompts, read, strict=True)
         ]
         longest = max(map(len, places))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 from pipeline.data.alignment import TeacherReading, align_prompt
 from pipeline.data.conversations import Turn
 from pipeline.data.student_tokens import locate_prompt_tokens, prompt_tokens
-from pipeline.data.templates import TemplateName
+from pipeline.data.templates import TemplateName, render_prompt
 from pipeline.data.tokens import LocatedTokens
 from pipeline.errors import InputError
 from tests.pipeline.data.test_token_pieces import made
@@ -27,6 +29,10 @@ def prompts(draw: st.DrawFn) -> list[Turn]:
     if draw(st.booleans()):
         turns += [Turn("assistant", draw(TEXTS)), Turn("user", draw(TEXTS))]
     return turns
+
+
+def text_of(turns: list[Turn], template: TemplateName, tokenizer: PreTrainedTokenizerBase) -> str:
+    return "".join(part.text for part in render_prompt(turns, template, tokenizer))
 
 
 def text_before(located: LocatedTokens, place: int) -> str:
@@ -46,7 +52,7 @@ def test_places_are_in_order_and_the_last_token_reads_all(
     student = tokenizer if kind == "same" else made(kind)
     teacher = TeacherReading(template, tokenizer)
     theirs = teacher.locate(turns)
-    aligned = align_prompt(turns, theirs, student)
+    aligned = align_prompt(turns, teacher, theirs, student)
     assert aligned.ids == prompt_tokens(turns, student)
     assert len(aligned.places) == len(aligned.ids)
     assert aligned.places == sorted(aligned.places)
@@ -79,7 +85,7 @@ def test_a_token_reads_no_later_character(
     student = tokenizer if kind == "same" else made(kind)
     ours, teacher = locate_prompt_tokens(turns, student), TeacherReading(template, tokenizer)
     theirs = teacher.locate(turns)
-    places = align_prompt(turns, theirs, student).places
+    places = align_prompt(turns, teacher, theirs, student).places
     after = ours.text.index(question) + len(question)
     assert ours.ends is not None
     read = 0
@@ -94,14 +100,33 @@ def test_equal_tokenizers_and_templates_align_one_to_one(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = [Turn("system", "Count."), Turn("user", "How many legs do two spiders have")]
-    theirs = TeacherReading("paper", tokenizer).locate(turns)
-    aligned = align_prompt(turns, theirs, tokenizer)
+    teacher = TeacherReading("paper", tokenizer)
+    theirs = teacher.locate(turns)
+    aligned = align_prompt(turns, teacher, theirs, tokenizer)
     begin = len(aligned.ids) - len(theirs.ids)
     inside = [place for place, end in enumerate(aligned.places) if end == place - begin]
     assert len(inside) > len(aligned.ids) // 2
 
 
 def test_a_tokenizer_without_offsets_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    turns = [Turn("user", "a")]
+    turns, teacher = [Turn("user", "a")], TeacherReading("paper", tokenizer)
     with pytest.raises(InputError, match="--join add: the student's tokenizer"):
-        align_prompt(turns, TeacherReading("paper", tokenizer).locate(turns), ByT5Tokenizer())
+        align_prompt(turns, teacher, teacher.locate(turns), ByT5Tokenizer())
+
+
+@pytest.mark.parametrize("template", ["paper", "chat"])
+@pytest.mark.parametrize("text", ["user", "User", "system", "im_start", "assistant", "start"])
+def test_a_turn_is_not_mistaken_for_a_heading(
+    text: str, template: TemplateName, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    turns = [Turn("system", text), Turn("user", text), Turn("assistant", text), Turn("user", text)]
+    teacher = TeacherReading(template, tokenizer)
+    theirs, ours = teacher.locate(turns), locate_prompt_tokens(turns, tokenizer)
+    places = align_prompt(turns, teacher, theirs, tokenizer).places
+    marked = [Turn(turn.role, "§" * len(text)) for turn in turns]  # as long, and nowhere else
+    texts = [text_of(marked, "paper", tokenizer), text_of(marked, template, tokenizer)]
+    ends = [[match.end() for match in re.finditer("§" * len(text), marks)] for marks in texts]
+    assert ours.ends is not None
+    read = dict(zip(ours.ends, [len(text_before(theirs, place)) for place in places], strict=True))
+    for end, their_end in zip(*ends, strict=True):
+        assert read[end] == their_end

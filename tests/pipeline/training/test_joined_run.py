@@ -50,7 +50,7 @@ def test_answers_have_a_place_per_token_of_the_prompt(prompt_cache: Path) -> Non
         for place in range(6):
             transcript = transcript_of(cache, place)
             turns = transcript.prompt_of(transcript.answers[0])
-            aligned = align_prompt(turns, teacher.locate(turns), tokenizer)
+            aligned = align_prompt(turns, teacher, teacher.locate(turns), tokenizer)
             row = batch["state_places"][place]
             assert row[: len(aligned.places)].tolist() == aligned.places
             assert (row[len(aligned.places) :] == -1).all()
