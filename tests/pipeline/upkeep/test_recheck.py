@@ -120,8 +120,11 @@ def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = padded_batch.read_with_prefixes
 
     def stretched(teacher: Teacher, *batch: Any) -> dict[int, torch.Tensor]:
-        def doubled(hooks: HiddenStateHooks, **inputs: Any) -> dict[int, torch.Tensor]:
-            return read(hooks, **inputs | {"position_ids": 2 * inputs["position_ids"]})
+        def doubled(
+            hooks: HiddenStateHooks, indices: Any = None, **inputs: Any
+        ) -> dict[int, torch.Tensor]:
+            inputs["position_ids"] = 2 * inputs["position_ids"]
+            return read(hooks, indices, **inputs)
 
         read = HiddenStateHooks.read
         with monkeypatch.context() as patch:
@@ -135,8 +138,10 @@ def wrong_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exchange the states of the layers."""
     plain = HiddenStateHooks.read
 
-    def exchanged(hooks: HiddenStateHooks, **inputs: Any) -> dict[int, torch.Tensor]:
-        states = plain(hooks, **inputs)
+    def exchanged(
+        hooks: HiddenStateHooks, indices: Any = None, **inputs: Any
+    ) -> dict[int, torch.Tensor]:
+        states = plain(hooks, indices, **inputs)
         return dict(zip(states, reversed(list(states.values())), strict=True))
 
     monkeypatch.setattr(HiddenStateHooks, "read", exchanged)
