@@ -24,8 +24,8 @@ demo: $(READY)
 	$(RUN) cli.py train --cache demo/cache --run demo/run --controls --epochs 2 --batch-size 16 --bridge-lr 2e-3 --student-lr 2e-3
 	$(RUN) cli.py evaluate --run demo/run
 	$(RUN) -m pipeline.embedded.problems --unfinished --out demo/unfinished.jsonl
-	$(RUN) cli.py extract --dataset demo/unfinished.jsonl --cache demo/prompts --condition prompt --layers -1,0
-	$(RUN) cli.py train --cache demo/prompts --run demo/prompt-run --condition prompt --controls --epochs 8 --batch-size 16 --bridge-lr 1e-3 --student-lr 1e-3
+	$(RUN) cli.py extract --dataset demo/unfinished.jsonl --cache demo/prompts --condition prompt
+	$(RUN) cli.py train --cache demo/prompts --run demo/prompt-run --condition prompt --controls --epochs 8 --batch-size 16
 	$(RUN) cli.py evaluate --run demo/prompt-run
 
 # Every control and baseline over two seeds, on the embedded teacher and problems: docs/RESULTS.md.
