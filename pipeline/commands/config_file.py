@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 import yaml
-from click.core import ParameterSource
 
 from pipeline.commands.list_parameters import AUTO, LayerList, Listed
+from pipeline.commands.options_from import is_given
 
 _NOT_KEPT = {"config", "json", "debug", "help", "resume"}
 """Options that are not part of what a command does."""
@@ -69,8 +69,7 @@ def options_as_yaml() -> str:
         is_alias = option.opts.index(f"--{name}") > 0
         if name in _NOT_KEPT or is_alias or value is None or value == ():
             continue
-        is_default = context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
-        (defaults if is_default else given)[name] = _plain(value)
+        (given if is_given(str(option.name)) else defaults)[name] = _plain(value)
     lines = [f"# llm-modules {context.info_name} --config THIS-FILE"]
     lines += [
         yaml.safe_dump({name: value}, allow_unicode=True).rstrip("\n")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline.commands.options_from import option_section
+from pipeline.commands.options_from import is_given, option_section
 from pipeline.errors import InputError
 from pipeline.runs.defaults import with_defaults
 from pipeline.runs.options import (
@@ -50,7 +50,7 @@ def train_settings(options: Mapping[str, Any], varied: Collection[str] = ()) -> 
     Raises:
         InputError: two options contradict each other.
     """
-    given = {name for name in _DEFAULTS if _priority(name, varied)}
+    given = {name for name in _DEFAULTS if name in varied or is_given(name)}
     settings = with_defaults(TrainSettings(**options), given)
     click.get_current_context().params |= {
         name: getattr(settings, name) for name in {*_DEFAULTS} - given

@@ -75,14 +75,11 @@ def align_prompt(
                 " text; use --join cross, or a fast tokenizer"
             )
     assert ours.ends is not None and theirs.ends is not None
-    starts = zip(
-        _starts(turns, ours.text, "paper", tokenizer),
-        _starts(turns, theirs.text, teacher.template, teacher.tokenizer),
-        strict=True,
-    )
+    our_starts = _starts(turns, ours.text, "paper", tokenizer)
+    their_starts = _starts(turns, theirs.text, teacher.template, teacher.tokenizer)
     passages = [
         _Passage(our_start, their_start, len(turn.text.strip()))
-        for turn, (our_start, their_start) in zip(turns, starts, strict=True)
+        for turn, our_start, their_start in zip(turns, our_starts, their_starts, strict=True)
         if our_start is not None and their_start is not None
     ]
     last = len(theirs.text)
@@ -115,7 +112,7 @@ def _starts(
     for turn, prefix in zip(turns, before, strict=True):
         content = turn.text.strip()
         found = text.find(prefix, place)
-        start = text.find(content, max(found, place) + len(prefix if found >= 0 else ""))
+        start = text.find(content, place if found < 0 else found + len(prefix))
         if not content or start < 0:
             starts.append(None)
             continue

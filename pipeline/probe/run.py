@@ -188,13 +188,11 @@ def _score(
         model = make_pipeline(StandardScaler(), kind(alphas=_STRENGTHS))
         model.fit(features_ND[training], targets.values[training])
         scores.append(_scored(targets, held_out, model.predict(features_ND[held_out])))
-    mean = float(np.mean(scores))
+    mean, error = float(np.mean(scores)), None
     if len(splits) > 1:
         error = float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
     elif targets.are_labels:
         error = float(np.sqrt(mean * (1 - mean) / len(splits[0][1])))
-    else:
-        return LayerScore(layer, mean, None)
     return LayerScore(layer, mean, error)
 
 

@@ -153,7 +153,7 @@ def _changes(
 
 def why_impossible(settings: TrainSettings, name: str) -> str | None:
     """Return why a student cannot have this comparison run, None if it can."""
-    is_new = settings.student in SIZES or settings.new_weights
+    is_new = settings.has_new_decoder
     if not settings.reads_states:
         return f"a student of --condition {settings.condition} reads no teacher"
     if name == "fine-tuned" and is_new:

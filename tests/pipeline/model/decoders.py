@@ -88,3 +88,11 @@ def save_decoder(family: str, folder: Path) -> Path:
             torch.nn.init.normal_(weights, std=0.2)
     model.save_pretrained(folder)
     return folder
+
+
+def save_with_tokenizer(model: hf.PreTrainedModel, tokenizer: Path, folder: Path) -> Path:
+    """Save a decoder with a copy of another one's tokenizer files; return its folder."""
+    for file in tokenizer.glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    model.save_pretrained(folder)
+    return folder

@@ -15,6 +15,7 @@ from pipeline.runs.folder import RunFolder
 from pipeline.training.run import train
 from tests.conftest import RunCli
 from tests.pipeline.gguf_files import CONFIG, write_gguf
+from tests.pipeline.model.decoders import save_with_tokenizer
 from tests.pipeline.short_runs import short_prompt_run, short_run, weights_of
 
 
@@ -32,9 +33,6 @@ def gguf_file(body: Qwen2Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def llama(byte_gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a Llama with a tokenizer of its own, and more embeddings than tokens."""
-    folder = tmp_path_factory.mktemp("llama")
-    for file in byte_gpt_neo.glob("tokenizer*"):
-        (folder / file.name).write_bytes(file.read_bytes())
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=320,
@@ -46,8 +44,8 @@ def llama(byte_gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=1024,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    model = LlamaForCausalLM(config)
+    return save_with_tokenizer(model, byte_gpt_neo, tmp_path_factory.mktemp("llama"))
 
 
 def test_a_gguf_file_is_trained_and_generates(

@@ -17,19 +17,17 @@ from pipeline.runs.folder import RunFolder
 from pipeline.training import one_run
 from pipeline.training.frozen_weights import rounded_while_training
 from pipeline.training.run import train
+from tests.pipeline.model.decoders import save_with_tokenizer
 from tests.pipeline.short_runs import short_prompt_run, weights_of
 
 
 @pytest.fixture(scope="module")
 def gpt2(byte_gpt_neo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gpt2")
-    for file in byte_gpt_neo.glob("tokenizer*"):
-        (folder / file.name).write_bytes(file.read_bytes())
     torch.manual_seed(0)
-    GPT2LMHeadModel(
-        GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2, n_positions=1024)
-    ).save_pretrained(folder)
-    return folder
+    config = GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2, n_positions=1024)
+    return save_with_tokenizer(
+        GPT2LMHeadModel(config), byte_gpt_neo, tmp_path_factory.mktemp("gpt2")
+    )
 
 
 @pytest.mark.parametrize("frozen", [{"lora": 4}, {"freeze": ("student",)}])
