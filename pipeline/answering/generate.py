@@ -31,7 +31,8 @@ def generate_missing(plan: AnswerPlan, journal: AnswerJournal, progress: Progres
         return
     progress.stage("load")
     model = load_causal_lm(plan.source, plan.device, plan.dtype)
-    writer = CausalLMWriter(model, plan.tokenizer, plan.template)
+    prompts = [prompt.ids for prompt in plan.prompts]
+    writer = CausalLMWriter(model, plan.tokenizer, plan.template, prompts)
     progress.stage("answers", len(order) - len(journal.answers))
     with deterministic(plan.device):
         while missing := order[len(journal.answers) :]:

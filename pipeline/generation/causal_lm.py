@@ -12,6 +12,7 @@ from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, end_token_id
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.generation.answers import Written, cut_answer
+from pipeline.generation.common_prefix import CommonPrefix
 from pipeline.generation.prompts import left_padded
 from pipeline.generation.settings import Sampling
 
@@ -27,9 +28,19 @@ class CausalLMWriter:
     """Answers prompts with a causal LM."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: TemplateName
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        template: TemplateName,
+        prompts: Sequence[list[int]] = (),
     ) -> None:
-        """Find the tokens that end an answer.
+        """Find the tokens that end an answer, and read those that all prompts begin with.
+
+        Args:
+            model: a causal LM.
+            tokenizer: its tokenizer.
+            template: of the prompts.
+            prompts: all that `write_after` will answer, as tokens; none: nothing is read before.
 
         Raises:
             InputError: the template ends answers without a special token.
@@ -39,6 +50,7 @@ class CausalLMWriter:
         configured = self._model.generation_config.eos_token_id
         if not isinstance(configured, list):
             configured = [] if configured is None else [configured]
+        self._prefix = CommonPrefix(model, prompts)
         self._ends = list(dict.fromkeys([end_token_id(template, tokenizer), *map(int, configured)]))
 
     def write(self, prompts: Sequence[Sequence[Turn]], sampling: Sampling) -> list[Written]:
@@ -53,11 +65,14 @@ class CausalLMWriter:
     @torch.inference_mode()
     def write_after(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Written]:
         """Answer prompts, given as tokens, as one batch; sampling starts from its seed."""
-        ids_BT, mask_BT = left_padded(prompts, self._ends[0], self._model.device)
+        ids_BT, mask_BT = left_padded(
+            prompts, self._ends[0], self._model.device, first=len(self._prefix)
+        )
         set_seed(sampling.seed)
         written_BT = self._model.generate(
             ids_BT,
             attention_mask=mask_BT,
+            past_key_values=self._prefix.kv(len(prompts)),
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=self._ends,
             pad_token_id=self._ends[0],

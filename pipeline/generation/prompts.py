@@ -27,12 +27,18 @@ def tokens_before(
 
 
 def left_padded(
-    prompts: Sequence[list[int]], pad: int, device: torch.device
+    prompts: Sequence[list[int]], pad: int, device: torch.device, *, first: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return prompts as one batch `[B, T]`, padded on the left, and its mask, 0 for padding."""
+    """Return prompts as one batch `[B, T]`, and its mask, 0 for padding.
+
+    Args:
+        prompts: token ids of each.
+        pad: token id of the padding.
+        device: of the batch.
+        first: number of tokens that precede the padding, for a prefix that all prompts share.
+    """
     longest = max(map(len, prompts))
-    ids_BT = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)
-    mask_BT = torch.tensor(
-        [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device
-    )
-    return ids_BT, mask_BT
+    missing = [longest - len(ids) for ids in prompts]
+    rows = [ids[:first] + [pad] * m + ids[first:] for ids, m in zip(prompts, missing, strict=True)]
+    masks = [[1] * first + [0] * m + [1] * (longest - first - m) for m in missing]
+    return torch.tensor(rows, device=device), torch.tensor(masks, device=device)

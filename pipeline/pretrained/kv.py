@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
-_ATTENTION = {"full_attention", "sliding_attention"}
+_FULL = "full_attention"
+_ATTENTION = {_FULL, "sliding_attention"}
 """Types of layers that only need keys and values of earlier tokens, regardless of padding."""
+_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
+"""Names in configurations for the number of tokens that a layer looks back."""
 
 
 def kv_obstacle(config: PreTrainedConfig) -> str | None:
@@ -21,6 +24,20 @@ def kv_obstacle(config: PreTrainedConfig) -> str | None:
     if others := sorted(types - _ATTENTION):
         return f"it has layers of the type {others[0]}"
     return None
+
+
+def sees_all_tokens(config: PreTrainedConfig) -> bool:
+    """Return whether all layers attend to all earlier tokens, however far back in the batch.
+
+    Args:
+        config: of the whole model.
+    """
+    part = config.get_text_config(decoder=True)
+    if kv_obstacle(config) is not None:
+        return False
+    if types := getattr(part, "layer_types", None):
+        return {*types} == {_FULL}
+    return not any(getattr(part, name, None) for name in _WINDOWS)
 
 
 def _is_stateful(config: PreTrainedConfig) -> bool:

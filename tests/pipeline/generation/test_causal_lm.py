@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.data.conversations import Turn
 from pipeline.data.sources import load_conversations
+from pipeline.data.tokens import tokenize_prompt
 from pipeline.embedded import EMBEDDED_DATASET, EMBEDDED_TEACHER
 from pipeline.generation.causal_lm import CausalLMWriter, own_template
 from pipeline.generation.settings import Sampling
@@ -59,3 +61,30 @@ def test_a_model_without_a_chat_template_answers_in_the_other_one(
     assert own_template(tokenizer) == "chat"
     monkeypatch.setattr(tokenizer, "chat_template", None)
     assert own_template(tokenizer) == "paper"
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_common_prefix_is_read_once_and_changes_no_answer(
+    writer: CausalLMWriter, monkeypatch: pytest.MonkeyPatch, windows: bool
+) -> None:
+    model, tokenizer = writer._model, writer._tokenizer
+    system = Turn("system", "Work the problem out step by step, and box the number. " * 4)
+    asked = [[system, *(turn for turn in turns if turn.role != "system")] for turns in PROMPTS]
+    ids = [tokenize_prompt(turns, "chat", tokenizer) for turns in asked]
+    assert len({*map(len, ids)}) > 1  # there is padding
+    plain = writer.write_after(ids, GREEDY)
+    with monkeypatch.context() as patch:
+        if windows:
+            layers = ["sliding_attention"] * model.config.num_hidden_layers
+            patch.setattr(model.config, "layer_types", layers)
+        sharing = CausalLMWriter(model, tokenizer, "chat", ids)
+    read: list[int] = []
+    hook = model.get_input_embeddings().register_forward_hook(
+        lambda _, args, __: read.append(args[0].shape[1])
+    )
+    try:
+        assert sharing.write_after(ids, GREEDY) == plain
+    finally:
+        hook.remove()
+    longest = max(map(len, ids))
+    assert read[0] == longest if windows else read[0] < longest / 2
