@@ -10,7 +10,7 @@ LossOn = Literal["assistant", "all"]
 """Tokens that the student learns to predict."""
 CrossAttention = Literal["causal", "bidirectional"]
 CROSS_ATTENTIONS: tuple[CrossAttention, ...] = get_args(CrossAttention)
-Gate = Literal["channel", "scalar", "none"]
+Gate = Literal["channel", "scalar", "static", "none"]
 GATES: tuple[Gate, ...] = get_args(Gate)
 Join = Literal["cross", "add", "prefix"]
 """How a prompt's hidden states reach a student of `--condition prompt`."""

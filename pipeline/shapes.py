@@ -138,8 +138,10 @@ class BridgeShape:
     gate: Annotated[
         Gate,
         Option(
-            "How the output of cross-attention is mixed with its input: by one gate per channel, by"
-            " one per token, or added without a gate."
+            "How the output of cross-attention is mixed with its input: by one gate per channel or"
+            " per token (scalar), computed from both; by one per channel that is the same for all"
+            " tokens (static); or added without a gate.",
+            default="channel; with --condition prompt and pretrained decoders static",
         ),
     ] = "channel"
     cross_attention: Annotated[

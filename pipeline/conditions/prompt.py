@@ -66,8 +66,8 @@ class PromptCondition(Condition):
             )
         if "cross" in shape.join and shape.gate == "none":
             raise InputError(
-                "--gate none: --condition prompt needs a gate that starts closed; choose channel or"
-                " scalar"
+                "--gate none: --condition prompt needs a gate that starts closed; choose channel,"
+                " scalar or static"
             )
         if shape.cross_attention != "causal":
             raise InputError(

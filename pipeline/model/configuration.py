@@ -52,8 +52,8 @@ class LLMModulesConfig(PreTrainedConfig):
         cross_every: with `prompt`, one precedes the last of every `cross_every` blocks.
         cross_heads: heads of each layer.
         gate: mixes old and new states in each layer: one gate per `channel` (the paper's), one
-            `scalar` per token, or `none`: new states are added to old ones. With `prompt` a gate is
-            required, and starts closed.
+            `scalar` per token, a `static` one per channel for all tokens, or `none`: new states are
+            added to old ones. With `prompt` a gate is required, and starts closed.
         adapter_size: inner width of the layers' adapters.
         intermediate_size: inner width of the FFN that computes the student's initial states.
     """

@@ -42,13 +42,28 @@ class Gate(nn.Linear):
         return torch.tanh(opening_BTG) if self.starts_closed else torch.sigmoid(opening_BTG)
 
 
+class StaticGate(nn.Module):
+    """One gate per channel, the same for all tokens (as in Flamingo, arXiv 2204.14198)."""
+
+    def __init__(self, size: int, *, closed: bool) -> None:
+        """Build gates that start `closed`, or half open."""
+        super().__init__()
+        self.starts_closed = closed
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        """Return `[gates]`."""
+        return torch.tanh(self.bias) if self.starts_closed else torch.sigmoid(self.bias)
+
+
 class EnhancedCrossAttention(nn.Module):
     """Attention from the student's states to the teacher's, an adapter, and a gate.
 
     `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, one
-    per channel or one per token; without a gate `attended + states`. A layer inside a decoder
-    (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument is initially zero, so
-    that the states pass unchanged, while its weights learn from the first step.
+    per channel or one per token, or `sigmoid(b)`, static; without a gate `attended + states`. A
+    layer inside a decoder (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument
+    is initially zero, so that the states pass unchanged, while its weights learn from the first
+    step.
     """
 
     def __init__(
@@ -65,15 +80,7 @@ class EnhancedCrossAttention(nn.Module):
         self.value = nn.Linear(teacher_size, size)
         self.output = nn.Linear(size, size)
         self.adapter = Adapter(size, config.adapter_size)
-        self.gate = (
-            None
-            if config.gate == "none"
-            else Gate(
-                size,
-                {"channel": size, "scalar": 1}[config.gate],
-                closed=starts_closed,
-            )
-        )
+        self.gate = _gate(config.gate, size, closed=starts_closed)
 
     def keys_and_values(self, teacher_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values `[B, heads, K, d_head]` of the teacher's hidden states."""
@@ -115,3 +122,12 @@ class EnhancedCrossAttention(nn.Module):
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
         split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split_BHTC
+
+
+def _gate(kind: str, size: int, *, closed: bool) -> Gate | StaticGate | None:
+    """Return the gate of a layer `size` wide, None without one."""
+    if kind == "none":
+        return None
+    if kind == "static":
+        return StaticGate(size, closed=closed)
+    return Gate(size, {"channel": size, "scalar": 1}[kind], closed=closed)

@@ -17,7 +17,7 @@ OWN_TOKENS: dict[str, Any] = {
 """With --condition prompt, and for the decoders that it is compared with (text)."""
 NEW_DECODER: dict[str, Any] = {"student_lr": 1e-3, "weight_decay": 0.3, "cross_every": 1}
 """Also, for a decoder of new weights."""
-PRETRAINED_DECODER: dict[str, Any] = {"cross_every": 4}
+PRETRAINED_DECODER: dict[str, Any] = {"cross_every": 4, "gate": "static"}
 """Also, for a pretrained one."""
 ADAPTERS: dict[str, Any] = {"student_lr": 2e-4}
 """Also, for its adapters."""

@@ -17,6 +17,7 @@ SHAPES: list[dict[str, Any]] = [
     {"layers": (5, 3, 5), "cross_layers": 3, "adapter_size": 9},
     {"cross_layers": 0},
     {"cross_layers": 1, "gate": "scalar"},
+    {"gate": "static"},
     {"gate": "none"},
 ]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

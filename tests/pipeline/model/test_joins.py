@@ -196,6 +196,21 @@ def test_an_added_state_is_seen_from_its_first_token_on(
     torch.testing.assert_close(student(**row | {"hidden_states": states}).logits[0, :first], before)
 
 
+@torch.no_grad()
+def test_an_added_state_is_as_long_as_its_tokens_embedding_makes_it(gpt_neo: Path) -> None:
+    student, row = joined(gpt_neo, ("add",)), row_of(6, 5, 0)
+    embed, added = student.body.get_input_embeddings(), []
+    student.body.register_forward_pre_hook(
+        lambda _, __, inputs: added.append(inputs["inputs_embeds"] - embed(row["input_ids"])),
+        with_kwargs=True,
+    )
+    student(**row)
+    embed.weight.mul_(10)
+    student(**row)
+    assert not added[0][0, :2].any()  # these tokens have no state
+    torch.testing.assert_close(added[1], 10 * added[0])
+
+
 @pytest.mark.parametrize("join", JOINS)
 def test_every_weight_of_a_join_learns(folder: Path, join: tuple[str, ...]) -> None:
     student = joined(folder, join).train()

@@ -59,7 +59,11 @@ def test_an_untrained_student_equals_gpt_neo(
     expected = plain(
         input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions
     ).logits[mask.bool()]
-    for shape in ({"cross_every": 1}, {"cross_every": 2, "gate": "scalar"}):
+    for shape in (
+        {"cross_every": 1},
+        {"cross_every": 2, "gate": "scalar"},
+        {"cross_every": 2, "gate": "static"},
+    ):
         logits = make_prompt_student(pretrained, **shape)(**inputs, attention_mask=mask).logits[
             mask.bool()
         ]
@@ -158,11 +162,12 @@ def test_generate_takes_the_likeliest_token_of_each_step(pretrained: Path) -> No
     assert beams.shape == (3, 7)
 
 
+@pytest.mark.parametrize("gate", ["channel", "static"])
 @pytest.mark.parametrize("head_tokens", [None, [1, 3, 4, 9]])
 def test_every_weight_is_trained_and_loaded_as_saved(
-    pretrained: Path, head_tokens: list[int] | None, tmp_path: Path
+    pretrained: Path, head_tokens: list[int] | None, gate: str, tmp_path: Path
 ) -> None:
-    student = make_prompt_student(pretrained, head_tokens=head_tokens).train()
+    student = make_prompt_student(pretrained, head_tokens=head_tokens, gate=gate).train()
     inputs, labels = random_inputs(2, 8, 5, 0), torch.tensor([[1, 3, 4, 9, 1, 3, 4, 9]] * 2)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
     for _ in range(2):  # weights behind a closed gate learn once the gate has opened

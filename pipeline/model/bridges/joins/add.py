@@ -10,7 +10,8 @@ from pipeline.model.configuration import LLMModulesConfig
 class AddJoin(Join):
     """To each token of the prompt its state is added, projected to the student's width.
 
-    The projection starts at zero, so that the untrained student equals its bare decoder.
+    The projection is scaled to the length of the token's embedding, which differs tenfold between
+    decoders. It starts at zero, so that the untrained student equals its bare decoder.
     """
 
     def __init__(self, config: LLMModulesConfig) -> None:
@@ -29,4 +30,5 @@ class AddJoin(Join):
         added_BTS = projected_BKS.gather(
             1, places_BT1.clamp(min=0).expand(-1, -1, projected_BKS.shape[-1])
         )
-        inputs.embeds = inputs.embeds + added_BTS * (places_BT1 >= 0)
+        scale_BT1 = inputs.embeds.detach().square().mean(dim=-1, keepdim=True).sqrt()
+        inputs.embeds = inputs.embeds + added_BTS * scale_BT1 * (places_BT1 >= 0)
