@@ -12,7 +12,7 @@ CrossAttention = Literal["causal", "bidirectional"]
 CROSS_ATTENTIONS: tuple[CrossAttention, ...] = get_args(CrossAttention)
 Gate = Literal["channel", "scalar", "static", "none"]
 GATES: tuple[Gate, ...] = get_args(Gate)
-Join = Literal["cross", "add", "prefix"]
+Join = Literal["cross", "add"]
 """How a prompt's hidden states reach a student of `--condition prompt`."""
 JOINS: tuple[Join, ...] = get_args(Join)
 Part = Literal["student", "bridge", "head"]

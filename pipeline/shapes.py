@@ -100,8 +100,7 @@ class BridgeShape:
         Option(
             "With --condition prompt, how the states reach the student; may be repeated. cross:"
             " Enhanced Cross-Attention inside its blocks. add: projected, and added to the"
-            " embeddings of the prompt's tokens (needs --prompt-text). prefix: projected, as"
-            " embeddings before the student's tokens."
+            " embeddings of the prompt's tokens (needs --prompt-text)."
         ),
     ] = ("cross",)
     states_dropout: Annotated[

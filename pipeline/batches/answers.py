@@ -129,7 +129,7 @@ class CachedAnswers(CachedExamples):
             return features
         example, states = self._states(index)
         count = min(start, len(example.input_ids))
-        features |= first_states(states, start) | {
+        features |= _first_states(states, start) | {
             "states_mask": torch.ones(count, dtype=torch.long)
         }
         if self._is_aligned:
@@ -155,7 +155,7 @@ def _tensor(values: array[Any], dtype: torch.dtype) -> torch.Tensor:
     return torch.frombuffer(values, dtype=dtype) if values else torch.empty(0, dtype=dtype)
 
 
-def first_states(states: Features, count: int) -> Features:
+def _first_states(states: Features, count: int) -> Features:
     """Return the states of the first `count` tokens."""
     cut = {name: values[:count] for name, values in states.items() if not name.startswith("exact_")}
     for rows_name in (name for name in states if name.startswith("exact_rows.")):

@@ -49,10 +49,6 @@ class Condition(ABC):
         """Return which ablations of a student are trivial, and why, for the report; '' if none."""
         return ""
 
-    def states_take_positions(self, shape: CrossPlacement) -> bool:
-        """Return whether each state of a prompt takes one of the decoder's positions."""
-        return False
-
     def aligns_states(self, shape: CrossPlacement) -> bool:
         """Return whether each token of a prompt reads one of its states."""
         return False

@@ -29,17 +29,13 @@ class PromptCondition(Condition):
         return f"{mean}{layers}, of the prompt{joins}{tokens}"
 
     def trivial_note(self, shape: BridgeShape) -> str:
-        """Return that attention has no order; the joins add and prefix keep that of the states."""
-        if {"add", "prefix"} & {*shape.join}:
+        """Return that attention has no order; states that are added keep that of the tokens."""
+        if "add" in shape.join:
             return ""
         return (
             "Shuffled is trivial here: attention to a prompt has no order, because its states"
             " contain their positions."
         )
-
-    def states_take_positions(self, shape: CrossPlacement) -> bool:
-        """Return whether the states stand before the student's tokens."""
-        return "prefix" in shape.join
 
     def aligns_states(self, shape: CrossPlacement) -> bool:
         """Return whether states are added to the embeddings of tokens."""

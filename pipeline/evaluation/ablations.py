@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from pipeline.batches.answers import first_states
 from pipeline.batches.examples import CachedExamples, Features
 from pipeline.model import LLMModulesForCausalLM
 from pipeline.model.bridges.sequence import SequenceBridge
@@ -18,16 +17,10 @@ from pipeline.model.bridges.sequence import SequenceBridge
 class MismatchedPrompts(CachedExamples):
     """The same answers, each with the states of another example's prompt."""
 
-    def __init__(self, matched: CachedExamples, positions: int | None = None) -> None:
-        """Exchange the states of at least two examples.
-
-        Args:
-            matched: the answers with their own states.
-            positions: of the decoder, if states take them: of a longer prompt the first states
-                that fit are read. None: no limit.
-        """
+    def __init__(self, matched: CachedExamples) -> None:
+        """Exchange the states of at least two examples, the answers `matched` with their own."""
         super().__init__(matched.cache, matched.layers)
-        self._matched, self._positions = matched, positions
+        self._matched = matched
         self._partners = _partners(matched.indices)
 
     @property
@@ -50,8 +43,6 @@ class MismatchedPrompts(CachedExamples):
         states = {
             name: values for name, values in other.items() if "." in name or name == "states_mask"
         }
-        if self._positions is not None:
-            states = first_states(states, self._positions - len(own["input_ids"]))
         exchanged = own | states
         if "state_places" in own:  # the other prompt may be shorter
             last = len(states["states_mask"]) - 1

@@ -124,17 +124,13 @@ class _Reader:
 
     def too_long(self, row: Conversation) -> str | None:
         """Return why a prompt is too long; None if it is not."""
-        states = 0
         if self._config.reads_states:
             prompt = tokenize_prompt(row.prompt_turns, self._template, self._teacher_tokenizer)
             if len(prompt) > self._teacher_context:
                 return f"prompts over {self._teacher_context} teacher tokens"
-            states = len(prompt) if self._config.states_take_positions else 0
         before = tokens_before(row.prompt_turns, self._config, self._template, self._tokenizer)
-        taken = states + len(before) + self._max_new_tokens
-        if self.context is not None and taken > self.context:
-            most = self.context - self._max_new_tokens
-            return f"prompts over {most} tokens{' with their states' if states else ''}"
+        if self.context is not None and len(before) + self._max_new_tokens > self.context:
+            return f"prompts over {self.context - self._max_new_tokens} tokens"
         return None
 
 

@@ -127,9 +127,7 @@ class HeldOutStudent:
         if not self._settings.conditioning.is_aligned:
             if len(set(self._examples.indices)) < 2:
                 return None
-            config = self._model.config
-            positions = config.positions if config.states_take_positions else None
-            examples = MismatchedPrompts(self._examples, positions)
+            examples = MismatchedPrompts(self._examples)
             return self._row_losses(examples, self._order, self._decoder).loss
         if len(self._rows) < 2:
             return None

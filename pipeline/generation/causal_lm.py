@@ -12,7 +12,7 @@ from pipeline.data.conversations import Turn
 from pipeline.data.templates import TemplateName, end_token_id
 from pipeline.data.tokens import tokenize_prompt
 from pipeline.generation.answers import Written, cut_answer
-from pipeline.generation.common_prefix import CommonPrefix
+from pipeline.generation.prompt_prefix import PromptPrefix
 from pipeline.generation.prompts import left_padded
 from pipeline.generation.settings import Sampling
 
@@ -50,7 +50,7 @@ class CausalLMWriter:
         configured = self._model.generation_config.eos_token_id
         if not isinstance(configured, list):
             configured = [] if configured is None else [configured]
-        self._prefix = CommonPrefix(model, prompts)
+        self._prefix = PromptPrefix(model, prompts)
         self._ends = list(dict.fromkeys([end_token_id(template, tokenizer), *map(int, configured)]))
 
     def write(self, prompts: Sequence[Sequence[Turn]], sampling: Sampling) -> list[Written]:

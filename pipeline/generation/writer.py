@@ -76,7 +76,6 @@ class StudentWriter:
                 device=device,
                 tokenizer=self.tokenizer,
                 aligned=config.aligns_states,
-                states_take_positions=config.states_take_positions,
                 template=self.template,
                 teachers_tokenizer=(
                     load_verified_tokenizer(run.teachers_tokenizer, identity.cache["tokenizer"])
@@ -117,11 +116,7 @@ class StudentWriter:
         for prompt in ids:
             require_known_tokens(prompt, self.model.config.vocab_size, self.tokenizer)
         longest = max(len(prompt) for prompt in ids)
-        taken = max(
-            len(prompt) + self._source.positions_before(turns)
-            for prompt, turns in zip(ids, prompts, strict=True)
-        )
-        room = self._require_room(taken, sampling.max_new_tokens)
+        room = self._require_room(longest, sampling.max_new_tokens)
         ids_BT, mask_BT = left_padded(ids, self._pad, self.device)
         set_seed(sampling.seed)
         arguments: dict[str, Any] = sampling.generate_arguments(self.tokenizer)
@@ -158,11 +153,9 @@ class StudentWriter:
         answer_ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         whole_1T = torch.tensor([ids + answer_ids], device=self.device)
         limit = self.model.config.positions
-        taken = whole_1T.shape[1] + self._source.positions_before(turns)
-        if limit is not None and taken > limit:
+        if limit is not None and whole_1T.shape[1] > limit:
             raise InputError(
-                f"prompt and answer have {taken} tokens{self._with_states}, more than this student"
-                " reads"
+                f"prompt and answer have {whole_1T.shape[1]} tokens, more than this student reads"
             )
         states = self._source.forward_arguments(turns, whole_1T)
         logits_TV = self.model(input_ids=whole_1T, **states).logits[0, len(ids) - 1 : -1].float()
@@ -172,10 +165,6 @@ class StudentWriter:
 
     def _tokens_before(self, turns: Sequence[Turn]) -> list[int]:
         return tokens_before(turns, self.model.config, self.template, self.tokenizer)
-
-    @property
-    def _with_states(self) -> str:
-        return " with its states" if self.model.config.states_take_positions else ""
 
     def _require_room(self, tokens: int, wanted: int) -> int:
         """Return how many of `wanted` tokens fit after a prompt of `tokens`.
@@ -196,7 +185,6 @@ class StudentWriter:
         limit = min(limits)
         if limit <= tokens:
             raise InputError(
-                f"the prompt has {tokens} tokens{self._with_states}, {limits[limit]} reads {limit};"
-                " shorten it"
+                f"the prompt has {tokens} tokens, {limits[limit]} reads {limit}; shorten it"
             )
         return min(wanted, limit - tokens)

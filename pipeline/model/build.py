@@ -54,7 +54,7 @@ def build_student(
             example, it does not predict by an LM head alone, or the bridge cannot be built.
     """
     bridge = bridge or BridgeShape()
-    body = student_body(student, condition, longest, bridge.join)
+    body = student_body(student, condition, longest)
     conditioning = condition_named(condition)
     conditioning.require_bridge(bridge, body_shape(body))
     own_tokens = conditioning.own_tokens

@@ -45,7 +45,7 @@ class LLMModulesConfig(PreTrainedConfig):
         standardise: with `prompt`, whether states are standardised by channel.
         states_dropout: with `prompt`, the share of states that are not seen in training.
         prompt_text: with `prompt`, whether the student reads the prompt's tokens, too.
-        join: with `prompt`, how the states reach the student: `cross`, `add`, `prefix`.
+        join: with `prompt`, how the states reach the student: `cross`, `add`.
         cross_attention: `causal`, or `bidirectional` for the published code's variant, in which a
             token sees teacher states of later tokens: the answer leaks into its own prediction.
         cross_layers: Enhanced Cross-Attention layers; with `prompt` it follows from `cross_every`.
@@ -186,11 +186,6 @@ class LLMModulesConfig(PreTrainedConfig):
     def reads_prompt_tokens(self) -> bool:
         """Whether the student reads the prompt in its own tokens, not only its states."""
         return self.prompt_text or self.conditioning.reads_prompt_tokens
-
-    @property
-    def states_take_positions(self) -> bool:
-        """Whether each state of a prompt takes one of the decoder's positions."""
-        return self.conditioning.states_take_positions(self)
 
     @property
     def aligns_states(self) -> bool:

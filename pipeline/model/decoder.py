@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GPTNeoConfig, PreTrainedConfig
@@ -28,9 +27,7 @@ def body_shape(decoder: PreTrainedConfig) -> Body:
     return _Shape(int(decoder.hidden_size), int(decoder.num_hidden_layers))
 
 
-def student_body(
-    student: str, condition: str, longest: int, join: Sequence[str] = ()
-) -> PreTrainedConfig:
+def student_body(student: str, condition: str, longest: int) -> PreTrainedConfig:
     """Return the configuration of a student's decoder, with positions for the longest example.
 
     A pretrained GPT-Neo gets more positions unless it reads its own tokens. Other families have
@@ -40,7 +37,6 @@ def student_body(
         student: as on the command line.
         condition: what the student reads.
         longest: number of positions that the longest example takes.
-        join: how the states reach the student, for the message.
 
     Raises:
         InputError: there is no such decoder, the student cannot be built on it, or it has too few
@@ -61,10 +57,8 @@ def student_body(
         if own_tokens
         else "extract again with a smaller --max-tokens"
     )
-    states = " with its states (--join prefix)" if "prefix" in join else ""
     raise InputError(
-        f"student {student}: has {limit} positions, the longest example {longest} tokens{states};"
-        f" {advice}"
+        f"student {student}: has {limit} positions, the longest example {longest} tokens; {advice}"
     )
 
 

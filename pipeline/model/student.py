@@ -77,7 +77,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, (Gate, Output)) and module.starts_closed:
+        if isinstance(module, Output) or (isinstance(module, Gate) and module.starts_closed):
             init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # no embeddings where states are read
@@ -186,7 +186,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids = self._embedding_rows(input_ids)
         if hidden_states is not None:
             hidden_states = hidden_states.to(self.lm_head.weight.dtype)
-        if attention_mask is None and past is not None and (seen := self._seen(past, states_mask)):
+        if attention_mask is None and past is not None and (seen := past.get_seq_length()):
             read = hidden_states if self.bridge.replaces_embeddings else input_ids
             assert read is not None
             attention_mask = torch.ones(read.shape[0], seen + read.shape[1], device=read.device)
@@ -203,11 +203,6 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         )
         return self._run_body(inputs, attention_mask, past)
 
-    def _seen(self, past: Cache | None, states_mask: torch.Tensor | None) -> int:
-        """Return the number of tokens in the key-value cache."""
-        cached = 0 if past is None else past.get_seq_length()
-        return max(0, cached - self.bridge.states_in_cache(states_mask))
-
     def _embed(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
         embedded_BTS: torch.Tensor = self.body.get_input_embeddings()(input_ids_BT)
         return embedded_BTS
@@ -216,8 +211,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         self, inputs: dict[str, Any], attention_mask: torch.Tensor | None, past: Cache | None
     ) -> torch.Tensor:
         """Return the last states `[B, T, d_student]` for the arguments that a bridge made."""
-        before_blocks, leading = inputs.pop("before_blocks", {}), inputs.pop("leading", 0)
-        attention_mask = inputs.pop("attention_mask", attention_mask)
+        before_blocks = inputs.pop("before_blocks", {})
         read = inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]
         if attention_mask is not None and needs_no_mask(attention_mask, read.shape[1]):
             # without a mask, transformers would take positions of padding for packed examples
@@ -233,7 +227,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
                 past_key_values=past,
                 use_cache=past is not None,
             )
-        states_BTS: torch.Tensor = output.last_hidden_state[:, leading:]
+        states_BTS: torch.Tensor = output.last_hidden_state
         return states_BTS
 
     def _embedding_rows(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
@@ -266,7 +260,7 @@ class LLMModulesForCausalLM(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return the arguments of one step of `generate`."""
-        seen = self._seen(past_key_values, states_mask)
+        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
         new_ids_BT = input_ids[:, seen:]
         inputs = {
             "input_ids": new_ids_BT,

@@ -100,17 +100,9 @@ def examples_of(
     return examples
 
 
-def positions_needed(settings: TrainSettings, examples: Sequence[CachedExamples]) -> int:
-    """Return the number of positions that a decoder needs to read the longest example.
-
-    Args:
-        settings: of the run.
-        examples: answers, read with at least one layer if their states take positions.
-    """
-    return max(
-        max(dataset.sizes if settings.states_take_positions else dataset.lengths)
-        for dataset in examples
-    )
+def positions_needed(examples: Sequence[CachedExamples]) -> int:
+    """Return the number of positions that a decoder needs to read the longest example."""
+    return max(max(dataset.lengths) for dataset in examples)
 
 
 def left_out_of(settings: TrainSettings, examples: Sequence[CachedExamples]) -> dict[str, int]:

@@ -74,11 +74,6 @@ class TrainSettings(StudentOptions, BridgeShape, LearningOptions, OptimiserOptio
         return self.conditioning.aligns_states(self)
 
     @property
-    def states_take_positions(self) -> bool:
-        """Return whether each state of a prompt takes one of the decoder's positions."""
-        return self.conditioning.states_take_positions(self)
-
-    @property
     def size_of_batches(self) -> BatchSize:
         """Return the size of a batch, in examples or tokens."""
         return BatchSize(self.batch_size, self.batch_tokens)

@@ -48,7 +48,7 @@ def new_student(
         settings.student,
         new_weights=settings.new_weights,
         vocab_size=len(tokenizer) if own_tokens else cache.manifest.vocab_size,
-        longest=positions_needed(settings, examples) if own_tokens else int(cache.lengths.max()),
+        longest=positions_needed(examples) if own_tokens else int(cache.lengths.max()),
         teacher_hidden_size=cache.hidden_size,
         condition=settings.condition,
         bridge=settings,

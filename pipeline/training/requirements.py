@@ -41,8 +41,8 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
         if settings.student not in SIZES:  # a new one gets enough positions
             one_layer = replace(settings, layers=tuple(cache.manifest.layers)[:1])
             examples = examples_of(one_layer, cache, range(len(cache)), tokenizer)
-            longest = positions_needed(settings, [examples])
-            student_body(settings.student, settings.condition, longest, settings.join)
+            longest = positions_needed([examples])
+            student_body(settings.student, settings.condition, longest)
 
 
 def unfit_comparisons(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:

@@ -27,7 +27,6 @@ class SourceOptions:
         device: of the student.
         tokenizer: the student's.
         aligned: whether each token of a prompt reads one of the teacher's states.
-        states_take_positions: whether each state takes one of the decoder's positions.
         template, teachers_tokenizer: turn a prompt into the teacher's tokens.
         cache: of prompts whose states need no teacher.
         keep_teacher: keep the teacher in memory between prompts.
@@ -39,7 +38,6 @@ class SourceOptions:
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
     aligned: bool
-    states_take_positions: bool
     template: TemplateName
     teachers_tokenizer: PreTrainedTokenizerBase
     cache: Cache | None = None
@@ -53,10 +51,6 @@ class StatesSource(ABC):
     def context(self) -> int | None:
         """Maximum tokens of prompt and answer together; None: no limit."""
         return None
-
-    def positions_before(self, prompt: Sequence[Turn]) -> int:
-        """Return the number of positions that a prompt's states take before its tokens."""
-        return 0
 
     @abstractmethod
     def generate_arguments(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, Any]:

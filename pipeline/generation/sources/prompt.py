@@ -20,17 +20,13 @@ class PromptSource(StatesSource):
     def __init__(self, options: SourceOptions) -> None:
         self._teacher = TeacherReading(options.template, options.teachers_tokenizer)
         self._tokenizer = options.tokenizer if options.aligned else None
-        self._device, self._take_positions = options.device, options.states_take_positions
+        self._device = options.device
         self._states = PromptStates(
             options.layers,
             options.load_teacher,
             options.cache,
             keep_teacher=options.keep_teacher,
         )
-
-    def positions_before(self, prompt: Sequence[Turn]) -> int:
-        """Return the number of the prompt's states if each takes a position."""
-        return len(self._teacher.locate(prompt).ids) if self._take_positions else 0
 
     def generate_arguments(self, prompts: Sequence[Sequence[Turn]]) -> dict[str, Any]:
         """Return the states of the prompts, their mask, and with `--join add` their places.

@@ -97,8 +97,7 @@ class Bridge(nn.Module, ABC):
         """Return the arguments of the body's `forward` that depend on the condition.
 
         These are `input_ids` or `inputs_embeds`, and optionally `position_ids` (by default, counted
-        without padding), `before_blocks` (see `pipeline.model.blocks.Functions`), another
-        `attention_mask`, and `leading`, the number of embeddings before those of tokens.
+        without padding), and `before_blocks` (see `pipeline.model.blocks.Functions`).
 
         Raises:
             ValueError: an argument is missing or has the wrong width.
@@ -108,10 +107,6 @@ class Bridge(nn.Module, ABC):
     def layer_weights(self) -> list[float] | None:
         """The weights of the teacher's layers in the mean that is read, None without one."""
         return None
-
-    def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
-        """Return the number of positions of the key-value cache before the first token's."""
-        return 0
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
         """Return additional arguments of `forward` in one step of `generate`."""

@@ -37,7 +37,7 @@ class PromptBridge(Bridge):
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
-        self.dropout, self.take_positions = config.states_dropout, config.states_take_positions
+        self.dropout = config.states_dropout
         self.width, size = config.states_width, config.teacher_hidden_size
         kind = StandardNorm if config.standardise else nn.LayerNorm
         self.norm = nn.ModuleList(kind(size) for _ in config.teacher_layers)
@@ -51,7 +51,6 @@ class PromptBridge(Bridge):
         """Return the embeddings, and what the joins make of them."""
         body = BodyInputs(
             embeds=inputs.embed(require_tokens(inputs.input_ids)),
-            attention_mask=inputs.attention_mask,
             past=inputs.past,
         )
         prompt = PromptInputs(
@@ -66,9 +65,7 @@ class PromptBridge(Bridge):
             join.extend(body, prompt)
         return {
             "inputs_embeds": body.embeds,
-            "attention_mask": body.attention_mask,
             "before_blocks": body.before_blocks,
-            "leading": body.leading,
         }
 
     def generation_inputs(self, step: GenerationStep) -> dict[str, Any]:
@@ -88,10 +85,6 @@ class PromptBridge(Bridge):
     def layer_weights(self) -> list[float] | None:
         """The weights of the teacher's layers, whose sum is 1; None if they are not mixed."""
         return None if self.mix is None else self.mix.detach().float().softmax(dim=0).tolist()
-
-    def states_in_cache(self, states_mask: torch.Tensor | None) -> int:
-        """Return the number of positions that a prompt's states take in the key-value cache."""
-        return states_mask.shape[1] if self.take_positions and states_mask is not None else 0
 
     def _layers(self, hidden_BKD: torch.Tensor) -> list[torch.Tensor]:
         """Return states `[B, K, d_teacher]`: one tensor per layer, or one for all if mixed."""

@@ -64,7 +64,7 @@ def test_a_model_without_a_chat_template_answers_in_the_other_one(
 
 
 @pytest.mark.parametrize("windows", [False, True])
-def test_a_common_prefix_is_read_once_and_changes_no_answer(
+def test_a_prefix_of_all_prompts_is_read_once_and_changes_no_answer(
     writer: CausalLMWriter, monkeypatch: pytest.MonkeyPatch, windows: bool
 ) -> None:
     model, tokenizer = writer._model, writer._tokenizer

@@ -19,7 +19,7 @@ from pipeline.model.bridges.joins.interface import PromptInputs
 from tests.pipeline.model.decoders import DECODERS, save_decoder
 from tests.pipeline.model.prompt_students import make_prompt_student, opened, random_inputs
 
-JOINS = [("cross",), ("add",), ("prefix",), ("cross", "add"), ("add", "prefix")]
+JOINS = [("cross",), ("add",), ("cross", "add")]
 GREEDY = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
 
 
@@ -78,15 +78,6 @@ def test_an_untrained_student_equals_the_decoder(folder: Path, join: tuple[str, 
     expected = AutoModelForCausalLM.from_pretrained(folder).eval()(row["input_ids"]).logits
     student = make_prompt_student(folder, join=join, prompt_text=True)
     torch.testing.assert_close(student(**row).logits, expected, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_without_states_a_student_equals_the_decoder(folder: Path) -> None:
-    row = row_of(9, 3, 0)
-    expected = AutoModelForCausalLM.from_pretrained(folder).eval()(row["input_ids"]).logits
-    row["states_mask"] = torch.zeros(1, 3, dtype=torch.long)
-    logits = joined(folder, ("prefix",))(**row).logits
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -254,7 +245,10 @@ def test_mixed_layers_are_read_by_their_weights(gpt_neo: Path) -> None:
     ("shape", "message"),
     [
         ({"join": ("add",)}, "--join add: .*--prompt-text"),
-        ({"join": ("prefix",), "layers": (3, -1)}, "--layers 3,-1: .*--mix-layers"),
+        (
+            {"join": ("add",), "prompt_text": True, "layers": (3, -1)},
+            "--layers 3,-1: .*--mix-layers",
+        ),
         ({"mix_layers": True}, "--mix-layers: .* --layers -1;"),
         ({"join": ()}, "--join: "),
         ({"join": ("cross", "cross")}, "--join: "),

@@ -31,7 +31,7 @@ from pipeline.training.trainer import StudentTrainer
 from tests.conftest import RunCli
 from tests.pipeline.short_runs import require_equal_weights, short_prompt_run, weights_of
 
-JOINS: list[tuple[str, ...]] = [("add",), ("prefix",), ("cross", "add")]
+JOINS: list[tuple[str, ...]] = [("add",), ("cross", "add")]
 
 
 class Killed(Exception):
@@ -113,7 +113,7 @@ def test_a_killed_joined_run_resumes_to_the_same_weights(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prompt_text": True}, {"join": ("prefix",)}, {"mix_layers": True}]
+    "changes", [{"prompt_text": True}, {"join": ("add",)}, {"mix_layers": True}]
 )
 def test_students_of_other_conditions_have_no_joins(
     changes: dict[str, Any], small_cache: Path, tmp_path: Path
@@ -147,7 +147,7 @@ def test_weights_of_mixed_layers_are_recorded_and_shown(
     assert (run / "evaluation/layers.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("join", [("cross",), ("add",), ("prefix",), ("cross", "add")])
+@pytest.mark.parametrize("join", [("cross",), ("add",), ("cross", "add")])
 def test_recomputed_activations_give_the_same_joined_student(
     join: tuple[str, ...], prompt_cache: Path, tmp_path: Path
 ) -> None:

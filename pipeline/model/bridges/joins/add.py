@@ -16,8 +16,7 @@ class AddJoin(Join):
 
     def __init__(self, config: LLMModulesConfig) -> None:
         super().__init__()
-        size = config.hidden_size
-        self.project = Projection(config.teacher_hidden_size, size, size, closed=True)
+        self.project = Projection(config.teacher_hidden_size, config.hidden_size)
 
     def extend(self, inputs: BodyInputs, prompt: PromptInputs) -> None:
         """Add to the embeddings at the first step; later tokens belong to the answer."""

@@ -7,14 +7,13 @@ from torch import nn
 
 
 class Projection(nn.Module):
-    """Two linear layers with a GELU between them; one that starts `closed` is first all zeros."""
+    """Two linear layers with a GELU between them; the second one starts at zero."""
 
-    def __init__(self, size: int, inner_size: int, output_size: int, *, closed: bool) -> None:
+    def __init__(self, size: int, output_size: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(size, inner_size)
+        self.inner = nn.Linear(size, output_size)
         self.act = nn.GELU()
-        self.output = Output(inner_size, output_size)
-        self.output.starts_closed = closed
+        self.output = Output(output_size, output_size)
 
     def forward(self, states_BKD: torch.Tensor) -> torch.Tensor:
         """Return states `[B, K, output_size]`."""
@@ -24,5 +23,3 @@ class Projection(nn.Module):
 
 class Output(nn.Linear):
     """The last layer of a projection."""
-
-    starts_closed = False

@@ -8,12 +8,10 @@ from pipeline.model.bridges.interface import CrossLayers
 from pipeline.model.bridges.joins.add import AddJoin
 from pipeline.model.bridges.joins.cross import CrossJoin
 from pipeline.model.bridges.joins.interface import Join
-from pipeline.model.bridges.joins.prefix import PrefixJoin
 from pipeline.model.configuration import LLMModulesConfig
 
 JOINS: dict[str, Callable[[LLMModulesConfig, CrossLayers], Join]] = {
     "cross": CrossJoin,
     "add": lambda config, _: AddJoin(config),
-    "prefix": lambda config, _: PrefixJoin(config),
 }
 """In the order in which they change the inputs of the body."""

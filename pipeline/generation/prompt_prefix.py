@@ -15,7 +15,7 @@ _SHORTEST = 16
 """Fewest tokens that are worth a forward pass of their own."""
 
 
-class CommonPrefix:
+class PromptPrefix:
     """Keys and values of the first tokens of all prompts, such as a system prompt."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> None:
