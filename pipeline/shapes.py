@@ -137,9 +137,9 @@ class BridgeShape:
     gate: Annotated[
         Gate,
         Option(
-            "How the output of cross-attention is mixed with its input: by one gate per channel or"
-            " per token (scalar), computed from both; by one per channel that is the same for all"
-            " tokens (static); or added without a gate.",
+            "How cross-attention mixes its output with its input. channel: by one gate per channel,"
+            " computed from both. scalar: by one per token. static: by one per channel, the same"
+            " for all tokens. none: by their sum (not with --condition prompt).",
             default="channel; with --condition prompt and pretrained decoders static",
         ),
     ] = "channel"

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import torch
+from transformers import PreTrainedModel
 
 from pipeline.answering.journal import AnswerJournal
 from pipeline.answering.prepare import AnswerPlan
@@ -31,12 +32,23 @@ def generate_missing(plan: AnswerPlan, journal: AnswerJournal, progress: Progres
         return
     progress.stage("load")
     model = load_causal_lm(plan.source, plan.device, plan.dtype)
-    prompts = [prompt.ids for prompt in plan.prompts]
-    writer = CausalLMWriter(model, plan.tokenizer, plan.template, prompts)
-    progress.stage("answers", len(order) - len(journal.answers))
     with deterministic(plan.device):
+        writer = _writer(plan, model)
+        progress.stage("answers", len(order) - len(journal.answers))
         while missing := order[len(journal.answers) :]:
             progress.advance(_next_batch(plan, missing, writer, journal))
+
+
+def _writer(plan: AnswerPlan, model: PreTrainedModel) -> CausalLMWriter:
+    """Return a writer that has read the tokens that all prompts begin with."""
+    prompts, most = [prompt.ids for prompt in plan.prompts], plan.settings.max_new_tokens
+    try:
+        return CausalLMWriter(model, plan.tokenizer, plan.template, prompts, most)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "the device's memory is too small for the tokens that all prompts begin with"
+            f" ({reason(error)}); shorten the system prompt"
+        ) from error
 
 
 def _next_batch(

@@ -33,6 +33,7 @@ class CausalLMWriter:
         tokenizer: PreTrainedTokenizerBase,
         template: TemplateName,
         prompts: Sequence[list[int]] = (),
+        max_new_tokens: int = 0,
     ) -> None:
         """Find the tokens that end an answer, and read those that all prompts begin with.
 
@@ -41,6 +42,7 @@ class CausalLMWriter:
             tokenizer: its tokenizer.
             template: of the prompts.
             prompts: all that `write_after` will answer, as tokens; none: nothing is read before.
+            max_new_tokens: length of the longest of these answers.
 
         Raises:
             InputError: the template ends answers without a special token.
@@ -50,7 +52,7 @@ class CausalLMWriter:
         configured = self._model.generation_config.eos_token_id
         if not isinstance(configured, list):
             configured = [] if configured is None else [configured]
-        self._prefix = PromptPrefix(model, prompts)
+        self._prefix = PromptPrefix(model, prompts, max_new_tokens)
         self._ends = list(dict.fromkeys([end_token_id(template, tokenizer), *map(int, configured)]))
 
     def write(self, prompts: Sequence[Sequence[Turn]], sampling: Sampling) -> list[Written]:

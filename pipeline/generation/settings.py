@@ -58,9 +58,9 @@ class Sampling:
 
     def generate_arguments(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return the arguments of `generate` except its length; `tokenizer` finds stop texts."""
-        arguments: dict[str, Any] = {"do_sample": False}
+        arguments: dict[str, Any] = {"do_sample": False, "num_beams": 1}
         if self.temperature > 0:
-            arguments = {
+            arguments |= {
                 "do_sample": True,
                 "temperature": self.temperature,
                 "top_p": self.top_p,

@@ -36,9 +36,9 @@ class Gate(nn.Linear):
         super().__init__(2 * size, gates)
         self.starts_closed = closed
 
-    def forward(self, both_BTC: torch.Tensor) -> torch.Tensor:
-        """Return `[B, T, gates]` for old and new states, concatenated."""
-        opening_BTG = super().forward(both_BTC)
+    def forward(self, states_BTS: torch.Tensor, attended_BTS: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # of both
+        """Return `[B, T, gates]` for old and new states."""
+        opening_BTG = super().forward(torch.cat([states_BTS, attended_BTS], dim=-1))
         return torch.tanh(opening_BTG) if self.starts_closed else torch.sigmoid(opening_BTG)
 
 
@@ -51,19 +51,19 @@ class StaticGate(nn.Module):
         self.starts_closed = closed
         self.bias = nn.Parameter(torch.zeros(size))
 
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
-        """Return `[gates]`."""
+    def forward(self, *_: torch.Tensor) -> torch.Tensor:
+        """Return `[d_student]`, whatever the states."""
         return torch.tanh(self.bias) if self.starts_closed else torch.sigmoid(self.bias)
 
 
 class EnhancedCrossAttention(nn.Module):
     """Attention from the student's states to the teacher's, an adapter, and a gate.
 
-    `gate * attended + (1 - gate) * states`, where `gate = sigmoid(Linear([states; attended]))`, one
-    per channel or one per token, or `sigmoid(b)`, static; without a gate `attended + states`. A
-    layer inside a decoder (`condition="prompt"`) starts closed: its gate is a `tanh` whose argument
-    is initially zero, so that the states pass unchanged, while its weights learn from the first
-    step.
+    The result is `gate * attended + (1 - gate) * states`, without a gate `attended + states`. The
+    gate is `sigmoid(Linear([states; attended]))`, one per channel or one per token. A static gate
+    is `sigmoid(b)`, one per channel. A layer inside a decoder (`condition="prompt"`) starts closed:
+    its gate is a `tanh` whose argument is initially zero, so that the states pass unchanged, while
+    its weights learn from the first step.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class EnhancedCrossAttention(nn.Module):
         if self.gate is None:
             added_BTS: torch.Tensor = states_BTS + attended_BTS
             return added_BTS
-        gate_BTS = self.gate(torch.cat([states_BTS, attended_BTS], dim=-1))
-        mixed_BTS: torch.Tensor = gate_BTS * attended_BTS + (1 - gate_BTS) * states_BTS
+        share = self.gate(states_BTS, attended_BTS)
+        mixed_BTS: torch.Tensor = share * attended_BTS + (1 - share) * states_BTS
         return mixed_BTS
 
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:

@@ -15,18 +15,20 @@ OWN_TOKENS: dict[str, Any] = {
     "warmup": 0.05,
 }
 """With --condition prompt, and for the decoders that it is compared with (text)."""
-NEW_DECODER: dict[str, Any] = {"student_lr": 1e-3, "weight_decay": 0.3, "cross_every": 1}
+NEW_DECODER: dict[str, Any] = {"student_lr": 1e-3, "weight_decay": 0.3}
 """Also, for a decoder of new weights."""
-PRETRAINED_DECODER: dict[str, Any] = {"cross_every": 4, "gate": "static"}
-"""Also, for a pretrained one."""
 ADAPTERS: dict[str, Any] = {"student_lr": 2e-4}
-"""Also, for its adapters."""
+"""Also, for the adapters of a pretrained one."""
+NEW_BRIDGE: dict[str, Any] = {"cross_every": 1}
+"""With --condition prompt, inside a decoder of new weights."""
+PRETRAINED_BRIDGE: dict[str, Any] = {"cross_every": 4, "gate": "static"}
+"""With --condition prompt, inside a pretrained one."""
 
 
 def with_defaults(settings: TrainSettings, given: Collection[str]) -> TrainSettings:
     """Return settings in which the options that are not given follow from the others.
 
-    The figures are those that measured best in docs/RESULTS.md.
+    The figures are those that measured best in docs/LOG.md, section 18.
 
     Args:
         settings: with the defaults of the options alone.
@@ -35,9 +37,10 @@ def with_defaults(settings: TrainSettings, given: Collection[str]) -> TrainSetti
     changes: dict[str, Any] = {}
     if settings.own_tokens:
         changes |= OWN_TOKENS
-        changes |= NEW_DECODER if settings.has_new_decoder else PRETRAINED_DECODER
+        changes |= NEW_DECODER if settings.has_new_decoder else {}
         changes |= {} if settings.lora is None else ADAPTERS
     if settings.conditioning.reads_prompt_states:
+        changes |= NEW_BRIDGE if settings.has_new_decoder else PRETRAINED_BRIDGE
         changes |= {"layers": (), "prompt_text": not settings.has_new_decoder}  # (): auto
     if settings.patience and "patience" in given:  # it needs constant learning rates
         changes.pop("schedule", None)

@@ -39,8 +39,8 @@ def require_fit(cache: Cache, settings: TrainSettings) -> None:
                 f"{cache.address}: holds plain text, and --condition prompt and text learn answers"
             )
         if settings.student not in SIZES:  # a new one gets enough positions
-            one_layer = replace(settings, layers=tuple(cache.manifest.layers)[:1])
-            examples = examples_of(one_layer, cache, range(len(cache)), tokenizer)
+            no_states = replace(settings, layers=())
+            examples = examples_of(no_states, cache, range(len(cache)), tokenizer)
             longest = positions_needed([examples])
             student_body(settings.student, settings.condition, longest)
 

@@ -180,7 +180,7 @@ def test_shared_lengths_do_not_depend_on_the_order_of_rows(
 
 @given(examples=ANY_EXAMPLES)
 @settings(deadline=None)
-def test_neighbours_have_few_common_tokens_after_their_prompt_prefix(
+def test_neighbours_have_few_common_tokens_after_their_common_prefix(
     examples: list[TokenizedExample],
 ) -> None:
     plan = plan_sharing(examples)

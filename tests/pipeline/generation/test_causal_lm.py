@@ -63,9 +63,8 @@ def test_a_model_without_a_chat_template_answers_in_the_other_one(
     assert own_template(tokenizer) == "paper"
 
 
-@pytest.mark.parametrize("windows", [False, True])
 def test_a_prefix_of_all_prompts_is_read_once_and_changes_no_answer(
-    writer: CausalLMWriter, monkeypatch: pytest.MonkeyPatch, windows: bool
+    writer: CausalLMWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = writer._model, writer._tokenizer
     system = Turn("system", "Work the problem out step by step, and box the number. " * 4)
@@ -73,18 +72,14 @@ def test_a_prefix_of_all_prompts_is_read_once_and_changes_no_answer(
     ids = [tokenize_prompt(turns, "chat", tokenizer) for turns in asked]
     assert len({*map(len, ids)}) > 1  # there is padding
     plain = writer.write_after(ids, GREEDY)
-    with monkeypatch.context() as patch:
-        if windows:
-            layers = ["sliding_attention"] * model.config.num_hidden_layers
-            patch.setattr(model.config, "layer_types", layers)
-        sharing = CausalLMWriter(model, tokenizer, "chat", ids)
+    sharing = CausalLMWriter(model, tokenizer, "chat", ids)
     read: list[int] = []
     hook = model.get_input_embeddings().register_forward_hook(
         lambda _, args, __: read.append(args[0].shape[1])
     )
+    monkeypatch.setattr(model.generation_config, "num_beams", 2)  # an answer is greedy all the same
     try:
         assert sharing.write_after(ids, GREEDY) == plain
     finally:
         hook.remove()
-    longest = max(map(len, ids))
-    assert read[0] == longest if windows else read[0] < longest / 2
+    assert read[0] < max(map(len, ids)) / 2

@@ -127,3 +127,14 @@ def test_the_likelihood_of_an_answer_is_that_of_its_tokens(
 def test_a_prompt_without_room_for_an_answer_is_refused(writer: StudentWriter) -> None:
     with pytest.raises(InputError, match="shorten it"):
         writer.write([[Turn("user", "word " * 4000)]], Sampling())
+
+
+def test_a_prompt_and_an_answer_that_are_too_long_together_are_refused(
+    writer: StudentWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = len(prompt_tokens(writer)) + 3
+    monkeypatch.setattr(writer.model.config.body, "max_position_embeddings", tokens - 1)
+    answer = " pens pens pens"
+    assert len(writer.tokenizer(answer, add_special_tokens=False)["input_ids"]) == 3
+    with pytest.raises(InputError, match=rf"have {tokens} tokens, more than this student reads"):
+        writer.log_likelihood(PROMPTS[0], answer)

@@ -188,7 +188,7 @@ def test_an_added_state_is_seen_from_its_first_token_on(
 
 
 @torch.no_grad()
-def test_an_added_state_is_as_long_as_its_tokens_embedding_makes_it(gpt_neo: Path) -> None:
+def test_added_states_scale_with_the_embedding_of_their_token(gpt_neo: Path) -> None:
     student, row = joined(gpt_neo, ("add",)), row_of(6, 5, 0)
     embed, added = student.body.get_input_embeddings(), []
     student.body.register_forward_pre_hook(
@@ -199,6 +199,7 @@ def test_an_added_state_is_as_long_as_its_tokens_embedding_makes_it(gpt_neo: Pat
     embed.weight.mul_(10)
     student(**row)
     assert not added[0][0, :2].any()  # these tokens have no state
+    assert added[0][0, 2:].any(dim=-1).all()
     torch.testing.assert_close(added[1], 10 * added[0])
 
 

@@ -34,7 +34,10 @@ def test_other_conditions_keep_the_papers(condition: str) -> None:
         ({}, {"schedule": "linear", "patience": 0, "warmup": 0.05, "weight_decay": 0.3}),
         ({"condition": "text"}, {"layers": (-1,), "batch_size": 32, "student_lr": 1e-3}),
         ({"student": "gpt2"}, {"student_lr": 5e-5, "weight_decay": 0.01, "cross_every": 4}),
-        ({"student": "gpt2"}, {"prompt_text": True}),
+        ({"student": "gpt2"}, {"prompt_text": True, "gate": "static"}),
+        ({"student": "gpt2", "gate": "channel"}, {"gate": "channel"}),
+        ({"student": "gpt2", "new_weights": True}, {"gate": "channel"}),
+        ({"student": "gpt2", "condition": "text"}, {"gate": "channel", "cross_every": 2}),
         ({"student": "gpt2", "prompt_text": False}, {"prompt_text": False}),
         ({"student": "gpt2", "condition": "text"}, {"prompt_text": False, "batch_size": 32}),
         ({"student": "tiny"}, {"prompt_text": False}),
@@ -61,8 +64,9 @@ def test_the_help_names_each_of_them() -> None:
     tables = (
         defaults.OWN_TOKENS,
         defaults.NEW_DECODER,
-        defaults.PRETRAINED_DECODER,
         defaults.ADAPTERS,
+        defaults.NEW_BRIDGE,
+        defaults.PRETRAINED_BRIDGE,
     )
     for name, value in [pair for table in tables for pair in table.items()]:
         option = next(part for part in get_args(hints[name]) if isinstance(part, Option))
