@@ -39,21 +39,21 @@ class Gate(nn.Linear):
     def forward(self, states_BTS: torch.Tensor, attended_BTS: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # of both
         """Return `[B, T, gates]` for old and new states."""
         opening_BTG = super().forward(torch.cat([states_BTS, attended_BTS], dim=-1))
-        return torch.tanh(opening_BTG) if self.starts_closed else torch.sigmoid(opening_BTG)
+        return _share(opening_BTG, closed=self.starts_closed)
 
 
 class StaticGate(nn.Module):
-    """One gate per channel, the same for all tokens (as in Flamingo, arXiv 2204.14198)."""
+    """One gate per channel, the same for all tokens; Flamingo's is one per layer (2204.14198)."""
 
     def __init__(self, size: int, *, closed: bool) -> None:
-        """Build gates that start `closed`, or half open."""
+        """Build `size` gates that start `closed`, or half open."""
         super().__init__()
         self.starts_closed = closed
         self.bias = nn.Parameter(torch.zeros(size))
 
     def forward(self, *_: torch.Tensor) -> torch.Tensor:
         """Return `[d_student]`, whatever the states."""
-        return torch.tanh(self.bias) if self.starts_closed else torch.sigmoid(self.bias)
+        return _share(self.bias, closed=self.starts_closed)
 
 
 class EnhancedCrossAttention(nn.Module):
@@ -122,6 +122,11 @@ class EnhancedCrossAttention(nn.Module):
     def _heads(self, hidden_BTS: torch.Tensor) -> torch.Tensor:
         split_BHTC: torch.Tensor = hidden_BTS.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split_BHTC
+
+
+def _share(opening: torch.Tensor, *, closed: bool) -> torch.Tensor:
+    """Return the share of new states: at an opening of 0 none if `closed`, else half."""
+    return torch.tanh(opening) if closed else torch.sigmoid(opening)
 
 
 def _gate(kind: str, size: int, *, closed: bool) -> Gate | StaticGate | None:
